@@ -1,0 +1,7 @@
+"""`python -m aerogel`."""
+
+import sys
+
+from aerogel.cli import main
+
+sys.exit(main())

@@ -1,0 +1,198 @@
+"""The masked checkpoint directory: what `train` writes, and `export`, `bench` and `inspect` read.
+
+It is a normal Hugging Face directory (config.json, model.safetensors with exact zeros where a weight is pruned,
+tokenizer files; plain transformers loads it unchanged) plus two files:
+
+* ``masks.safetensors``: per pruned weight, under the weight's own name, a uint8 vector of packed mask bits in
+  row-major order, lowest bit first, the last byte padded with zero bits.
+* ``aerogel.json``: the record of how it was made (`Record`), with the SHA-256 of the files it speaks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel.errors import CheckpointError, FormatError, require
+from aerogel.files import atomic_directory, sha256
+from aerogel.sparse.accounting import Accounting, account
+from aerogel.sparse.masks import pack, unpack
+
+__all__ = ["MASKS_FILE", "RECORD_FILE", "SCHEMA", "WEIGHTS_FILE", "Checkpoint", "Record", "load", "save"]
+
+SCHEMA = 1
+RECORD_FILE = "aerogel.json"
+MASKS_FILE = "masks.safetensors"
+WEIGHTS_FILE = "model.safetensors"
+_SEALED = ("config.json", WEIGHTS_FILE, MASKS_FILE)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Contents of aerogel.json.
+
+    Attributes:
+        method: name of the pruning method, or "dense".
+        config: the method's and the run's full configuration.
+        block: (rows, cols) kept or dropped together.
+        scope: "local" or "global".
+        encoder_parameters: parameters of the encoder layers, for accounting.
+        task: name of the task, or None for a model without one.
+        metrics: evaluation results by metric name.
+        seed: seed of the run.
+        data: what it was trained on: per split, rows and SHA-256.
+        versions: library versions by name.
+    """
+
+    method: str
+    config: dict[str, Any]
+    block: tuple[int, int]
+    scope: str
+    encoder_parameters: int
+    task: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory that passed every check of `load`. `masks` are boolean ``[out, in]`` by weight name."""
+
+    path: Path
+    record: Record
+    masks: dict[str, np.ndarray]
+
+    @property
+    def accounting(self) -> Accounting:
+        """Densities of the pruned matrices and of the encoder."""
+        return account(self.masks, self.record.encoder_parameters)
+
+
+def save(
+    path: Path, record: Record, masks: Mapping[str, np.ndarray], write_model: Callable[[Path], object]
+) -> Checkpoint:
+    """Write a checkpoint directory as a whole or not at all.
+
+    Args:
+        path: the directory; an older checkpoint there is replaced once the new one is complete.
+        record: how the checkpoint was made.
+        masks: boolean ``[out, in]`` by the name of the weight in model.safetensors.
+        write_model: called with a temporary directory; writes config.json, model.safetensors and the tokenizer's
+            files there (``model.save_pretrained``). Pruned weights must already be zero.
+
+    Raises:
+        CheckpointError: `path` exists and is something other than a checkpoint directory, or what was
+            written does not pass `load`.
+    """
+    numpy_files = require("safetensors.numpy", "train")
+    if path.exists() and not (path / RECORD_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
+    with atomic_directory(path) as folder:
+        write_model(folder)
+        numpy_files.save_file({name: pack(mask) for name, mask in masks.items()}, str(folder / MASKS_FILE))
+        accounting = account(masks, record.encoder_parameters)
+        document = {
+            "schema": SCHEMA,
+            **asdict(record),
+            "density": accounting.density,
+            "encoder_density": accounting.encoder_density,
+            "matrices": {
+                name: {"shape": m.shape, "kept": m.kept, "density": m.density}
+                for name, m in accounting.matrices.items()
+            },
+            "files": {name: sha256(folder / name) for name in _SEALED},
+        }
+        (folder / RECORD_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        load(folder)
+    return load(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint directory.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or altered, the record is malformed, or a mask
+            disagrees with its weight; the message names the file or tensor.
+    """
+    document = _read_document(path)
+    for name in _SEALED:
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path / name} is missing; the checkpoint is incomplete, write it anew")
+        if sha256(path / name) != document["files"].get(name):
+            raise CheckpointError(
+                f"{path / name} is not the file that {RECORD_FILE} was written with (truncated or altered); "
+                "restore it or write the checkpoint anew"
+            )
+    record = Record(**{f.name: document[f.name] for f in fields(Record)} | {"block": tuple(document["block"])})
+    return Checkpoint(path, record, _read_masks(path, document["matrices"]))
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    """Parse aerogel.json and check it has the schema's fields with their types."""
+    file = path / RECORD_FILE
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory; give a checkpoint that `aerogel train` wrote")
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; {path} is not an Aerogel checkpoint")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise CheckpointError(f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release")
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "method": str, "config": dict, "block": list, "scope": str, "encoder_parameters": int,
+        "task": (str, type(None)), "metrics": dict, "seed": int, "data": dict, "versions": dict,
+        "matrices": dict, "files": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(document.get(name), kind) or name not in document:
+            raise CheckpointError(f"{file}: field {name!r} is missing or malformed; write the checkpoint anew")
+    if len(document["block"]) != 2 or not all(type(side) is int and side > 0 for side in document["block"]):
+        raise CheckpointError(f"{file}: block {document['block']} is not two positive integers")
+    return document
+
+
+def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Unpack every mask and hold it against its weight and its entry in the record."""
+    safetensors = require("safetensors", "export")
+    try:
+        with (
+            safetensors.safe_open(str(path / MASKS_FILE), framework="numpy") as packed,
+            safetensors.safe_open(str(path / WEIGHTS_FILE), framework="numpy") as weights,
+        ):
+            if set(packed.keys()) != set(matrices):
+                odd = sorted(set(packed.keys()) ^ set(matrices))[0]
+                raise CheckpointError(f"{path}: {odd} is in only one of {MASKS_FILE} and {RECORD_FILE}")
+            known = set(weights.keys())
+            masks = {}
+            for name in matrices:
+                if name not in known:
+                    raise CheckpointError(f"{path / MASKS_FILE}: {name} has no weight in {WEIGHTS_FILE}")
+                masks[name] = _check_mask(path, name, packed.get_tensor(name), weights.get_slice(name), matrices[name])
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path}: unreadable safetensors file ({error}); write the checkpoint anew") from error
+    return masks
+
+
+def _check_mask(path: Path, name: str, packed: np.ndarray, weight: Any, entry: Any) -> np.ndarray:
+    shape = tuple(weight.get_shape())
+    if len(shape) != 2:
+        raise CheckpointError(f"{path}: {name} has a mask but {len(shape)} dimensions; masks are for matrices")
+    try:
+        mask = unpack(packed, shape)
+    except FormatError as error:
+        raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
+    if not isinstance(entry, dict) or entry.get("kept") != int(np.count_nonzero(mask)):
+        raise CheckpointError(f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept")
+    if weight.get_dtype() in ("F64", "F32", "F16") and np.any(weight[:][~mask]):
+        raise CheckpointError(f"{path}: {name} has nonzero weights where its mask prunes; the mask is of another model")
+    return mask

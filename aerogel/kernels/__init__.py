@@ -1,0 +1,1 @@
+"""Sparse kernels, one folder per kind of machine."""

@@ -1,0 +1,78 @@
+"""Running exported models: ONNX Runtime, with the sparse kernels where they are available."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerogel.errors import RuntimeLoadError
+from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["library_path", "session", "session_options"]
+
+# Fused skip + LayerNorm costs about 0.45 ms a node in ONNX Runtime 1.31, more than the two nodes it replaces.
+_SLOWER_WHEN_FUSED = ["SkipLayerNormFusion"]
+
+
+def library_path() -> str:
+    """Path to pass to ``register_custom_ops_library`` in any language that has ONNX Runtime.
+
+    Raises:
+        RuntimeLoadError: the library was not built for this installation.
+    """
+    path = find_library()
+    if path is None:
+        raise RuntimeLoadError(
+            "the native library is not built; install a C++17 compiler and reinstall aerogel, "
+            "or run the model on stock ONNX Runtime at dense speed"
+        )
+    if not path.is_file():
+        raise RuntimeLoadError(f"{LIBRARY_VARIABLE}={path} is not a file; unset it or point it at a built library")
+    return str(path)
+
+
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+    """Options that Aerogel measures best: `threads` intra-op threads (None: one per core), one inter-op thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    return options
+
+
+def session(
+    path: str | Path, threads: int | None = None, *, library: bool | None = None, options: Any = None
+) -> onnxruntime.InferenceSession:
+    """Open an exported model on the CPU.
+
+    Args:
+        path: the .onnx file.
+        threads: intra-op threads; None lets ONNX Runtime use one per core.
+        library: True demands the sparse kernels, False leaves them out (dense speed), None uses them if built.
+        options: SessionOptions to use instead of `session_options(threads)`; the library is registered on it.
+
+    Raises:
+        RuntimeLoadError: the file or the library cannot be loaded; the message has ONNX Runtime's reason.
+    """
+    import onnxruntime
+
+    if not Path(path).is_file():
+        raise RuntimeLoadError(f"{path} does not exist; give the .onnx file that `aerogel export` wrote")
+    options = options or session_options(threads)
+    if library or (library is None and find_library() is not None):
+        try:
+            options.register_custom_ops_library(library_path())
+        except RuntimeLoadError:
+            raise
+        except Exception as error:  # onnxruntime raises its own types, none of them public
+            raise RuntimeLoadError(f"{library_path()} cannot be registered: {error}") from error
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_WHEN_FUSED
+        )
+    except Exception as error:
+        raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
