@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["the", "a", "and", "of", "to", "is", "was", "in", "it", "that", "film", "good", "bad", "not", "very"]
+
+# Config fields of each family in its own spelling; sizes are the smallest that keep two heads and two layers.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "electra": {
+        "embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+}  # fmt: skip
+
+
+def tiny_tokenizer(segments: bool = True) -> Any:
+    """A WordPiece tokenizer of a few words and all ASCII characters, for single texts and pairs.
+
+    `segments` makes it give token_type_ids, as BERT's and ELECTRA's do.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = string.ascii_lowercase + string.digits
+    vocab = [*SPECIAL, *WORDS, *string.punctuation]
+    vocab += [letter for letter in letters if letter not in vocab] + [f"##{letter}" for letter in letters]
+    ids = {token: number for number, token in enumerate(vocab)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64, pad_token="[PAD]", unk_token="[UNK]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        model_input_names=["input_ids", *["token_type_ids"] * segments, "attention_mask"],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Factory of masked checkpoint directories of tiny random encoders.
+
+    ``tiny_checkpoint("bert", "SequenceClassification", density=0.1, block=(1, 1), seed=0, **config)`` gives
+    the directory; `head` is what follows ``AutoModelFor`` in the class name, "" for the plain encoder, and a
+    density of 1 is a model without masks. Equal arguments share one directory: copy it before altering it.
+    """
+    cache: dict[Any, Path] = {}
+
+    def make(
+        family: str = "bert",
+        head: str = "SequenceClassification",
+        density: float = 0.1,
+        block: tuple[int, int] = (1, 1),
+        scope: str = "local",
+        seed: int = 0,
+        **config: Any,
+    ) -> Path:
+        key = (family, head, density, block, scope, seed, tuple(sorted(config.items())))
+        if key in cache:
+            return cache[key]
+        import torch
+        import transformers
+
+        from aerogel import checkpoint
+        from aerogel.sparse.masks import top_masks
+
+        tokenizer = tiny_tokenizer(segments=family in ("bert", "electra"))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = getattr(transformers, f"AutoModelFor{head}" if head else "AutoModel").from_config(
+                transformers.AutoConfig.for_model(
+                    family,
+                    **{"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": 0}
+                    | FAMILIES[family]
+                    | config,
+                )
+            )
+            for name, parameter in model.named_parameters():
+                # The default initialisation gives outputs near zero and biases of zero, hiding faults.
+                if parameter.ndim == 1:
+                    scale = "norm" in name.lower() and name.endswith("weight")
+                    torch.nn.init.normal_(parameter, mean=float(scale), std=0.1)
+                else:
+                    torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+            weights = {
+                f"{name}.weight": module.weight
+                for name, module in model.named_modules()
+                if isinstance(module, torch.nn.Linear) and any(part.isdigit() for part in name.split("."))
+            }
+            scores = {name: torch.rand_like(weight).numpy() for name, weight in weights.items()}
+        masks = top_masks(scores, density, block, scope) if density < 1 or scope == "global" else {}
+        with torch.no_grad():
+            for name, mask in masks.items():
+                weights[name].mul_(torch.from_numpy(mask))
+        record = checkpoint.Record(
+            method="random", config={"density": density}, block=block, scope=scope, seed=seed,
+            encoder_parameters=sum(
+                parameter.numel()
+                for name, parameter in model.named_parameters()
+                if any(part.isdigit() for part in name.split("."))
+            ),
+        )  # fmt: skip
+
+        def write(folder: Path) -> None:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+        path = tmp_path_factory.mktemp(f"{family}-{head or 'Model'}") / "checkpoint"
+        checkpoint.save(path, record, masks, write)
+        return cache.setdefault(key, path)
+
+    return make
