@@ -39,6 +39,10 @@ class Registry(Generic[T]):
         found = (module.name for module in pkgutil.iter_modules(folder.__path__))
         return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
 
+    def module(self, name: str) -> str:
+        """Dotted name of the module of the entry called `name`, which need not exist."""
+        return f"{self.package}.{name.replace('-', '_')}"
+
     def get(self, name: str) -> T:
         """Import and return the entry called `name`.
 
@@ -50,5 +54,5 @@ class Registry(Generic[T]):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(f"unknown {self.kind} {name!r}; known: {', '.join(known)}{hint}")
-        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        module = importlib.import_module(self.module(name))
         return cast(T, getattr(module, self.attribute))
