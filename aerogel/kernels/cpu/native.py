@@ -1,0 +1,139 @@
+"""Python bindings of the native library's C interface (src/c_api.h), by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerogel.errors import FormatError, RuntimeLoadError, UsageError
+from aerogel.runtime import library_path
+
+__all__ = ["Isa", "SparseLinear", "isas", "selected"]
+
+_ERROR_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set the library knows.
+
+    Attributes:
+        name: scalar, avx2, avx512 or neon.
+        available: whether this build and this machine have it.
+        reason: why not; empty where available.
+    """
+
+    name: str
+    available: bool
+    reason: str
+
+
+def isas() -> list[Isa]:
+    """All instruction sets the library knows, from the plainest to the fastest."""
+    library = _library()
+    found = []
+    for i in range(library.aerogel_isa_count()):
+        reason = ctypes.c_char_p()
+        name = library.aerogel_isa(i, ctypes.byref(reason))
+        text = (reason.value or b"").decode()
+        found.append(Isa(name.decode(), not text, text))
+    return found
+
+
+def selected() -> str:
+    """Name of the instruction set in use: the fastest available, up to the one AEROGEL_ISA names.
+
+    Raises:
+        UsageError: AEROGEL_ISA names an instruction set that is not known.
+    """
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    name = _library().aerogel_isa_selected(error, _ERROR_BYTES)
+    if name is None:
+        raise UsageError(error.value.decode())
+    return str(name.decode())
+
+
+class SparseLinear:
+    """y = x W^T + b on the CPU, with W in CSR or BSR.
+
+    Args:
+        arrays: CSR data ``[nnz]`` or BSR data ``[blocks, r, c]``, float32; indices, uint16 or int32; indptr, int32.
+        bias: float32 ``[out_features]``, or None for zeros.
+        in_features: columns of W.
+        isa: instruction set to use; None for `selected()`.
+
+    Raises:
+        FormatError: the arrays are malformed, or the instruction set is not available.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], bias: np.ndarray | None, in_features: int, isa: str | None = None
+    ) -> None:
+        data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
+        if data.dtype != np.float32 or data.ndim not in (1, 3):
+            raise FormatError(f"data must be float32 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}")
+        if indices.dtype not in (np.uint16, np.int32) or indices.shape != data.shape[:1]:
+            raise FormatError(f"indices must be uint16 or int32 [{len(data)}], not {indices.dtype}{list(indices.shape)}")
+        if indptr.dtype != np.int32 or indptr.ndim != 1 or len(indptr) < 2:
+            raise FormatError(f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}")
+        rows, cols = data.shape[1:] or (1, 1)
+        self.in_features = in_features
+        self.out_features = (len(indptr) - 1) * rows
+        if bias is None:
+            bias = np.zeros(self.out_features, np.float32)
+        if bias.dtype != np.float32 or bias.shape != (self.out_features,):
+            raise FormatError(f"bias must be float32 [{self.out_features}], not {bias.dtype}{list(bias.shape)}")
+        data, indices, indptr, bias = map(np.ascontiguousarray, (data, indices, indptr, bias))
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        self._handle = _library().aerogel_linear_create(
+            self.out_features, in_features, rows, cols, len(data), data.ctypes.data, indices.ctypes.data,
+            indices.dtype == np.int32, indptr.ctypes.data, bias.ctypes.data, isa.encode() if isa else None, error, _ERROR_BYTES,
+        )  # fmt: skip
+        if not self._handle:
+            raise FormatError(error.value.decode())
+        weakref.finalize(self, _library().aerogel_linear_destroy, self._handle)
+
+    def __call__(self, x: np.ndarray, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+        """Apply to float32 x ``[..., in_features]`` on `threads` threads; `out` may receive the result.
+
+        Raises:
+            FormatError: x or out has another dtype or shape, or out is not contiguous.
+            MemoryError: the working memory could not be had.
+        """
+        if x.dtype != np.float32 or x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise FormatError(f"x must be float32 [..., {self.in_features}], not {x.dtype}{list(x.shape)}")
+        shape = (*x.shape[:-1], self.out_features)
+        y = np.empty(shape, np.float32) if out is None else out
+        if y.dtype != np.float32 or y.shape != shape or not y.flags.c_contiguous:
+            raise FormatError(f"out must be contiguous float32 {list(shape)}, not {y.dtype}{list(y.shape)}")
+        x = np.ascontiguousarray(x)
+        tokens = x.size // self.in_features
+        if _library().aerogel_linear_run(self._handle, x.ctypes.data, tokens, y.ctypes.data, threads):
+            raise MemoryError(f"no working memory for {tokens} tokens")
+        return y
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    path = library_path()
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
+    pointer, size, integer, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
+    library.aerogel_isa.restype = text
+    library.aerogel_isa_selected.restype = text
+    library.aerogel_isa_selected.argtypes = [text, ctypes.c_size_t]
+    library.aerogel_linear_create.restype = pointer
+    library.aerogel_linear_create.argtypes = [
+        size, size, size, size, size, pointer, pointer, integer, pointer, pointer, text, text, ctypes.c_size_t,
+    ]  # fmt: skip
+    library.aerogel_linear_run.argtypes = [pointer, pointer, size, pointer, integer]
+    library.aerogel_linear_destroy.argtypes = [pointer]
+    library.aerogel_linear_destroy.restype = None
+    return library

@@ -1,0 +1,26 @@
+// Which instruction sets this build has, which of them this machine runs, and which one is used.
+#pragma once
+
+#include <string>
+
+#include "kernels.h"
+
+namespace aerogel {
+
+struct Isa {
+  const char* name;
+  const KernelTable* kernels;  // null where `reason` says why not
+  const char* reason;          // empty where available
+};
+
+// From the plainest to the fastest; always begins with scalar.
+constexpr int kIsaCount = 4;
+const Isa& IsaAt(int i);
+
+// The fastest available, or the one that `name` asks for. Null, with `error` set, when there is no such one.
+const KernelTable* SelectIsa(const char* name, std::string* error);
+
+// As SelectIsa, capped by the environment variable AEROGEL_ISA: the fastest available up to the one it names.
+const KernelTable* DefaultIsa(std::string* error);
+
+}  // namespace aerogel

@@ -1,0 +1,138 @@
+// y = x W^T + b for one sparse matrix. Compiled once per instruction set; CMakeLists.txt sets the flags, AEROGEL_ISA
+// (the namespace) and AEROGEL_TABLE (the table's symbol).
+//
+//   acc[n, t] = b[n];   acc[n, t] += W[n, k] * xt[k, t]   over stored (n, k);   y[t, n] = acc[n, t]
+//
+// xt is feature-major, so a stored weight is broadcast once and meets a whole vector of tokens at a time. Work goes chunk of
+// rows by chunk, inside it tile of columns by tile: the accumulators of a chunk and the activations of a tile
+// together fit the first-level cache, which is what the speed of unstructured weights hangs on.
+#include "kernels.h"
+#include "simd.h"
+
+namespace aerogel {
+namespace AEROGEL_ISA {
+namespace {
+
+// Unrolled before arrays are taken apart into registers; without it GCC keeps the accumulators on the stack.
+#define UNROLL _Pragma("GCC unroll 16")
+
+// Stored weights of one panel of H rows against V vectors of tokens. Accumulators stay in registers.
+template <int H, int V>
+inline void RunPanel(const Panel& panel, const uint16_t* columns, const float* values, const float* xt, float* acc) {
+  constexpr int kTile = V * kWidth;
+  acc += int64_t{panel.row} * kTile;
+  Vec sum[H][V];
+  UNROLL for (int h = 0; h < H; ++h) {
+    UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Load(acc + h * kTile + v * kWidth);
+  }
+  for (int i = 0; i < panel.count; ++i) {
+    const float* x = xt + int64_t{columns[i]} * kTile;
+    Vec xs[V];
+    UNROLL for (int v = 0; v < V; ++v) xs[v] = Load(x + v * kWidth);
+    UNROLL for (int h = 0; h < H; ++h) {
+      const Vec w = Set(values[i * H + h]);
+      UNROLL for (int v = 0; v < V; ++v) sum[h][v] = MulAdd(w, xs[v], sum[h][v]);
+    }
+  }
+  UNROLL for (int h = 0; h < H; ++h) {
+    UNROLL for (int v = 0; v < V; ++v) Store(acc + h * kTile + v * kWidth, sum[h][v]);
+  }
+}
+
+template <int H, int V>
+void RunTiles(const ChunkArgs& args) {
+  for (int64_t tile = 0; tile < args.tiles; ++tile) {
+    const Segment& segment = args.segments[tile];
+    const Panel* panel = args.panels + segment.first_panel;
+    const uint16_t* columns = args.columns + segment.first_column;
+    const float* values = args.values + segment.first_value;
+    const float* xt = args.xt + tile * args.tile_cols * V * kWidth;
+    for (const Panel* end = panel + segment.panels; panel != end; ++panel) {
+      RunPanel<H, V>(*panel, columns, values, xt, args.accumulators);
+      columns += panel->count;
+      values += H * panel->count;
+    }
+  }
+}
+
+template <int H>
+void RunVectors(const ChunkArgs& args) {
+  switch (args.vectors) {
+    case 1: return RunTiles<H, 1>(args);
+    case 2: return RunTiles<H, 2>(args);
+    case 4: return RunTiles<H, 4>(args);
+    default: return RunTiles<H, 8>(args);
+  }
+}
+
+// Transposes a [rows][cols] matrix with edges that need not be whole vectors.
+void TransposeAny(const float* src, int64_t from, int64_t rows, int64_t cols, float* dst, int64_t to) {
+  const int64_t whole_rows = rows / kWidth * kWidth;
+  const int64_t whole_cols = cols / kWidth * kWidth;
+  for (int64_t i = 0; i < whole_rows; i += kWidth) {
+    for (int64_t j = 0; j < whole_cols; j += kWidth) Transpose(src + i * from + j, from, dst + j * to + i, to);
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j) dst[j * to + i] = src[i * from + j];
+  }
+}
+
+void LoadTile(const float* x, int64_t stride, int64_t tokens, int64_t features, int vectors, float* xt) {
+  const int64_t tile = int64_t{vectors} * kWidth;
+  TransposeAny(x, stride, tokens, features, xt, tile);
+  if (tokens == tile) return;
+  for (int64_t k = 0; k < features; ++k) {
+    for (int64_t t = tokens; t < tile; ++t) xt[k * tile + t] = 0.0f;
+  }
+}
+
+// Writes accumulators [rows][tile] to y [tokens][stride]. Goes through a small buffer so that every token's outputs are
+// written as one run: with a stride of a multiple of 4096 bytes, as in 3072-wide layers, single vectors written to one
+// token after the other all fall into the same few cache sets.
+void StoreTile(const float* acc, int64_t tile, int64_t rows, int64_t tokens, float* y, int64_t stride) {
+  constexpr int64_t kRun = 64;
+  alignas(64) float run[kWidth * kRun];
+  for (int64_t t = 0; t < tokens; t += kWidth) {
+    const int64_t here = tokens - t < kWidth ? tokens - t : kWidth;
+    for (int64_t n = 0; n < rows; n += kRun) {
+      const int64_t length = rows - n < kRun ? rows - n : kRun;
+      TransposeAny(acc + n * tile + t, tile, length, here, run, kRun);
+      for (int64_t i = 0; i < here; ++i) __builtin_memcpy(y + (t + i) * stride + n, run + i * kRun, length * sizeof(float));
+    }
+  }
+}
+
+void RunChunk(const ChunkArgs& args) {
+  const int64_t tile = int64_t{args.vectors} * kWidth;
+  for (int64_t n = 0; n < args.rows; ++n) {
+    const Vec b = Set(args.bias[n]);
+    for (int64_t t = 0; t < tile; t += kWidth) Store(args.accumulators + n * tile + t, b);
+  }
+  switch (args.height) {
+    case 1: RunVectors<1>(args); break;
+    case 2: RunVectors<2>(args); break;
+    default: RunVectors<4>(args); break;
+  }
+  StoreTile(args.accumulators, tile, args.rows, args.tokens, args.y, args.y_stride);
+}
+
+// Vectors of tokens in a full tile: as many accumulators as the registers hold, 8 to 16 chains to hide the latency.
+int MaxVectors(int height) {
+#if defined(AEROGEL_AVX512)
+  (void)height;
+  return 4;
+#elif defined(AEROGEL_AVX2)
+  return height == 4 ? 2 : height == 2 ? 4 : 8;
+#else
+  return height == 4 ? 4 : 8;
+#endif
+}
+
+const KernelTable kTable = {AEROGEL_NAME, kWidth, MaxVectors, LoadTile, RunChunk};
+
+}  // namespace
+}  // namespace AEROGEL_ISA
+
+const KernelTable* const AEROGEL_TABLE = &AEROGEL_ISA::kTable;
+
+}  // namespace aerogel

@@ -1,0 +1,107 @@
+// The slice of ONNX Runtime's C interface that is used here, declared anew because no wheel ships the official header.
+//
+// The interface is a table of functions whose order never changes between releases, and a structure (OrtCustomOp) that only
+// grows at its end. tests/kernels/cpu/test_ort_abi.py holds the numbers below against the official header wherever one
+// is installed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+struct OrtStatus;
+struct OrtSessionOptions;
+struct OrtCustomOpDomain;
+struct OrtKernelInfo;
+struct OrtKernelContext;
+struct OrtValue;
+struct OrtTensorTypeAndShapeInfo;
+struct OrtShapeInferContext;
+struct OrtCustomOp;
+
+namespace aerogel {
+namespace ort {
+
+// First release with shape inference for custom operators.
+constexpr uint32_t kApiVersion = 17;
+
+enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kUint16 = 4, kInt32 = 6, kInt64 = 7 };
+enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
+enum MemoryType : int { kMemoryDefault = 0 };
+
+// Function-table slots of OrtApi, counted in pointers from its start.
+enum Slot : int {
+  kCreateStatus = 0,
+  kCreateCustomOpDomain = 26,
+  kCustomOpDomainAdd = 27,
+  kAddCustomOpDomain = 28,
+  kGetTensorMutableData = 51,
+  kCreateTensorTypeAndShapeInfo = 57,
+  kSetTensorElementType = 58,
+  kSetDimensions = 59,
+  kGetTensorElementType = 60,
+  kGetDimensionsCount = 61,
+  kGetDimensions = 62,
+  kGetSymbolicDimensions = 63,
+  kGetTensorShapeElementCount = 64,
+  kGetTensorTypeAndShape = 65,
+  kKernelInfoGetAttributeInt64 = 86,
+  kKernelContextGetInput = 90,
+  kKernelContextGetOutput = 91,
+  kReleaseStatus = 93,
+  kReleaseTensorTypeAndShapeInfo = 99,
+  kKernelInfoGetConstantInputTensor = 249,
+  kShapeInferContextGetInputTypeShape = 268,
+  kShapeInferContextSetOutputTypeShape = 270,
+  kSetSymbolicDimensions = 271,
+  kKernelContextParallelFor = 274,
+};
+
+struct Api {
+  void* functions[kKernelContextParallelFor + 1];
+
+  template <typename Function>
+  Function Get(Slot slot) const {
+    return reinterpret_cast<Function>(functions[slot]);
+  }
+};
+
+struct ApiBase {
+  const Api* (*GetApi)(uint32_t version);
+  const char* (*GetVersionString)();
+};
+
+}  // namespace ort
+}  // namespace aerogel
+
+// OrtCustomOp as of version 17: 26 pointers.
+struct OrtCustomOp {
+  using Api = aerogel::ort::Api;
+  uint32_t version;
+  void* (*CreateKernel)(const OrtCustomOp*, const Api*, const OrtKernelInfo*);
+  const char* (*GetName)(const OrtCustomOp*);
+  const char* (*GetExecutionProviderType)(const OrtCustomOp*);
+  int (*GetInputType)(const OrtCustomOp*, size_t);
+  size_t (*GetInputTypeCount)(const OrtCustomOp*);
+  int (*GetOutputType)(const OrtCustomOp*, size_t);
+  size_t (*GetOutputTypeCount)(const OrtCustomOp*);
+  void (*KernelCompute)(void*, OrtKernelContext*);
+  void (*KernelDestroy)(void*);
+  int (*GetInputCharacteristic)(const OrtCustomOp*, size_t);
+  int (*GetOutputCharacteristic)(const OrtCustomOp*, size_t);
+  int (*GetInputMemoryType)(const OrtCustomOp*, size_t);
+  int (*GetVariadicInputMinArity)(const OrtCustomOp*);
+  int (*GetVariadicInputHomogeneity)(const OrtCustomOp*);
+  int (*GetVariadicOutputMinArity)(const OrtCustomOp*);
+  int (*GetVariadicOutputHomogeneity)(const OrtCustomOp*);
+  OrtStatus* (*CreateKernelV2)(const OrtCustomOp*, const Api*, const OrtKernelInfo*, void**);
+  OrtStatus* (*KernelComputeV2)(void*, OrtKernelContext*);
+  OrtStatus* (*InferOutputShapeFn)(const OrtCustomOp*, OrtShapeInferContext*);
+  int (*GetStartVersion)(const OrtCustomOp*);
+  int (*GetEndVersion)(const OrtCustomOp*);
+  size_t (*GetMayInplace)(int**, int**);
+  void (*ReleaseMayInplace)(int*, int*);
+  size_t (*GetAliasMap)(int**, int**);
+  void (*ReleaseAliasMap)(int*, int*);
+};
+static_assert(sizeof(void*) != 8 || sizeof(OrtCustomOp) == 208, "OrtCustomOp of version 17 has 208 bytes");
