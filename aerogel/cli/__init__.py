@@ -1,7 +1,7 @@
-"""The `aerogel` command. Each module of this folder is one verb.
+"""The `aerogel` command. Each module of this folder is one verb; an underscore in front marks a helper.
 
-A verb's module defines `HELP` (one line), `add_arguments(parser)` and `run(args)`; it imports nothing heavy at the
-top, so that `aerogel --help` stays instant.
+A verb's module defines `HELP` (one line), `add_arguments(parser)` and `run(args)`; it imports nothing heavy
+at the top, so that `aerogel --help` stays instant.
 """
 
 from __future__ import annotations
@@ -12,33 +12,43 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from aerogel.errors import AerogelError
+from aerogel.errors import AerogelError, UsageError
 
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad command line as every other error is reported: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 a check that failed, 2 an error."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="aerogel", description="Prune BERT-class encoders while they learn, and run them sparse."
     )
     parser.add_argument("--version", action="version", version=_version())
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
-        verb = importlib.import_module(f"{__name__}.{module.name}")
-        sub = verbs.add_parser(module.name, help=verb.HELP, description=verb.HELP)
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        if name.startswith("_"):
+            continue
+        verb = importlib.import_module(f"{__name__}.{name}")
+        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
         verb.add_arguments(sub)
         sub.set_defaults(run=verb.run)
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         return int(args.run(args) or 0)
     except AerogelError as error:
         print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of a pipe went away (`aerogel env | head -1`): not an error of ours. Point stdout at nothing so
-        # that the interpreter's last flush does not complain either.
+        # The reader of a pipe went away (`aerogel env | head -1`): not an error of ours. Point stdout at
+        # nothing so that the interpreter's last flush does not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

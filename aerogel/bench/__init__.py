@@ -1,0 +1,1 @@
+"""Measuring: exported models against the dense baseline, each in a process of its own."""

@@ -1,0 +1,11 @@
+"""Ways to run a model that can be measured. Each module of this folder is one candidate.
+
+A candidate's module defines ``CANDIDATE``, an instance of `aerogel.bench.candidate.Candidate`.
+"""
+
+from aerogel.bench.candidate import Candidate
+from aerogel.registry import Registry
+
+__all__ = ["CANDIDATES"]
+
+CANDIDATES: Registry[Candidate] = Registry("candidate", "aerogel.bench.candidates", "CANDIDATE")

@@ -1,0 +1,35 @@
+"""ONNX Runtime with the native library: sparse functions run as this project's kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aerogel import runtime
+from aerogel.bench.candidate import Candidate, Runner
+from aerogel.bench.model import OnnxFile
+from aerogel.errors import RuntimeLoadError
+
+__all__ = ["CANDIDATE", "Aerogel"]
+
+
+class Aerogel(Candidate):
+    """What ``aerogel.session(path, threads)`` gives to a user."""
+
+    def refuse(self, model: OnnxFile) -> str | None:
+        """Refuses models without sparse functions, and everything where the library is missing."""
+        if not model.sparse:
+            return "it calls no sparse function, so the library would change nothing"
+        try:
+            runtime.library_path()
+        except RuntimeLoadError as error:
+            return str(error)
+        return None
+
+    def open(self, path: Path, threads: int, setting: str) -> Runner:  # noqa: ARG002 - there is one setting
+        """Open with the native library."""
+        from aerogel.bench.candidates._session import SessionRunner
+
+        return SessionRunner(runtime.session(path, threads, library=True))
+
+
+CANDIDATE = Aerogel()

@@ -1,0 +1,71 @@
+"""Filling a model's inputs: random token ids, attention on every token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aerogel.errors import UsageError
+
+__all__ = ["Input", "feeds", "vocabulary"]
+
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+# Ids that any vocabulary has, for a model without a config.json.
+_FALLBACK_VOCABULARY = 1000
+
+
+@dataclass(frozen=True)
+class Input:
+    """One model input: ONNX Runtime's type name, and a shape whose open dimensions are names or None."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+def vocabulary(model: Path) -> int:
+    """Size of the vocabulary that random ids are drawn from: config.json's beside the model, else 1000."""
+    file = model.with_name("config.json")
+    try:
+        size = json.loads(file.read_text(encoding="utf-8"))["vocab_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return _FALLBACK_VOCABULARY
+    return size if type(size) is int and size > 0 else _FALLBACK_VOCABULARY
+
+
+def feeds(
+    model: Path, inputs: Sequence[Input], *, batch: int, seq: int, vocab: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Arrays ``[batch, seq]`` for every input of a token model, of the integer type that it asks for.
+
+    By the end of their names: masks are ones, token types zeros, position ids count up, other ids are random
+    below `vocab`.
+
+    Raises:
+        UsageError: an input of another kind, or of a fixed shape that is not batch x seq.
+    """
+    random = np.random.default_rng(seed)
+    filled = {}
+    for item in inputs:
+        dtype = _INTEGERS.get(item.type)
+        if dtype is None or len(item.shape) != 2 or not item.name.endswith(("mask", "ids")):
+            wanted = "integer inputs of [batch, sequence] whose names end in 'ids' or 'mask'"
+            raise UsageError(
+                f"{model}: bench cannot fill input {item.name!r} ({item.type}); it fills {wanted}"
+            )
+        for size, given, flag in zip((batch, seq), item.shape, ("--batch", "--seq"), strict=True):
+            if isinstance(given, int) and given != size:
+                raise UsageError(f"{model}: input {item.name!r} is fixed to {given}; give {flag} {given}")
+        if item.name.endswith("mask"):
+            filled[item.name] = np.ones((batch, seq), dtype)
+        elif "type" in item.name:
+            filled[item.name] = np.zeros((batch, seq), dtype)
+        elif "position" in item.name:
+            filled[item.name] = np.tile(np.arange(seq, dtype=dtype), (batch, 1))
+        else:
+            filled[item.name] = random.integers(0, vocab, (batch, seq)).astype(dtype)
+    return filled

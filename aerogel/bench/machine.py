@@ -1,0 +1,82 @@
+"""What this machine is: processor, cores, features, library versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aerogel.errors import AerogelError
+
+__all__ = ["cores", "cpu_features", "cpu_model", "describe", "load_average", "versions"]
+
+# Of the hundred flags in /proc/cpuinfo, those that decide which kernels can run.
+_FEATURES = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|i8mm|bf16|neon")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Vector instruction sets that the system reports, sorted; empty where it reports none."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return sorted(flag for flag in flags if _FEATURES.fullmatch(flag))
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run, averaged over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Installed version of each package, without importing it; None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """The machine as it stands in reports, with the instruction set that the sparse kernels use."""
+    return {
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "features": cpu_features(),
+        "kernels": _selected(),
+        "system": platform.platform(),
+    }
+
+
+def _selected() -> str | None:
+    try:
+        from aerogel.kernels.cpu import native
+
+        return native.selected()
+    except (AerogelError, ImportError):
+        return None
+
+
+def _cpuinfo(key: str) -> str:
+    """The first value of `key` in /proc/cpuinfo, or nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() == key), "")

@@ -1,0 +1,120 @@
+"""A look at an ONNX file without loading it: is it one, and which operator domains does it call?
+
+Only the outermost protobuf fields are read and the graph is stepped over, so this takes microseconds for a
+file of any size and needs neither `onnx` nor `protobuf`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+from aerogel.errors import RuntimeLoadError
+
+__all__ = ["DOMAIN", "OnnxFile", "scan"]
+
+DOMAIN = "aerogel"
+"""Operator domain of the sparse functions."""
+
+# Field numbers of ModelProto, and of OperatorSetIdProto inside it.
+_GRAPH, _OPSET_IMPORT, _OPSET_DOMAIN = 7, 8, 1
+# A domain and a version take a few dozen bytes; more than this is no opset import.
+_OPSET_LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file.
+
+    Attributes:
+        path: the file.
+        domains: operator domains it imports; "" is ONNX's own.
+        size: bytes of the file and of the external data files beside it.
+    """
+
+    path: Path
+    domains: frozenset[str]
+    size: int
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it calls functions that the native library has kernels for."""
+        return DOMAIN in self.domains
+
+
+def scan(path: Path) -> OnnxFile:
+    """Check that `path` is an ONNX file and read its operator domains.
+
+    Raises:
+        RuntimeLoadError: the file is missing, is not ONNX, or is cut short.
+    """
+    if not path.is_file():
+        raise RuntimeLoadError(f"{path} does not exist; give the .onnx file that `aerogel export` wrote")
+    size = path.stat().st_size
+    domains, graph = set(), False
+    with path.open("rb") as stream:
+        try:
+            while stream.tell() < size:
+                field, length = _field(stream, size)
+                graph = graph or field == _GRAPH
+                if field == _OPSET_IMPORT and length <= _OPSET_LIMIT:
+                    domains.add(_domain(stream, stream.tell() + length))
+                else:
+                    stream.seek(length, 1)
+        except ValueError as error:
+            raise RuntimeLoadError(
+                f"{path} is not an ONNX file, or is cut short ({error}); export it anew"
+            ) from error
+    if not graph or not domains:
+        raise RuntimeLoadError(
+            f"{path} is not an ONNX file (no graph or no opset in it); give an exported .onnx file"
+        )
+    external = (path.with_name(path.name + suffix) for suffix in (".data", "_data"))
+    return OnnxFile(
+        path, frozenset(domains), size + sum(file.stat().st_size for file in external if file.is_file())
+    )
+
+
+def _domain(stream: BufferedReader, end: int) -> str:
+    domain = b""
+    while stream.tell() < end:
+        field, length = _field(stream, end)
+        content = stream.read(length)
+        if field == _OPSET_DOMAIN:
+            domain = content
+    return domain.decode("utf-8")
+
+
+def _field(stream: BufferedReader, end: int) -> tuple[int, int]:
+    """Number of the next field and the length of its content, which ends at or before `end`."""
+    key = _varint(stream)
+    field, wire = key >> 3, key & 7
+    if field == 0:
+        raise ValueError("field number 0")
+    if wire == 0:
+        start = stream.tell()
+        _varint(stream)
+        length = stream.tell() - start
+        stream.seek(start)
+    elif wire == 2:
+        length = _varint(stream)
+    elif wire in (1, 5):
+        length = 8 if wire == 1 else 4
+    else:
+        raise ValueError(f"wire type {wire}")
+    if stream.tell() + length > end:
+        raise ValueError(f"field {field} runs past the end")
+    return field, length
+
+
+def _varint(stream: BufferedReader) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)
+        if not byte:
+            raise ValueError("unexpected end")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("number of more than 64 bits")

@@ -1,0 +1,125 @@
+"""The parent's side of a worker: start it, ask it, end it.
+
+Requests and replies are lines of JSON, never pickled. The worker is started by name rather than through
+`multiprocessing`, which would import the caller's main module, torch and all, into the measured process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel import errors
+from aerogel.errors import AerogelError, RuntimeLoadError
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """A process with one candidate opened on one model. Use as a context manager, or `close` it.
+
+    Args:
+        module: dotted name of the candidate's module.
+        model: the .onnx file.
+        arguments: the rest of what ``open`` takes: threads, setting, batch, seq, vocab, seed.
+
+    Raises:
+        AerogelError: whatever opening the candidate raised in the worker.
+        RuntimeLoadError: the worker died.
+    """
+
+    def __init__(self, module: str, model: Path, **arguments: int | str) -> None:
+        self.model = model
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process, closed by `close`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aerogel.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            encoding="utf-8",
+            # The worker finds modules where this process finds them, however that was arranged.
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+        )
+        try:
+            reply = self._ask("open", module=module, model=str(model), **arguments)
+        except BaseException:
+            self.close()
+            raise
+        self.open_seconds = float(reply["open_seconds"])
+
+    def run(self, iterations: int) -> tuple[list[float], float]:
+        """Time `iterations` inferences.
+
+        Returns:
+            Seconds of each, and CPU seconds per second of wall clock over all of them.
+        """
+        reply = self._ask("run", iterations=iterations)
+        return reply["seconds"], reply["cpu"] / reply["wall"]
+
+    def outputs(self) -> list[np.ndarray]:
+        """Outputs of one inference, in the model's order."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "outputs.npz"
+            self._ask("outputs", file=str(file))
+            with np.load(file, allow_pickle=False) as arrays:
+                return [arrays[name] for name in sorted(arrays.files)]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes resident before_load, after_load and after_runs, and at the peak."""
+        return self._ask("memory")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin:
+            # A process that died with a request unread breaks the pipe; it has ended, as it should.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._log.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": verb, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise RuntimeLoadError(f"{self.model}: the process that measures it {self._death()}")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            known = reply["error"] in errors.__all__
+            kind: type[AerogelError] = getattr(errors, reply["error"]) if known else RuntimeLoadError
+            raise kind(reply["message"])
+        return reply
+
+    def _death(self) -> str:
+        """How the process ended, with the last line that it wrote to standard error."""
+        status = self._process.wait()
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return f"{how} ({lines[-1]})" if lines else f"{how}; is there enough memory?"

@@ -1,0 +1,98 @@
+"""What is measured and what came out: settings, runs and the report of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aerogel.bench.statistics import Latency, Speedup
+from aerogel.errors import UsageError
+
+__all__ = ["STOCK", "TOLERANCE", "Report", "Run", "Settings", "Skipped"]
+
+STOCK = "onnxruntime"
+"""The candidate whose outputs are taken as right and whose times are the baseline."""
+
+TOLERANCE = 1e-4
+"""Largest difference of an output from stock ONNX Runtime's, relative to that output's largest magnitude.
+
+Two correct float32 orders of summation differ by about 1e-6 after twelve layers; a wrong kernel differs by
+far more than 1e-4.
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured: `rounds` rounds of `repeats` inferences (None: as many as take half a second).
+
+    Raises:
+        UsageError: a number that cannot be meant.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    seq: int = 128
+    rounds: int = 10
+    repeats: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch", "seq", "rounds", "repeats"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} {value} is out of range; give at least 1")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed} is out of range; give at least 0")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A candidate that had nothing to measure on a model, and why."""
+
+    model: Path
+    candidate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was measured of one candidate on one model.
+
+    Attributes:
+        setting: the setting that was measured, the fastest of `tried` (median milliseconds by setting).
+        size: bytes of the file.
+        open_seconds: time to open the model.
+        memory: bytes resident before_load, after_load and after_runs, and at the peak, of the worker process.
+        share: CPU seconds per second of wall clock.
+        difference: relative to stock ONNX Runtime on the same file (see `difference`); None for stock itself.
+        speedup: against the baseline; None where the outputs are wrong.
+    """
+
+    model: Path
+    candidate: str
+    setting: str
+    tried: dict[str, float]
+    size: int
+    open_seconds: float
+    memory: dict[str, int]
+    share: float
+    difference: float | None
+    latency: Latency
+    speedup: Speedup | None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the outputs are those of stock ONNX Runtime, within `TOLERANCE`."""
+        return self.difference is None or self.difference <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Report:
+    """One measurement. `baseline` is one of `runs`; `repeats` is the number of inferences in each round."""
+
+    settings: Settings
+    repeats: int
+    runs: list[Run]
+    baseline: Run
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

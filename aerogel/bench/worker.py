@@ -1,0 +1,107 @@
+"""The process that one candidate is measured in: ``python -m aerogel.bench.worker``.
+
+It imports numpy and the candidate's runtime, nothing else, so that its memory is the candidate's memory.
+Requests come on standard input and replies go to standard output, one JSON object a line (see
+`aerogel.bench.process`).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerogel.bench import memory
+from aerogel.bench.candidate import Candidate
+from aerogel.bench.inputs import feeds
+from aerogel.errors import AerogelError, UsageError
+
+__all__ = ["main"]
+
+
+class _Opened:
+    """A candidate that has loaded its model and run it once."""
+
+    def __init__(
+        self,
+        *,
+        module: str,
+        model: str,
+        threads: int,
+        setting: str,
+        batch: int,
+        seq: int,
+        vocab: int,
+        seed: int,
+    ) -> None:
+        candidate: Candidate = importlib.import_module(module).CANDIDATE
+        self._memory = {"before_load": memory.resident()}
+        start = time.perf_counter()
+        self._runner = candidate.open(Path(model), threads, setting)
+        self._open_seconds = time.perf_counter() - start
+        self._memory["after_load"] = memory.resident()
+        self._feeds = feeds(Path(model), self._runner.inputs, batch=batch, seq=seq, vocab=vocab, seed=seed)
+        try:
+            self._runner.run(self._feeds)
+        except Exception as error:  # every runtime raises its own types
+            raise UsageError(f"{model} does not run at --batch {batch} --seq {seq}: {error}") from error
+
+    def opened(self) -> dict[str, Any]:
+        return {"open_seconds": self._open_seconds}
+
+    def run(self, iterations: int) -> dict[str, Any]:
+        """Time `iterations` inferences, after one that only brings the model back into the caches."""
+        self._runner.run(self._feeds)
+        gc.collect()
+        gc.disable()
+        seconds = []
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(iterations):
+            start = time.perf_counter()
+            self._runner.run(self._feeds)
+            seconds.append(time.perf_counter() - start)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        gc.enable()
+        return {"seconds": seconds, "cpu": cpu, "wall": wall}
+
+    def outputs(self, file: str) -> dict[str, Any]:
+        """Write the outputs to an .npz file, named by their position."""
+        arrays = self._runner.run(self._feeds)
+        np.savez(file, **{f"{i:04d}": np.asarray(array) for i, array in enumerate(arrays)})  # type: ignore[arg-type]  # numpy's stub takes **kwds for allow_pickle
+        return {}
+
+    def memory(self) -> dict[str, Any]:
+        return self._memory | {"after_runs": memory.resident(), "peak": memory.peak()}
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    # Runtimes print to the process's standard output when they please: replies get a private copy of it, and
+    # everybody else's words go to standard error.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    opened: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        verb = request.pop("do")
+        try:
+            if verb == "open":
+                opened = _Opened(**request)
+                reply = opened.opened()
+            else:
+                reply = getattr(opened, verb)(**request)
+        except AerogelError as error:
+            reply = {"error": type(error).__name__, "message": str(error)}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""`aerogel synth`: a random masked checkpoint of a known shape, to measure speed and memory with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aerogel.cli._arguments import block
+
+HELP = "make a random masked checkpoint for measurements"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    from aerogel.bench.archs import names
+
+    known = ", ".join(names())
+    parser.add_argument("--arch", required=True, metavar="NAME", help=f"shape of the encoder: {known}")
+    parser.add_argument(
+        "--density", type=float, default=0.1, metavar="D", help="fraction kept (default: 0.1)"
+    )
+    parser.add_argument(
+        "--block",
+        type=block,
+        default=(1, 1),
+        metavar="RxC",
+        help="kept or dropped together (default: 1x1, unstructured)",
+    )
+    parser.add_argument(
+        "--scope",
+        choices=("local", "global"),
+        default="local",
+        help="density of each matrix, or of all together",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of weights and masks (default: 0)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="CKPT", help="checkpoint directory to write"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the checkpoint and say what it is."""
+    from rich.console import Console
+
+    from aerogel.bench.synth import synthesise
+    from aerogel.errors import require
+
+    require("transformers", "train").utils.logging.disable_progress_bar()
+    made = synthesise(
+        args.arch, args.out, density=args.density, block=args.block, scope=args.scope, seed=args.seed
+    )
+    accounting = made.accounting
+    Console().print(
+        f"{args.out}: {args.arch}, {len(accounting.matrices)} matrices at density {accounting.density:.4f} "
+        f"in {args.block[0]}x{args.block[1]} blocks, encoder {accounting.encoder_density:.4f}",
+        highlight=False,
+        soft_wrap=True,
+    )
