@@ -23,7 +23,7 @@ from aerogel.files import atomic_directory, sha256
 from aerogel.sparse.accounting import Accounting, account
 from aerogel.sparse.masks import pack, unpack
 
-__all__ = ["MASKS_FILE", "RECORD_FILE", "SCHEMA", "WEIGHTS_FILE", "Checkpoint", "Record", "load", "save"]
+__all__ = ["MASKS_FILE", "RECORD_FILE", "SCHEMA", "WEIGHTS_FILE", "Checkpoint", "Record", "check_target", "load", "save"]
 
 SCHEMA = 1
 RECORD_FILE = "aerogel.json"
@@ -92,8 +92,7 @@ def save(
             written does not pass `load`.
     """
     numpy_files = require("safetensors.numpy", "train")
-    if path.exists() and not (path / RECORD_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
+    check_target(path)
     with atomic_directory(path) as folder:
         write_model(folder)
         numpy_files.save_file({name: pack(mask) for name, mask in masks.items()}, str(folder / MASKS_FILE))
@@ -112,6 +111,12 @@ def save(
         (folder / RECORD_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         load(folder)
     return load(path)
+
+
+def check_target(path: Path) -> None:
+    """Raise CheckpointError if a checkpoint cannot be put at `path`: ask before the work, not after it."""
+    if path.exists() and not (path / RECORD_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
 
 
 def load(path: Path) -> Checkpoint:

@@ -3,6 +3,7 @@
     AerogelError
     ├── UsageError          a flag or argument that cannot be meant; names the flag and the accepted values
     ├── DataError           task data that cannot be read; names the file and line
+    ├── TrainingError       a run that stopped making sense: a loss or gradient that is not finite
     ├── CheckpointError     a checkpoint directory that is missing, damaged or contradicts itself
     ├── FormatError         a CSR, BSR or mask structure that breaks its own rules
     ├── ExportError         a model that cannot be captured or rewritten
@@ -29,6 +30,7 @@ __all__ = [
     "MissingExtraError",
     "ParityError",
     "RuntimeLoadError",
+    "TrainingError",
     "UsageError",
     "require",
 ]
@@ -44,6 +46,10 @@ class UsageError(AerogelError, ValueError):
 
 class DataError(AerogelError, ValueError):
     """Task data that cannot be read as its task demands."""
+
+
+class TrainingError(AerogelError):
+    """A training run that stopped making sense."""
 
 
 class CheckpointError(AerogelError):

@@ -1,0 +1,87 @@
+"""`aerogel train`: fine-tune an encoder on a task, pruning it on the way."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from aerogel.cli._arguments import block
+
+HELP = "fine-tune a model on a task and prune it while it learns"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments; names and defaults are those of `TrainConfig`."""
+    from aerogel.train.config import TrainConfig
+
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+
+    def add(flag: str, meaning: str, **options: Any) -> None:
+        default = defaults[flag[2:].replace("-", "_")]
+        if default is not None and "required" not in options and "action" not in options:
+            shown = "x".join(map(str, default)) if isinstance(default, tuple) else default
+            meaning += f" (default: {shown})"
+        parser.add_argument(flag, help=meaning, **{"default": default} | options)
+
+    add("--task", "name of the task, such as sst2 or synthetic", required=True, metavar="NAME")
+    add("--out", "checkpoint directory to write", required=True, type=Path, metavar="CKPT")
+    add("--method", "name of the pruning method; dense prunes nothing", metavar="NAME")
+    add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
+    add("--data", "directory of the task's files; without it, the hub", type=Path, metavar="DIR")
+    add("--density", "fraction of weights kept at the end", type=float, metavar="D")
+    add("--block", "rows x columns kept or dropped together", type=block, metavar="RxC")
+    add("--scope", "rank weights per matrix or all together", choices=("local", "global"))
+    add("--epochs", "passes over the training rows", type=int, metavar="N")
+    add("--seed", "seed of everything random", type=int, metavar="S")
+    add("--batch", "rows per step", type=int, metavar="N")
+    add("--max-length", "tokens per row; longer ones are cut", type=int, metavar="N")
+    add("--lr", "peak learning rate of the weights", type=float, metavar="X")
+    add("--score-lr", "peak learning rate of learnt scores", type=float, metavar="X")
+    add("--warmup", "learning-rate warm-up: fraction of all steps, or steps", type=float, metavar="X")
+    add("--initial-warmup", "warm-ups before pruning begins", type=float, metavar="IW")
+    add("--final-warmup", "warm-ups at the final density", type=float, metavar="FW")
+    add("--clip", "bound on the gradients' norm", type=float, metavar="X")
+    add("--train-rows", "train on so many rows, drawn with the seed", type=int, metavar="N")
+    add(
+        "--freeze-embeddings",
+        "leave embeddings as they are (default: when pruning a given model)",
+        action=argparse.BooleanOptionalAction,
+    )
+    add("--save-every", "steps between saves of the resumable state", type=int, metavar="STEPS")
+    add("--eval-every", "steps between evaluations; one at the end is always made", type=int, metavar="STEPS")
+    add("--restart", "begin anew instead of resuming a killed run", action="store_true")
+    add("--threads", "CPU threads", type=int, metavar="N")
+    add("--device", "where to train", choices=("auto", "cpu", "cuda"))
+    add("--log", "JSON-lines log (default: beside CKPT)", type=Path, metavar="FILE")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train and print what came out."""
+    from aerogel.errors import require
+    from aerogel.train.config import TrainConfig
+
+    config = TrainConfig(
+        **{f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
+    )
+    for module in ("torch", "transformers", "accelerate", "safetensors"):
+        require(module, "train")
+    from aerogel.train.run import train
+
+    _print(train(config))
+
+
+def _print(result: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    accounting = result.accounting
+    table = Table(title=str(result.path), show_header=False)
+    table.add_row("method", result.record.method)
+    for name, value in result.record.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("pruned matrices", str(len(accounting.matrices)))
+    table.add_row("density of the pruned matrices", f"{accounting.density:.4f}")
+    table.add_row("density of the encoder", f"{accounting.encoder_density:.4f}")
+    Console().print(table)

@@ -1,0 +1,122 @@
+"""The full configuration of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aerogel.errors import UsageError
+from aerogel.sparse.masks import check_block, kept_count
+
+__all__ = ["TrainConfig"]
+
+# What changes where or how often something is written, but not what comes out.
+_NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "progress")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run. Field names are the flags of `aerogel train`.
+
+    Attributes:
+        task: name of a task.
+        out: checkpoint directory to write.
+        method: name of a method; "dense" prunes nothing.
+        model: directory or hub id of the model to start from; None for a task that brings a fresh one.
+        data: directory of the task's files or of a saved dataset; None for the hub, or a task that makes its data.
+        density: fraction of the encoder's weights kept at the end, in (0, 1].
+        block: (rows, cols) kept or dropped together.
+        scope: "local" (per matrix) or "global".
+        epochs: passes over the training rows.
+        seed: decides the head's initial weights, the order of the rows and dropout.
+        batch: rows per step.
+        max_length: tokens per row; longer ones are cut.
+        lr: peak learning rate of the weights.
+        score_lr: peak learning rate of learnt scores.
+        warmup: learning-rate warm-up, W_u: a fraction of all steps if below 1, else steps.
+        initial_warmup: warm-ups before pruning begins (iw); need not be whole.
+        final_warmup: warm-ups at the final density (fw).
+        clip: bound on the norm of all gradients together.
+        train_rows: train on so many rows, drawn with the seed; None for all.
+        freeze_embeddings: None freezes them when pruning a given model, as the movement-pruning paper does.
+        save_every: steps between saves of the resumable state.
+        eval_every: steps between evaluations; None evaluates once, at the end.
+        restart: begin anew although a state to resume from is there.
+        threads: CPU threads; None leaves it to torch.
+        device: "auto", "cpu" or "cuda".
+        log: JSON-lines file; None puts it beside `out`.
+        progress: show a progress bar if standard error is a terminal.
+    """
+
+    task: str
+    out: Path
+    method: str = "dense"
+    model: str | None = None
+    data: Path | None = None
+    density: float = 1.0
+    block: tuple[int, int] = (1, 1)
+    scope: str = "local"
+    epochs: int = 3
+    seed: int = 0
+    batch: int = 32
+    max_length: int = 128
+    lr: float = 3e-5
+    score_lr: float = 1e-2
+    warmup: float = 0.1
+    initial_warmup: float = 1.0
+    final_warmup: float = 2.0
+    clip: float = 1.0
+    train_rows: int | None = None
+    freeze_embeddings: bool | None = None
+    save_every: int = 500
+    eval_every: int | None = None
+    restart: bool = False
+    threads: int | None = None
+    device: str = "auto"
+    log: Path | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value that can be judged without the data and the model.
+
+        Raises:
+            UsageError: a value out of range; the message names the flag.
+        """
+        for name in ("epochs", "batch", "max_length", "save_every", "train_rows", "eval_every", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{_flag(name)} {value}: must be at least 1")
+        for name in ("lr", "score_lr", "clip"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{_flag(name)} {value}: must be a positive number")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to 4294967295")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {self.device}: known are auto, cpu, cuda")
+        if self.scope not in ("local", "global"):
+            raise UsageError(f"--scope {self.scope}: known are local, global")
+        kept_count(self.density, 1)
+        check_block(self.block, self.block)
+
+    @property
+    def state_path(self) -> Path:
+        """Where the resumable state is kept while the run lasts."""
+        return self.out.with_name(f"{self.out.name}.state.pt")
+
+    @property
+    def log_path(self) -> Path:
+        """The JSON-lines log."""
+        return self.log or self.out.with_name(f"{self.out.name}.log.jsonl")
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the outcome, as JSON values: for the checkpoint's record and for resuming."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NEUTRAL}
+        return values | {"block": list(self.block), "data": str(self.data) if self.data else None}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,41 @@
+"""Predictions and metrics of a model on a task's evaluation splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from aerogel.train.batches import Rows, length_order
+from aerogel.train.task import Task
+
+__all__ = ["evaluate", "predict"]
+
+
+@torch.inference_mode()
+def predict(model: Any, rows: Rows, size: int) -> np.ndarray:
+    """Logits float32 ``[rows, classes]`` in the order of the rows. Leaves the model in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    result: np.ndarray | None = None
+    for batch in length_order(rows.lengths, size):
+        inputs = {k: v.to(device) for k, v in rows.batch(batch).items() if k != "labels"}
+        logits = model(**inputs).logits.float().cpu().numpy()
+        if result is None:
+            result = np.empty((len(rows), logits.shape[1]), np.float32)
+        result[batch] = logits
+    assert result is not None, "splits have at least one row"
+    return result
+
+
+def evaluate(model: Any, task: Task, splits: Mapping[str, Rows], size: int) -> dict[str, float]:
+    """The task's metrics, named "metric" or, where the task has several evaluation splits, "metric_split"."""
+    metrics = {}
+    for name, rows in splits.items():
+        logits = predict(model, rows, size)
+        predictions = logits[:, 0] if task.labels is None else logits.argmax(1)
+        for metric, value in task.metrics(predictions, rows.labels.numpy()).items():
+            metrics[f"{metric}_{name}" if name else metric] = value
+    return metrics

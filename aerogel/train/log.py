@@ -1,0 +1,45 @@
+"""The JSON-lines log of a run: one object per line, each with an `event` and the optimizer `step` it belongs to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from aerogel.errors import UsageError
+
+__all__ = ["Log"]
+
+
+class Log:
+    """An append-only log that a resumed run cuts back to where its state was saved.
+
+    Args:
+        path: the file; its folder is made.
+        keep_bytes: keep so much of what is there.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.truncate(path, min(keep_bytes, path.stat().st_size))
+            self._stream = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Append one line."""
+        self._stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+
+    def size(self) -> int:
+        """Bytes written so far, kept ones included."""
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()

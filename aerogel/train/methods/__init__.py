@@ -1,0 +1,11 @@
+"""Pruning methods. Each module of this folder is one method, found by its file name.
+
+A method module defines ``METHOD``, a subclass of `aerogel.train.method.Method`.
+"""
+
+from aerogel.registry import Registry
+from aerogel.train.method import Method
+
+__all__ = ["METHODS"]
+
+METHODS: Registry[type[Method]] = Registry("method", "aerogel.train.methods", "METHOD")

@@ -1,0 +1,24 @@
+"""Magnitude pruning: M = Top_v(|W|). The baseline of the movement-pruning paper (Sanh et al. 2020, section 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from aerogel.sparse.masks import block_scores
+from aerogel.train.method import Method
+
+__all__ = ["METHOD", "Magnitude"]
+
+
+class Magnitude(Method):
+    """Keep the largest weights by absolute value; pruned weights get no gradient, so they stay pruned."""
+
+    def scores(self) -> dict[str, Tensor]:
+        """Sum of |W| over each block."""
+        return {
+            name: block_scores(linear.parametrizations.weight.original.detach().abs(), self.target.block)  # type: ignore[union-attr]  # torch types module attributes as Tensor | Module
+            for name, linear in self.matrices.items()
+        }
+
+
+METHOD = Magnitude

@@ -1,0 +1,71 @@
+"""Movement pruning, hard: M = Top_v(S) with scores learnt by a straight-through estimator (Sanh et al. 2020).
+
+Forward:   W'_ij = W_ij M_ij,  M = Top_v(S)
+Backward:  dL/dW_ij = dL/dW'_ij M_ij,  dL/dS_b = sum over (i, j) in block b of dL/dW'_ij W_ij
+
+S starts at 0 and holds one value per block (per weight when blocks are 1x1). A weight that moves away from zero while
+training gains score. Pruned weights keep their value, and their scores keep learning, so they may come back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from aerogel.sparse.masks import block_scores
+from aerogel.train.method import Mask, Method
+
+__all__ = ["METHOD", "Movement", "ScoredMask"]
+
+
+class _StraightThrough(torch.autograd.Function):
+    """W' = W * M in the forward pass; the identity through Top_v in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor, block: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(weight, mask)
+        ctx.block = block
+        return weight * mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weight, mask = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient * mask, block_scores(gradient * weight, ctx.block), None, None
+
+
+class ScoredMask(Mask):
+    """A mask with a learnt score per block ``[out / r, in / c]``."""
+
+    def __init__(self, weight: Tensor, block: tuple[int, int]) -> None:
+        super().__init__(weight)
+        self.block = block
+        rows, cols = weight.shape[0] // block[0], weight.shape[1] // block[1]
+        self.scores = nn.Parameter(torch.zeros(rows, cols, dtype=weight.dtype, device=weight.device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """W' ``[out, in]``."""
+        return cast(Tensor, _StraightThrough.apply(weight, self.scores, self.mask, self.block))
+
+
+class Movement(Method):
+    """Keep the weights that training moves away from zero."""
+
+    masks: dict[str, ScoredMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
+
+    def mask_for(self, weight: Tensor) -> ScoredMask:
+        """A mask whose scores are 0."""
+        return ScoredMask(weight, self.target.block)
+
+    def score_parameters(self) -> list[nn.Parameter]:
+        """All scores."""
+        return [mask.scores for mask in self.masks.values()]
+
+    def scores(self) -> dict[str, Tensor]:
+        """The scores themselves."""
+        return {name: mask.scores for name, mask in self.masks.items()}
+
+
+METHOD = Movement

@@ -1,0 +1,160 @@
+"""`train`: one run from its configuration to a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from aerogel import checkpoint
+from aerogel.checkpoint import Checkpoint, Record
+from aerogel.errors import UsageError
+from aerogel.train.batches import Rows
+from aerogel.train.config import TrainConfig
+from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
+from aerogel.train.evaluate import evaluate
+from aerogel.train.log import Log
+from aerogel.train.loop import Loop, steps_of
+from aerogel.train.method import Method, Target
+from aerogel.train.methods import METHODS
+from aerogel.train.model import load_model
+from aerogel.train.schedule import Cubic, warmup_steps
+from aerogel.train.state import State
+from aerogel.train.task import Split, TaskData
+from aerogel.train.tasks import TASKS
+
+__all__ = ["TrainConfig", "train"]
+
+_VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+
+
+def train(config: TrainConfig) -> Checkpoint:
+    """Fine-tune, prune, evaluate and write the checkpoint ``config.out``.
+
+    If a run with the same configuration was killed, go on from its last saved state: on a CPU the result is the
+    same to the bit. The state is removed once the checkpoint is written.
+
+    Raises:
+        UsageError: a configuration that cannot be meant, or one that differs from the saved state's.
+        DataError: the task's data cannot be read.
+        TrainingError: the loss stopped being finite.
+        CheckpointError: `config.out` is in the way, or the saved state is damaged.
+    """
+    method_class, task = METHODS.get(config.method), TASKS.get(config.task)
+    checkpoint.check_target(config.out)
+    accelerator = _accelerator(config)
+    data = _subset(task.load(config.data, config.seed), config)
+    total = steps_of(len(data.train), config)
+    schedule = _schedule(config, total, method_class)
+    model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
+    size = encoder_parameters(model)
+    method = method_class(prunable(model), Target(config.density, config.block, config.scope))
+    if _freezes(config, method_class):
+        for parameter in embedding_parameters(model):
+            parameter.requires_grad_(False)
+    rows = Rows(data.train, tokenizer, config.max_length)
+    splits = {name: Rows(split, tokenizer, config.max_length) for name, split in data.evaluation.items()}
+    identity = config.settings() | {f"data {name}": values for name, values in _identity(data).items()}
+
+    torch.manual_seed(config.seed)
+    loop = Loop(config, model, method, schedule, rows, accelerator, identity)
+    state = State.load(config.state_path, identity) if _resumes(config) else None
+    if state:
+        loop.resume(state)
+    log = Log(config.log_path, state.log_bytes if state else 0)
+    if not state:
+        log.write("start", 0, total=total, warmup=schedule.warmup, settings=config.settings())
+
+    def measure() -> dict[str, float]:
+        return evaluate(model, task, splits, config.batch)
+
+    loop.run(log, measure)
+    masks = method.bake()
+    metrics = measure()
+    record = Record(
+        method=config.method,
+        config=config.settings(),
+        block=config.block,
+        scope=config.scope,
+        encoder_parameters=size,
+        task=config.task,
+        metrics=metrics,
+        seed=config.seed,
+        data=_identity(data),
+        versions=_versions(),
+    )
+
+    def write_model(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    result = checkpoint.save(config.out, record, masks, write_model)
+    log.write("end", total, density=result.accounting.density, **metrics)
+    log.close()
+    config.state_path.unlink(missing_ok=True)
+    return result
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device; use --device cpu")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return Accelerator(cpu=config.device == "cpu")
+
+
+def _schedule(config: TrainConfig, total: int, method: type[Method]) -> Cubic:
+    """The run's density schedule: flat at 1 for a method that does not prune."""
+    warmup = warmup_steps(config.warmup, total)
+    if not method.prunes:
+        return Cubic(1.0, 1.0, total, warmup, 0.0, 0.0)
+    return Cubic(1.0, config.density, total, warmup, config.initial_warmup, config.final_warmup)
+
+
+def _freezes(config: TrainConfig, method: type[Method]) -> bool:
+    """Whether embeddings are frozen. A fresh model's must be trained, they have learnt nothing yet."""
+    if config.freeze_embeddings is None:
+        return method.prunes and config.model is not None
+    return config.freeze_embeddings
+
+
+def _resumes(config: TrainConfig) -> bool:
+    if config.restart:
+        config.state_path.unlink(missing_ok=True)
+    return config.state_path.exists()
+
+
+def _subset(data: TaskData, config: TrainConfig) -> TaskData:
+    """Draw `config.train_rows` rows of the training split."""
+    if config.train_rows is None or config.train_rows >= len(data.train):
+        return data
+    generator = torch.Generator().manual_seed(config.seed)
+    rows = torch.randperm(len(data.train), generator=generator)[: config.train_rows].tolist()
+    texts, labels = [data.train.texts[row] for row in rows], [data.train.labels[row] for row in rows]
+    return dataclasses.replace(data, train=Split(texts, labels, data.train.sha256))
+
+
+def _identity(data: TaskData) -> dict[str, Any]:
+    """Rows used and SHA-256 of each split."""
+    splits: Mapping[str, Split] = {"train": data.train} | {
+        f"evaluation_{name}" if name else "evaluation": split for name, split in data.evaluation.items()
+    }
+    return {name: {"rows": len(split), "sha256": split.sha256} for name, split in splits.items()}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+
+
+def _version(name: str) -> str:
+    if name == "aerogel":
+        from aerogel import __version__
+
+        return __version__
+    return importlib.metadata.version(name)

@@ -1,0 +1,86 @@
+"""The two schedules of a run, as plain functions of the optimizer step.
+
+Steps count from 0; a value for step t holds for the forward and backward pass of that step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aerogel.errors import UsageError
+
+__all__ = ["Cubic", "linear_rate", "warmup_steps"]
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """The cubic density schedule of gradual pruning (Zhu and Gupta 2017; Sanh et al. 2020, section 4).
+
+    With W = `warmup` learning-rate warm-up steps, T = `total` steps, i = `initial`, f = `final`:
+
+        v_t = v_i                                                            for t < i W
+        v_t = v_f + (v_i - v_f) (1 - (t - i W) / (T - (i + f) W)) ^ 3        between
+        v_t = v_f                                                            for t > T - f W
+
+    Attributes:
+        start: density v_i before pruning begins.
+        end: density v_f that the run ends with.
+        total: optimizer steps of the run.
+        warmup: learning-rate warm-up steps, the unit of `initial` and `final`.
+        initial: warm-ups before pruning begins.
+        final: warm-ups, at the end, at the final density.
+
+    Raises:
+        UsageError: the warm-ups leave no step for the descent.
+    """
+
+    start: float
+    end: float
+    total: int
+    warmup: int
+    initial: float
+    final: float
+
+    def __post_init__(self) -> None:
+        if self.initial < 0 or self.final < 0:
+            raise UsageError(
+                f"--initial-warmup {self.initial:g} and --final-warmup {self.final:g} must not be negative"
+            )
+        if self.warmup * (self.initial + self.final) >= self.total:
+            raise UsageError(
+                f"{self.warmup} warm-up steps x ({self.initial:g} initial + {self.final:g} final) reach the "
+                f"{self.total} steps of the run, so nothing would be pruned gradually; lower --warmup, "
+                "--initial-warmup or --final-warmup, or raise --epochs"
+            )
+
+    def density(self, step: int) -> float:
+        """v_t, in [end, start]."""
+        begin = self.initial * self.warmup
+        finish = self.total - self.final * self.warmup
+        if step < begin:
+            return self.start
+        if step >= finish:
+            return self.end
+        left = 1.0 - (step - begin) / (finish - begin)
+        return self.end + (self.start - self.end) * left**3
+
+
+def warmup_steps(warmup: float, total: int) -> int:
+    """Steps meant by `--warmup`: a fraction of `total` if below 1, else a count of steps.
+
+    Raises:
+        UsageError: negative, or no shorter than the run.
+    """
+    steps = int(warmup * total) if warmup < 1 else int(warmup)
+    if warmup < 0 or (warmup >= 1 and warmup != steps):
+        raise UsageError(f"--warmup {warmup:g}: give a fraction below 1 or a whole number of steps")
+    if steps >= total:
+        raise UsageError(f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs")
+    return steps
+
+
+def linear_rate(step: int, warmup: int, total: int) -> float:
+    """Learning-rate factor: rises from 0 over `warmup` steps, then falls linearly to 0 at `total`."""
+    if step < warmup:
+        return step / warmup
+    return (total - step) / (total - warmup)

@@ -1,0 +1,72 @@
+"""The resumable state of a run: one file beside the checkpoint, there only while the run lasts."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from aerogel.errors import CheckpointError, UsageError
+from aerogel.files import atomic_file
+
+__all__ = ["State"]
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run needs to go on to the same result.
+
+    Attributes:
+        step: optimizer steps done. The place in the data follows from it.
+        model: state_dict of the model: weights, scores and masks.
+        optimizer: state_dict of the optimizer.
+        random: states of torch's generators, by device.
+        log_bytes: length of the log when the state was saved.
+    """
+
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random: dict[str, torch.Tensor]
+    log_bytes: int
+
+    def save(self, path: Path, identity: dict[str, Any]) -> None:
+        """Write the state of the run described by `identity` (JSON values)."""
+        document = {"schema": _SCHEMA, "identity": json.dumps(identity, sort_keys=True), **vars(self)}
+        with atomic_file(path) as temporary:
+            torch.save(document, temporary)
+
+    @classmethod
+    def load(cls, path: Path, identity: dict[str, Any]) -> State:
+        """Read the state of the run described by `identity`.
+
+        Raises:
+            UsageError: it is the state of another run; the message names the first difference.
+            CheckpointError: the file is damaged or of another version.
+        """
+        mend = "pass --restart to begin anew"
+        try:
+            document = torch.load(path, map_location="cpu", weights_only=True)
+            if document.pop("schema") != _SCHEMA:
+                raise CheckpointError(f"{path} was written by another version of aerogel; {mend}")
+            saved = json.loads(document.pop("identity"))
+            state = cls(**document)
+        except (OSError, EOFError, RuntimeError, UnpicklingError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{path} is damaged ({str(error).splitlines()[0]}); {mend}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is not the state of a run ({error!r}); {mend}") from error
+        current = json.loads(json.dumps(identity))
+        for key in sorted(saved.keys() | current.keys()):
+            if saved.get(key) != current.get(key):
+                raise UsageError(
+                    f"{path} is the state of a run with {key} {saved.get(key)!r}, not {current.get(key)!r}; "
+                    f"give the same options to go on with it, or {mend}"
+                )
+        return state

@@ -1,0 +1,133 @@
+"""Tasks whose data is a table: tab-separated files, plain or gzipped, or a dataset of the `datasets` library."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aerogel.errors import DataError, UsageError
+from aerogel.train.hub import HubTable, is_saved_dataset
+from aerogel.train.task import Metrics, Split, Task, TaskData
+
+__all__ = ["TableTask"]
+
+
+@dataclass(frozen=True)
+class TableTask(Task):
+    """A task declared by its files and columns.
+
+    Attributes:
+        texts: columns of the sentence, or of the two sentences.
+        label: column of the label.
+        labels: the label's values in files, in the order of their class indices; None for a regression.
+        metrics: see `Task`.
+        hub: the same task in the `datasets` library.
+        train: name of the training file; ``.gz`` may follow it.
+        evaluation: names of the evaluation files, by name of the split.
+        header: column names where the file has no header line.
+        value_range: accepted values of a regression.
+        skip_ragged: leave out rows with a wrong number of fields instead of refusing the file. For data that is
+            published with such rows.
+    """
+
+    texts: tuple[str, ...]
+    label: str
+    labels: tuple[str, ...] | None
+    metrics: Metrics
+    hub: HubTable
+    train: str = "train.tsv"
+    evaluation: tuple[tuple[str, str], ...] = (("", "dev.tsv"),)
+    header: tuple[str, ...] | None = None
+    value_range: tuple[float, float] = (-math.inf, math.inf)
+    skip_ragged: bool = False
+
+    def load(self, data: Path | None, seed: int) -> TaskData:
+        """Read the files of directory `data`, a dataset saved there, or, without one, the dataset of the hub."""
+        del seed
+        if data is None or is_saved_dataset(data):
+            return self.hub.load(data, self.labels, self.value_range)
+        if not data.is_dir():
+            raise UsageError(f"--data {data} is not a directory; give the one that holds {self.train}")
+        return TaskData(
+            train=self._read(data, self.train),
+            evaluation={split: self._read(data, name) for split, name in self.evaluation},
+        )
+
+    def _read(self, folder: Path, name: str) -> Split:
+        """Read one file.
+
+        Rows end at line feeds and fields at tabs; quotes mean nothing, as in all GLUE files.
+        """
+        path = _find(folder, name)
+        raw = _read_bytes(path)
+        rows = _rows(path, raw)
+        header = self.header or next(rows, (0, ()))[1]
+        if not header:
+            raise DataError(f"{path} is empty; it must have the columns {', '.join((*self.texts, self.label))}")
+        positions = [_position(path, header, column) for column in (*self.texts, self.label)]
+        texts: list[tuple[str, ...]] = []
+        labels: list[float] = []
+        for line, fields in rows:
+            if len(fields) != len(header):
+                if self.skip_ragged:
+                    continue
+                raise DataError(f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; mend the line")
+            *sentences, label = (fields[position] for position in positions)
+            texts.append(tuple(sentences))
+            labels.append(self._parse_label(label, f"{path}:{line}"))
+        if not labels:
+            raise DataError(f"{path} has no rows; give a file with examples")
+        return Split(texts, labels, hashlib.sha256(raw).hexdigest())
+
+    def _parse_label(self, text: str, place: str) -> float:
+        """Class index, or value in a regression."""
+        if self.labels is not None:
+            if text not in self.labels:
+                raise DataError(f"{place}: label {text!r} is not one of {', '.join(self.labels)}; mend the line")
+            return self.labels.index(text)
+        low, high = self.value_range
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise DataError(f"{place}: label {text!r} is not a number from {low:g} to {high:g}; mend the line")
+        return value
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(f"{folder} has neither {name} nor {name}.gz; --data must name the directory of the task's files")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
+
+
+def _rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Line number from 1 and fields of each line."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+    # str.splitlines would also split at characters that occur inside sentences.
+    for line, row in enumerate(text.split("\n"), start=1):
+        if row.strip("\r"):
+            yield line, row.rstrip("\r").split("\t")
+
+
+def _position(path: Path, header: Sequence[str], column: str) -> int:
+    if column not in header:
+        raise DataError(f"{path} has no column {column!r}; its columns are {', '.join(header)}")
+    return list(header).index(column)

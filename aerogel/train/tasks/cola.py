@@ -1,0 +1,14 @@
+"""CoLA (Corpus of Linguistic Acceptability, GLUE): is a sentence grammatical? Judged by Matthews correlation."""
+
+from aerogel.train.hub import HubTable
+from aerogel.train.metrics import matthews
+from aerogel.train.table import TableTask
+
+TASK = TableTask(
+    texts=("sentence",),
+    label="label",
+    labels=("0", "1"),
+    metrics=matthews,
+    hub=HubTable(("sentence",), "cola"),
+    header=("source", "label", "mark", "sentence"),
+)

@@ -1,0 +1,13 @@
+"""MRPC (Microsoft Research Paraphrase Corpus, GLUE): do two sentences mean the same?"""
+
+from aerogel.train.hub import HubTable
+from aerogel.train.metrics import accuracy_and_f1
+from aerogel.train.table import TableTask
+
+TASK = TableTask(
+    texts=("#1 String", "#2 String"),
+    label="Quality",
+    labels=("0", "1"),
+    metrics=accuracy_and_f1,
+    hub=HubTable(("sentence1", "sentence2"), "mrpc"),
+)

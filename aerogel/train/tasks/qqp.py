@@ -1,0 +1,14 @@
+"""QQP (Quora Question Pairs, GLUE): are two questions duplicates? The published files have a few broken rows."""
+
+from aerogel.train.hub import HubTable
+from aerogel.train.metrics import accuracy_and_f1
+from aerogel.train.table import TableTask
+
+TASK = TableTask(
+    texts=("question1", "question2"),
+    label="is_duplicate",
+    labels=("0", "1"),
+    metrics=accuracy_and_f1,
+    hub=HubTable(("question1", "question2"), "qqp"),
+    skip_ragged=True,
+)

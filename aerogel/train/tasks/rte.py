@@ -1,0 +1,13 @@
+"""RTE (Recognizing Textual Entailment, GLUE): does the first text entail the second?"""
+
+from aerogel.train.hub import HubTable
+from aerogel.train.metrics import accuracy
+from aerogel.train.table import TableTask
+
+TASK = TableTask(
+    texts=("sentence1", "sentence2"),
+    label="label",
+    labels=("entailment", "not_entailment"),
+    metrics=accuracy,
+    hub=HubTable(("sentence1", "sentence2"), "rte"),
+)
