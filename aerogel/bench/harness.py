@@ -240,6 +240,7 @@ def _warnings(settings: Settings, load: float | None, runs: Sequence[Run]) -> li
         if not run.correct:
             found.append(
                 f"{run.model.name} on {run.candidate} gives other outputs than on {STOCK}: relative "
-                f"difference {run.difference:.1e}, where rounding makes at most {TOLERANCE:.0e}; no speed-up is reported"
+                f"difference {run.difference:.1e}, where rounding makes at most {TOLERANCE:.0e}; "
+                "no speed-up is reported"
             )
     return found

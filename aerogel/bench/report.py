@@ -20,8 +20,8 @@ SCHEMA = 1
 """Version of `document`'s layout; docs/bench.md describes it."""
 
 _HEADER = (
-    "model", "runtime", "median ms", "p90", "p99", "spread", "speed-up (quartiles)",
-    "open s", "resident MB", "peak MB", "file MB",
+    "model", "runtime", "median ms", "p90 ms", "p99 ms", "spread", "speed-up", "open s",
+    "resident MB", "peak MB", "file MB",
 )  # fmt: skip
 
 
@@ -51,15 +51,23 @@ def labels(report: Report) -> dict[Path, str]:
 
 def table(report: Report) -> Table:
     """The measurement for the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title=_title(report), title_justify="left", caption=_caption(report), caption_justify="left"
+        title=_title(report),
+        caption=_caption(report),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
     )
     for number, name in enumerate(_HEADER):
-        table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
+        if number < 2:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in _rows(report):
-        table.add_row(*row)
+        table.add_row(*(cell.replace(" (", "\n(") for cell in row))
     return table
 
 
@@ -101,8 +109,8 @@ def _rows(report: Report) -> list[list[str]]:
         latency = run.latency
         rows.append([
             names[run.model], run.candidate, f"{latency.median:.2f}", f"{latency.p90:.2f}",
-            f"{latency.p99:.2f}", f"{latency.spread:.1%}", gain, f"{run.open_seconds:.2f}", _megabytes(run.memory["after_runs"]),
-            _megabytes(run.memory["peak"]), _megabytes(run.size),
+            f"{latency.p99:.2f}", f"{latency.spread:.1%}", gain, f"{run.open_seconds:.2f}",
+            _megabytes(run.memory["after_runs"]), _megabytes(run.memory["peak"]), _megabytes(run.size),
         ])  # fmt: skip
     return rows
 

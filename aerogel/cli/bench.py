@@ -46,12 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write what was asked for; 1 if a candidate's outputs were wrong."""
-    from rich.console import Console
-
     from aerogel.bench import plot, report
     from aerogel.bench.harness import bench
     from aerogel.bench.result import Settings
-    from aerogel.cli._progress import progress
+    from aerogel.cli._terminal import console, progress
     from aerogel.files import atomic_file
 
     settings = Settings(args.threads, args.batch, args.seq, args.rounds, args.repeats, args.seed)
@@ -59,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
         plot.check(args.plot)
     with progress() as step:
         measured = bench(args.models, settings, args.baseline, progress=step)
-    Console().print(report.table(measured))
-    errors = Console(stderr=True)
+    console().print(report.table(measured))
+    errors = console(stderr=True)
     for item in measured.skipped:
-        errors.print(f"note: {item.model.name} on {item.candidate} skipped: {item.reason}", highlight=False)
+        errors.print(f"note: {item.model.name} was not run on {item.candidate}: {item.reason}")
     for warning in measured.warnings:
-        errors.print(f"warning: {warning}", highlight=False)
+        errors.print(f"warning: {warning}")
     if args.json:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(report.document(measured), indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ class Aerogel(Candidate):
     def refuse(self, model: OnnxFile) -> str | None:
         """Refuses models without sparse functions, and everything where the library is missing."""
         if not model.sparse:
-            return "it calls no sparse function, so the library would change nothing"
+            return "it has no sparse function to run there"
         try:
             runtime.library_path()
         except RuntimeLoadError as error:

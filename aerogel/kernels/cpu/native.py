@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import FormatError, RuntimeLoadError, UsageError
+from aerogel.kernels.cpu import LIBRARY_VARIABLE
 from aerogel.runtime import library_path
 
 __all__ = ["Isa", "SparseLinear", "isas", "selected"]
@@ -125,6 +126,8 @@ def _library() -> ctypes.CDLL:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
+    if not hasattr(library, "aerogel_isa"):
+        raise RuntimeLoadError(f"{path} is not Aerogel's native library; unset or correct {LIBRARY_VARIABLE}")
     pointer, size, integer, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
     library.aerogel_isa.restype = text
     library.aerogel_isa_selected.restype = text

@@ -1,0 +1,46 @@
+"""What verbs print with: rich on a terminal, plain text of a fixed width elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "progress"]
+
+# A file or a pipe has no width; tables written there should not be folded to a terminal's 80 columns.
+_WIDTH = 120
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that colours nothing but what it is told to."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        made.width = _WIDTH
+    return made
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (stage, steps done, steps in all) that moves one bar per stage.
+
+    The bars are on standard error, and only where that is a terminal; they go when the block ends.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    shown = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=shown, disable=not shown.is_terminal, transient=True) as bars:
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield step
