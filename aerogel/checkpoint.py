@@ -23,7 +23,17 @@ from aerogel.files import atomic_directory, sha256
 from aerogel.sparse.accounting import Accounting, account
 from aerogel.sparse.masks import pack, unpack
 
-__all__ = ["MASKS_FILE", "RECORD_FILE", "SCHEMA", "WEIGHTS_FILE", "Checkpoint", "Record", "check_target", "load", "save"]
+__all__ = [
+    "MASKS_FILE",
+    "RECORD_FILE",
+    "SCHEMA",
+    "WEIGHTS_FILE",
+    "Checkpoint",
+    "Record",
+    "check_target",
+    "load",
+    "save",
+]
 
 SCHEMA = 1
 RECORD_FILE = "aerogel.json"
@@ -135,7 +145,9 @@ def load(path: Path) -> Checkpoint:
                 f"{path / name} is not the file that {RECORD_FILE} was written with (truncated or altered); "
                 "restore it or write the checkpoint anew"
             )
-    record = Record(**{f.name: document[f.name] for f in fields(Record)} | {"block": tuple(document["block"])})
+    record = Record(
+        **{f.name: document[f.name] for f in fields(Record)} | {"block": tuple(document["block"])}
+    )
     return Checkpoint(path, record, _read_masks(path, document["matrices"]))
 
 
@@ -149,10 +161,14 @@ def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew") from error
+        raise CheckpointError(
+            f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew"
+        ) from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise CheckpointError(f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release")
+        raise CheckpointError(
+            f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release"
+        )
     kinds: dict[str, type | tuple[type, ...]] = {
         "method": str, "config": dict, "block": list, "scope": str, "encoder_parameters": int,
         "task": (str, type(None)), "metrics": dict, "seed": int, "data": dict, "versions": dict,
@@ -160,7 +176,9 @@ def _read_document(path: Path) -> dict[str, Any]:
     }  # fmt: skip
     for name, kind in kinds.items():
         if not isinstance(document.get(name), kind) or name not in document:
-            raise CheckpointError(f"{file}: field {name!r} is missing or malformed; write the checkpoint anew")
+            raise CheckpointError(
+                f"{file}: field {name!r} is missing or malformed; write the checkpoint anew"
+            )
     if len(document["block"]) != 2 or not all(type(side) is int and side > 0 for side in document["block"]):
         raise CheckpointError(f"{file}: block {document['block']} is not two positive integers")
     return document
@@ -182,22 +200,32 @@ def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
             for name in matrices:
                 if name not in known:
                     raise CheckpointError(f"{path / MASKS_FILE}: {name} has no weight in {WEIGHTS_FILE}")
-                masks[name] = _check_mask(path, name, packed.get_tensor(name), weights.get_slice(name), matrices[name])
+                masks[name] = _check_mask(
+                    path, name, packed.get_tensor(name), weights.get_slice(name), matrices[name]
+                )
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}: unreadable safetensors file ({error}); write the checkpoint anew") from error
+        raise CheckpointError(
+            f"{path}: unreadable safetensors file ({error}); write the checkpoint anew"
+        ) from error
     return masks
 
 
 def _check_mask(path: Path, name: str, packed: np.ndarray, weight: Any, entry: Any) -> np.ndarray:
     shape = tuple(weight.get_shape())
     if len(shape) != 2:
-        raise CheckpointError(f"{path}: {name} has a mask but {len(shape)} dimensions; masks are for matrices")
+        raise CheckpointError(
+            f"{path}: {name} has a mask but {len(shape)} dimensions; masks are for matrices"
+        )
     try:
         mask = unpack(packed, shape)
     except FormatError as error:
         raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
     if not isinstance(entry, dict) or entry.get("kept") != int(np.count_nonzero(mask)):
-        raise CheckpointError(f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept")
+        raise CheckpointError(
+            f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept"
+        )
     if weight.get_dtype() in ("F64", "F32", "F16") and np.any(weight[:][~mask]):
-        raise CheckpointError(f"{path}: {name} has nonzero weights where its mask prunes; the mask is of another model")
+        raise CheckpointError(
+            f"{path}: {name} has nonzero weights where its mask prunes; the mask is of another model"
+        )
     return mask

@@ -83,6 +83,4 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingExtraError(
-            f"{module} is not installed; run: pip install 'aerogel[{extra}]'"
-        ) from error
+        raise MissingExtraError(f"{module} is not installed; run: pip install 'aerogel[{extra}]'") from error

@@ -30,7 +30,9 @@ def library_path() -> str:
             "or run the model on stock ONNX Runtime at dense speed"
         )
     if not path.is_file():
-        raise RuntimeLoadError(f"{LIBRARY_VARIABLE}={path} is not a file; unset it or point it at a built library")
+        raise RuntimeLoadError(
+            f"{LIBRARY_VARIABLE}={path} is not a file; unset it or point it at a built library"
+        )
     return str(path)
 
 

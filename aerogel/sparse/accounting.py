@@ -43,7 +43,7 @@ class Accounting:
 
 
 def account(masks: Mapping[str, np.ndarray], encoder_parameters: int) -> Accounting:
-    """Count what `masks` keep, in matrices and in an encoder of `encoder_parameters` parameters (masked ones included)."""
+    """Count what `masks` keep, per matrix and in an encoder of `encoder_parameters` parameters in all."""
     matrices = {
         name: MatrixDensity((mask.shape[0], mask.shape[1]), int(np.count_nonzero(mask)))
         for name, mask in masks.items()

@@ -47,14 +47,18 @@ def index_dtype(in_features: int) -> type[np.uint16] | type[np.int32]:
     return np.uint16 if in_features <= _UINT16_COLUMNS else np.int32
 
 
-def check_compressed(arrays: Mapping[str, np.ndarray], rows: int, cols: int, entries: int, *, full: bool) -> None:
+def check_compressed(
+    arrays: Mapping[str, np.ndarray], rows: int, cols: int, entries: int, *, full: bool
+) -> None:
     """The rules CSR and BSR share: `rows` compressed rows over `cols` columns, `entries` stored entries.
 
     indptr starts at 0, never falls and ends at `entries`; the indices of one row ascend strictly within [0, cols).
     """
     indices, indptr = arrays["indices"], arrays["indptr"]
     if indices.dtype not in (np.uint16, np.int32) or indices.ndim != 1:
-        raise FormatError(f"indices must be uint16 or int32 of one dimension, not {indices.dtype}{list(indices.shape)}")
+        raise FormatError(
+            f"indices must be uint16 or int32 of one dimension, not {indices.dtype}{list(indices.shape)}"
+        )
     if indptr.dtype != np.int32 or indptr.shape != (rows + 1,):
         raise FormatError(f"indptr must be int32[{rows + 1}], not {indptr.dtype}{list(indptr.shape)}")
     if len(indices) != entries:

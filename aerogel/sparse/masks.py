@@ -14,8 +14,16 @@ import numpy as np
 
 from aerogel.errors import FormatError, UsageError
 
-__all__ = ["block_scores", "check_block", "expand_blocks", "kept_count", "pack", "top_mask", "top_masks", "unpack"]
-
+__all__ = [
+    "block_scores",
+    "check_block",
+    "expand_blocks",
+    "kept_count",
+    "pack",
+    "top_mask",
+    "top_masks",
+    "unpack",
+]
 
 
 def check_block(shape: tuple[int, ...], block: tuple[int, int], name: str = "weight") -> None:
@@ -25,7 +33,9 @@ def check_block(shape: tuple[int, ...], block: tuple[int, int], name: str = "wei
         raise UsageError(f"block {rows}x{cols}: both sides must be at least 1")
     if len(shape) != 2 or shape[0] % rows or shape[1] % cols:
         fits = "x".join(map(str, shape))
-        raise UsageError(f"block {rows}x{cols} does not divide {name} of shape {fits}; choose sides that divide it")
+        raise UsageError(
+            f"block {rows}x{cols} does not divide {name} of shape {fits}; choose sides that divide it"
+        )
 
 
 def kept_count(density: float, size: int) -> int:
@@ -137,7 +147,8 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.int64))
     if packed.dtype != np.uint8 or packed.shape != ((size + 7) // 8,):
         raise FormatError(
-            f"packed mask is {packed.dtype}{list(packed.shape)}, expected uint8[{(size + 7) // 8}] for shape {list(shape)}"
+            f"packed mask is {packed.dtype}{list(packed.shape)}, "
+            f"expected uint8[{(size + 7) // 8}] for shape {list(shape)}"
         )
     bits = np.unpackbits(packed, bitorder="little")
     if bits[size:].any():

@@ -73,27 +73,40 @@ class SparseLinear:
     """
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], bias: np.ndarray | None, in_features: int, isa: str | None = None
+        self,
+        arrays: Mapping[str, np.ndarray],
+        bias: np.ndarray | None,
+        in_features: int,
+        isa: str | None = None,
     ) -> None:
         data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
         if data.dtype != np.float32 or data.ndim not in (1, 3):
-            raise FormatError(f"data must be float32 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}")
+            raise FormatError(
+                f"data must be float32 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}"
+            )
         if indices.dtype not in (np.uint16, np.int32) or indices.shape != data.shape[:1]:
-            raise FormatError(f"indices must be uint16 or int32 [{len(data)}], not {indices.dtype}{list(indices.shape)}")
+            raise FormatError(
+                f"indices must be uint16 or int32 [{len(data)}], not {indices.dtype}{list(indices.shape)}"
+            )
         if indptr.dtype != np.int32 or indptr.ndim != 1 or len(indptr) < 2:
-            raise FormatError(f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}")
+            raise FormatError(
+                f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}"
+            )
         rows, cols = data.shape[1:] or (1, 1)
         self.in_features = in_features
         self.out_features = (len(indptr) - 1) * rows
         if bias is None:
             bias = np.zeros(self.out_features, np.float32)
         if bias.dtype != np.float32 or bias.shape != (self.out_features,):
-            raise FormatError(f"bias must be float32 [{self.out_features}], not {bias.dtype}{list(bias.shape)}")
+            raise FormatError(
+                f"bias must be float32 [{self.out_features}], not {bias.dtype}{list(bias.shape)}"
+            )
         data, indices, indptr, bias = map(np.ascontiguousarray, (data, indices, indptr, bias))
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = _library().aerogel_linear_create(
             self.out_features, in_features, rows, cols, len(data), data.ctypes.data, indices.ctypes.data,
-            indices.dtype == np.int32, indptr.ctypes.data, bias.ctypes.data, isa.encode() if isa else None, error, _ERROR_BYTES,
+            indices.dtype == np.int32, indptr.ctypes.data, bias.ctypes.data, isa.encode() if isa else None,
+            error, _ERROR_BYTES,
         )  # fmt: skip
         if not self._handle:
             raise FormatError(error.value.decode())

@@ -30,7 +30,9 @@ class Bsr(Format):
         r, c = block
         rows, cols = weight.shape[0] // r, weight.shape[1] // c
         kept = mask.reshape(rows, r, cols, c).any(axis=(1, 3))
-        blocks = np.where(mask, weight, 0).astype(weight.dtype).reshape(rows, r, cols, c).transpose(0, 2, 1, 3)
+        blocks = (
+            np.where(mask, weight, 0).astype(weight.dtype).reshape(rows, r, cols, c).transpose(0, 2, 1, 3)
+        )
         indptr = np.zeros(rows + 1, np.int32)
         np.cumsum(np.count_nonzero(kept, axis=1), out=indptr[1:])
         return {

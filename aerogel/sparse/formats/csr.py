@@ -17,7 +17,12 @@ class Csr(Format):
 
     names = ("data", "indices", "indptr")
 
-    def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
+    def encode(
+        self,
+        weight: np.ndarray,
+        mask: np.ndarray,
+        block: tuple[int, int] = (1, 1),  # noqa: ARG002 - part of the interface; CSR has no blocks
+    ) -> Arrays:
         """Pack kept entries; `block` does not matter to CSR."""
         if weight.ndim != 2 or weight.shape != mask.shape:
             raise FormatError(f"mask {list(mask.shape)} does not fit weight {list(weight.shape)}")

@@ -1,0 +1,73 @@
+# make demo            train, prune, export and measure a small BERT; one table at the end (under four minutes)
+# make test            all tests on this machine
+# make check           ruff and mypy
+# make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
+# make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
+# make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
+# make test-runtimes   one exported model on ONNX Runtime 1.17, 1.20 and the newest
+#
+# Each makes the virtual environment it needs. PYTHON chooses the interpreter (3.10 to 3.13), OUT where results go.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUNTIMES := 1.17.3 1.20.1
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test check bench test-sanitize test-arm64 test-runtimes install clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard aerogel/kernels/cpu/src/*)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "aerogel needs Python 3.10 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/aerogel demo --out $(OUT)/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python -m aerogel.bench.headline --out $(OUT)/bench
+
+# $(call kernels,FOLDER,CMAKE FLAGS): builds kernel_test in build/FOLDER, with the cmake and ninja of the environment
+# where the system has none.
+define kernels
+	PATH="$(PATH):$(abspath $(BIN))" && { command -v cmake >/dev/null && command -v ninja >/dev/null || \
+	  $(BIN)/python -m pip install -q cmake ninja; } && \
+	cmake -S . -B build/$(1) -G Ninja -DAEROGEL_TESTS=ON $(2) >/dev/null && cmake --build build/$(1)
+endef
+
+test-sanitize: $(INSTALLED)
+	$(call kernels,sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DAEROGEL_SANITIZE=ON)
+	build/sanitize/kernel_test
+
+test-arm64: $(INSTALLED)
+	@command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || \
+	  { echo "test-arm64 needs: apt-get install g++-aarch64-linux-gnu qemu-user-static"; exit 2; }
+	$(call kernels,arm64,-DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
+	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test
+
+test-runtimes: $(INSTALLED)
+	$(BIN)/python tests/runtimes/make_models.py $(OUT)/runtimes
+	for version in $(RUNTIMES); do \
+	  test -x $(OUT)/runtimes/$$version/bin/python || $(PYTHON) -m venv $(OUT)/runtimes/$$version && \
+	  $(OUT)/runtimes/$$version/bin/python -m pip install -q "onnxruntime==$$version" "numpy<2" && \
+	  $(OUT)/runtimes/$$version/bin/python tests/runtimes/check_models.py $(OUT)/runtimes || exit 1; done
+	$(BIN)/python tests/runtimes/check_models.py $(OUT)/runtimes
+
+clean:
+	rm -rf build $(VENV) $(OUT)

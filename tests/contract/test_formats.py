@@ -1,0 +1,101 @@
+"""Rules that every storage format keeps. A new format is found here by its file name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerogel.errors import FormatError, UsageError
+from aerogel.sparse.format import Format
+from aerogel.sparse.formats import FORMATS
+
+pytestmark = pytest.mark.parametrize("name", FORMATS.names())
+
+
+@st.composite
+def masked_matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    block = draw(st.sampled_from([(1, 1), (4, 1), (1, 4), (2, 3), (5, 5)]))
+    rows, cols = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kept = random.random((rows, cols)) < draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
+    mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
+    weight = random.standard_normal(mask.shape).astype(np.float32)
+    # Kept entries that happen to be zero, of either sign, are entries all the same.
+    weight[random.random(mask.shape) < 0.1] = -0.0
+    return weight, mask, block
+
+
+@given(case=masked_matrices())
+def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
+    weight, mask, block = case
+    form = FORMATS.get(name)
+    arrays = form.encode(weight, mask, block)
+    assert tuple(arrays) == form.names
+    form.check(arrays, weight.shape, full=True)
+    decoded = form.decode(arrays, weight.shape)
+    np.testing.assert_array_equal(
+        decoded.view(np.uint32), np.where(mask, weight, np.float32(0)).view(np.uint32)
+    )
+
+
+@given(case=masked_matrices())
+def test_scipy_reads_the_arrays(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
+    weight, mask, block = case
+    arrays = FORMATS.get(name).encode(weight, mask, block)
+    kind: Any = scipy.sparse.bsr_array if arrays["data"].ndim == 3 else scipy.sparse.csr_array
+    matrix = kind((arrays["data"], arrays["indices"].astype(np.int32), arrays["indptr"]), shape=weight.shape)
+    matrix.check_format(full_check=True)
+    np.testing.assert_array_equal(matrix.toarray(), np.where(mask, weight, 0))
+
+
+def test_wide_matrices_take_wide_indices(name: str) -> None:
+    weight = np.ones((1, 65_537), np.float32)
+    arrays = FORMATS.get(name).encode(weight, weight > 0)
+    assert arrays["indices"].dtype == np.int32
+    assert FORMATS.get(name).encode(weight[:, :-1], weight[:, :-1] > 0)["indices"].dtype == np.uint16
+
+
+def _sample(form: Format) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    weight = np.arange(1, 37, dtype=np.float32).reshape(6, 6)
+    return form.encode(weight, np.ones((6, 6), bool), (1, 1)), (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("array", "position", "value"),
+    [
+        ("indices", 3, 6), ("indices", 3, 2), ("indices", 3, 1), ("indices", 3, 65_535),
+        ("indptr", 0, 1), ("indptr", -1, 35), ("indptr", 2, 40), ("indptr", 2, -5), ("indptr", 3, 5),
+    ],
+)  # fmt: skip
+def test_full_check_rejects_one_wrong_number(name: str, array: str, position: int, value: int) -> None:
+    form = FORMATS.get(name)
+    arrays, shape = _sample(form)
+    arrays[array][position] = value
+    with pytest.raises(FormatError):
+        form.check(arrays, shape, full=True)
+    with pytest.raises(FormatError):
+        form.decode(arrays, shape)
+
+
+@pytest.mark.parametrize("array", ["indices", "indptr"])
+def test_cheap_check_rejects_wrong_dtypes_and_lengths(name: str, array: str) -> None:
+    form = FORMATS.get(name)
+    arrays, shape = _sample(form)
+    for broken in (arrays[array].astype(np.int64), arrays[array][:-1], arrays[array][:, None]):
+        with pytest.raises(FormatError, match=array):
+            form.check({**arrays, array: broken}, shape)
+
+
+def test_a_mask_of_another_shape_is_refused(name: str) -> None:
+    with pytest.raises(FormatError, match="does not fit"):
+        FORMATS.get(name).encode(np.ones((2, 2), np.float32), np.ones((2, 3), bool))
+
+
+def test_unknown_names_list_the_known(name: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown format 'cssr'.*{name}"):
+        FORMATS.get("cssr")

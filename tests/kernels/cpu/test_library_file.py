@@ -1,0 +1,31 @@
+"""What the built library shows the world: three promises that only the file itself can keep or break."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import aerogel
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or not shutil.which("nm"), reason="needs nm and ELF")
+
+
+def test_exports_only_what_is_meant() -> None:
+    listing = subprocess.run(
+        ["nm", "-D", "--defined-only", aerogel.library_path()], capture_output=True, text=True, check=True
+    )
+    names = {line.split()[-1] for line in listing.stdout.splitlines()}
+    assert "RegisterCustomOps" in names
+    assert all(name == "RegisterCustomOps" or name.startswith("aerogel_") for name in names), names
+
+
+def test_needs_nothing_but_the_system_c_library() -> None:
+    listing = subprocess.run(
+        ["readelf", "-d", aerogel.library_path()], capture_output=True, text=True, check=True
+    )
+    needed = re.findall(r"NEEDED.*\[(.*)\]", listing.stdout)
+    assert all(re.match(r"(libc|libm|libpthread|ld-linux.*)\.so", name) for name in needed), needed

@@ -1,0 +1,151 @@
+"""The operators inside ONNX Runtime, without function bodies: what runs here is the kernel or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import aerogel
+from aerogel.kernels.cpu.native import isas
+from aerogel.sparse.formats import FORMATS
+
+OUT, IN = 24, 36
+FUNCTIONS = {"csr": "CsrLinear_v1", "bsr": "BsrLinear_v1"}
+RANDOM = np.random.default_rng(0)
+
+
+def sample(form: str, block: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Node inputs but x, and the dense weight."""
+    kept = RANDOM.random((OUT // block[0], IN // block[1])) < 0.3
+    mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
+    weight = np.where(mask, RANDOM.standard_normal(mask.shape), 0).astype(np.float32)
+    bias = RANDOM.standard_normal(OUT).astype(np.float32)
+    return {**FORMATS.get(form).encode(weight, mask, block), "bias": bias}, weight
+
+
+def model(form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: int = IN) -> bytes:
+    names = ["data", "indices", "indptr", "bias"]
+    node = helper.make_node(FUNCTIONS[form], ["x", *names], ["y"], domain="aerogel", in_features=in_features)
+    fed = [name for name in names if name not in inputs]
+    graph = helper.make_graph(
+        [node],
+        "one_linear",
+        [
+            helper.make_tensor_value_info(
+                "x", TensorProto.FLOAT, [f"d{i}" for i in range(rank - 1)] + [None]
+            ),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in fed),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(inputs[name], name) for name in names if name in inputs],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("aerogel", 1)]
+    return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    options.register_custom_ops_library(aerogel.library_path())
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (3, 2))])
+def test_against_numpy(
+    isa: str, wide: bool, form: str, block: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEROGEL_ISA", isa)
+    inputs, weight = sample(form, block)
+    if wide:
+        inputs["indices"] = inputs["indices"].astype(np.int32)
+    opened = session(model(form, inputs), threads=2)
+    for shape in ((1, 1), (2, 37), (3, 200), (0, 5)):
+        x = RANDOM.standard_normal((*shape, IN)).astype(np.float32)
+        (y,) = opened.run(None, {"x": x})
+        expected = x.astype(np.float64) @ weight.T + inputs["bias"]
+        scale = np.abs(x).astype(np.float64) @ np.abs(weight.T) + np.abs(inputs["bias"])
+        assert y.shape == (*shape, OUT)
+        assert np.all(np.abs(y - expected) <= 8 * np.finfo(np.float32).eps * scale)
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    inputs, _ = sample("csr", (1, 1))
+    data = model("csr", inputs)
+    x = RANDOM.standard_normal((4, 130, IN)).astype(np.float32)
+    first = session(data, 1).run(None, {"x": x})[0]
+    for threads in (2, 5, 8):
+        np.testing.assert_array_equal(session(data, threads).run(None, {"x": x})[0], first)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_shape_inference(rank: int) -> None:
+    inputs, _ = sample("bsr", (4, 1))
+    opened = session(model("bsr", inputs, rank))
+    assert opened.get_outputs()[0].shape == [*(f"d{i}" for i in range(rank - 1)), OUT]
+    shape = (2,) * (rank - 1)
+    assert opened.run(None, {"x": np.zeros((*shape, IN), np.float32)})[0].shape == (*shape, OUT)
+
+
+def broken(form: str, **changes: Any) -> dict[str, np.ndarray]:
+    inputs, _ = sample(form, (1, 1))
+    for name, change in changes.items():
+        inputs[name] = change(inputs[name].copy())
+    return inputs
+
+
+def put(position: int, value: int) -> Any:
+    def change(array: np.ndarray) -> np.ndarray:
+        array[position] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize("form", ["csr", "bsr"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"indices": put(5, IN)}, r"outside \[0, 36\)"),
+        ({"indices": lambda a: a[::-1].copy()}, "do not ascend"),
+        ({"indices": lambda a: a[:-1]}, "indices must be uint16 or int32"),
+        ({"indices": lambda a: a.astype(np.int64)}, "indices must be uint16 or int32"),
+        ({"indptr": put(0, 1)}, "indptr must run from 0"),
+        ({"indptr": put(3, 2**31 - 1)}, "indptr falls or overruns"),
+        ({"indptr": put(3, -1)}, "indptr falls or overruns"),
+        ({"indptr": lambda a: a[:1]}, "indptr must be int32"),
+        ({"bias": lambda a: a[:-1]}, r"bias must be float32 \[24\]"),
+        ({"data": lambda a: a[..., None]}, "data must be float32 of rank"),
+    ],
+)
+def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        session(model(form, broken(form, **changes)))
+
+
+def test_weights_must_be_initializers() -> None:
+    inputs, _ = sample("csr", (1, 1))
+    del inputs["data"]
+    with pytest.raises(Exception, match="data must be an initializer"):
+        session(model("csr", inputs))
+
+
+def test_a_wrong_width_of_x_is_an_error() -> None:
+    inputs, _ = sample("csr", (1, 1))
+    opened = session(model("csr", inputs))
+    with pytest.raises(Exception, match="must end in dimension 36, not"):
+        opened.run(None, {"x": np.zeros((1, 2, IN + 1), np.float32)})
+
+
+def test_an_unknown_cap_is_refused_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEROGEL_ISA", "sse")
+    inputs, _ = sample("csr", (1, 1))
+    with pytest.raises(Exception, match="AEROGEL_ISA: unknown instruction set 'sse'"):
+        session(model("csr", inputs))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aerogel
+from aerogel import errors
+from aerogel.errors import AerogelError, MissingExtraError, RuntimeLoadError, require
+from aerogel.files import atomic_directory, atomic_file
+from aerogel.kernels.cpu import LIBRARY_VARIABLE
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "onnx", "onnxruntime", "scipy")
+    code = f"import aerogel, aerogel.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
+
+
+def test_public_names() -> None:
+    assert aerogel.__all__ == ["AerogelError", "__version__", "library_path", "session"]
+    tree = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, AerogelError)
+    }
+    assert tree == {name for name in errors.__all__ if name != "require"}
+    assert all(name in (errors.__doc__ or "") for name in tree)
+
+
+def test_a_missing_extra_names_its_install_command() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'aerogel\[bench\]'"):
+        require("no_such_package", "bench")
+
+
+def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIBRARY_VARIABLE, "")
+    with pytest.raises(RuntimeLoadError, match=r"C\+\+17 compiler"):
+        aerogel.library_path()
+    monkeypatch.setenv(LIBRARY_VARIABLE, "/no/such/file.so")
+    with pytest.raises(RuntimeLoadError, match=r"/no/such/file\.so is not a file"):
+        aerogel.library_path()
+
+
+def test_sessions_refuse_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeLoadError, match="does not exist"):
+        aerogel.session(tmp_path / "absent.onnx")
+    (tmp_path / "noise.onnx").write_bytes(b"not a model")
+    with pytest.raises(RuntimeLoadError, match="cannot be loaded"):
+        aerogel.session(tmp_path / "noise.onnx")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic_file(target) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
+    with atomic_file(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_a_failed_directory_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with atomic_directory(target) as temporary:
+        (temporary / "a").write_text("old")
+
+    def fail() -> None:
+        with atomic_directory(target) as temporary:
+            (temporary / "a").write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert (target / "a").read_text() == "old"
+    with atomic_directory(target) as temporary:
+        (temporary / "b").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
