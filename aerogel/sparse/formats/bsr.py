@@ -48,7 +48,7 @@ class Bsr(Format):
         dense = np.zeros((shape[0] // r, shape[1] // c, r, c), arrays["data"].dtype)
         rows = np.repeat(np.arange(shape[0] // r), np.diff(arrays["indptr"]))
         dense[rows, arrays["indices"]] = arrays["data"]
-        return dense.transpose(0, 2, 1, 3).reshape(shape)
+        return np.ascontiguousarray(dense.transpose(0, 2, 1, 3)).reshape(shape)
 
     def check(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int], *, full: bool = False) -> None:
         """See `Format.check`."""
