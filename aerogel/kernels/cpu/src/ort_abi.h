@@ -29,39 +29,39 @@ enum ElementType : int { kUndefined = 0, kFloat = 1, kUint16 = 4, kInt32 = 6, kI
 enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum MemoryType : int { kMemoryDefault = 0 };
 
-// Function-table slots of OrtApi, counted in pointers from its start.
+// Function-table slots of OrtApi under their official names, counted in pointers from its start.
+namespace slot {
 enum Slot : int {
-  kCreateStatus = 0,
-  kCreateCustomOpDomain = 26,
-  kCustomOpDomainAdd = 27,
-  kAddCustomOpDomain = 28,
-  kGetTensorMutableData = 51,
-  kCreateTensorTypeAndShapeInfo = 57,
-  kSetTensorElementType = 58,
-  kSetDimensions = 59,
-  kGetTensorElementType = 60,
-  kGetDimensionsCount = 61,
-  kGetDimensions = 62,
-  kGetSymbolicDimensions = 63,
-  kGetTensorShapeElementCount = 64,
-  kGetTensorTypeAndShape = 65,
-  kKernelInfoGetAttributeInt64 = 86,
-  kKernelContextGetInput = 90,
-  kKernelContextGetOutput = 91,
-  kReleaseStatus = 93,
-  kReleaseTensorTypeAndShapeInfo = 99,
-  kKernelInfoGetConstantInputTensor = 249,
-  kShapeInferContextGetInputTypeShape = 268,
-  kShapeInferContextSetOutputTypeShape = 270,
-  kSetSymbolicDimensions = 271,
-  kKernelContextParallelFor = 274,
+  CreateStatus = 0,
+  CreateCustomOpDomain = 26,
+  CustomOpDomain_Add = 27,
+  AddCustomOpDomain = 28,
+  GetTensorMutableData = 51,
+  CreateTensorTypeAndShapeInfo = 57,
+  SetTensorElementType = 58,
+  SetDimensions = 59,
+  GetTensorElementType = 60,
+  GetDimensionsCount = 61,
+  GetDimensions = 62,
+  GetSymbolicDimensions = 63,
+  GetTensorTypeAndShape = 65,
+  KernelInfoGetAttribute_int64 = 86,
+  KernelContext_GetInput = 90,
+  KernelContext_GetOutput = 91,
+  ReleaseTensorTypeAndShapeInfo = 99,
+  KernelInfoGetConstantInput_tensor = 249,
+  ShapeInferContext_GetInputTypeShape = 268,
+  ShapeInferContext_SetOutputTypeShape = 270,
+  SetSymbolicDimensions = 271,
+  KernelContext_ParallelFor = 274,
 };
+}  // namespace slot
 
 struct Api {
-  void* functions[kKernelContextParallelFor + 1];
+  void* functions[slot::KernelContext_ParallelFor + 1];
 
   template <typename Function>
-  Function Get(Slot slot) const {
+  Function Get(int slot) const {
     return reinterpret_cast<Function>(functions[slot]);
   }
 };

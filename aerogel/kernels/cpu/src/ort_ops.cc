@@ -31,16 +31,16 @@ struct Failure {
 };
 
 OrtStatus* Status(const Api* api, const std::string& message) {
-  return api->Get<OrtStatus* (*)(int, const char*)>(ort::kCreateStatus)(ort::kInvalidArgument, message.c_str());
+  return api->Get<OrtStatus* (*)(int, const char*)>(ort::slot::CreateStatus)(ort::kInvalidArgument, message.c_str());
 }
 
 // Calls a function of the interface that answers with a status; throws Failure when it answers with one.
 template <typename... Parameters, typename... Arguments>
-void Call(const Api* api, ort::Slot slot, OrtStatus* (*)(Parameters...), Arguments... arguments) {
+void Call(const Api* api, int slot, OrtStatus* (*)(Parameters...), Arguments... arguments) {
   if (OrtStatus* status = api->Get<OrtStatus* (*)(Parameters...)>(slot)(arguments...)) throw Failure{status};
 }
-#define AEROGEL_CALL(api, slot, parameters, ...) \
-  Call(api, ort::slot, static_cast<OrtStatus* (*)parameters>(nullptr), __VA_ARGS__)
+#define AEROGEL_CALL(api, name, parameters, ...) \
+  Call(api, ort::slot::name, static_cast<OrtStatus* (*)parameters>(nullptr), __VA_ARGS__)
 
 // Runs `body` and turns whatever it throws into a status.
 template <typename Body>
@@ -69,22 +69,26 @@ struct Tensor {
 
 Tensor Read(const Api* api, const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
-  AEROGEL_CALL(api, kGetTensorTypeAndShape, (const OrtValue*, OrtTensorTypeAndShapeInfo**), value, &info);
-  const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::kReleaseTensorTypeAndShapeInfo);
+  AEROGEL_CALL(api, GetTensorTypeAndShape, (const OrtValue*, OrtTensorTypeAndShapeInfo**), value, &info);
+  const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::slot::ReleaseTensorTypeAndShapeInfo);
   const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> owner(info, release);
   Tensor tensor;
   size_t rank = 0;
-  AEROGEL_CALL(api, kGetTensorElementType, (const OrtTensorTypeAndShapeInfo*, int*), info, &tensor.type);
-  AEROGEL_CALL(api, kGetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), info, &rank);
+  AEROGEL_CALL(api, GetTensorElementType, (const OrtTensorTypeAndShapeInfo*, int*), info, &tensor.type);
+  AEROGEL_CALL(api, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), info, &rank);
   tensor.shape.resize(rank);
-  AEROGEL_CALL(api, kGetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), info, tensor.shape.data(),
+  AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), info, tensor.shape.data(),
                rank);
-  AEROGEL_CALL(api, kGetTensorMutableData, (OrtValue*, void**), const_cast<OrtValue*>(value), &tensor.data);
+  AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), const_cast<OrtValue*>(value), &tensor.data);
   return tensor;
 }
 
-std::string Show(const std::vector<int64_t>& shape) {
-  std::string text = "[";
+std::string Show(const Tensor& tensor) {
+  const char* const types[] = {"untyped", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64"};
+  const auto known = tensor.type >= 0 && tensor.type < 8;
+  std::string text = known ? types[tensor.type] : "element type " + std::to_string(tensor.type);
+  text += " [";
+  const std::vector<int64_t>& shape = tensor.shape;
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
 }
@@ -94,7 +98,7 @@ class SessionThreads final : public Parallel {
   SessionThreads(const Api* api, const OrtKernelContext* context) : api_(api), context_(context) {}
   void For(size_t count, Body body, void* argument) const override {
     // Every unit a batch of its own: the pool hands them out as threads come free.
-    AEROGEL_CALL(api_, kKernelContextParallelFor,
+    AEROGEL_CALL(api_, KernelContext_ParallelFor,
                  (const OrtKernelContext*, void (*)(void*, size_t), size_t, size_t, void*), context_, body, count,
                  count, argument);
   }
@@ -115,7 +119,7 @@ struct LinearOp : OrtCustomOp {
   Tensor Constant(const OrtKernelInfo* info, Input input) const {
     int is_constant = 0;
     const OrtValue* value = nullptr;
-    AEROGEL_CALL(api, kKernelInfoGetConstantInputTensor, (const OrtKernelInfo*, size_t, int*, const OrtValue**), info,
+    AEROGEL_CALL(api, KernelInfoGetConstantInput_tensor, (const OrtKernelInfo*, size_t, int*, const OrtValue**), info,
                  input, &is_constant, &value);
     if (!is_constant) throw Refusal(Where(input) + " must be an initializer");
     return Read(api, value);
@@ -123,7 +127,7 @@ struct LinearOp : OrtCustomOp {
 
   std::unique_ptr<SparseLinear> Create(const OrtKernelInfo* info) const {
     int64_t in_features = 0;
-    AEROGEL_CALL(api, kKernelInfoGetAttributeInt64, (const OrtKernelInfo*, const char*, int64_t*), info, "in_features",
+    AEROGEL_CALL(api, KernelInfoGetAttribute_int64, (const OrtKernelInfo*, const char*, int64_t*), info, "in_features",
                  &in_features);
     const Tensor data = Constant(info, kData);
     const Tensor indices = Constant(info, kIndices);
@@ -131,15 +135,15 @@ struct LinearOp : OrtCustomOp {
     const Tensor bias = Constant(info, kBias);
     const size_t rank = blocks ? 3 : 1;
     if (data.type != ort::kFloat || data.shape.size() != rank) {
-      throw Refusal(Where(kData) + " must be float32 of rank " + std::to_string(rank) + ", not " + Show(data.shape));
+      throw Refusal(Where(kData) + " must be float32 of rank " + std::to_string(rank) + ", not " + Show(data));
     }
     if ((indices.type != ort::kUint16 && indices.type != ort::kInt32) || indices.shape.size() != 1 ||
         indices.shape[0] != data.shape[0]) {
       throw Refusal(Where(kIndices) + " must be uint16 or int32 [" + std::to_string(data.shape[0]) + "], not " +
-                    Show(indices.shape));
+                    Show(indices));
     }
     if (indptr.type != ort::kInt32 || indptr.shape.size() != 1 || indptr.shape[0] < 2) {
-      throw Refusal(Where(kIndptr) + " must be int32 of rank 1 and at least 2 entries, not " + Show(indptr.shape));
+      throw Refusal(Where(kIndptr) + " must be int32 of rank 1 and at least 2 entries, not " + Show(indptr));
     }
     SparseView view{};
     view.block_rows = blocks ? data.shape[1] : 1;
@@ -153,7 +157,7 @@ struct LinearOp : OrtCustomOp {
     view.indptr = static_cast<const int32_t*>(indptr.data);
     if (bias.type != ort::kFloat || bias.shape != std::vector<int64_t>{view.out_features}) {
       throw Refusal(Where(kBias) + " must be float32 [" + std::to_string(view.out_features) + "], not " +
-                    Show(bias.shape));
+                    Show(bias));
     }
     std::string error;
     const KernelTable* kernels = DefaultIsa(&error);
@@ -168,32 +172,32 @@ struct LinearOp : OrtCustomOp {
     OrtTensorTypeAndShapeInfo* infos[kIndptr + 1] = {};
     std::vector<int64_t> shapes[kIndptr + 1];
     for (size_t i : {size_t{kX}, size_t{kData}, size_t{kIndptr}}) {
-      AEROGEL_CALL(api, kShapeInferContextGetInputTypeShape,
+      AEROGEL_CALL(api, ShapeInferContext_GetInputTypeShape,
                    (const OrtShapeInferContext*, size_t, OrtTensorTypeAndShapeInfo**), context, i, &infos[i]);
       size_t rank = 0;
-      AEROGEL_CALL(api, kGetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), infos[i], &rank);
+      AEROGEL_CALL(api, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), infos[i], &rank);
       shapes[i].resize(rank);
-      AEROGEL_CALL(api, kGetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), infos[i],
+      AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), infos[i],
                    shapes[i].data(), rank);
     }
     std::vector<int64_t>& shape = shapes[kX];
     if (shape.empty() || shapes[kIndptr].size() != 1 || shapes[kData].size() != (blocks ? 3u : 1u)) return;
     std::vector<const char*> names(shape.size(), "");
-    AEROGEL_CALL(api, kGetSymbolicDimensions, (const OrtTensorTypeAndShapeInfo*, const char**, size_t), infos[kX],
+    AEROGEL_CALL(api, GetSymbolicDimensions, (const OrtTensorTypeAndShapeInfo*, const char**, size_t), infos[kX],
                  names.data(), names.size());
     names.back() = "";
     shape.back() = (shapes[kIndptr][0] - 1) * (blocks ? shapes[kData][1] : 1);
 
     OrtTensorTypeAndShapeInfo* out = nullptr;
-    AEROGEL_CALL(api, kCreateTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo**), &out);
-    const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::kReleaseTensorTypeAndShapeInfo);
+    AEROGEL_CALL(api, CreateTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo**), &out);
+    const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::slot::ReleaseTensorTypeAndShapeInfo);
     const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> owner(out, release);
-    AEROGEL_CALL(api, kSetTensorElementType, (OrtTensorTypeAndShapeInfo*, int), out, static_cast<int>(ort::kFloat));
-    AEROGEL_CALL(api, kSetDimensions, (OrtTensorTypeAndShapeInfo*, const int64_t*, size_t), out, shape.data(),
+    AEROGEL_CALL(api, SetTensorElementType, (OrtTensorTypeAndShapeInfo*, int), out, static_cast<int>(ort::kFloat));
+    AEROGEL_CALL(api, SetDimensions, (OrtTensorTypeAndShapeInfo*, const int64_t*, size_t), out, shape.data(),
                  shape.size());
-    AEROGEL_CALL(api, kSetSymbolicDimensions, (OrtTensorTypeAndShapeInfo*, const char**, size_t), out, names.data(),
+    AEROGEL_CALL(api, SetSymbolicDimensions, (OrtTensorTypeAndShapeInfo*, const char**, size_t), out, names.data(),
                  names.size());
-    AEROGEL_CALL(api, kShapeInferContextSetOutputTypeShape,
+    AEROGEL_CALL(api, ShapeInferContext_SetOutputTypeShape,
                  (const OrtShapeInferContext*, size_t, const OrtTensorTypeAndShapeInfo*), context, size_t{0}, out);
   }
 };
@@ -205,23 +209,23 @@ struct LinearKernel {
   void Compute(OrtKernelContext* context) const {
     const Api* api = op->api;
     const OrtValue* input = nullptr;
-    AEROGEL_CALL(api, kKernelContextGetInput, (const OrtKernelContext*, size_t, const OrtValue**), context,
+    AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context,
                  size_t{kX}, &input);
     const Tensor x = Read(api, input);
     if (x.shape.empty() || x.shape.back() != linear->in_features()) {
       throw Refusal(op->Where(kX) + " must end in dimension " + std::to_string(linear->in_features()) + ", not " +
-                    Show(x.shape));
+                    Show(x));
     }
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < x.shape.size(); ++i) tokens *= x.shape[i];
     std::vector<int64_t> shape = x.shape;
     shape.back() = linear->out_features();
     OrtValue* output = nullptr;
-    AEROGEL_CALL(api, kKernelContextGetOutput,
+    AEROGEL_CALL(api, KernelContext_GetOutput,
                  (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**), context, size_t{0}, shape.data(),
                  shape.size(), &output);
     void* y = nullptr;
-    AEROGEL_CALL(api, kGetTensorMutableData, (OrtValue*, void**), output, &y);
+    AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), output, &y);
     if (tokens == 0) return;
     linear->Run(static_cast<const float*>(x.data), tokens, static_cast<float*>(y), SessionThreads(api, context));
   }
@@ -288,10 +292,10 @@ extern "C" AEROGEL_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* option
     registrations->push_back(std::unique_ptr<Registration>(
         new Registration{{MakeOp(api, "CsrLinear_v1", false), MakeOp(api, "BsrLinear_v1", true)}}));
     OrtCustomOpDomain* domain = nullptr;
-    AEROGEL_CALL(api, kCreateCustomOpDomain, (const char*, OrtCustomOpDomain**), "aerogel", &domain);
+    AEROGEL_CALL(api, CreateCustomOpDomain, (const char*, OrtCustomOpDomain**), "aerogel", &domain);
     for (LinearOp& op : registrations->back()->ops) {
-      AEROGEL_CALL(api, kCustomOpDomainAdd, (OrtCustomOpDomain*, const OrtCustomOp*), domain, &op);
+      AEROGEL_CALL(api, CustomOpDomain_Add, (OrtCustomOpDomain*, const OrtCustomOp*), domain, &op);
     }
-    AEROGEL_CALL(api, kAddCustomOpDomain, (OrtSessionOptions*, OrtCustomOpDomain*), options, domain);
+    AEROGEL_CALL(api, AddCustomOpDomain, (OrtSessionOptions*, OrtCustomOpDomain*), options, domain);
   });
 }
