@@ -123,3 +123,76 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return cache.setdefault(key, path)
 
     return make
+
+
+@pytest.fixture
+def token_model(tmp_path: Path) -> Callable[..., Path]:
+    """Factory of small ONNX models of token ids: ``token_model("name.onnx", sparse=True, vocab=50, width=16)``.
+
+    logits = mean over tokens of tanh(E[input_ids] W^T + b) * attention_mask, with E ``[vocab, width]`` and
+    W ``[width, width]`` a quarter dense. With `sparse`, the product is a CsrLinear_v1 node and its function.
+    The weights depend on nothing but the sizes.
+    """
+
+    def make(name: str, *, sparse: bool = False, vocab: int = 50, width: int = 16) -> Path:
+        import numpy as np
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        from aerogel.export.functions import carrier
+        from aerogel.sparse.formats import FORMATS
+
+        random = np.random.default_rng(0)
+        mask = random.random((width, width)) < 0.25
+        weight = np.where(mask, random.standard_normal((width, width)), 0).astype(np.float32)
+        arrays = {
+            "table": random.standard_normal((vocab, width), np.float32),
+            "bias": random.standard_normal(width, np.float32),
+            "last": np.array([2], np.int64),
+            "tokens": np.array([1], np.int64),
+        }
+        if sparse:
+            packed = FORMATS.get("csr").encode(weight, mask)
+            arrays |= packed
+            product = [
+                helper.make_node(
+                    "CsrLinear_v1", ["x", *packed, "bias"], ["y"], domain="aerogel", in_features=width
+                )
+            ]
+        else:
+            arrays["weight"] = np.ascontiguousarray(weight.T)
+            product = [
+                helper.make_node("MatMul", ["x", "weight"], ["product"]),
+                helper.make_node("Add", ["product", "bias"], ["y"]),
+            ]
+        nodes = [
+            helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+            *product,
+            helper.make_node("Tanh", ["y"], ["t"]),
+            helper.make_node("Cast", ["attention_mask"], ["float_mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["float_mask", "last"], ["column"]),
+            helper.make_node("Mul", ["t", "column"], ["kept"]),
+            helper.make_node("ReduceMean", ["kept", "tokens"], ["logits"], keepdims=0),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "tokens",
+            [
+                helper.make_tensor_value_info(item, TensorProto.INT64, ["batch", "sequence"])
+                for item in ("input_ids", "attention_mask")
+            ],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", width])],
+            [numpy_helper.from_array(array, item) for item, array in arrays.items()],
+        )
+        model = helper.make_model(
+            graph,
+            ir_version=9,
+            opset_imports=[helper.make_opsetid("", 20), *[helper.make_opsetid("aerogel", 1)] * sparse],
+            functions=[carrier("csr").proto()] * sparse,
+        )
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, path)
+        return path
+
+    return make

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aerogel.bench.inputs import Input, feeds, vocabulary
+from aerogel.errors import UsageError
+
+MODEL = Path("model.onnx")
+
+
+def fill(
+    *inputs: Input, batch: int = 2, seq: int = 5, vocab: int = 7, seed: int = 0
+) -> dict[str, np.ndarray]:
+    return feeds(MODEL, inputs, batch=batch, seq=seq, vocab=vocab, seed=seed)
+
+
+def open_input(name: str, kind: str = "tensor(int64)") -> Input:
+    return Input(name, kind, ("batch", None))
+
+
+def test_each_kind_of_input() -> None:
+    filled = fill(
+        open_input("input_ids"),
+        open_input("attention_mask", "tensor(int32)"),
+        open_input("token_type_ids"),
+        open_input("position_ids"),
+        batch=3,
+        seq=400,
+    )
+    assert set(np.unique(filled["input_ids"])) == set(range(7))
+    assert (filled["attention_mask"] == 1).all()
+    assert filled["attention_mask"].dtype == np.int32
+    assert (filled["token_type_ids"] == 0).all()
+    assert (filled["position_ids"] == np.arange(400)).all()
+    assert all(array.shape == (3, 400) for array in filled.values())
+
+
+def test_the_seed_decides_the_ids() -> None:
+    item = open_input("input_ids")
+    assert (fill(item, seed=1)["input_ids"] == fill(item, seed=1)["input_ids"]).all()
+    assert (fill(item, seed=1)["input_ids"] != fill(item, seed=2)["input_ids"]).any()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Input("pixel_values", "tensor(float)", ("batch", 3, 224, 224)),
+        Input("input_ids", "tensor(float)", ("batch", "sequence")),
+        Input("input_ids", "tensor(int64)", ("batch",)),
+        Input("lengths", "tensor(int64)", ("batch", "sequence")),
+    ],
+)
+def test_inputs_of_other_kinds_are_refused_by_name(odd: Input) -> None:
+    with pytest.raises(UsageError, match=rf"model\.onnx: bench cannot fill input '{odd.name}'"):
+        fill(odd)
+
+
+@pytest.mark.parametrize(("shape", "mend"), [((1, "s"), "--batch 1"), (("b", 128), "--seq 128")])
+def test_fixed_shapes_name_the_flag(shape: tuple[int | str, ...], mend: str) -> None:
+    with pytest.raises(UsageError, match=f"give {mend}"):
+        fill(Input("input_ids", "tensor(int64)", shape))
+
+
+def test_fixed_shapes_that_fit_are_filled() -> None:
+    assert fill(Input("input_ids", "tensor(int64)", (2, 5)))["input_ids"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ('{"vocab_size": 77}', 77),
+        ('{"vocab_size": -1}', 1000),
+        ('{"vocab_size": "9"}', 1000),
+        ("[]", 1000),
+        ("{", 1000),
+    ],
+)
+def test_vocabulary_is_that_of_the_config_beside_the_model(tmp_path: Path, text: str, size: int) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert vocabulary(tmp_path / "model.onnx") == size
+
+
+def test_vocabulary_without_a_config(tmp_path: Path) -> None:
+    assert vocabulary(tmp_path / "model.onnx") == 1000

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerogel.bench import harness
+from aerogel.cli import main
+
+Models = Callable[..., Path]
+
+QUICK = ["--rounds", "2", "--repeats", "2", "--seq", "6"]
+
+
+def test_measures_prints_and_writes(
+    token_model: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense, sparse = token_model("dense.onnx"), token_model("sparse.onnx", sparse=True)
+    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
+    out = tmp_path / "out"
+    files = ["--json", str(out / "b.json"), "--markdown", str(out / "b.md"), "--plot", str(out / "b.png")]
+    assert main(["bench", str(dense), str(sparse), *QUICK, *files]) == 0
+    printed = capsys.readouterr()
+    assert "dense.onnx" in printed.out
+    assert "baseline" in printed.out
+    assert "dense.onnx was not run on aerogel: it has no sparse function" in printed.err
+    document = json.loads((out / "b.json").read_text())
+    assert document["baseline"] == {"model": str(dense), "candidate": "onnxruntime"}
+    assert [run["model"] for run in document["runs"]][:2] == [str(dense), str(sparse)]
+    assert all(run["correct"] for run in document["runs"])
+    assert (out / "b.md").read_text().startswith("batch 1, sequence 6, 1 thread")
+    assert sorted(file.name for file in out.iterdir()) == ["b.json", "b.md", "b.png"]
+
+
+def test_wrong_outputs_are_status_1(
+    token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = token_model("sparse.onnx", sparse=True)
+    # With the model's own outputs as the wrong ones: nothing is within a tolerance below zero.
+    monkeypatch.setattr(harness, "_compare", lambda entries, _: [None, *[1.0] * (len(entries) - 1)])
+    monkeypatch.setattr(
+        harness, "_plan", lambda files, _: ([harness._Entry(files[0], "onnxruntime")] * 2, [])
+    )
+    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
+    assert main(["bench", str(model), *QUICK]) == 1
+    printed = capsys.readouterr()
+    assert "wrong output" in printed.out
+    assert "gives other outputs" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["missing.onnx"], "missing.onnx does not exist"),
+        (["MODEL", "--threads", "0"], "--threads 0 is out of range"),
+        (["MODEL", "--seq", "-5"], "--seq -5 is out of range"),
+        (["MODEL", "--baseline", "other.onnx"], "other.onnx does not exist"),
+        (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown kind of picture"),
+        (["NOT_ONNX"], "text.onnx is not an ONNX file"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    token_model: Models, tmp_path: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("hello")
+    names = {"MODEL": str(token_model("model.onnx")), "NOT_ONNX": str(text)}
+    assert main(["bench", *[names.get(word, word) for word in argv]]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_ids_past_the_models_vocabulary_are_explained(
+    token_model: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No config.json beside it: ids below 1000 are tried on 2 rows.
+    assert main(["bench", str(token_model("model.onnx", vocab=2)), *QUICK]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "does not run at --batch 1 --seq 6" in error

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aerogel.bench import environment
+from aerogel.cli import main
+
+
+def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(environment.environment()))
+
+
+def test_table_names_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(
+        environment,
+        "_library",
+        lambda: {
+            "path": "/lib/libaerogel.so",
+            "reason": None,
+            "selected": "avx2",
+            "instruction_sets": [
+                {"name": "scalar", "available": True, "reason": ""},
+                {"name": "avx2", "available": True, "reason": ""},
+                {"name": "avx512", "available": False, "reason": "this processor lacks it"},
+            ],
+        },
+    )
+    assert main(["env"]) == 0
+    lines = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    kernels = {line[1]: line[2].strip() for line in lines if line[0] == "kernels,"}
+    assert kernels == {"scalar": "available", "avx2": "in use", "avx512": "no: this processor lacks it"}
+
+
+def test_table_says_why_there_is_no_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AEROGEL_LIBRARY", "")
+    assert main(["env"]) == 0
+    assert "not usable: AEROGEL_LIBRARY is set to nothing" in capsys.readouterr().out

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aerogel import checkpoint
+from aerogel.cli import main
+
+
+def test_writes_the_checkpoint_and_says_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c"
+    assert main(["synth", "--arch", "bert-tiny", "--block", "4x1", "--seed", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "12 matrices at density 0.1000 in 4x1 blocks" in printed.out
+    assert printed.err == ""
+    assert checkpoint.load(out).record.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--arch", "nothing"], "unknown --arch 'nothing'; known: bert-base"),
+        (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5 is out of range"),
+        (["--arch", "bert-tiny", "--block", "7x1"], "block 7x1 does not divide"),
+        (["--arch", "bert-tiny", "--block", "big"], "'big' is not ROWSxCOLS"),
+        (["--arch", "bert-tiny", "--scope", "wide"], "invalid choice: 'wide'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["synth", *argv, "--out", str(tmp_path / "c")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    assert main(["synth", "--arch", "bert-tiny", "--out", str(tmp_path)]) == 2
+    assert "is not an Aerogel checkpoint" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
