@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; names and defaults are those of `TrainConfig`."""
     from aerogel.train.config import TrainConfig
 
-    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(TrainConfig)}
 
     def add(flag: str, meaning: str, **options: Any) -> None:
         default = defaults[flag[2:].replace("-", "_")]

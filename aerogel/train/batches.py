@@ -1,7 +1,7 @@
 """Tokenised rows and the order in which they are seen.
 
-Rows of like length share a batch, which is padded only to its own longest row: on SST-2, whose phrases are short, that is
-several times less work than padding to the maximal length.
+Rows of like length share a batch, which is padded only to its own longest row: on SST-2, whose phrases are short, that
+is several times less work than padding to the maximal length.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Rows:
         result = {}
         for name, values in self._columns.items():
             fill = self._padding.get(name, 0)
-            result[name] = torch.tensor([values[row] + [fill] * (longest - self.lengths[row]) for row in rows])
+            result[name] = torch.tensor(
+                [values[row] + [fill] * (longest - self.lengths[row]) for row in rows]
+            )
         result["labels"] = self.labels[rows]
         return result
 

@@ -6,6 +6,8 @@ of their modules has a numeric part.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from aerogel.errors import UsageError
@@ -28,7 +30,9 @@ def prunable(model: nn.Module) -> dict[str, nn.Linear]:
         if isinstance(module, nn.Linear) and _repeated(model, name)
     }
     if not found:
-        raise UsageError(f"{type(model).__name__} has no Linear modules in repeated layers; --model must be an encoder")
+        raise UsageError(
+            f"{type(model).__name__} has no Linear modules in repeated layers; --model must be an encoder"
+        )
     return found
 
 
@@ -39,8 +43,8 @@ def encoder_parameters(model: nn.Module) -> int:
 
 def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Parameters of the embedding module: words, positions, types and their LayerNorm."""
-    base = getattr(model, "base_model", model)
-    words = base.get_input_embeddings()
+    base: Any = getattr(model, "base_model", model)
+    words: nn.Module = base.get_input_embeddings()
     path = next(name for name, module in base.named_modules() if module is words)
     return list(base.get_submodule(path.partition(".")[0]).parameters())
 

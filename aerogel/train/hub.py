@@ -50,9 +50,13 @@ class HubTable:
         source = str(saved or self.path)
         try:
             found = datasets.load_from_disk(source) if saved else datasets.load_dataset(self.path, self.name)
-        except Exception as error:  # the library raises errors of many packages, most of them without a common base
+        except (
+            Exception
+        ) as error:  # the library raises errors of many packages, most of them without a common base
             mend = "save it anew" if saved else "give --data, or check the network"
-            raise DataError(f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}") from error
+            raise DataError(
+                f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}"
+            ) from error
         if not isinstance(found, datasets.DatasetDict):
             raise DataError(f"dataset {source} has no named splits; save a DatasetDict with a split 'train'")
 
@@ -74,7 +78,9 @@ class HubTable:
         table = found[name]
         for column in (*self.texts, self.label):
             if column not in table.column_names:
-                raise DataError(f"{place} has no column {column!r}; its columns are {', '.join(table.column_names)}")
+                raise DataError(
+                    f"{place} has no column {column!r}; its columns are {', '.join(table.column_names)}"
+                )
         texts = list(zip(*(table[column] for column in self.texts), strict=True))
         values = list(table[self.label])
         if not values:

@@ -92,7 +92,9 @@ class Loop:
                 if self.step % _LOG_EVERY == 0 or self.step == total:
                     seconds = round((time.monotonic() - began) / (self.step - first), 4)
                     rate = config.lr * linear_rate(self.step - 1, self.schedule.warmup, total)
-                    log.write("step", self.step, loss=loss, lr=rate, density=density, seconds_per_step=seconds)
+                    log.write(
+                        "step", self.step, loss=loss, lr=rate, density=density, seconds_per_step=seconds
+                    )
                 if config.eval_every and self.step % config.eval_every == 0 and self.step < total:
                     log.write("evaluation", self.step, density=density, **evaluate())
                 if self.step % config.save_every == 0 and self.step < total:
@@ -125,7 +127,8 @@ class Loop:
     def _demand_finite(self, what: str, value: Any) -> None:
         if not bool(torch.isfinite(value)):
             raise TrainingError(
-                f"the {what} is {float(value):g} at step {self.step}; lower --lr or --score-lr, then run again with --restart"
+                f"the {what} is {float(value):g} at step {self.step}; lower --lr or --score-lr "
+                "and run again with --restart"
             )
 
     def _save(self, log: Log) -> None:

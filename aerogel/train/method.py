@@ -54,6 +54,11 @@ class Method(ABC):
         matrices: Linear modules by the name of their weight; changed in place.
         target: what to prune to.
 
+    Attributes:
+        prunes: whether the method makes masks at all.
+        weights: the trained parameters W ``[out, in]``, pruned entries included.
+        masks: the parametrization in front of each of them.
+
     Raises:
         UsageError: the block does not divide a matrix.
     """
@@ -63,6 +68,7 @@ class Method(ABC):
     def __init__(self, matrices: Mapping[str, nn.Linear], target: Target) -> None:
         self.matrices = dict(matrices)
         self.target = target
+        self.weights = {name: linear.weight for name, linear in self.matrices.items()}
         self.masks: dict[str, Mask] = {}
         for name, linear in self.matrices.items():
             check_block(tuple(linear.weight.shape), target.block, name)

@@ -19,7 +19,9 @@ def accuracy_and_f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, fl
     """Accuracy, and F1 of class 1."""
     metrics = require("sklearn.metrics", "train")
     # A model that never predicts class 1 has F1 = 0; zero_division says so without a warning.
-    return accuracy(predictions, labels) | {"f1": float(metrics.f1_score(labels, predictions, zero_division=0.0))}
+    return accuracy(predictions, labels) | {
+        "f1": float(metrics.f1_score(labels, predictions, zero_division=0.0))
+    }
 
 
 def matthews(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from aerogel.errors import UsageError
 from aerogel.train.task import Task
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "save_model"]
 
 
 def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tuple[Any, Any]:
@@ -39,10 +39,21 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
     limit = getattr(model.config, "max_position_embeddings", None) or max_length
     limit = min(limit, tokenizer.model_max_length)
     if max_length > limit:
-        raise UsageError(f"--max-length {max_length}: {name or 'the fresh model'} takes at most {limit} tokens")
+        raise UsageError(
+            f"--max-length {max_length}: {name or 'the fresh model'} takes at most {limit} tokens"
+        )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UsageError(f"--model {name}: its tokenizer has more entries than its embeddings; the two do not belong")
+        raise UsageError(
+            f"--model {name}: its tokenizer has more entries than its embeddings; the two do not belong"
+        )
     return model.float(), tokenizer
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the files that transformers loads a model and its tokenizer from."""
+    with _quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _head(task: Task) -> dict[str, Any]:
@@ -67,13 +78,15 @@ def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
-        raise UsageError(f"--model {name} cannot be loaded ({reason}); give a directory or a hub id") from error
+        raise UsageError(
+            f"--model {name} cannot be loaded ({reason}); give a directory or a hub id"
+        ) from error
     return model, tokenizer
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the report that the head is new: it always is when fine-tuning begins."""
+    """Hide progress bars, and the report that the head is new: it always is when fine-tuning begins."""
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

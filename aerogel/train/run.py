@@ -23,7 +23,7 @@ from aerogel.train.log import Log
 from aerogel.train.loop import Loop, steps_of
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
-from aerogel.train.model import load_model
+from aerogel.train.model import load_model, save_model
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.task import Split, TaskData
@@ -49,7 +49,7 @@ def train(config: TrainConfig) -> Checkpoint:
     method_class, task = METHODS.get(config.method), TASKS.get(config.task)
     checkpoint.check_target(config.out)
     accelerator = _accelerator(config)
-    data = _subset(task.load(config.data, config.seed), config)
+    data = _subset(task.load(config.data), config)
     total = steps_of(len(data.train), config)
     schedule = _schedule(config, total, method_class)
     model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
@@ -91,8 +91,7 @@ def train(config: TrainConfig) -> Checkpoint:
     )
 
     def write_model(folder: Path) -> None:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_model(model, tokenizer, folder)
 
     result = checkpoint.save(config.out, record, masks, write_model)
     log.write("end", total, density=result.accounting.density, **metrics)

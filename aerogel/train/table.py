@@ -46,9 +46,8 @@ class TableTask(Task):
     value_range: tuple[float, float] = (-math.inf, math.inf)
     skip_ragged: bool = False
 
-    def load(self, data: Path | None, seed: int) -> TaskData:
+    def load(self, data: Path | None) -> TaskData:
         """Read the files of directory `data`, a dataset saved there, or, without one, the dataset of the hub."""
-        del seed
         if data is None or is_saved_dataset(data):
             return self.hub.load(data, self.labels, self.value_range)
         if not data.is_dir():
@@ -68,7 +67,9 @@ class TableTask(Task):
         rows = _rows(path, raw)
         header = self.header or next(rows, (0, ()))[1]
         if not header:
-            raise DataError(f"{path} is empty; it must have the columns {', '.join((*self.texts, self.label))}")
+            raise DataError(
+                f"{path} is empty; it must have the columns {', '.join((*self.texts, self.label))}"
+            )
         positions = [_position(path, header, column) for column in (*self.texts, self.label)]
         texts: list[tuple[str, ...]] = []
         labels: list[float] = []
@@ -76,7 +77,9 @@ class TableTask(Task):
             if len(fields) != len(header):
                 if self.skip_ragged:
                     continue
-                raise DataError(f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; mend the line")
+                raise DataError(
+                    f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; mend the line"
+                )
             *sentences, label = (fields[position] for position in positions)
             texts.append(tuple(sentences))
             labels.append(self._parse_label(label, f"{path}:{line}"))
@@ -88,7 +91,9 @@ class TableTask(Task):
         """Class index, or value in a regression."""
         if self.labels is not None:
             if text not in self.labels:
-                raise DataError(f"{place}: label {text!r} is not one of {', '.join(self.labels)}; mend the line")
+                raise DataError(
+                    f"{place}: label {text!r} is not one of {', '.join(self.labels)}; mend the line"
+                )
             return self.labels.index(text)
         low, high = self.value_range
         try:
@@ -96,7 +101,9 @@ class TableTask(Task):
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise DataError(f"{place}: label {text!r} is not a number from {low:g} to {high:g}; mend the line")
+            raise DataError(
+                f"{place}: label {text!r} is not a number from {low:g} to {high:g}; mend the line"
+            )
         return value
 
 
@@ -104,7 +111,9 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"{folder} has neither {name} nor {name}.gz; --data must name the directory of the task's files")
+    raise DataError(
+        f"{folder} has neither {name} nor {name}.gz; --data must name the directory of the task's files"
+    )
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -60,7 +60,7 @@ class Task(ABC):
     metrics: Metrics
 
     @abstractmethod
-    def load(self, data: Path | None, seed: int) -> TaskData:
+    def load(self, data: Path | None) -> TaskData:
         """Read or make the data.
 
         Raises:

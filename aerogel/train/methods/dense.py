@@ -24,7 +24,9 @@ class Dense(Method):
     def __init__(self, matrices: Mapping[str, nn.Linear], target: Target) -> None:
         del matrices
         if target != Target(density=1.0):
-            raise UsageError("--method dense prunes nothing; drop --density, --block and --scope, or choose a method")
+            raise UsageError(
+                "--method dense prunes nothing; drop --density, --block and --scope, or choose a method"
+            )
         super().__init__({}, target)
 
     def scores(self) -> dict[str, Tensor]:

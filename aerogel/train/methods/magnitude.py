@@ -16,8 +16,8 @@ class Magnitude(Method):
     def scores(self) -> dict[str, Tensor]:
         """Sum of |W| over each block."""
         return {
-            name: block_scores(linear.parametrizations.weight.original.detach().abs(), self.target.block)  # type: ignore[union-attr]  # torch types module attributes as Tensor | Module
-            for name, linear in self.matrices.items()
+            name: block_scores(weight.detach().abs(), self.target.block)
+            for name, weight in self.weights.items()
         }
 
 

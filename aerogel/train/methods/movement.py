@@ -25,6 +25,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor, block: tuple[int, int]) -> Tensor:
+        del scores  # an input only so that backward can return their gradient
         ctx.save_for_backward(weight, mask)
         ctx.block = block
         return weight * mask
