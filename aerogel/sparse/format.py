@@ -22,9 +22,11 @@ class Format(ABC):
 
     Attributes:
         names: the arrays a matrix is stored as, in their order in files and as node inputs.
+        blocked: whether it stores whole blocks, so that a block shape means something to it.
     """
 
     names: tuple[str, ...]
+    blocked: bool = False
 
     @abstractmethod
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:

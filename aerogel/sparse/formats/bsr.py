@@ -21,6 +21,7 @@ class Bsr(Format):
     """
 
     names = ("data", "indices", "indptr")
+    blocked = True
 
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
         """Pack every block that has a kept entry."""

@@ -1,0 +1,81 @@
+"""`aerogel export`: a masked checkpoint becomes a verified artifact."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from aerogel.cli import _arguments
+
+HELP = "turn a checkpoint into one file that runs sparse, and verify it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint directory")
+    parser.add_argument("--to", default="onnx", metavar="TARGET", help="kind of artifact (default: onnx)")
+    parser.add_argument(
+        "--format", default="csr", help="how pruned matrices are stored: csr, bsr or dense (default: csr)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
+    parser.add_argument(
+        "--block", type=_arguments.block, metavar="RxC", help="blocks to store (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--max-density",
+        type=float,
+        metavar="D",
+        help="a matrix that would store more than this fraction stays dense (default: the format's break-even)",
+    )
+    parser.add_argument(
+        "--inline",
+        action="store_true",
+        help="write plain operators only, for runtimes that refuse functions; the sparse kernels cannot run then",
+    )
+    parser.add_argument(
+        "--verify-text",
+        type=Path,
+        metavar="FILE",
+        help="also compare outputs over every line of FILE: a text, or two with a tab between (.gz is unpacked)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite files that an earlier export did not make"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the report to FILE; - is standard output"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, verify, print what was done."""
+    from aerogel.cli._terminal import console, progress
+    from aerogel.export import report
+    from aerogel.export.run import ExportConfig, export
+    from aerogel.files import atomic_file
+
+    config = ExportConfig(
+        checkpoint=args.checkpoint,
+        out=args.out,
+        target=args.to,
+        format=args.format,
+        block=args.block,
+        max_density=args.max_density,
+        inline=args.inline,
+        force=args.force,
+        verify_text=args.verify_text,
+    )
+    with progress() as step:
+        document = export(config, step)
+    if args.json == Path("-"):
+        json.dump(document, sys.stdout, indent=2)
+        print()
+        return 0
+    out = console()
+    out.print(report.table(document))
+    out.print(report.verdict(document))
+    if args.json:
+        with atomic_file(args.json) as file:
+            file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 0

@@ -1,0 +1,1 @@
+"""From a masked checkpoint to an artifact that runs: capture, choose, rewrite, write, verify."""

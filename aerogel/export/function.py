@@ -1,0 +1,62 @@
+"""What carries a packed matrix through an ONNX file: a model-local function of the domain "aerogel".
+
+A node calls the function with the packed arrays as initializers. Its body, in standard operators, rebuilds the dense
+weight; any ONNX Runtime from 1.17 on inlines it and folds it to one dense matrix when a session is created. Where the
+native library is registered, its kernel of the same name runs instead and the body is ignored.
+
+A signature never changes once released: the kernel's schema rules wherever the library is registered, so a changed
+one gets a new version in its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aerogel.errors import require
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["DOMAIN", "IR_VERSION", "OPSET", "LinearFunction"]
+
+DOMAIN = "aerogel"
+"""Operator domain of the functions; version 1."""
+
+OPSET = 18
+"""The operator set that torch.onnx is written for. Newer ones bring nothing that ONNX Runtime 1.17 runs faster."""
+
+IR_VERSION = 8
+"""The file format that belongs to opset 18, and the first with model-local functions."""
+
+
+@dataclass(frozen=True)
+class LinearFunction:
+    """The ONNX function that multiplies by a matrix of one storage format: ``y = x W^T + b``.
+
+    Its inputs are x (float32 ``[..., in]``), the arrays of the format in the format's order, and bias (float32
+    ``[out]``); its attribute is the integer in_features, its output y (float32 ``[..., out]``).
+
+    Attributes:
+        name: name of the function and of its kernel, with its version.
+        arrays: the format's arrays, in the order of the node's inputs.
+        max_density: stored entries over all entries, above which the dense matrix is at least as fast.
+        body: nodes in ONNX's text syntax. Every output shape must be inferable before the values are known, or
+            ONNX Runtime will not fold it: no NonZero, Compress or Unique, and no node whose result goes unused.
+    """
+
+    name: str
+    arrays: tuple[str, ...]
+    max_density: float
+    body: str
+
+    def proto(self) -> onnx.FunctionProto:
+        """The function as it stands in a file."""
+        require("onnx", "export")
+        import onnx.parser
+
+        inputs = ", ".join(("x", *self.arrays, "bias"))
+        return onnx.parser.parse_function(
+            f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
+            f"{self.name} <in_features> ({inputs}) => (y) {{{self.body}}}"
+        )

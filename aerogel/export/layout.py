@@ -1,0 +1,104 @@
+"""What stands beside an exported model, and putting it all in place at once.
+
+``--out DIR/model.onnx`` gives DIR/model.onnx, DIR/model.manifest.json, and copies of the checkpoint's config.json and
+tokenizer files. Exports of one checkpoint share a folder: files that are already there and equal are left alone. A
+file of the same name with other contents belongs to something else and is never overwritten unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aerogel.errors import UsageError
+from aerogel.files import atomic_file, sha256
+
+__all__ = ["check_out", "companions", "manifest_path", "place", "staging"]
+
+# Everything that a tokenizer of transformers may consist of.
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
+)  # fmt: skip
+
+
+def manifest_path(out: Path) -> Path:
+    """Where the manifest of the artifact `out` lies."""
+    return out.with_suffix(".manifest.json")
+
+
+def companions(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint directory that a copy beside the model needs."""
+    return [path for name in ("config.json", *_TOKENIZER_FILES) if (path := checkpoint / name).is_file()]
+
+
+def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
+    """Refuse, before any work, an output that cannot be written or that would overwrite what is not ours.
+
+    Raises:
+        UsageError: the name has another ending, the folder cannot be made, or (unless `force`) the model or a
+            companion would replace a file that did not come from an export of this checkpoint.
+    """
+    if out.suffix != suffix or out.name == suffix:
+        raise UsageError(f"--out {out} must name a file that ends in {suffix}")
+    if out.is_dir():
+        raise UsageError(
+            f"--out {out} is a folder; name the file to write in it, such as {out / ('model' + suffix)}"
+        )
+    if out.parent.resolve() == checkpoint.resolve():
+        raise UsageError(f"--out {out} lies in the checkpoint itself; choose another folder")
+    with staging(out):
+        pass
+    if force:
+        return
+    if out.exists() and not _is_ours(out):
+        raise UsageError(
+            f"--out {out} exists and is not an earlier export; choose another name, or add --force"
+        )
+    for file in companions(checkpoint):
+        there = out.parent / file.name
+        if there.exists() and not (there.is_file() and there.read_bytes() == file.read_bytes()):
+            raise UsageError(
+                f"{there} exists and differs from the checkpoint's; choose another folder for --out, or add --force"
+            )
+
+
+@contextlib.contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A temporary folder on the file system of `out`, gone afterwards with everything left in it."""
+    home = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=home))
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror} ({home})") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path) -> None:
+    """Move a finished artifact to `out`, with its companions and manifest; the artifact comes last."""
+    for file in companions(checkpoint):
+        there = out.parent / file.name
+        if not there.is_file() or sha256(there) != sha256(file):
+            with atomic_file(there) as temporary:
+                shutil.copyfile(file, temporary)
+    with atomic_file(manifest_path(out)) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    with atomic_file(out) as temporary:
+        artifact.replace(temporary)
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether the manifest beside `out` speaks of an export under that name."""
+    try:
+        document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
+        return bool(document["aerogel"] and document["file"] == out.name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

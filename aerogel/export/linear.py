@@ -1,0 +1,57 @@
+"""A linear layer as it stands in a captured graph, and the rules that recognise one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aerogel.registry import Registry
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["RULES", "Linear", "LinearRule", "constant_shape", "only_user"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Nodes that together compute ``output = x W^T + bias``.
+
+    Attributes:
+        x: input ``[..., in]``.
+        weight: initializer ``[out, in]``.
+        bias: initializer ``[out]``, or None.
+        output: ``[..., out]``.
+        nodes: the nodes that compute it, first to last; nothing else uses what they hand to one another.
+    """
+
+    x: ir.Value
+    weight: ir.Value
+    bias: ir.Value | None
+    output: ir.Value
+    nodes: tuple[ir.Node, ...]
+
+
+class LinearRule(ABC):
+    """One shape that a linear layer takes in a graph. A module of ``rules/`` defines ``RULE``, an instance."""
+
+    @abstractmethod
+    def match(self, node: ir.Node) -> Linear | None:
+        """The linear layer whose multiplication is `node`, or None if `node` is not that of this shape."""
+
+
+RULES: Registry[LinearRule] = Registry("rule", "aerogel.export.rules", "RULE")
+
+
+def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """Shape of an initializer; None for anything else."""
+    if value is None or not value.is_initializer() or value.const_value is None:
+        return None
+    return tuple(value.const_value.shape.numpy())
+
+
+def only_user(value: ir.Value) -> ir.Node | None:
+    """The one node that reads `value`; None if several do, or if it is an output of the graph."""
+    users = [use.node for use in value.uses()]
+    return users[0] if len(users) == 1 and not value.is_graph_output() else None

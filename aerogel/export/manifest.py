@@ -1,0 +1,77 @@
+"""The manifest beside an artifact: what it is, what it was made from, and how far it was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerogel import __version__
+from aerogel.checkpoint import RECORD_FILE, Checkpoint
+from aerogel.export.layout import companions
+from aerogel.export.parity import TOLERANCE
+from aerogel.export.plan import Choice
+from aerogel.files import sha256
+
+if TYPE_CHECKING:
+    from aerogel.export.run import ExportConfig
+
+__all__ = ["SCHEMA", "manifest"]
+
+SCHEMA = 1
+
+
+def manifest(
+    checkpoint: Checkpoint,
+    plan: Mapping[str, Choice],
+    config: ExportConfig,
+    artifact: Path,
+    details: dict[str, Any],
+    parity: dict[str, Any],
+    max_length: int,
+) -> dict[str, Any]:
+    """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
+    record, accounting = checkpoint.record, checkpoint.accounting
+    return {
+        "schema": SCHEMA,
+        "aerogel": __version__,
+        "target": config.target,
+        "file": config.out.name,
+        "bytes": artifact.stat().st_size,
+        "sha256": sha256(artifact),
+        **details,
+        "max_length": max_length,
+        "format": config.format,
+        "matrices": {
+            name: {
+                "shape": list(choice.shape),
+                "kept": choice.kept,
+                "stored": choice.stored,
+                "format": choice.format,
+                "why": choice.why,
+                "arrays": {
+                    key: {"dtype": array.dtype.name, "shape": list(array.shape)}
+                    for key, array in choice.arrays.items()
+                },
+                "bytes": choice.bytes,
+                "dense_bytes": choice.weight.nbytes,
+            }
+            for name, choice in plan.items()
+        },
+        "density": accounting.density,
+        "encoder_density": accounting.encoder_density,
+        "parity": {"tolerance": TOLERANCE, **parity},
+        "source": {
+            "record_sha256": sha256(checkpoint.path / RECORD_FILE),
+            "method": record.method,
+            "config": record.config,
+            "block": list(record.block),
+            "scope": record.scope,
+            "task": record.task,
+            "metrics": record.metrics,
+            "seed": record.seed,
+            "data": record.data,
+            "versions": record.versions,
+        },
+        "companions": {file.name: sha256(file) for file in companions(checkpoint.path)},
+    }

@@ -1,0 +1,83 @@
+"""An export, told on the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["table", "verdict"]
+
+_RUNNERS = {"onnxruntime": "stock ONNX Runtime", "aerogel": "with the sparse kernels"}
+
+
+def table(document: dict[str, Any]) -> Table:
+    """The pruned matrices and the totals, a row for the same matrix of all layers; the manifest has each by itself."""
+    from rich.table import Table
+
+    matrices = document["matrices"]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for name, m in matrices.items():
+        # What stands before the layer's number is the same for all of them.
+        inner = re.sub(r"^.*?\.\d+\.", "", name.removesuffix(".weight"))
+        groups.setdefault((inner, "x".join(map(str, m["shape"])), m["format"]), []).append(m)
+
+    rows = Table(title=f"{document['file']}: pruned matrices", show_footer=True)
+    rows.add_column("matrix", overflow="fold")
+    rows.add_column("shape", justify="right")
+    rows.add_column("count", str(len(matrices)), justify="right")
+    rows.add_column("density", f"{document['density']:.1%}", justify="right")
+    rows.add_column("stored", justify="right")
+    rows.add_column("format")
+    rows.add_column("why")
+    rows.add_column("dense", _size(_total(matrices.values(), "dense_bytes")), justify="right")
+    rows.add_column("as stored", _size(_total(matrices.values(), "bytes")), justify="right")
+    for (name, shape, form), group in groups.items():
+        rows.add_row(
+            name, shape, str(len(group)), _range(group, "kept"), _range(group, "stored"), form, group[0]["why"],
+            _size(_total(group, "dense_bytes")), _size(_total(group, "bytes")),
+        )  # fmt: skip
+    return rows
+
+
+def verdict(document: dict[str, Any]) -> str:
+    """What was written and how it compares with PyTorch, a line for each way to run it."""
+    lines = [
+        f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
+    ]
+    for name, result in document["parity"].items():
+        if name == "tolerance":
+            continue
+        title = _RUNNERS.get(name, name)
+        if "not_checked" in result:
+            lines.append(f"{title}: not checked, {result['not_checked']}")
+        for kind, c in result.items():
+            if kind == "not_checked":
+                continue
+            what = "the given file" if kind == "file" else f"{c['shapes']} shapes"
+            labels = f", {c['agreeing']} of {c['labels']} labels agree" if c["labels"] else ""
+            lines.append(
+                f"{title}: agrees with PyTorch over {c['texts']} texts ({what}), largest difference "
+                f"{c['difference']:.2g} ({c['relative']:.1g} of the output's scale){labels}"
+            )
+    return "\n".join(lines)
+
+
+def _total(matrices: Iterable[dict[str, Any]], key: str) -> int:
+    return sum(m[key] for m in matrices)
+
+
+def _range(matrices: list[dict[str, Any]], key: str) -> str:
+    """Least and greatest share of entries, as one figure where they agree."""
+    shares = [m[key] / (m["shape"][0] * m["shape"][1]) for m in matrices]
+    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _size(count: int) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:.1f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

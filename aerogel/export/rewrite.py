@@ -1,0 +1,111 @@
+"""Replace the linear layers of packed matrices by calls of the functions that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aerogel.errors import ExportError
+from aerogel.export.function import DOMAIN
+from aerogel.export.functions import carrier
+from aerogel.export.linear import RULES, Linear
+from aerogel.export.plan import DENSE, Choice
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["attach_functions", "rewrite"]
+
+
+def rewrite(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+    """Replace, in place, every linear layer whose weight the plan stores packed.
+
+    Raises:
+        ExportError: a pruned matrix is not in the graph, differs from the checkpoint's, or is used by something
+            that no rule recognises as a linear layer.
+    """
+    for choice in plan.values():
+        _check_value(model, choice)
+    packed = {name: choice for name, choice in plan.items() if choice.format != DENSE}
+    for linear in list(_linears(model)):
+        if linear.weight.name in packed:
+            _replace(model, linear, packed[linear.weight.name])
+    _drop_dead_transposes(model, packed)
+    for name in packed:
+        weight = model.graph.initializers[name]
+        if left := [use.node for use in weight.uses()]:
+            raise ExportError(
+                f"{name} is used by {left[0].op_type} node {left[0].name}, which is no linear layer that the "
+                "export knows; export it with --format dense"
+            )
+        del model.graph.initializers[name]
+
+
+def attach_functions(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+    """Add the functions that the model calls, and import their domain."""
+    import onnx_ir as ir
+
+    for name in sorted({choice.format for choice in plan.values()} - {DENSE}):
+        function = ir.serde.deserialize_function(carrier(name).proto())
+        model.functions[function.identifier()] = function
+        model.graph.opset_imports[DOMAIN] = 1
+
+
+def _linears(model: ir.Model) -> Iterator[Linear]:
+    rules = [RULES.get(name) for name in RULES.names()]
+    for node in model.graph:
+        found = (rule.match(node) for rule in rules)
+        if linear := next(filter(None, found), None):
+            yield linear
+
+
+def _check_value(model: ir.Model, choice: Choice) -> None:
+    """The graph has the matrix under its name, bit for bit as the checkpoint has it."""
+    value = model.graph.initializers.get(choice.name)
+    if value is None or value.const_value is None:
+        raise ExportError(
+            f"{choice.name} is pruned but not in the captured graph; is it used by the model at all?"
+        )
+    if not np.array_equal(value.const_value.numpy(), choice.weight):
+        raise ExportError(
+            f"{choice.name} in the captured graph differs from the checkpoint's; the capture is wrong"
+        )
+
+
+def _replace(model: ir.Model, linear: Linear, choice: Choice) -> None:
+    import onnx_ir as ir
+
+    function = carrier(choice.format)
+    bias = linear.bias or _constant(model, f"{choice.name}.no_bias", np.zeros(choice.shape[0], np.float32))
+    packed = [_constant(model, f"{choice.name}.{name}", choice.arrays[name]) for name in function.arrays]
+    node = ir.node(
+        function.name, [linear.x, *packed, bias], {"in_features": choice.shape[1]}, domain=DOMAIN,
+        name=choice.name.removesuffix(".weight"),
+    )  # fmt: skip
+    node.outputs[0].name, linear.output.name = linear.output.name, None
+    node.outputs[0].type, node.outputs[0].shape = linear.output.type, linear.output.shape
+    model.graph.insert_before(linear.nodes[-1], node)
+    linear.output.replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
+    model.graph.remove(reversed(linear.nodes), safe=True)
+
+
+def _constant(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    """The initializer of that name, made on its first use: a weight may serve several layers."""
+    import onnx_ir as ir
+
+    if name not in model.graph.initializers:
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(
+            name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
+        )
+        model.graph.register_initializer(value)
+    return model.graph.initializers[name]
+
+
+def _drop_dead_transposes(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+    for node in list(model.graph):
+        source = node.inputs[0] if node.op_type == "Transpose" else None
+        if source is not None and source.name in plan and not node.outputs[0].uses():
+            model.graph.remove(node, safe=True)

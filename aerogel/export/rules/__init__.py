@@ -1,0 +1,1 @@
+"""Rules that recognise linear layers in a captured graph, one shape a file."""

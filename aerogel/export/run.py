@@ -1,0 +1,114 @@
+"""The export stage from end to end: checkpoint in, verified artifact out, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aerogel import checkpoint as checkpoints
+from aerogel.export import layout, parity
+from aerogel.export.manifest import manifest
+from aerogel.export.plan import make_plan
+from aerogel.export.target import TARGETS
+from aerogel.export.texts import read_texts
+
+__all__ = ["ExportConfig", "export"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and how.
+
+    Attributes:
+        checkpoint: a masked checkpoint directory.
+        out: the artifact to write.
+        target: kind of artifact.
+        format: storage of the pruned matrices, or "dense".
+        block: (rows, cols) of stored blocks; the checkpoint's own if None.
+        max_density: stored fraction above which a matrix stays dense; the format's break-even if None.
+        inline: put the functions' bodies in place of their calls.
+        force: overwrite files that are not of an earlier export.
+        verify_text: compare outputs over every line of this file as well.
+    """
+
+    checkpoint: Path
+    out: Path
+    target: str = "onnx"
+    format: str = "csr"
+    block: tuple[int, int] | None = None
+    max_density: float | None = None
+    inline: bool = False
+    force: bool = False
+    verify_text: Path | None = None
+
+
+def export(
+    config: ExportConfig, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Export a checkpoint, verify the artifact, and only then put it in place.
+
+    Args:
+        config: what to do.
+        progress: told (stage, steps done, steps in all).
+
+    Returns:
+        The manifest, as written beside the artifact.
+
+    Raises:
+        AerogelError: a subclass that says what is wrong; nothing has been written then.
+    """
+    target = TARGETS.get(config.target)
+    checkpoint = checkpoints.load(config.checkpoint)
+    layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force)
+    texts = read_texts(config.verify_text) if config.verify_text else None
+    plan = make_plan(checkpoint, config.format, config.block, config.max_density)
+
+    # Imported late: what is above needs no torch, and fails at once where the request is wrong.
+    from aerogel.export.capture import capture, load_source
+    from aerogel.export.rewrite import attach_functions, rewrite
+    from aerogel.export.simplify import simplify
+
+    progress("capture", 0, 1)
+    source = load_source(checkpoint.path)
+    model = capture(source)
+    progress("capture", 1, 1)
+    rewrite(model, plan)
+    simplify(model)
+    attach_functions(model, plan)
+    with layout.staging(config.out) as folder:
+        artifact = folder / config.out.name
+        details = target.write(model, artifact, inline=config.inline)
+        runners = target.runners(artifact)
+        checked = _verify(source, runners, texts, progress)
+        document = manifest(checkpoint, plan, config, artifact, details, checked, source.max_length)
+        layout.place(artifact, document, checkpoint.path, config.out)
+    return document
+
+
+def _verify(
+    source: Any, runners: Any, texts: Any, progress: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """Compare over the bundled texts, and over a file's if there is one; per runner, the results or why not."""
+    usable = {name: run for name, run in runners.items() if callable(run)}
+    inputs = {"bundled": list(parity.batches(source))}
+    if texts:
+        inputs["file"] = list(parity.text_batches(source, *texts))
+    total = sum(map(len, inputs.values()))
+    done = 0
+    report: dict[str, Any] = {
+        name: {"not_checked": why} for name, why in runners.items() if name not in usable
+    }
+    for kind, some in inputs.items():
+
+        def counted(some: list[parity.Batch] = some) -> Any:
+            nonlocal done
+            for batch in some:
+                yield batch
+                done += 1
+                progress("verify", done, total)
+
+        for name, comparison in parity.compare(source, counted(), usable).items():
+            report.setdefault(name, {})[kind] = asdict(comparison)
+    return report

@@ -1,0 +1,102 @@
+"""One .onnx file that runs anywhere at dense speed, and faster where the native library is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aerogel import runtime
+from aerogel.errors import ExportError, require
+from aerogel.export.function import DOMAIN
+from aerogel.export.target import Target
+from aerogel.kernels.cpu import find_library
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["LIMIT", "TARGET", "Onnx"]
+
+LIMIT = 2**31 - 1
+"""Bytes that one protobuf message, and so one .onnx file, can have."""
+
+_KINDS = {1: "float32", 7: "int64"}
+
+
+class Onnx(Target):
+    """See the module's docstring."""
+
+    suffix = ".onnx"
+
+    def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:
+        """See `Target.write`."""
+        require("onnx", "export")
+        import onnx
+        import onnx.checker
+        import onnx.inliner
+        import onnx_ir as ir
+
+        size = sum(
+            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
+        )
+        if size > LIMIT:
+            raise ExportError(
+                f"the model has {size:,} bytes of weights and one .onnx file holds {LIMIT:,}; prune it further or "
+                "export a smaller model"
+            )
+        proto = ir.to_proto(model)
+        if inline:
+            proto = onnx.inliner.inline_local_functions(proto)
+            kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+            del proto.opset_import[:]
+            proto.opset_import.extend(kept)
+        onnx.save(proto, path)
+        try:
+            onnx.checker.check_model(path, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ExportError(f"the graph does not pass onnx.checker: {error}") from error
+        return {
+            "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+            "ir_version": proto.ir_version,
+            "functions": sorted(function.name for function in proto.functions),
+            "inputs": [_signature(value) for value in proto.graph.input],
+            "outputs": [_signature(value) for value in proto.graph.output],
+        }
+
+    def runners(
+        self, path: Path
+    ) -> Mapping[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | str]:
+        """See `Target.runners`."""
+        import onnx
+
+        found: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | str] = {
+            "onnxruntime": _runner(path, library=False)
+        }
+        if not onnx.load(path, load_external_data=False).functions:
+            found["aerogel"] = "no node of the model has a sparse kernel"
+        elif find_library() is None:
+            found["aerogel"] = "the native library is not built on this machine"
+        else:
+            found["aerogel"] = _runner(path, library=True)
+        return found
+
+
+def _runner(path: Path, *, library: bool) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    session = runtime.session(path, library=library)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    return run
+
+
+def _signature(value: Any) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return {"name": value.name, "dtype": _KINDS[tensor.elem_type], "shape": shape}
+
+
+TARGET = Onnx()
