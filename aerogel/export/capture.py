@@ -31,6 +31,8 @@ __all__ = ["Source", "capture", "load_source"]
 _OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _PREFIX = "model."
+# Longest sequence to expect of a model that sets no limit.
+_UNBOUNDED = 512
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -177,7 +179,11 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
     outputs = next((names for names in _OUTPUTS if all(name in result for name in names)), None)
     if outputs is None:
         raise ExportError(f"{name} gives {', '.join(result)}; known are logits and last_hidden_state")
-    limits = [tokenizer.model_max_length]
+    # Tokenizers without a limit of their own say 1e30.
+    limits = [
+        tokenizer.model_max_length,
+        getattr(model.config, "max_position_embeddings", None) or _UNBOUNDED,
+    ]
     for path, module in model.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             # RoBERTa and its kin count positions from behind the padding token's number.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aerogel import checkpoint as checkpoints
 from aerogel.export import layout, parity
@@ -13,6 +14,9 @@ from aerogel.export.manifest import manifest
 from aerogel.export.plan import make_plan
 from aerogel.export.target import TARGETS
 from aerogel.export.texts import read_texts
+
+if TYPE_CHECKING:
+    from aerogel.export.capture import Source
 
 __all__ = ["ExportConfig", "export"]
 
@@ -88,27 +92,28 @@ def export(
 
 
 def _verify(
-    source: Any, runners: Any, texts: Any, progress: Callable[[str, int, int], None]
+    source: Source,
+    runners: Mapping[str, parity.Runner | str],
+    texts: tuple[list[str], list[str] | None] | None,
+    progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Compare over the bundled texts, and over a file's if there is one; per runner, the results or why not."""
-    usable = {name: run for name, run in runners.items() if callable(run)}
+    """Compare over the bundled texts, and over a file's if there is one: per runner the results, or why not."""
+    usable = {name: run for name, run in runners.items() if not isinstance(run, str)}
     inputs = {"bundled": list(parity.batches(source))}
     if texts:
         inputs["file"] = list(parity.text_batches(source, *texts))
     total = sum(map(len, inputs.values()))
-    done = 0
+    steps = itertools.count(1)
+
+    def told(batches: list[parity.Batch]) -> Iterator[parity.Batch]:
+        for batch in batches:
+            yield batch
+            progress("verify", next(steps), total)
+
     report: dict[str, Any] = {
-        name: {"not_checked": why} for name, why in runners.items() if name not in usable
+        name: {"not_checked": run} if isinstance(run, str) else {} for name, run in runners.items()
     }
-    for kind, some in inputs.items():
-
-        def counted(some: list[parity.Batch] = some) -> Any:
-            nonlocal done
-            for batch in some:
-                yield batch
-                done += 1
-                progress("verify", done, total)
-
-        for name, comparison in parity.compare(source, counted(), usable).items():
-            report.setdefault(name, {})[kind] = asdict(comparison)
+    for kind, batches in inputs.items():
+        for name, comparison in parity.compare(source, told(batches), usable).items():
+            report[name][kind] = asdict(comparison)
     return report

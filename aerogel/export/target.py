@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from aerogel.export.parity import Runner
 from aerogel.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx_ir as ir
 
 __all__ = ["TARGETS", "Target"]
@@ -45,9 +42,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def runners(
-        self, path: Path
-    ) -> Mapping[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | str]:
+    def runners(self, path: Path) -> Mapping[str, Runner | str]:
         """Ways to run the artifact at `path`, by name; a string in place of a function says why one cannot be had.
 
         Raises:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from aerogel import runtime
 from aerogel.errors import ExportError, require
 from aerogel.export.function import DOMAIN
+from aerogel.export.parity import Batch, Runner
 from aerogel.export.target import Target
 from aerogel.kernels.cpu import find_library
 
@@ -65,16 +64,12 @@ class Onnx(Target):
             "outputs": [_signature(value) for value in proto.graph.output],
         }
 
-    def runners(
-        self, path: Path
-    ) -> Mapping[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | str]:
+    def runners(self, path: Path) -> Mapping[str, Runner | str]:
         """See `Target.runners`."""
         import onnx
 
-        found: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | str] = {
-            "onnxruntime": _runner(path, library=False)
-        }
-        if not onnx.load(path, load_external_data=False).functions:
+        found: dict[str, Runner | str] = {"onnxruntime": _runner(path, library=False)}
+        if not onnx.load(path).functions:
             found["aerogel"] = "no node of the model has a sparse kernel"
         elif find_library() is None:
             found["aerogel"] = "the native library is not built on this machine"
@@ -83,11 +78,11 @@ class Onnx(Target):
         return found
 
 
-def _runner(path: Path, *, library: bool) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def _runner(path: Path, *, library: bool) -> Runner:
     session = runtime.session(path, library=library)
     names = [output.name for output in session.get_outputs()]
 
-    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(inputs: Batch) -> Batch:
         return dict(zip(names, session.run(names, inputs), strict=True))
 
     return run

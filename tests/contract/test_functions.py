@@ -1,0 +1,164 @@
+"""Rules that every ONNX function keeps. A new function is found here by its file name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from aerogel import runtime
+from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
+from aerogel.export.functions import FUNCTIONS, carried, carrier
+from aerogel.kernels.cpu import find_library
+from aerogel.sparse.formats import FORMATS
+
+# Operators whose output shapes depend on values, so that ONNX Runtime does not fold them, or which it never folds.
+UNFOLDABLE = {"NonZero", "Compress", "Unique", "DequantizeLinear"}
+
+CASES = {
+    # (out, in), kept share of blocks
+    "sparse": ((24, 36), 0.1),
+    "half": ((24, 36), 0.5),
+    "empty": ((24, 36), 0.0),
+    "full": ((24, 36), 1.0),
+    "one row of blocks": ((6, 36), 0.3),
+    "one column of blocks": ((24, 6), 0.3),
+    "more columns than uint16 counts": ((6, 65_538), 0.001),
+}
+
+
+@pytest.fixture(params=carried())
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def blocks(form: str) -> list[tuple[int, int]]:
+    return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(form).blocked else [(1, 1)]
+
+
+def problem(
+    shape: tuple[int, int], share: float, block: tuple[int, int], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    kept = random.random((shape[0] // block[0], shape[1] // block[1])) < share
+    if share < 1:
+        kept[[0, -1]] = False  # the first and the last row are empty, whatever else is
+    mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
+    weight = random.standard_normal(shape).astype(np.float32) * mask
+    return weight, mask, random.standard_normal(shape[0]).astype(np.float32)
+
+
+def save(path: Path, form: str, arrays: dict[str, np.ndarray], bias: np.ndarray, in_features: int, rank: int) -> None:
+    """A model of one call: y = f(x, arrays, bias), with all of x's dimensions but the last open."""
+    function = carrier(form)
+    dims: list[Any] = [f"d{i}" for i in range(rank - 1)]
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                function.name, ["x", *function.arrays, "bias"], ["y"], domain=DOMAIN, in_features=in_features
+            )
+        ],
+        "one_linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*dims, in_features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [*dims, len(bias)])],
+        [numpy_helper.from_array(value, name) for name, value in {**arrays, "bias": bias}.items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, functions=[function.proto()], opset_imports=opsets, ir_version=IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def optimized(path: Path) -> onnx.ModelProto:
+    """What stock ONNX Runtime makes of a model before it runs it."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_body_multiplies_by_the_matrix(form: str, case: str, tmp_path: Path) -> None:
+    shape, share = CASES[case]
+    random = np.random.default_rng(1)
+    for block in blocks(form):
+        weight, mask, bias = problem(shape, share, block, seed=0)
+        arrays = FORMATS.get(form).encode(weight, mask, block)
+        assert arrays["indices"].dtype == (np.int32 if shape[1] > 65_536 else np.uint16)
+        save(tmp_path / "m.onnx", form, arrays, bias, shape[1], rank=3)
+        session = runtime.session(tmp_path / "m.onnx", library=False)
+        for leading in ((1, 1), (2, 5)):
+            x = random.standard_normal((*leading, shape[1])).astype(np.float32)
+            exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
+            # A float32 sum of n products is off by at most n roundings of the sum of their sizes.
+            terms = 1 + int(mask.sum(1).max())
+            bound = terms * 2**-24 * (np.abs(x) @ np.abs(weight.T) + np.abs(bias)).max()
+            np.testing.assert_allclose(session.run(None, {"x": x})[0], exact, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_any_number_of_dimensions(form: str, rank: int, tmp_path: Path) -> None:
+    weight, mask, _ = problem((24, 36), 0.2, (1, 1), seed=3)
+    arrays = FORMATS.get(form).encode(weight, mask)
+    save(tmp_path / "m.onnx", form, arrays, np.zeros(24, np.float32), 36, rank)
+    x = np.random.default_rng(0).standard_normal((*range(2, rank + 1), 36)).astype(np.float32)
+    got = runtime.session(tmp_path / "m.onnx", library=False).run(None, {"x": x})[0]
+    np.testing.assert_allclose(got, x @ weight.T, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stock_runtime_folds_the_body_to_one_dense_matrix(form: str, case: str, tmp_path: Path) -> None:
+    shape, share = CASES[case]
+    for block in blocks(form):
+        weight, mask, bias = problem(shape, share, block, seed=5)
+        save(tmp_path / "m.onnx", form, FORMATS.get(form).encode(weight, mask, block), bias, shape[1], rank=3)
+        graph = optimized(tmp_path / "m.onnx").graph
+        assert [node.op_type for node in graph.node] == ["MatMul", "Add"]
+        dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[graph.node[0].input[1]]
+        np.testing.assert_array_equal(dense, weight.T)
+
+
+def test_library_kernel_gives_what_the_body_gives(form: str, tmp_path: Path) -> None:
+    assert find_library() is not None, "build the native library first (pip install .)"
+    for block in blocks(form):
+        weight, mask, bias = problem((24, 36), 0.3, block, seed=7)
+        save(tmp_path / "m.onnx", form, FORMATS.get(form).encode(weight, mask, block), bias, 36, rank=3)
+        x = np.random.default_rng(0).standard_normal((2, 9, 36)).astype(np.float32)
+        body, kernel = (
+            runtime.session(tmp_path / "m.onnx", library=library).run(None, {"x": x})[0]
+            for library in (False, True)
+        )
+        np.testing.assert_allclose(kernel, body, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS.names())
+def test_body_folds_by_construction(name: str) -> None:
+    function = FUNCTIONS.get(name)
+    proto = function.proto()
+    assert (proto.domain, proto.name) == (DOMAIN, function.name)
+    assert list(proto.input) == ["x", *function.arrays, "bias"]
+    assert list(proto.output) == ["y"]
+    assert list(proto.attribute) == ["in_features"]
+    assert not UNFOLDABLE & {node.op_type for node in proto.node}
+    read = {value for node in proto.node for value in node.input} | set(proto.output)
+    for node in proto.node:
+        assert set(node.output) <= read, f"nothing reads {node.output[0]}"
+    assert {entry.domain: entry.version for entry in proto.opset_import} == {"": OPSET}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS.names())
+def test_name_carries_a_version_and_the_break_even_is_a_share(name: str) -> None:
+    function = FUNCTIONS.get(name)
+    assert function.name.rpartition("_v")[2].isdigit()
+    assert 0 < function.max_density <= 1
+
+
+def test_every_format_that_is_carried_exists_and_orders_its_arrays_alike(form: str) -> None:
+    assert carrier(form).arrays == FORMATS.get(form).names

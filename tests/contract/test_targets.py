@@ -1,0 +1,78 @@
+"""Rules that every export target keeps. A new target is found here by its file name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from aerogel.errors import AerogelError, UsageError
+from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
+from aerogel.export.functions import carrier
+from aerogel.export.target import TARGETS, Target
+from aerogel.sparse.formats import FORMATS
+
+
+@pytest.fixture(params=TARGETS.names())
+def target(request: pytest.FixtureRequest) -> Target:
+    return TARGETS.get(request.param)
+
+
+WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4) * (np.arange(12).reshape(3, 4) % 3 == 0)
+
+
+def constant(name: str, array: np.ndarray) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+
+
+def sparse_model() -> ir.Model:
+    """y = x W^T + 1 in CSR, over x [batch, 4]."""
+    function = carrier("csr")
+    arrays = FORMATS.get("csr").encode(WEIGHT, WEIGHT != 0)
+    values = [constant(name, array) for name, array in arrays.items()] + [constant("bias", np.ones(3, np.float32))]
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", 4]))
+    node = ir.node(function.name, [x, *values], {"in_features": 4}, domain=DOMAIN)
+    y = node.outputs[0]
+    y.name, y.type, y.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", 3])
+    graph = ir.Graph([x], [y], nodes=[node], initializers=values, opset_imports={"": OPSET, DOMAIN: 1}, name="g")
+    proto = ir.serde.deserialize_function(function.proto())
+    return ir.Model(graph, ir_version=IR_VERSION, functions=[proto])
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_artifact_runs_every_way_it_says_it_can(target: Target, inline: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"model{target.suffix}"
+    target.write(sparse_model(), path, inline=inline)
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+    runners = {name: run for name, run in target.runners(path).items() if not isinstance(run, str)}
+    assert runners
+    for name, run in runners.items():
+        np.testing.assert_allclose(run({"x": x})["y"], x @ WEIGHT.T + 1, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_details_describe_the_artifact(target: Target, tmp_path: Path) -> None:
+    details = target.write(sparse_model(), tmp_path / f"model{target.suffix}", inline=False)
+    assert details["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 4]}]
+    assert details["outputs"] == [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}]
+
+
+def test_one_file_and_nothing_else_is_written(target: Target, tmp_path: Path) -> None:
+    path = tmp_path / f"model{target.suffix}"
+    target.write(sparse_model(), path, inline=False)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_artifact_is_refused_with_its_name(target: Target, tmp_path: Path) -> None:
+    path = tmp_path / f"model{target.suffix}"
+    target.write(sparse_model(), path, inline=False)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(AerogelError, match=path.name):
+        target.runners(path)
+
+
+def test_unknown_target_lists_the_known() -> None:
+    with pytest.raises(UsageError, match="unknown target 'onx'.*did you mean onnx"):
+        TARGETS.get("onx")
