@@ -150,12 +150,14 @@ def _load_model(path: Path) -> PreTrainedModel:
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     import transformers
 
+    # Without it transformers makes up an empty tokenizer of the model's kind, and says nothing.
+    if not (path / "tokenizer.json").is_file():
+        raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
     try:
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **_OFFLINE)
     except Exception as error:  # a missing or damaged file surfaces as any of a dozen types
         raise CheckpointError(
-            f"{path} has no tokenizer that transformers can load ({error}); "
-            "put the model's tokenizer.json and tokenizer_config.json there"
+            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({error}); save the model's tokenizer anew"
         ) from error
     return tokenizer
 
@@ -165,6 +167,11 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
     import torch
 
     name = type(model).__name__
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise CheckpointError(
+            f"the tokenizer has {len(tokenizer)} tokens and {name} embeds {known}; it is another model's tokenizer"
+        )
     accepted = set(inspect.signature(model.forward).parameters)
     if getattr(model.config, "type_vocab_size", 0) < 2:
         accepted.discard("token_type_ids")
