@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aerogel.errors import UsageError
+from aerogel.export.layout import check_out, companions, manifest_path, place, staging
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "ckpt"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors", "masks.safetensors"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def put(checkpoint: Path, out: Path, content: str = "model") -> None:
+    with staging(out) as folder:
+        artifact = folder / out.name
+        artifact.write_text(content)
+        place(artifact, {"aerogel": "0", "file": out.name}, checkpoint, out)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+EXPORTED = {"m.onnx", "m.manifest.json", "config.json", "tokenizer.json", "vocab.txt"}
+
+
+def test_companions_are_the_configuration_and_the_tokenizer(checkpoint: Path) -> None:
+    assert {path.name for path in companions(checkpoint)} == {"config.json", "tokenizer.json", "vocab.txt"}
+
+
+def test_everything_is_put_beside_the_model(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "not" / "yet" / "m.onnx"
+    check_out(out, ".onnx", checkpoint, force=False)
+    assert not (tmp_path / "not").exists()
+    put(checkpoint, out)
+    assert names(out.parent) == EXPORTED
+    assert names(tmp_path) == {"ckpt", "not"}
+    assert json.loads(manifest_path(out).read_text())["file"] == "m.onnx"
+
+
+def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("m.onnx", "other.onnx", "m.onnx"):
+        out = tmp_path / "out" / name
+        check_out(out, ".onnx", checkpoint, force=False)
+        before = (out.parent / "vocab.txt").stat().st_mtime_ns if out.parent.exists() else None
+        put(checkpoint, out, content=name)
+        assert out.read_text() == name
+        if before:
+            assert (out.parent / "vocab.txt").stat().st_mtime_ns == before
+    assert names(tmp_path / "out") == EXPORTED | {"other.onnx", "other.manifest.json"}
+
+
+def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "m.onnx"
+    out.parent.mkdir()
+    out.write_text("mine")
+    with pytest.raises(UsageError, match=r"m\.onnx exists and is not an earlier export.*--force"):
+        check_out(out, ".onnx", checkpoint, force=False)
+    # A manifest of another file does not make it ours.
+    manifest_path(out).write_text('{"aerogel": "0", "file": "n.onnx"}')
+    with pytest.raises(UsageError, match="not an earlier export"):
+        check_out(out, ".onnx", checkpoint, force=False)
+    out.unlink()
+    (out.parent / "config.json").write_text("of another model")
+    with pytest.raises(UsageError, match=r"config\.json exists and differs.*--force"):
+        check_out(out, ".onnx", checkpoint, force=False)
+    check_out(out, ".onnx", checkpoint, force=True)
+    put(checkpoint, out)
+    assert (out.parent / "config.json").read_text() == "config.json"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("out", "must name a file that ends in .onnx"),
+        (".onnx", "must name a file"),
+        ("model.txt", "ends in .onnx"),
+        ("folder.onnx", r"is a folder; name the file.*folder\.onnx/model\.onnx"),
+        ("ckpt/model.onnx", "lies in the checkpoint itself"),
+        ("file/model.onnx", "cannot be written: Not a directory"),
+    ],
+)
+def test_outputs_that_cannot_be(checkpoint: Path, tmp_path: Path, out: str, message: str) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=message):
+        check_out(tmp_path / out, ".onnx", checkpoint, force=True)
+
+
+def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staging(tmp_path / "deep" / "m.onnx") as folder:
+            (folder / "half").write_text("")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert names(tmp_path) == set()

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aerogel.errors import ParityError
+from aerogel.export.parity import TOLERANCE, Batch, batches, compare, text_batches
+
+
+@dataclass
+class Fake:
+    """A source whose one output is made by a function of the token ids."""
+
+    outputs: dict[str, np.ndarray]
+
+    def run(self, inputs: Batch) -> Batch:
+        assert inputs["input_ids"].ndim == 2
+        return self.outputs
+
+
+def check(reference: Batch, got: Batch, batches: int = 1) -> Any:
+    some = [{"input_ids": np.zeros((2, 3 + i), np.int64)} for i in range(batches)]
+    return compare(Fake(reference), some, {"it": lambda _: got})["it"]  # type: ignore[arg-type]
+
+
+REFERENCE = np.array([[1.0, -4.0], [3.0, 2.0]], np.float32)
+
+
+def test_difference_is_the_largest_and_relative_to_the_largest_value() -> None:
+    got = REFERENCE.copy()
+    got[1, 1] += 2**-13
+    found = check({"logits": REFERENCE}, {"logits": got}, batches=3)
+    assert (found.difference, found.relative) == (2**-13, 2**-15)
+    assert (found.texts, found.shapes) == (6, 3)
+    assert (found.labels, found.agreeing) == (6, 6)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_tolerance_bounds_the_difference_from_above(sign: int) -> None:
+    for factor, passes in ((0.9, True), (1.1, False)):
+        got = REFERENCE.astype(np.float64)
+        got[0, 0] += sign * factor * TOLERANCE * 4.0
+        if passes:
+            assert check({"logits": REFERENCE}, {"logits": got}).relative <= TOLERANCE
+        else:
+            with pytest.raises(ParityError, match=r"logits differs from PyTorch's by 0\.00044 .*it, batch 2, sequence 3"):
+                check({"logits": REFERENCE}, {"logits": got})
+
+
+def test_one_weak_output_is_not_hidden_by_a_strong_one() -> None:
+    weak = REFERENCE * np.float32(1e-3)
+    with pytest.raises(ParityError, match="end_logits"):
+        check({"start_logits": REFERENCE, "end_logits": weak}, {"start_logits": REFERENCE, "end_logits": weak + 1e-5})
+
+
+@pytest.mark.parametrize(
+    ("got", "message"),
+    [
+        ({}, "logits is missing"),
+        ({"logits": REFERENCE[:1]}, r"of shape \[1, 2\] where PyTorch gives \[2, 2\]"),
+        ({"logits": np.full_like(REFERENCE, np.nan)}, "differs from PyTorch's by nan"),
+        ({"logits": np.where(REFERENCE > 2, np.inf, REFERENCE)}, "differs from PyTorch's by inf"),
+    ],
+)
+def test_outputs_that_are_no_outputs(got: Batch, message: str) -> None:
+    with pytest.raises(ParityError, match=message):
+        check({"logits": REFERENCE}, got)
+
+
+def test_labels_that_flip_within_the_tolerance_are_counted() -> None:
+    close = np.array([[9.0, 9.0001], [1.0, 5.0]], np.float32)
+    found = check({"logits": close}, {"logits": close[:, ::-1][[0, 0]] * 0 + [[9.0001, 9.0], [1.0, 5.0]]})
+    assert (found.labels, found.agreeing) == (2, 1)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("last_hidden_state", (2, 3, 4)), ("logits", (2, 1))])
+def test_outputs_that_decide_nothing_have_no_labels(name: str, shape: tuple[int, ...]) -> None:
+    assert check({name: np.ones(shape, np.float32)}, {name: np.ones(shape, np.float32)}).labels == 0
+
+
+def test_bundled_batches_cover_shapes_padding_and_pairs(captured: Callable[..., Any]) -> None:
+    _, source, _ = captured("bert")
+    found = list(batches(source))
+    shapes = {batch["input_ids"].shape for batch in found}
+    assert {1, 2, 8} <= {shape[0] for shape in shapes}
+    assert {1, 2, source.max_length} <= {shape[1] for shape in shapes}
+    assert any((batch["attention_mask"] == 0).any() for batch in found)
+    assert any((batch["token_type_ids"] == 1).any() for batch in found)
+    full = [b for b in found if b["input_ids"].shape[1] == source.max_length]
+    assert any((b["attention_mask"][0] == 1).all() and (b["attention_mask"][1] == 0).any() for b in full)
+
+
+def test_longest_batch_is_bounded(captured: Callable[..., Any]) -> None:
+    _, source, _ = captured("bert")
+    assert max(b["input_ids"].shape[1] for b in batches(replace(source, max_length=100_000))) == 512
+
+
+def test_text_batches_hold_every_line_once(captured: Callable[..., Any]) -> None:
+    _, source, _ = captured("bert")
+    texts = ["the film " * (i % 13) for i in range(70)]
+    found = list(text_batches(source, texts, None))
+    assert sum(len(batch["input_ids"]) for batch in found) == 70
+    assert max(len(batch["input_ids"]) for batch in found) <= 32
+    expected = sorted(2 + 2 * (i % 13) for i in range(70))
+    assert sorted(int(row.sum()) for batch in found for row in batch["attention_mask"]) == expected
+    (pairs,) = text_batches(source, ["the", "a"], ["film", "good film"])
+    assert pairs["token_type_ids"].sum() == 2 + 3

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aerogel import checkpoint
+from aerogel.errors import UsageError
+from aerogel.export.plan import make_plan, read_weights
+from aerogel.sparse.formats import FORMATS
+
+Checkpoints = Callable[..., Path]
+
+
+def test_weights_are_those_of_the_file(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    weights = read_weights(loaded.path, list(loaded.masks))
+    for name, mask in loaded.masks.items():
+        assert weights[name].dtype == np.float32
+        np.testing.assert_array_equal(weights[name] != 0, mask)
+
+
+def test_sparse_matrices_are_packed(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=0.1))
+    plan = make_plan(loaded, "csr")
+    assert list(plan) == list(loaded.masks)
+    for name, choice in plan.items():
+        assert choice.format == "csr"
+        assert choice.stored == choice.kept == loaded.masks[name].sum()
+        # float32 value and uint16 column for each entry, int32 for each row and one more
+        assert choice.bytes == 6 * choice.kept + 4 * (choice.shape[0] + 1)
+        np.testing.assert_array_equal(FORMATS.get("csr").decode(choice.arrays, choice.shape), choice.weight)
+
+
+def test_matrices_denser_than_the_limit_stay_dense(tiny_checkpoint: Checkpoints) -> None:
+    # Scores ranked over all matrices together give each a density of its own.
+    loaded = checkpoint.load(tiny_checkpoint(density=0.5, scope="global"))
+    densities = loaded.accounting.matrices
+    limit = sorted(m.density for m in densities.values())[len(densities) // 2]
+    plan = make_plan(loaded, "csr", max_density=limit)
+    for name, choice in plan.items():
+        assert choice.format == ("csr" if densities[name].density <= limit else "dense")
+        assert choice.why == f"{'at most' if choice.format == 'csr' else 'more than'} {limit:.0%} stored"
+    assert {choice.format for choice in plan.values()} == {"csr", "dense"}
+
+
+def test_limit_counts_what_blocks_store_beside_what_is_kept(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=0.1))
+    by_entry, by_block = make_plan(loaded, "csr"), make_plan(loaded, "bsr", block=(4, 4), max_density=0.3)
+    assert {choice.format for choice in by_entry.values()} == {"csr"}
+    # One in ten entries at random touches 1 - 0.9^16 = 81% of 4x4 blocks.
+    assert {choice.format for choice in by_block.values()} == {"dense"}
+    for choice in by_block.values():
+        assert 0.7 < choice.stored / choice.weight.size < 0.9
+        assert choice.kept == by_entry[choice.name].kept
+        assert choice.bytes == choice.weight.nbytes
+
+
+def test_blocks_are_the_checkpoints_unless_told(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=0.25, block=(4, 2)))
+    for block, shape in ((None, (4, 2)), ((2, 2), (2, 2))):
+        plan = make_plan(loaded, "bsr", block=block)
+        assert {choice.arrays["data"].shape[1:] for choice in plan.values()} == {shape}
+    assert {choice.kept for choice in plan.values()} == {mask.sum() for mask in loaded.masks.values()}
+
+
+def test_dense_is_dense(tiny_checkpoint: Checkpoints) -> None:
+    plan = make_plan(checkpoint.load(tiny_checkpoint()), "dense")
+    assert {(choice.format, choice.why) for choice in plan.values()} == {("dense", "asked for")}
+
+
+def test_checkpoint_without_masks_has_nothing_to_choose(tiny_checkpoint: Checkpoints) -> None:
+    assert make_plan(checkpoint.load(tiny_checkpoint(density=1)), "csr") == {}
+
+
+def test_bad_requests(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    with pytest.raises(UsageError, match=r"unknown format 'cssr'.*bsr.*did you mean csr"):
+        make_plan(loaded, "cssr")
+    with pytest.raises(UsageError, match=r"block 5x1 does not divide bert\.encoder.*32x32"):
+        make_plan(loaded, "bsr", block=(5, 1))
+    for form in ("csr", "dense"):
+        with pytest.raises(UsageError, match=f"--block does not apply to --format {form}"):
+            make_plan(loaded, form, block=(4, 1))
+    for limit in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="--max-density"):
+            make_plan(loaded, "csr", max_density=limit)
