@@ -1,0 +1,69 @@
+"""The headline measurement: ``python -m aerogel.bench.headline --out DIR`` (``make bench``).
+
+A random BERT-base at 90% sparsity, unstructured and in 4x1 blocks, goes through the command line from `synth` over
+`export` to `bench`. What each verb printed, and a table, a plot and the JSON document of the measurement are left
+in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["commands", "main"]
+
+# Checkpoint, block, and the formats it is exported in. The dense file has the same zeros as the CSR file.
+_MODELS = (("unstructured", "1x1", ("dense", "csr")), ("blocks4x1", "4x1", ("bsr",)))
+
+
+def commands(out: Path, arch: str, density: float, measurement: Sequence[str]) -> list[list[str]]:
+    """Command lines, without the program's name, that make the models under `out` and measure them."""
+    made: list[list[str]] = []
+    files = []
+    for name, block, formats in _MODELS:
+        checkpoint = str(out / name)
+        made.append(
+            ["synth", "--arch", arch, "--density", str(density), "--block", block, "--out", checkpoint]
+        )
+        for form in formats:
+            files.append(str(out / f"{name}-{form}" / f"{form}.onnx"))
+            made.append(["export", checkpoint, "--to", "onnx", "--format", form, "--out", files[-1]])
+    results = [
+        "--json",
+        str(out / "bench.json"),
+        "--markdown",
+        str(out / "bench.md"),
+        "--plot",
+        str(out / "bench.png"),
+    ]
+    made.append(["bench", *files, *measurement, *results])
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the commands in turn, printing each; stop at the first that fails and return its status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aerogel.bench.headline", description="The headline measurement."
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for models and results"
+    )
+    parser.add_argument("--arch", default="bert-base", metavar="NAME", help="see `aerogel synth --help`")
+    parser.add_argument(
+        "--density", type=float, default=0.1, metavar="D", help="fraction kept (default: 0.1)"
+    )
+    args, measurement = parser.parse_known_args(argv)
+    for command in commands(args.out, args.arch, args.density, measurement):
+        print(f"$ aerogel {shlex.join(command)}", flush=True)
+        status = subprocess.run([sys.executable, "-m", "aerogel", *command], check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
