@@ -54,7 +54,9 @@ def problem(
     return weight, mask, random.standard_normal(shape[0]).astype(np.float32)
 
 
-def save(path: Path, form: str, arrays: dict[str, np.ndarray], bias: np.ndarray, in_features: int, rank: int) -> None:
+def save(
+    path: Path, form: str, arrays: dict[str, np.ndarray], bias: np.ndarray, in_features: int, rank: int
+) -> None:
     """A model of one call: y = f(x, arrays, bias), with all of x's dimensions but the last open."""
     function = carrier(form)
     dims: list[Any] = [f"d{i}" for i in range(rank - 1)]
@@ -70,7 +72,9 @@ def save(path: Path, form: str, arrays: dict[str, np.ndarray], bias: np.ndarray,
         [numpy_helper.from_array(value, name) for name, value in {**arrays, "bias": bias}.items()],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, functions=[function.proto()], opset_imports=opsets, ir_version=IR_VERSION)
+    model = helper.make_model(
+        graph, functions=[function.proto()], opset_imports=opsets, ir_version=IR_VERSION
+    )
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -121,7 +125,9 @@ def test_stock_runtime_folds_the_body_to_one_dense_matrix(form: str, case: str, 
         save(tmp_path / "m.onnx", form, FORMATS.get(form).encode(weight, mask, block), bias, shape[1], rank=3)
         graph = optimized(tmp_path / "m.onnx").graph
         assert [node.op_type for node in graph.node] == ["MatMul", "Add"]
-        dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[graph.node[0].input[1]]
+        dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[
+            graph.node[0].input[1]
+        ]
         np.testing.assert_array_equal(dense, weight.T)
 
 

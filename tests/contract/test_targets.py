@@ -25,19 +25,25 @@ WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4) * (np.arange(12).reshape(
 
 def constant(name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+    return ir.Value(
+        name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
+    )
 
 
 def sparse_model() -> ir.Model:
     """y = x W^T + 1 in CSR, over x [batch, 4]."""
     function = carrier("csr")
     arrays = FORMATS.get("csr").encode(WEIGHT, WEIGHT != 0)
-    values = [constant(name, array) for name, array in arrays.items()] + [constant("bias", np.ones(3, np.float32))]
+    values = [constant(name, array) for name, array in arrays.items()] + [
+        constant("bias", np.ones(3, np.float32))
+    ]
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", 4]))
     node = ir.node(function.name, [x, *values], {"in_features": 4}, domain=DOMAIN)
     y = node.outputs[0]
     y.name, y.type, y.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", 3])
-    graph = ir.Graph([x], [y], nodes=[node], initializers=values, opset_imports={"": OPSET, DOMAIN: 1}, name="g")
+    graph = ir.Graph(
+        [x], [y], nodes=[node], initializers=values, opset_imports={"": OPSET, DOMAIN: 1}, name="g"
+    )
     proto = ir.serde.deserialize_function(function.proto())
     return ir.Model(graph, ir_version=IR_VERSION, functions=[proto])
 
@@ -74,5 +80,5 @@ def test_damaged_artifact_is_refused_with_its_name(target: Target, tmp_path: Pat
 
 
 def test_unknown_target_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="unknown target 'onx'.*did you mean onnx"):
+    with pytest.raises(UsageError, match=r"unknown target 'onx'.*did you mean onnx"):
         TARGETS.get("onx")

@@ -88,9 +88,15 @@ def altered(path: Path, to: Path, file: str, change: Callable[[dict[str, Any]], 
 def test_model_bounds_the_length_where_the_tokenizer_does_not(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for family, length in (("bert", 80), ("roberta", 79)):  # RoBERTa begins behind the padding token's number, 0
+    for family, length in (
+        ("bert", 80),
+        ("roberta", 79),
+    ):  # RoBERTa begins behind the padding token's number, 0
         path = altered(
-            tiny_checkpoint(family), tmp_path / family, "tokenizer_config.json", lambda d: d.pop("model_max_length")
+            tiny_checkpoint(family),
+            tmp_path / family,
+            "tokenizer_config.json",
+            lambda d: d.pop("model_max_length"),
         )
         assert load_source(path).max_length == length
 
@@ -110,7 +116,9 @@ def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path],
 def test_architecture_that_is_no_model_is_refused(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    path = altered(tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(architectures=[name]))
+    path = altered(
+        tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(architectures=[name])
+    )
     with pytest.raises(ExportError, match=name):
         load_source(path)
 

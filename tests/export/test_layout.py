@@ -46,7 +46,9 @@ def test_everything_is_put_beside_the_model(checkpoint: Path, tmp_path: Path) ->
     assert json.loads(manifest_path(out).read_text())["file"] == "m.onnx"
 
 
-def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(checkpoint: Path, tmp_path: Path) -> None:
+def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     for name in ("m.onnx", "other.onnx", "m.onnx"):
         out = tmp_path / "out" / name
         check_out(out, ".onnx", checkpoint, force=False)

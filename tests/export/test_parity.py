@@ -47,14 +47,19 @@ def test_tolerance_bounds_the_difference_from_above(sign: int) -> None:
         if passes:
             assert check({"logits": REFERENCE}, {"logits": got}).relative <= TOLERANCE
         else:
-            with pytest.raises(ParityError, match=r"logits differs from PyTorch's by 0\.00044 .*it, batch 2, sequence 3"):
+            with pytest.raises(
+                ParityError, match=r"logits differs from PyTorch's by 0\.00044 .*it, batch 2, sequence 3"
+            ):
                 check({"logits": REFERENCE}, {"logits": got})
 
 
 def test_one_weak_output_is_not_hidden_by_a_strong_one() -> None:
     weak = REFERENCE * np.float32(1e-3)
     with pytest.raises(ParityError, match="end_logits"):
-        check({"start_logits": REFERENCE, "end_logits": weak}, {"start_logits": REFERENCE, "end_logits": weak + 1e-5})
+        check(
+            {"start_logits": REFERENCE, "end_logits": weak},
+            {"start_logits": REFERENCE, "end_logits": weak + 1e-5},
+        )
 
 
 @pytest.mark.parametrize(

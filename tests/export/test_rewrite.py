@@ -100,7 +100,7 @@ def test_matrix_that_differs_in_one_entry_is_named(form: str) -> None:
 @pytest.mark.parametrize(
     ("body", "culprit"),
     [
-        ("p = Gemm <transB = 1> (x, w, b) t = Transpose <perm = [1, 0]> (w) s = ReduceSum (t) y = Add (p, s)", "Transpose"),
+        ("p = Gemm <transB = 1> (x, w, b) t = Transpose (w) s = ReduceSum (t) y = Add (p, s)", "Transpose"),
         ("y = Gemm <transB = 1, alpha = 2.0> (x, w, b)", "Gemm"),
         ("p = Gemm <transB = 1> (x, w, b) s = ReduceMax (w) y = Add (p, s)", "ReduceMax"),
     ],

@@ -102,7 +102,8 @@ def test_gelu_is_reordered_without_changing_a_bit(bracket: str, outer: str, tmp_
 
 
 @pytest.mark.parametrize(
-    ("bracket", "outer"), [("half, one", "x, d"), ("c, root", "x, d"), ("half, c", "a, d"), ("half, c", "d, d")]
+    ("bracket", "outer"),
+    [("half, one", "x, d"), ("c, root", "x, d"), ("half, c", "a, d"), ("half, c", "d, d")],
 )
 def test_what_only_resembles_gelu_keeps_its_value(bracket: str, outer: str) -> None:
     text = GELU.replace("BRACKET", bracket).replace("OUTER", outer)

@@ -5,7 +5,10 @@ import pytest
 
 from aerogel.export.rules.gemm import RULE
 
-CONSTANTS = "float[3,2] w = {1, 2, 3, 4, 5, 6}, float[3] b = {1, 2, 3}, float[1] s = {1}, float[2,3] v = {1, 2, 3, 4, 5, 6}"
+CONSTANTS = (
+    "float[3,2] w = {1, 2, 3, 4, 5, 6}, float[2,3] v = {1, 2, 3, 4, 5, 6}, "
+    "float[3] b = {1, 2, 3}, float[1] s = {1}"
+)
 
 
 def match(node: str) -> object:

@@ -55,9 +55,7 @@ def test_product_that_is_read_twice_keeps_its_bias_apart() -> None:
 
 def test_product_that_is_an_output_keeps_its_bias_apart() -> None:
     header = HEADER.replace("float[n,3] y", "float[n,3] y, float[n,3] p")
-    _, (linear,) = find(
-        f"{WEIGHT}, {BIAS}", TRANSPOSE, "p = MatMul (x, t)", "y = Add (p, b)", header=header
-    )
+    _, (linear,) = find(f"{WEIGHT}, {BIAS}", TRANSPOSE, "p = MatMul (x, t)", "y = Add (p, b)", header=header)
     assert linear.bias is None
 
 

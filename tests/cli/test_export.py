@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerogel import cli
+from aerogel.export.report import table, verdict
+
+
+def test_export_from_the_command_line(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out" / "model.onnx"
+    checkpoint = tiny_checkpoint("bert", num_hidden_layers=1)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "aerogel", "export", str(checkpoint), "--to", "onnx",
+            "--format", "csr", "--out", str(out), "--json", str(tmp_path / "report.json"),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "attention.self.query" in done.stdout
+    assert "stock ONNX Runtime: agrees with PyTorch over" in done.stdout
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
+        out.with_suffix(".manifest.json").read_text()
+    )
+
+
+def test_errors_are_one_line_and_status_2(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tiny_checkpoint("bert", num_hidden_layers=1))
+    for words, message in [
+        (["nowhere", "--out", "m.onnx"], "nowhere is not a directory"),
+        (
+            [path, "--out", str(tmp_path / "m.onnx"), "--format", "csc"],
+            "unknown format 'csc'; known: bsr, csr",
+        ),
+        ([path, "--out", str(tmp_path / "m.onnx"), "--to", "onxx"], "did you mean onnx?"),
+    ]:
+        assert cli.main(["export", *words]) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("aerogel: error: ")
+        assert message in printed
+        assert printed.count("\n") == 1
+
+
+def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", "ckpt", "--out", "m.onnx", "--block", "4by1"]) == 2
+    assert "'4by1' is not ROWSxCOLS" in capsys.readouterr().err
+
+
+def matrix(kept: int, form: str = "csr") -> dict[str, object]:
+    return {
+        "shape": [10, 20], "kept": kept, "stored": kept, "format": form, "why": "because", "bytes": kept * 6,
+        "dense_bytes": 800,
+    }  # fmt: skip
+
+
+DOCUMENT = {
+    "file": "m.onnx",
+    "bytes": 2_500_000,
+    "max_length": 128,
+    "density": 0.2,
+    "matrices": {
+        "enc.layer.0.query.weight": matrix(20),
+        "enc.layer.1.query.weight": matrix(60),
+        "enc.layer.2.query.weight": matrix(180, "dense"),
+        "enc.layer.0.key.weight": matrix(20),
+    },
+    "parity": {
+        "tolerance": 1e-4,
+        "onnxruntime": {
+            "bundled": {
+                "difference": 1e-6, "relative": 2e-6, "texts": 24, "shapes": 8, "labels": 24, "agreeing": 23,
+            },
+            "file": {"difference": 2e-6, "relative": 2e-6, "texts": 872, "shapes": 40, "labels": 0, "agreeing": 0},
+        },
+        "aerogel": {"not_checked": "the native library is not built on this machine"},
+    },
+}  # fmt: skip
+
+
+def test_table_joins_layers_that_are_stored_alike() -> None:
+    shown = table(DOCUMENT)
+    columns = {str(column.header): list(column.cells) for column in shown.columns}
+    assert columns["matrix"] == ["query", "query", "key"]
+    assert columns["count"] == ["2", "1", "1"]
+    assert columns["density"] == ["10.0%-30.0%", "90.0%", "10.0%"]
+    assert columns["format"] == ["csr", "dense", "csr"]
+    assert columns["dense"] == ["1.6 kB", "0.8 kB", "0.8 kB"]
+    assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
+
+
+def test_verdict_says_what_was_and_was_not_checked() -> None:
+    lines = verdict(DOCUMENT).splitlines()
+    assert lines[0] == "m.onnx: 2.5 MB, sequences up to 128 tokens"
+    assert lines[1].startswith(
+        "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
+    )
+    assert lines[1].endswith("23 of 24 labels agree")
+    assert "872 texts (the given file)" in lines[2]
+    assert "labels" not in lines[2]
+    assert lines[3] == "with the sparse kernels: not checked, the native library is not built on this machine"
