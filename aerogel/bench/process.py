@@ -120,6 +120,8 @@ class Worker:
         """How the process ended, with the last line that it wrote to standard error."""
         status = self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        if -status == signal.SIGKILL:
+            return f"{how}; free some memory, the system kills processes when it runs out"
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        return f"{how} ({lines[-1]})" if lines else f"{how}; is there enough memory?"
+        return f"{how} ({lines[-1]})" if lines else how

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from aerogel import checkpoint, demo
+from aerogel.cli import main
+from aerogel.kernels.cpu import find_library
+
+
+def test_from_training_to_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = functools.partial(
+        demo.DemoConfig, hidden=64, layers=1, epochs=1, train_rows=320, seq=48, rounds=2, density=0.2
+    )
+    monkeypatch.setattr(demo, "DemoConfig", tiny)
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
+    printed = capsys.readouterr()
+    rows = [line for line in printed.out.splitlines() if line.startswith("│")]
+    assert [line.split()[1] for line in rows] == ["dense", "movement"]
+    assert "20.0%" in rows[1]
+    assert f"plot: {out / 'demo.png'}" in printed.out.replace("\n", "")
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+    dense, pruned = json.loads((out / "demo.json").read_text())["models"]
+    library = find_library() is not None
+    assert dense["candidate"] == "onnxruntime"
+    assert pruned["candidate"] == ("aerogel" if library else "onnxruntime")
+    assert pruned["file_bytes"] < dense["file_bytes"]
+    made = checkpoint.load(out / "movement")
+    assert pruned["density"] == made.accounting.density == pytest.approx(0.2, abs=1e-3)
+    assert made.record.seed == 3
+    # What the exported file gets right is what training measured, but for ties that rounding breaks.
+    for row in (dense, pruned):
+        measured = checkpoint.load(out / row["model"]).record.metrics["accuracy"]
+        assert row["accuracy"] == pytest.approx(measured, abs=0.002)
+
+
+def test_a_missing_extra_is_named_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert "pip install 'aerogel[export]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
