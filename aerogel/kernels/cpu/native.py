@@ -102,6 +102,8 @@ class SparseLinear:
                 f"bias must be float32 [{self.out_features}], not {bias.dtype}{list(bias.shape)}"
             )
         data, indices, indptr, bias = map(np.ascontiguousarray, (data, indices, indptr, bias))
+        # The library may point into these for as long as the layer lives.
+        self._arrays = data, indices
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = _library().aerogel_linear_create(
             self.out_features, in_features, rows, cols, len(data), data.ctypes.data, indices.ctypes.data,

@@ -26,7 +26,8 @@ AEROGEL_EXPORT const char* aerogel_isa(int i, const char** reason);
 AEROGEL_EXPORT const char* aerogel_isa_selected(char* error, size_t error_size);
 
 /* Packs a CSR (block 1x1) or BSR matrix. data [entries, block_rows, block_cols]; indices [entries], uint16, or int32
- * if wide_indices; indptr int32 [out_features / block_rows + 1]; bias [out_features]. Copies everything.
+ * if wide_indices; indptr int32 [out_features / block_rows + 1]; bias [out_features]. data and indices must outlive the result, which may
+ * point into them; the rest is copied.
  * isa: a name, or null for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
 AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(int64_t out_features, int64_t in_features, int64_t block_rows,
                                                     int64_t block_cols, int64_t entries, const float* data,

@@ -11,8 +11,9 @@ namespace aerogel {
 // that one weight meets `width` tokens in one instruction.
 struct ChunkArgs {
   // One chunk of a PackedMatrix, as plain pointers (see simd.h for why no containers).
-  const Segment* segments;  // [tiles]
+  const Segment* segments;  // [tiles + 1]
   const Panel* panels;
+  const uint8_t* near_columns;
   const uint16_t* columns;
   const float* values;
   int height;

@@ -1,7 +1,6 @@
 #include "packed.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace aerogel {
 namespace {
@@ -10,12 +9,91 @@ int64_t IndexAt(const SparseView& m, int64_t i) {
   return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
 }
 
-// Entries of one panel within one tile, before they are laid out.
-struct Draft {
-  uint16_t row;
-  std::vector<uint16_t> columns;
-  std::vector<float> values;
-};
+// Calls visit(column, value) for every stored entry of a row, by ascending columns. The entries below it in the same
+// block follow at multiples of block_cols.
+template <typename Visit>
+void ForEachEntry(const SparseView& m, int64_t row, const Visit& visit) {
+  for (int64_t i = m.indptr[row / m.block_rows]; i < m.indptr[row / m.block_rows + 1]; ++i) {
+    const float* block = m.data + (i * m.block_rows + row % m.block_rows) * m.block_cols;
+    for (int64_t c = 0; c < m.block_cols; ++c) visit(IndexAt(m, i) * m.block_cols + c, block + c);
+  }
+}
+
+// Height 1: copies all entries in the order chunk, tile, panel by falling length.
+void PackRows(const SparseView& m, PackedMatrix* p) {
+  struct Entry {
+    int64_t column;
+    float value;
+  };
+  struct Run {  // one row's entries within the tile
+    uint16_t row;
+    size_t begin, end;
+  };
+  const auto entries = static_cast<size_t>(m.entries * m.block_rows * m.block_cols);
+  p->own_near_columns.reserve(entries);
+  p->own_values.reserve(entries);
+  std::vector<Entry> chunk_entries;
+  std::vector<size_t> next, ends;  // per row of the chunk: its first entry that no tile has taken yet, and its end
+  std::vector<Run> runs;
+  for (int64_t chunk = 0; chunk < p->chunks; ++chunk) {
+    const int64_t row0 = chunk * p->tiling.chunk_rows;
+    const int64_t rows = std::min(p->tiling.chunk_rows, m.out_features - row0);
+    chunk_entries.clear();
+    next.clear();
+    ends.clear();
+    for (int64_t row = row0; row < row0 + rows; ++row) {
+      next.push_back(chunk_entries.size());
+      ForEachEntry(m, row, [&](int64_t column, const float* value) { chunk_entries.push_back({column, *value}); });
+      ends.push_back(chunk_entries.size());
+    }
+    for (int64_t tile = 0; tile < p->tiles; ++tile) {
+      const int64_t first_column = tile * p->tiling.tile_cols;
+      p->segments.push_back({p->panels.size(), p->own_values.size()});
+      runs.clear();
+      for (size_t i = 0; i < next.size(); ++i) {
+        const size_t begin = next[i];
+        while (next[i] < ends[i] && chunk_entries[next[i]].column < first_column + p->tiling.tile_cols) ++next[i];
+        if (next[i] > begin) runs.push_back({static_cast<uint16_t>(i), begin, next[i]});
+      }
+      std::stable_sort(runs.begin(), runs.end(),
+                       [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
+      for (const Run& run : runs) {
+        p->panels.push_back({run.row, static_cast<uint16_t>(run.end - run.begin)});
+        for (size_t i = run.begin; i < run.end; ++i) {
+          p->own_near_columns.push_back(static_cast<uint8_t>(chunk_entries[i].column - first_column));
+          p->own_values.push_back(chunk_entries[i].value);
+        }
+      }
+    }
+  }
+  p->segments.push_back({p->panels.size(), p->own_values.size()});
+  p->near_columns = p->own_near_columns.data();
+  p->values = p->own_values.data();
+}
+
+// Height 2 and 4: one panel a row of blocks, in the order of the file.
+void PackBlocks(const SparseView& m, PackedMatrix* p) {
+  const bool adopt_values = m.block_rows == p->height && m.block_cols == 1;
+  const bool adopt_columns = adopt_values && !m.wide_indices;
+  size_t entries = 0;
+  for (int64_t row = 0; row < m.out_features; row += p->height) {
+    if (row % p->tiling.chunk_rows == 0) p->segments.push_back({p->panels.size(), entries});
+    const size_t first = entries;
+    ForEachEntry(m, row, [&](int64_t column, const float* value) {
+      ++entries;
+      if (!adopt_columns) p->own_columns.push_back(static_cast<uint16_t>(column));
+      for (int r = 0; r < p->height && !adopt_values; ++r) p->own_values.push_back(value[r * m.block_cols]);
+    });
+    if (entries > first) {
+      p->panels.push_back({static_cast<uint16_t>(row % p->tiling.chunk_rows), static_cast<uint16_t>(entries - first)});
+    }
+  }
+  p->segments.push_back({p->panels.size(), entries});
+  p->own_columns.shrink_to_fit();
+  p->own_values.shrink_to_fit();
+  p->columns = adopt_columns ? static_cast<const uint16_t*>(m.indices) : p->own_columns.data();
+  p->values = adopt_values ? m.data : p->own_values.data();
+}
 
 }  // namespace
 
@@ -52,75 +130,24 @@ std::string Validate(const SparseView& m) {
   return {};
 }
 
-int PanelHeight(int64_t block_rows) { return block_rows % 4 == 0 ? 4 : block_rows % 2 == 0 ? 2 : 1; }
+int PanelHeight(const SparseView& m) {
+  if (m.in_features > 65535) return 1;  // what Panel::count and 16-bit columns can hold
+  return m.block_rows % 4 == 0 ? 4 : m.block_rows % 2 == 0 ? 2 : 1;
+}
 
 PackedMatrix Pack(const SparseView& m, const Tiling& tiling) {
   PackedMatrix p;
   p.out_features = m.out_features;
   p.in_features = m.in_features;
-  p.height = PanelHeight(m.block_rows);
+  p.height = PanelHeight(m);
   p.tiling = tiling;
   // A chunk holds whole panels.
   p.tiling.chunk_rows = std::max<int64_t>(tiling.chunk_rows / p.height, 1) * p.height;
   p.chunks = (m.out_features + p.tiling.chunk_rows - 1) / p.tiling.chunk_rows;
-  p.tiles = (m.in_features + p.tiling.tile_cols - 1) / p.tiling.tile_cols;
-  p.segments.reserve(static_cast<size_t>(p.chunks * p.tiles));
-  const int64_t block_size = m.block_rows * m.block_cols;
-  p.values.reserve(static_cast<size_t>(m.entries * block_size));
-  p.columns.reserve(static_cast<size_t>(m.entries * block_size / p.height));
-
-  const int h = p.height;
-  // Next unread (entry, column inside the block) of every panel; tiles are visited in ascending order of columns.
-  const int64_t panel_count = p.tiling.chunk_rows / h;
-  std::vector<int64_t> entry(static_cast<size_t>(panel_count));
-  std::vector<int64_t> inner(static_cast<size_t>(panel_count));
-  std::vector<Draft> drafts(static_cast<size_t>(panel_count));
-  std::vector<size_t> order(static_cast<size_t>(panel_count));
-
-  for (int64_t chunk = 0; chunk < p.chunks; ++chunk) {
-    const int64_t row0 = chunk * p.tiling.chunk_rows;
-    const int64_t rows = std::min(p.tiling.chunk_rows, m.out_features - row0);
-    const auto here = static_cast<size_t>(rows / h);
-    for (size_t i = 0; i < here; ++i) {
-      entry[i] = m.indptr[(row0 + static_cast<int64_t>(i) * h) / m.block_rows];
-      inner[i] = 0;
-    }
-    for (int64_t tile = 0; tile < p.tiles; ++tile) {
-      const int64_t col0 = tile * p.tiling.tile_cols;
-      const int64_t col1 = std::min(col0 + p.tiling.tile_cols, m.in_features);
-      for (size_t i = 0; i < here; ++i) {
-        Draft& draft = drafts[i];
-        const int64_t row = row0 + static_cast<int64_t>(i) * h;
-        draft.row = static_cast<uint16_t>(row - row0);
-        draft.columns.clear();
-        draft.values.clear();
-        const int64_t end = m.indptr[row / m.block_rows + 1];
-        for (; entry[i] < end; ++entry[i], inner[i] = 0) {
-          const int64_t first = IndexAt(m, entry[i]) * m.block_cols;
-          const float* block = m.data + entry[i] * block_size + row % m.block_rows * m.block_cols;
-          for (; inner[i] < m.block_cols && first + inner[i] < col1; ++inner[i]) {
-            draft.columns.push_back(static_cast<uint16_t>(first + inner[i] - col0));
-            for (int r = 0; r < h; ++r) draft.values.push_back(block[r * m.block_cols + inner[i]]);
-          }
-          if (inner[i] < m.block_cols) break;  // the block goes on in the next tile
-        }
-      }
-
-      std::iota(order.begin(), order.begin() + static_cast<int64_t>(here), size_t{0});
-      std::stable_sort(order.begin(), order.begin() + static_cast<int64_t>(here), [&](size_t a, size_t b) {
-        return drafts[a].columns.size() > drafts[b].columns.size();
-      });
-      Segment segment{p.panels.size(), 0, p.columns.size(), p.values.size()};
-      for (size_t i = 0; i < here && !drafts[order[i]].columns.empty(); ++i) {
-        const Draft& draft = drafts[order[i]];
-        p.panels.push_back({draft.row, static_cast<uint16_t>(draft.columns.size())});
-        p.columns.insert(p.columns.end(), draft.columns.begin(), draft.columns.end());
-        p.values.insert(p.values.end(), draft.values.begin(), draft.values.end());
-        ++segment.panels;
-      }
-      p.segments.push_back(segment);
-    }
-  }
+  p.tiles = p.height == 1 ? (m.in_features + p.tiling.tile_cols - 1) / p.tiling.tile_cols : 1;
+  p.segments.reserve(static_cast<size_t>(p.chunks * p.tiles) + 1);
+  (p.height == 1 ? PackRows : PackBlocks)(m, &p);
+  p.panels.shrink_to_fit();
   return p;
 }
 

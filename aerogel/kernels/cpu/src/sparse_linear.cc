@@ -30,16 +30,12 @@ int64_t FirstLevelCacheBytes() {
   return 32768;
 }
 
-// Unstructured rows read a tile's activations in random order, so the tile must lie in the first-level cache: five
-// sixths of it, the rest being for accumulators and the weights passing through. A panel of several rows does enough
-// work per activation to read it from the second level, and wants few, long panels instead.
 Tiling ChooseTiling(const SparseView& matrix, const KernelTable& kernels) {
-  const int height = PanelHeight(matrix.block_rows);
-  const int64_t tile = int64_t{kernels.max_vectors(height)} * kernels.width;
+  const int64_t tile = int64_t{kernels.max_vectors(PanelHeight(matrix))} * kernels.width;
   const int64_t bytes_per_column = tile * static_cast<int64_t>(sizeof(float));
   Tiling tiling{};
-  tiling.tile_cols = height == 1 ? FirstLevelCacheBytes() * 5 / 6 / bytes_per_column / 16 * 16 : 4096;
-  tiling.tile_cols = std::clamp<int64_t>(tiling.tile_cols, 16, 4096);
+  // Five sixths of the first-level cache for activations, the rest for accumulators and the weights passing through.
+  tiling.tile_cols = std::clamp<int64_t>(FirstLevelCacheBytes() * 5 / 6 / bytes_per_column / 16 * 16, 16, 256);
   // Four chunks or more, for several threads to share, but none so short that reloading the activations shows.
   const int64_t quarter = (matrix.out_features / 4 + 15) / 16 * 16;
   tiling.chunk_rows = std::clamp<int64_t>(quarter, 64, kScratch / tile);
@@ -107,8 +103,9 @@ void ChunkUnit(void* argument, size_t i) {
   ChunkArgs args{};
   args.segments = m.segments.data() + chunk * m.tiles;
   args.panels = m.panels.data();
-  args.columns = m.columns.data();
-  args.values = m.values.data();
+  args.near_columns = m.near_columns;
+  args.columns = m.columns;
+  args.values = m.values;
   args.height = m.height;
   args.tiles = m.tiles;
   args.tile_cols = m.tiling.tile_cols;

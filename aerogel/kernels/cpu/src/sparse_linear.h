@@ -22,7 +22,8 @@ class Parallel {
 
 class SparseLinear {
  public:
-  // Copies what it needs of `matrix` and `bias` ([out_features]). On failure returns null and says why in `error`.
+  // `matrix.data` and `matrix.indices` must outlive the result, which may point into them; indptr and bias
+  // ([out_features]) are copied. On failure returns null and says why in `error`.
   static std::unique_ptr<SparseLinear> Create(const SparseView& matrix, const float* bias, const KernelTable& kernels,
                                               std::string* error);
 
@@ -37,7 +38,7 @@ class SparseLinear {
  private:
   SparseLinear(PackedMatrix matrix, const float* bias, const KernelTable& kernels);
 
-  PackedMatrix matrix_;
+  PackedMatrix matrix_;  // moved in, never copied: it may point into its own vectors
   std::vector<float> bias_;
   const KernelTable* kernels_;
 };
