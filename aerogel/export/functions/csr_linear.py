@@ -7,7 +7,8 @@ the start of each row but the first, entry k stands in row
 
 (empty rows start where the next one does, so a mark may be 2 or more; rows that start past the last entry fall into
 one extra place that is cut off). The transposed weight, in row-major order, then has data[k] at
-``indices[k] * out + row[k]`` and zeros elsewhere.
+``indices[k] * out + row[k]`` and zeros elsewhere. Positions are counted in 32 bits: all intermediate results live until
+the runtime has folded the last matrix, and these are several per entry. So in * out must stay below 2^31.
 """
 
 from aerogel.export.function import LinearFunction
@@ -26,19 +27,19 @@ FUNCTION = LinearFunction(
 
   entries = Shape (data)
   places = Add (entries, one)
-  unmarked = ConstantOfShape <value = int64[1] {0}> (places)
-  starts_i32 = Slice (indptr, one, minus_one)
-  starts = Cast <to = 7> (starts_i32)
+  unmarked = ConstantOfShape <value = int32[1] {0}> (places)
+  starts = Slice (indptr, one, minus_one)
   count = Shape (starts)
-  marks = ConstantOfShape <value = int64[1] {1}> (count)
+  marks = ConstantOfShape <value = int32[1] {1}> (count)
   marked = ScatterElements <axis = 0, reduction = "add"> (unmarked, starts, marks)
   summed = CumSum (marked, zero)
   row = Slice (summed, begin, minus_one)
 
   pointers = Shape (indptr)
   out = Sub (pointers, one)
-  column = Cast <to = 7> (indices)
-  column_start = Mul (column, out)
+  out_i32 = Cast <to = 6> (out)
+  column = Cast <to = 6> (indices)
+  column_start = Mul (column, out_i32)
   position = Add (column_start, row)
 
   in_scalar = Constant <value_int: int = @in_features> ()
