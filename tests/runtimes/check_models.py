@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-# The stock runtime may need as much longer than for the dense file before that counts as unfolded (noise), and the library
-# must gain at least this much over it; both far from what is measured, about 1.0 and 2.
+# The stock runtime may need as much longer than for the dense file before that counts as unfolded (noise), and the
+# library must gain at least this much over it; both far from what is measured, about 1.0 and 2.
 STOCK_LIMIT, LIBRARY_GAIN = 1.3, 1.25
 ROUNDS, WARM_UP = 15, 3
 

@@ -34,10 +34,11 @@ struct Matrix {
   std::vector<int32_t> indices;
   std::vector<int32_t> indptr;
   std::vector<float> bias;
+  mutable std::vector<uint16_t> narrow;
 
   AerogelLinear* Create(const char* isa, std::string* error) const {
     // uint16 indices are cut from the int32 ones just before the call, into a buffer of exactly their size.
-    std::vector<uint16_t> narrow(indices.begin(), indices.end());
+    narrow = std::vector<uint16_t>(indices.begin(), indices.end());
     char text[256] = "";
     AerogelLinear* linear = aerogel_linear_create(out, in, r, c, static_cast<int64_t>(indices.size()), data.data(),
                                                   wide ? static_cast<const void*>(indices.data()) : narrow.data(), wide,
