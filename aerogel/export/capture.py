@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
     import torch
 
     name = type(model).__name__
-    known = model.get_input_embeddings().num_embeddings
+    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
     if len(tokenizer) > known:
         raise CheckpointError(
             f"the tokenizer has {len(tokenizer)} tokens and {name} embeds {known}; it is another model's tokenizer"

@@ -1,6 +1,6 @@
 """Does the artifact give what PyTorch gives? Compared on tokenised text, never on the artifact's word.
 
-An output ``y`` agrees with its reference ``z`` when, over every batch,
+An output ``y`` agrees with its reference ``z`` when, over all batches of a set of texts,
 
     max |y - z| <= TOLERANCE * max |z|
 
@@ -86,45 +86,58 @@ def compare(source: Source, inputs: Iterable[Batch], runners: Mapping[str, Runne
     Raises:
         ParityError: an output is missing, of another shape, not finite, or further off than TOLERANCE.
     """
-    results = {name: Comparison(0.0, 0.0, 0, 0, 0, 0) for name in runners}
-    shapes = set()
+    tallies = {name: _Tally(name) for name in runners}
     for batch in inputs:
         reference = source.run(batch)
-        shape = batch["input_ids"].shape
-        shapes.add(shape)
         for name, run in runners.items():
-            where = f"{name}, batch {shape[0]}, sequence {shape[1]}"
-            results[name] = _extend(results[name], reference, run(batch), len(shapes), where)
-    return results
+            tallies[name].add(batch["input_ids"].shape, reference, run(batch))
+    return {name: tally.result() for name, tally in tallies.items()}
 
 
-def _extend(
-    sum_: Comparison,
-    reference: Mapping[str, np.ndarray],
-    got: Mapping[str, np.ndarray],
-    shapes: int,
-    where: str,
-) -> Comparison:
-    """`sum_` with one more batch in it."""
-    worst, labels, agreeing = (sum_.relative, sum_.difference), sum_.labels, sum_.agreeing
-    for name, expected in reference.items():
-        gap, share = _difference(name, expected, got.get(name), where)
-        worst = max(worst, (share, gap))
-        if name != "last_hidden_state" and expected.shape[-1] > 1:
-            same = expected.argmax(-1) == got[name].argmax(-1)
-            labels, agreeing = labels + same.size, agreeing + int(same.sum())
-    return Comparison(worst[1], worst[0], sum_.texts + len(expected), shapes, labels, agreeing)
+class _Tally:
+    """What one runner's outputs come to, batch by batch."""
 
+    def __init__(self, runner: str) -> None:
+        self.runner = runner
+        # Per output: its largest value, its largest difference, and where that was.
+        self.scales: dict[str, float] = {}
+        self.gaps: dict[str, tuple[float, str]] = {}
+        self.shapes: set[tuple[int, ...]] = set()
+        self.texts = self.labels = self.agreeing = 0
 
-def _difference(name: str, expected: np.ndarray, got: np.ndarray | None, where: str) -> tuple[float, float]:
-    if got is None or got.shape != expected.shape:
-        found = "missing" if got is None else f"of shape {list(got.shape)}"
-        raise ParityError(f"output {name} is {found} where PyTorch gives {list(expected.shape)} ({where})")
-    gap, scale = float(np.abs(expected - got).max()), float(np.abs(expected).max())
-    # Written so that NaN fails.
-    if not gap <= TOLERANCE * scale:
-        raise ParityError(
-            f"output {name} differs from PyTorch's by {gap:.3g} where its largest value is {scale:.3g}; "
-            f"{TOLERANCE:g} of that is allowed ({where})"
-        )
-    return gap, gap / scale if scale else 0.0
+    def add(
+        self, shape: tuple[int, ...], reference: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]
+    ) -> None:
+        """Count one batch of (texts, tokens)."""
+        where = f"{self.runner}, batch {shape[0]}, sequence {shape[1]}"
+        self.shapes.add(shape)
+        self.texts += shape[0]
+        for name, expected in reference.items():
+            found = got.get(name)
+            if found is None or found.shape != expected.shape:
+                what = "missing" if found is None else f"of shape {list(found.shape)}"
+                raise ParityError(
+                    f"output {name} is {what} where PyTorch gives {list(expected.shape)} ({where})"
+                )
+            for side, values in (("PyTorch's", expected), ("the artifact's", found)):
+                if not np.isfinite(values).all():
+                    raise ParityError(f"{side} output {name} is not finite ({where})")
+            gap, scale = float(np.abs(expected - found).max()), float(np.abs(expected).max())
+            self.gaps[name] = max(self.gaps.get(name, (0.0, where)), (gap, where))
+            self.scales[name] = max(self.scales.get(name, 0.0), scale)
+            if name != "last_hidden_state" and expected.shape[-1] > 1:
+                same = expected.argmax(-1) == found.argmax(-1)
+                self.labels, self.agreeing = self.labels + same.size, self.agreeing + int(same.sum())
+
+    def result(self) -> Comparison:
+        """Judge the differences against the scale that the output has over all batches."""
+        worst = (0.0, 0.0)
+        for name, (gap, where) in self.gaps.items():
+            scale = self.scales[name]
+            if gap > TOLERANCE * scale:
+                raise ParityError(
+                    f"output {name} differs from PyTorch's by {gap:.3g} where its largest value is {scale:.3g}; "
+                    f"{TOLERANCE:g} of that is allowed ({where})"
+                )
+            worst = max(worst, (gap / scale if scale else 0.0, gap))
+        return Comparison(worst[1], worst[0], self.texts, len(self.shapes), self.labels, self.agreeing)

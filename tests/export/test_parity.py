@@ -67,13 +67,33 @@ def test_one_weak_output_is_not_hidden_by_a_strong_one() -> None:
     [
         ({}, "logits is missing"),
         ({"logits": REFERENCE[:1]}, r"of shape \[1, 2\] where PyTorch gives \[2, 2\]"),
-        ({"logits": np.full_like(REFERENCE, np.nan)}, "differs from PyTorch's by nan"),
-        ({"logits": np.where(REFERENCE > 2, np.inf, REFERENCE)}, "differs from PyTorch's by inf"),
+        ({"logits": np.full_like(REFERENCE, np.nan)}, "logits is not finite"),
+        (
+            {"logits": np.where(REFERENCE > 2, np.inf, REFERENCE)},
+            r"logits is not finite .it, batch 2, sequence 3",
+        ),
     ],
 )
 def test_outputs_that_are_no_outputs(got: Batch, message: str) -> None:
     with pytest.raises(ParityError, match=message):
         check({"logits": REFERENCE}, got)
+
+
+def test_batch_of_small_values_is_judged_by_the_scale_of_them_all() -> None:
+    class Growing:
+        def run(self, inputs: Batch) -> Batch:
+            return {"logits": inputs["input_ids"].astype(np.float32)}
+
+    some = [{"input_ids": np.full((1, 2), value)} for value in (1e-3, 5.0)]
+    found = compare(Growing(), some, {"it": lambda b: {"logits": b["input_ids"] + 1e-4}})  # type: ignore[arg-type]
+    assert found["it"].relative == pytest.approx(2e-5, rel=0.01)
+    with pytest.raises(ParityError, match=r"differs .* largest value is 0\.001"):
+        compare(Growing(), some[:1], {"it": lambda b: {"logits": b["input_ids"] + 1e-4}})  # type: ignore[arg-type]
+
+
+def test_reference_that_is_not_finite_never_agrees() -> None:
+    with pytest.raises(ParityError, match="PyTorch's output logits is not finite"):
+        check({"logits": np.full_like(REFERENCE, np.nan)}, {"logits": REFERENCE})
 
 
 def test_labels_that_flip_within_the_tolerance_are_counted() -> None:
