@@ -196,3 +196,26 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def sentiment(tmp_path: Path) -> Callable[..., Path]:
+    """Factory of SST-2 shaped data directories: label 1 where a row says "good", 0 where "bad"."""
+
+    def make(train: int = 64, dev: int = 16, seed: int = 0) -> Path:
+        import random
+
+        draw = random.Random(seed)
+        folder = tmp_path / "sentiment"
+        folder.mkdir(exist_ok=True)
+        for name, rows in (("train.tsv", train), ("dev.tsv", dev)):
+            lines = ["sentence\tlabel"]
+            for _ in range(rows):
+                label = draw.randrange(2)
+                words = [*draw.choices(WORDS[:11], k=draw.randint(1, 6)), "good" if label else "bad"]
+                draw.shuffle(words)
+                lines.append(f"{' '.join(words)} \t{label}")
+            (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    return make

@@ -40,6 +40,8 @@ class Log:
         """Bytes written so far, kept ones included."""
         return self._stream.tell()
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stream.close()

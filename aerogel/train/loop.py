@@ -124,10 +124,10 @@ class Loop:
         self.optimizer.zero_grad()
         return float(loss.detach())
 
-    def _demand_finite(self, what: str, value: Any) -> None:
+    def _demand_finite(self, what: str, value: torch.Tensor) -> None:
         if not bool(torch.isfinite(value)):
             raise TrainingError(
-                f"the {what} is {float(value):g} at step {self.step}; lower --lr or --score-lr "
+                f"the {what} is {float(value.detach()):g} at step {self.step}; lower --lr or --score-lr "
                 "and run again with --restart"
             )
 

@@ -52,6 +52,10 @@ def train(config: TrainConfig) -> Checkpoint:
     data = _subset(task.load(config.data), config)
     total = steps_of(len(data.train), config)
     schedule = _schedule(config, total, method_class)
+    identity = _identity(data)
+    resumable = config.settings() | {f"data {name}": values for name, values in identity.items()}
+    state = _saved_state(config, resumable)
+
     model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
     size = encoder_parameters(model)
     method = method_class(prunable(model), Target(config.density, config.block, config.scope))
@@ -60,42 +64,36 @@ def train(config: TrainConfig) -> Checkpoint:
             parameter.requires_grad_(False)
     rows = Rows(data.train, tokenizer, config.max_length)
     splits = {name: Rows(split, tokenizer, config.max_length) for name, split in data.evaluation.items()}
-    identity = config.settings() | {f"data {name}": values for name, values in _identity(data).items()}
-
-    torch.manual_seed(config.seed)
-    loop = Loop(config, model, method, schedule, rows, accelerator, identity)
-    state = State.load(config.state_path, identity) if _resumes(config) else None
-    if state:
-        loop.resume(state)
-    log = Log(config.log_path, state.log_bytes if state else 0)
-    if not state:
-        log.write("start", 0, total=total, warmup=schedule.warmup, settings=config.settings())
 
     def measure() -> dict[str, float]:
         return evaluate(model, task, splits, config.batch)
 
-    loop.run(log, measure)
-    masks = method.bake()
-    metrics = measure()
-    record = Record(
-        method=config.method,
-        config=config.settings(),
-        block=config.block,
-        scope=config.scope,
-        encoder_parameters=size,
-        task=config.task,
-        metrics=metrics,
-        seed=config.seed,
-        data=_identity(data),
-        versions=_versions(),
-    )
-
     def write_model(folder: Path) -> None:
         save_model(model, tokenizer, folder)
 
-    result = checkpoint.save(config.out, record, masks, write_model)
-    log.write("end", total, density=result.accounting.density, **metrics)
-    log.close()
+    torch.manual_seed(config.seed)
+    loop = Loop(config, model, method, schedule, rows, accelerator, resumable)
+    if state:
+        loop.resume(state)
+    with Log(config.log_path, state.log_bytes if state else 0) as log:
+        if not state:
+            log.write("start", 0, total=total, warmup=schedule.warmup, settings=config.settings())
+        loop.run(log, measure)
+        masks = method.bake()
+        record = Record(
+            method=config.method,
+            config=config.settings(),
+            block=config.block,
+            scope=config.scope,
+            encoder_parameters=size,
+            task=config.task,
+            metrics=measure(),
+            seed=config.seed,
+            data=identity,
+            versions=_versions(),
+        )
+        result = checkpoint.save(config.out, record, masks, write_model)
+        log.write("end", total, density=result.accounting.density, **record.metrics)
     config.state_path.unlink(missing_ok=True)
     return result
 
@@ -123,10 +121,11 @@ def _freezes(config: TrainConfig, method: type[Method]) -> bool:
     return config.freeze_embeddings
 
 
-def _resumes(config: TrainConfig) -> bool:
+def _saved_state(config: TrainConfig, identity: dict[str, Any]) -> State | None:
+    """The state to go on from, if there is one and a new beginning is not asked for."""
     if config.restart:
         config.state_path.unlink(missing_ok=True)
-    return config.state_path.exists()
+    return State.load(config.state_path, identity) if config.state_path.exists() else None
 
 
 def _subset(data: TaskData, config: TrainConfig) -> TaskData:

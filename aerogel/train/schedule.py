@@ -5,6 +5,7 @@ Steps count from 0; a value for step t holds for the forward and backward pass o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from aerogel.errors import UsageError
@@ -71,9 +72,9 @@ def warmup_steps(warmup: float, total: int) -> int:
     Raises:
         UsageError: negative, or no shorter than the run.
     """
-    steps = int(warmup * total) if warmup < 1 else int(warmup)
-    if warmup < 0 or (warmup >= 1 and warmup != steps):
+    if not 0 <= warmup < math.inf or (warmup > 1 and not warmup.is_integer()):
         raise UsageError(f"--warmup {warmup:g}: give a fraction below 1 or a whole number of steps")
+    steps = int(warmup * total) if warmup < 1 else int(warmup)
     if steps >= total:
         raise UsageError(f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs")
     return steps

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -54,12 +52,14 @@ class State:
         mend = "pass --restart to begin anew"
         try:
             document = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler raises whatever the bytes of a damaged file lead it into
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise CheckpointError(f"{path} is damaged ({reason}); {mend}") from error
+        try:
             if document.pop("schema") != _SCHEMA:
                 raise CheckpointError(f"{path} was written by another version of aerogel; {mend}")
             saved = json.loads(document.pop("identity"))
             state = cls(**document)
-        except (OSError, EOFError, RuntimeError, UnpicklingError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{path} is damaged ({str(error).splitlines()[0]}); {mend}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is not the state of a run ({error!r}); {mend}") from error
         current = json.loads(json.dumps(identity))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from aerogel.train.method import Target
+from aerogel.train.methods.movement import METHOD, Movement
+
+
+def attached(
+    weight: torch.Tensor, density: float, block: tuple[int, int] = (1, 1)
+) -> tuple[nn.Linear, Movement]:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
+    linear.weight.data.copy_(weight)
+    return linear, METHOD({"w": linear}, Target(density, block))
+
+
+def test_gradients_of_a_hand_worked_case() -> None:
+    # y = W' x with x = (1, 2) and dL/dy = (1, 10), so dL/dW' = [[1, 2], [10, 20]].
+    weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]], dtype=torch.float64)
+    linear, method = attached(weight, 0.5)
+    method.masks["w"].mask.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    (linear(torch.tensor([1.0, 2.0], dtype=torch.float64)) * torch.tensor([1.0, 10.0])).sum().backward()
+    # dL/dS = dL/dW' * W everywhere; dL/dW = dL/dW' only where kept.
+    assert method.masks["w"].scores.grad.tolist() == [[3.0, -2.0], [5.0, 40.0]]
+    assert method.weights["w"].grad.tolist() == [[1.0, 0.0], [0.0, 20.0]]
+
+
+def test_block_score_gradient_is_the_sum_inside_the_block() -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    x = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    linear, method = attached(weight, 0.5, block=(2, 3))
+    linear(x).tanh().sum().backward()
+
+    effective = weight.clone().requires_grad_()
+    (x @ effective.T).tanh().sum().backward()
+    per_weight = effective.grad * weight
+    expected = torch.stack([per_weight[r : r + 2, c : c + 3].sum() for r in (0, 2) for c in (0, 3)]).reshape(
+        2, 2
+    )
+    torch.testing.assert_close(method.masks["w"].scores.grad, expected, rtol=1e-14, atol=0)
+
+
+def test_weights_that_move_away_from_zero_survive_and_pruned_ones_can_return() -> None:
+    # L = sum (W - goal)^2 / 2: the first two weights must grow, the last two shrink, the large ones most of all.
+    goal = torch.tensor([[0.9, -0.9, 0.0, 0.0]])
+    linear, method = attached(torch.tensor([[0.2, -0.2, 1.0, -1.0]]), 0.5)
+    optimizer = torch.optim.SGD(
+        [{"params": [method.weights["w"]], "lr": 0.05}, {"params": method.score_parameters(), "lr": 0.5}]
+    )
+    method.masks["w"].mask.copy_(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    for _ in range(20):
+        (linear.weight - goal).square().sum().div(2).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        method.update(0.5)
+    assert method.bake()["w"].tolist() == [[True, True, False, False]]
+
+
+def test_pruned_weights_keep_their_values_until_the_end() -> None:
+    linear, method = attached(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 0.25)
+    method.masks["w"].scores.data.copy_(torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+    method.update(0.25)
+    assert linear.weight.tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    assert method.weights["w"].tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+
+def test_scores_start_at_zero_and_are_one_per_block() -> None:
+    _, method = attached(torch.ones(4, 6), 0.5, block=(4, 1))
+    (scores,) = method.score_parameters()
+    assert scores.shape == (1, 6)
+    assert not scores.any()

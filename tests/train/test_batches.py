@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import random
+
+from transformers import AutoTokenizer
+
+from aerogel.train.batches import Rows, epoch_batches, length_order
+from aerogel.train.task import Split
+
+DRAW = random.Random(0)
+LENGTHS = [DRAW.randint(3, 60) for _ in range(1003)]
+
+
+def test_an_epoch_sees_every_row_once() -> None:
+    batches = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
+    assert sorted(row for batch in batches for row in batch) == list(range(1003))
+    assert sorted({len(batch) for batch in batches}) == [11, 16]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    first = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
+    assert first == epoch_batches(LENGTHS, 16, seed=1, epoch=0)
+    assert first != epoch_batches(LENGTHS, 16, seed=1, epoch=1)
+    assert first != epoch_batches(LENGTHS, 16, seed=2, epoch=0)
+
+
+def test_like_lengths_share_a_batch() -> None:
+    batches = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
+    padded = sum(len(batch) * max(LENGTHS[row] for row in batch) for batch in batches)
+    assert padded < 1.1 * sum(LENGTHS)
+    # Batches themselves come in no order of length.
+    longest = [max(LENGTHS[row] for row in batch) for batch in batches]
+    assert longest != sorted(longest)
+
+
+def test_evaluation_runs_from_short_to_long() -> None:
+    order = [row for batch in length_order([5, 2, 9, 2], 3) for row in batch]
+    assert order == [1, 3, 0, 2]
+
+
+def test_rows_are_cut_and_padded_to_the_longest_of_their_batch(tiny_checkpoint) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
+    split = Split([("good film", "a b"), ("the good bad film was not good", "bad")], [1, 0], "")
+    rows = Rows(split, tokenizer, max_length=9)
+    batch = rows.batch([0, 1])
+    pad, cls, sep = (tokenizer.convert_tokens_to_ids(token) for token in ("[PAD]", "[CLS]", "[SEP]"))
+    assert rows.lengths == [7, 9]
+    ids = batch["input_ids"].tolist()
+    assert ids[0][0] == cls
+    assert ids[0][3] == ids[0][6] == sep
+    assert ids[0][7:] == [pad, pad]
+    assert batch["attention_mask"].tolist() == [[1] * 7 + [0] * 2, [1] * 9]
+    assert batch["token_type_ids"][0].tolist() == [0] * 4 + [1] * 3 + [0] * 2
+    assert batch["labels"].tolist() == [1, 0]
+    assert rows.batch([0])["input_ids"].shape == (1, 7)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerogel.errors import UsageError
+from aerogel.train.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0"),
+        ({"batch": -1}, "--batch -1"),
+        ({"train_rows": 0}, "--train-rows 0"),
+        ({"save_every": 0}, "--save-every 0"),
+        ({"max_length": 0}, "--max-length 0"),
+        ({"lr": 0.0}, "--lr 0.0"),
+        ({"lr": float("nan")}, "--lr nan"),
+        ({"score_lr": float("inf")}, "--score-lr inf"),
+        ({"seed": -1}, "--seed -1"),
+        ({"device": "tpu"}, "--device tpu"),
+        ({"scope": "layer"}, "--scope layer"),
+        ({"density": 0.0}, "density 0.0 is out of range"),
+        ({"density": 1.5}, "density 1.5 is out of range"),
+        ({"density": float("nan")}, "density nan is out of range"),
+        ({"block": (0, 1)}, "block 0x1"),
+    ],
+)
+def test_values_out_of_range_name_the_flag(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(task="sst2", out=Path("out"), **value)
+
+
+def test_state_and_log_stand_beside_the_checkpoint() -> None:
+    config = TrainConfig(task="sst2", out=Path("runs/a.b"))
+    assert config.state_path == Path("runs/a.b.state.pt")
+    assert config.log_path == Path("runs/a.b.log.jsonl")
+    assert TrainConfig(task="sst2", out=Path("a"), log=Path("x")).log_path == Path("x")
+
+
+def test_settings_hold_what_decides_the_outcome() -> None:
+    one = TrainConfig(task="sst2", out=Path("a"), save_every=1, restart=True, progress=False, eval_every=2)
+    assert one.settings() == TrainConfig(task="sst2", out=Path("b")).settings()
+    assert one.settings() != TrainConfig(task="sst2", out=Path("b"), seed=1).settings()

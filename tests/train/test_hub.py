@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+from aerogel.errors import DataError
+from aerogel.train.hub import HubTable
+from aerogel.train.metrics import accuracy
+from aerogel.train.table import TableTask
+
+HUB = HubTable(("sentence",), None)
+TASK = TableTask(("text in files",), "label", ("no", "yes"), accuracy, HUB)
+ROWS = {"sentence": ["fine", "poor"], "label": [1, 0]}
+
+
+def save(folder: Path, train: dict[str, list], validation: dict[str, list] | None = ROWS) -> Path:
+    splits = {"train": train} | ({"validation": validation} if validation else {})
+    datasets.DatasetDict({k: datasets.Dataset.from_dict(v) for k, v in splits.items()}).save_to_disk(folder)
+    return folder
+
+
+def test_a_saved_dataset_is_read_by_its_own_column_names(tmp_path: Path) -> None:
+    data = TASK.load(save(tmp_path / "saved", ROWS))
+    assert data.train.texts == [("fine",), ("poor",)]
+    assert data.train.labels == [1, 0]
+    assert data.evaluation[""].sha256 == data.train.sha256
+
+
+def test_identity_follows_the_rows(tmp_path: Path) -> None:
+    other = {"sentence": ["fine", "poor"], "label": [1, 1]}
+    data = TASK.load(save(tmp_path / "saved", ROWS, other))
+    assert data.evaluation[""].sha256 != data.train.sha256
+
+
+def test_without_data_the_dataset_is_loaded_by_path_and_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hub's loader takes local folders as well: the same call, without a network.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    source = tmp_path / "source"
+    source.mkdir()
+    for split in ("train", "validation"):
+        datasets.Dataset.from_dict(ROWS).to_parquet(source / f"{split}.parquet")
+    task = TableTask(("x",), "y", ("no", "yes"), accuracy, HubTable(("sentence",), None, path=str(source)))
+    assert task.load(None).train.labels == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (
+            {"text": ["fine"], "label": [1]},
+            r"split 'train' has no column 'sentence'; its columns are text, label",
+        ),
+        ({"sentence": ["fine", "odd"], "label": [1, 2]}, r"split 'train', row 1: label 2 is not from 0 to 1"),
+        ({"sentence": ["fine"], "label": [-1]}, r"row 0: label -1"),
+        ({"sentence": ["fine"], "label": [0.5]}, r"row 0: label 0.5"),
+        ({"sentence": ["fine"], "label": ["yes"]}, r"row 0: label 'yes'"),
+        ({"sentence": ["fine", None], "label": [1, 1]}, r"row 1: sentence must be text"),
+    ],
+)
+def test_bad_datasets_are_refused(tmp_path: Path, train: dict[str, list], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        TASK.load(save(tmp_path / "saved", train))
+
+
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split 'validation' is missing; it has train"):
+        TASK.load(save(tmp_path / "saved", ROWS, None))
+
+
+def test_a_split_without_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(train=empty))
+    with pytest.raises(DataError, match="split 'train' has no rows"):
+        TASK.load(None)
+
+
+def test_a_damaged_dataset_is_one_error(tmp_path: Path) -> None:
+    (save(tmp_path / "saved", ROWS) / "train" / "state.json").unlink()
+    with pytest.raises(DataError, match="cannot be loaded"):
+        TASK.load(tmp_path / "saved")
+
+
+def test_an_unreachable_hub_is_one_error(tmp_path: Path) -> None:
+    hub = HubTable(("sentence",), None, path=str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"cannot be loaded .*; give --data, or check the network"):
+        TableTask(("x",), "y", ("no", "yes"), accuracy, hub).load(None)

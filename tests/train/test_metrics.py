@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aerogel.train.metrics import accuracy, accuracy_and_f1, correlations, matthews
+
+# 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
+PREDICTIONS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+LABELS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0])
+
+
+def test_classification_metrics_by_hand() -> None:
+    assert accuracy(PREDICTIONS, LABELS) == {"accuracy": pytest.approx(0.7)}
+    assert accuracy_and_f1(PREDICTIONS, LABELS)["f1"] == pytest.approx(6 / 9)
+    assert matthews(PREDICTIONS, LABELS) == {
+        "matthews": pytest.approx((3 * 4 - 1 * 2) / (4 * 5 * 5 * 6) ** 0.5)
+    }
+
+
+def test_a_constant_prediction_has_no_f1_and_no_warning() -> None:
+    assert accuracy_and_f1(np.zeros(4, int), np.array([0, 1, 1, 0])) == {"accuracy": 0.5, "f1": 0.0}
+    assert matthews(np.zeros(4, int), np.array([0, 1, 1, 0])) == {"matthews": 0.0}
+
+
+def test_correlations_by_hand() -> None:
+    found = correlations(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0]))
+    # Deviations (-4/3, -1/3, 5/3) and (-1, 1, 0); ranks (1, 2, 3) and (1, 3, 2).
+    assert found["pearson"] == pytest.approx(1.0 / np.sqrt(42 / 9 * 2))
+    assert found["spearman"] == pytest.approx(0.5)
+
+
+def test_constant_predictions_do_not_correlate() -> None:
+    assert correlations(np.ones(3), np.array([1.0, 2.0, 3.0])) == {"pearson": 0.0, "spearman": 0.0}

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aerogel import checkpoint
+from aerogel.errors import CheckpointError, TrainingError, UsageError
+from aerogel.files import sha256
+from aerogel.train import loop
+from aerogel.train.run import TrainConfig, train
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
+) -> Callable[..., TrainConfig]:
+    """Factory of configurations of a run of 4 batches an epoch."""
+
+    def make(out: str = "out", **values: Any) -> TrainConfig:
+        settings = {
+            "task": "sst2", "model": str(tiny_checkpoint(density=1.0)), "data": sentiment(), "method": "movement",
+            "density": 0.25, "epochs": 3, "batch": 16, "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
+        }  # fmt: skip
+        return TrainConfig(out=tmp_path / out, **settings | values)
+
+    return make
+
+
+def events(config: TrainConfig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in config.log_path.read_text().splitlines()]
+
+
+def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) -> None:
+    run = config(eval_every=5)
+    record = train(run).record
+    assert (record.method, record.task, record.scope, record.block) == ("movement", "sst2", "local", (1, 1))
+    assert record.config["lr"] == 1e-3
+    assert record.data["train"] == {"rows": 64, "sha256": sha256(run.data / "train.tsv")}
+    assert record.data["evaluation"] == {"rows": 16, "sha256": sha256(run.data / "dev.tsv")}
+    assert set(record.versions) == {
+        "python",
+        "aerogel",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "accelerate",
+        "numpy",
+    }
+    assert record.metrics["accuracy"] in {n / 16 for n in range(17)}
+    assert [(e["event"], e["step"]) for e in events(run)] == [
+        ("start", 0), ("evaluation", 5), ("evaluation", 10), ("step", 12), ("end", 12),
+    ]  # fmt: skip
+    assert events(run)[-1]["accuracy"] == record.metrics["accuracy"]
+    assert events(run)[-2]["density"] == 0.25
+    assert not run.state_path.exists()
+
+
+def test_equal_runs_give_equal_files(config: Callable[..., TrainConfig]) -> None:
+    one, two, other = (train(config(out, seed=seed)).path for out, seed in (("a", 3), ("b", 3), ("c", 4)))
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+        assert (one / name).read_bytes() != (other / name).read_bytes()
+
+
+def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., TrainConfig]) -> None:
+    total = 160
+    run = config("killed", epochs=40, save_every=5)
+    command = (
+        "import sys; from pathlib import Path; from aerogel.train.run import *;"
+        "train(TrainConfig(**{**eval(sys.argv[1]), 'out': Path(sys.argv[2]), 'data': Path(sys.argv[3])}))"
+    )
+    values = {k: v for k, v in vars(run).items() if k not in ("out", "data")}
+    process = subprocess.Popen([sys.executable, "-c", command, repr(values), str(run.out), str(run.data)])
+    deadline = time.monotonic() + 120
+    while not run.state_path.exists():
+        assert process.poll() is None, "it ended before it saved its state"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not run.out.exists()
+    done = torch.load(run.state_path, weights_only=True)["step"]
+    assert 0 < done < total
+
+    resumed = train(run).path
+    assert not run.state_path.exists()
+    whole = config("whole", epochs=40, save_every=5)
+    straight = train(whole).path
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
+        assert (resumed / name).read_bytes() == (straight / name).read_bytes()
+    for log in (one := events(run), two := events(whole)):
+        for event in log:
+            event.pop("seconds_per_step", None)
+    assert one == two
+
+
+def test_a_resumed_run_does_only_what_is_left(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(save_every=5)
+    stop_at(7, monkeypatch)
+    with pytest.raises(Stopped):
+        train(run)
+    seen = stop_at(99, monkeypatch)
+    train(run)
+    assert seen == list(range(5, 12))
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """Stands in for whatever ends a run early."""
+
+
+def stop_at(last: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupt training at step `last`; the steps begun are put into the list."""
+    monkeypatch.undo()
+    seen: list[int] = []
+    density = loop.Cubic.density
+
+    def spy(schedule: loop.Cubic, step: int) -> float:
+        seen.append(step)
+        if step == last:
+            raise Stopped
+        return density(schedule, step)
+
+    monkeypatch.setattr(loop.Cubic, "density", spy)
+    return seen
+
+
+def test_another_configuration_is_not_resumed_but_restart_begins_anew(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(7, monkeypatch)
+    with pytest.raises(Stopped):
+        train(config(save_every=5))
+    seen = stop_at(99, monkeypatch)
+    with pytest.raises(
+        UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
+    ):
+        train(config(lr=2e-3))
+    (config().data / "dev.tsv").write_text("sentence\tlabel\ngood\t1\n")
+    with pytest.raises(UsageError, match="data evaluation"):
+        train(config())
+    assert not seen
+    train(config(lr=2e-3, restart=True))
+    assert seen == list(range(12))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = loop.Accelerator.backward
+
+    def poison(accelerator: Any, loss: torch.Tensor) -> None:
+        backward(accelerator, loss * float("nan") if len(calls) == 4 else loss)
+        calls.append(0)
+
+    calls: list[int] = []
+    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    run = config()
+    with pytest.raises(TrainingError, match=r"the gradient is nan at step 4; lower --lr"):
+        train(run)
+    assert not run.out.exists()
+
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d"):
+        train(config(lr=1e30, clip=1e30))
+
+
+@pytest.mark.parametrize(("method", "frozen"), [("movement", True), ("dense", False)])
+def test_embeddings_are_frozen_when_a_given_model_is_pruned(
+    config: Callable[..., TrainConfig], method: str, frozen: bool
+) -> None:
+    run = config(method=method, density=0.25 if frozen else 1.0, epochs=1, final_warmup=1.0)
+    before = load_file(Path(run.model) / "model.safetensors")
+    after = load_file(train(run).path / "model.safetensors")
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    embeddings = {name for name in before if name.startswith("bert.embeddings.")}
+    assert len(embeddings) == 5
+    # Word rows that no text uses get no gradient either, so equality is asked of the whole table only.
+    assert same == (embeddings if frozen else set())
+
+
+def test_half_precision_models_are_trained_in_single(
+    config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = config()
+    half = tmp_path / "half"
+    AutoModelForSequenceClassification.from_pretrained(run.model).half().save_pretrained(half)
+    AutoTokenizer.from_pretrained(run.model).save_pretrained(half)
+    written = train(config(model=str(half), epochs=1, final_warmup=1.0)).path
+    assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.float32}
+
+
+def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConfig]) -> None:
+    record = train(config(train_rows=20, epochs=8)).record
+    assert record.data["train"]["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "movment"}, r"unknown method 'movment'; known: .*; did you mean movement\?"),
+        ({"task": "sst"}, r"unknown task 'sst'; known: .*sst2"),
+        ({"block": (5, 1)}, r"block 5x1 does not divide bert.encoder.layer.0.* of shape 32x32"),
+        ({"warmup": 4.0}, r"4 warm-up steps x \(1 initial \+ 2 final\) reach the 12 steps"),
+        ({"warmup": 12.0}, r"--warmup 12 reaches the 12 steps"),
+        ({"max_length": 65}, r"--max-length 65: .* takes at most 64 tokens"),
+        ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all cannot be loaded"),
+        ({"model": None}, r"--model is missing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    config: Callable[..., TrainConfig], values: dict[str, Any], message: str
+) -> None:
+    run = config(**values)
+    with pytest.raises(UsageError, match=message):
+        train(run)
+    assert sorted(path.name for path in run.out.parent.iterdir()) == ["sentiment"]
+
+
+def test_an_output_in_the_way_is_refused_before_training(config: Callable[..., TrainConfig]) -> None:
+    run = config()
+    run.out.mkdir()
+    (run.out / "thesis.tex").touch()
+    with pytest.raises(CheckpointError, match="exists and is not an Aerogel checkpoint"):
+        train(run)
+
+
+def test_a_state_file_that_is_no_state_is_refused(config: Callable[..., TrainConfig]) -> None:
+    run = config()
+    run.state_path.write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="pass --restart"):
+        train(run)
+    assert not run.out.exists()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from aerogel.errors import CheckpointError, UsageError
+from aerogel.train.state import State
+
+IDENTITY = {"lr": 3e-5, "block": [4, 1], "model": None}
+
+
+def saved(path: Path) -> State:
+    state = State(7, {"w": torch.arange(3.0)}, {"state": {}}, {"cpu": torch.get_rng_state()}, 120)
+    state.save(path, IDENTITY)
+    return state
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    before = saved(tmp_path / "state.pt")
+    after = State.load(tmp_path / "state.pt", IDENTITY)
+    assert (after.step, after.log_bytes) == (7, 120)
+    assert torch.equal(after.model["w"], before.model["w"])
+    assert torch.equal(after.random["cpu"], before.random["cpu"])
+
+
+def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
+    saved(tmp_path / "state.pt")
+    with pytest.raises(UsageError, match=r"state of a run with lr 3e-05, not 0.0001; .*--restart"):
+        State.load(tmp_path / "state.pt", IDENTITY | {"lr": 1e-4})
+
+
+class Attack:
+    """Runs a command when unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "other", "pickle"])
+def test_damaged_and_hostile_files_are_refused(tmp_path: Path, kind: str) -> None:
+    path, marker = tmp_path / "state.pt", tmp_path / "ran"
+    saved(path)
+    whole = path.read_bytes()
+    content = {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"no state",
+        "other": b"",
+        "pickle": b"",
+    }
+    path.write_bytes(content[kind])
+    if kind == "other":
+        torch.save({"a": 1}, path)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Attack(marker), protocol=2))
+    with pytest.raises(CheckpointError, match=r"state.pt .*pass --restart"):
+        State.load(path, IDENTITY)
+    assert not marker.exists()
