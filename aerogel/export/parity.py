@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import ParityError
-from aerogel.export.capture import Source
+from aerogel.export.source import Source
 from aerogel.export.texts import PAIRS, SENTENCES
 
 __all__ = ["TOLERANCE", "Batch", "Comparison", "Runner", "batches", "compare", "text_batches"]

@@ -16,7 +16,7 @@ from aerogel.export.target import TARGETS
 from aerogel.export.texts import read_texts
 
 if TYPE_CHECKING:
-    from aerogel.export.capture import Source
+    from aerogel.export.source import Source
 
 __all__ = ["ExportConfig", "export"]
 
@@ -70,9 +70,10 @@ def export(
     plan = make_plan(checkpoint, config.format, config.block, config.max_density)
 
     # Imported late: what is above needs no torch, and fails at once where the request is wrong.
-    from aerogel.export.capture import capture, load_source
+    from aerogel.export.capture import capture
     from aerogel.export.rewrite import attach_functions, rewrite
     from aerogel.export.simplify import simplify
+    from aerogel.export.source import load_source
 
     progress("capture", 0, 1)
     source = load_source(checkpoint.path)

@@ -8,7 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from aerogel.export import capture as capturing
-from aerogel.export.capture import Source
+from aerogel.export import source as loading
+from aerogel.export.source import Source
 
 Captured = tuple[Path, Source, ir.Model]
 
@@ -21,7 +22,7 @@ def captured(tiny_checkpoint: Callable[..., Path]) -> Callable[..., Captured]:
     def make(*args: Any, **kwargs: Any) -> Captured:
         path = tiny_checkpoint(*args, **kwargs)
         if path not in cache:
-            source = capturing.load_source(path)
+            source = loading.load_source(path)
             cache[path] = source, ir.to_proto(capturing.capture(source))
         source, proto = cache[path]
         return path, source, ir.from_proto(proto)
@@ -36,7 +37,7 @@ def capture_once(captured: Callable[..., Captured], monkeypatch: pytest.MonkeyPa
     def make(*args: Any, **kwargs: Any) -> Path:
         path, source, model = captured(*args, **kwargs)
         proto = ir.to_proto(model)
-        monkeypatch.setattr(capturing, "load_source", lambda asked: {path: source}[asked])
+        monkeypatch.setattr(loading, "load_source", lambda asked: {path: source}[asked])
         monkeypatch.setattr(capturing, "capture", lambda _: ir.from_proto(proto))
         return path
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from aerogel.errors import CheckpointError, ExportError
-from aerogel.export.capture import load_source
+from aerogel.export import capture as capturing
 from aerogel.export.function import IR_VERSION, OPSET
 from aerogel.export.simplify import simplify
 
@@ -73,80 +71,34 @@ def test_weights_have_the_names_of_the_checkpoint(captured: Callable[..., Any]) 
     assert set(masks) <= set(model.graph.initializers)
 
 
-def test_longest_sequence_is_that_of_the_model_or_of_the_tokenizer(captured: Callable[..., Any]) -> None:
-    assert captured("bert")[1].max_length == 64
+class Peculiar:
+    """A model that makes something of its own of a mask of four dimensions, if it takes one at all."""
+
+    def __init__(self, meaning: Callable[[Any], Any]) -> None:
+        self.meaning = meaning
+
+    def __call__(self, input_ids: Any, attention_mask: Any, **_: Any) -> dict[str, Any]:
+        keep = attention_mask.float() if attention_mask.dim() == 2 else self.meaning(attention_mask)
+        return {"logits": ((input_ids + 1) * keep).sum(1, keepdim=True)}
 
 
-def altered(path: Path, to: Path, file: str, change: Callable[[dict[str, Any]], object]) -> Path:
-    shutil.copytree(path, to)
-    document = json.loads((to / file).read_text())
-    change(document)
-    (to / file).write_text(json.dumps(document))
-    return to
+def refuse(mask: Any) -> Any:
+    raise ValueError(f"wrong shape {tuple(mask.shape)}")
 
 
-def test_model_bounds_the_length_where_the_tokenizer_does_not(
-    tiny_checkpoint: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("meaning", "takes"),
+    [
+        (lambda mask: (mask[:, 0, 0] == 0).float(), True),
+        (lambda mask: mask[:, 0, 0], False),  # a factor, not a summand
+        (lambda mask: mask[:, 0, 0].nan_to_num(0) * 0 + 1, False),  # looks at everything
+        (lambda mask: mask[:, 0, 0] * float("nan"), False),
+        (refuse, False),
+    ],
+)
+def test_mask_of_four_dimensions_is_used_only_where_it_means_the_same(
+    captured: Callable[..., Any], meaning: Callable[[Any], Any], takes: bool
 ) -> None:
-    for family, length in (
-        ("bert", 80),
-        ("roberta", 79),
-    ):  # RoBERTa begins behind the padding token's number, 0
-        path = altered(
-            tiny_checkpoint(family),
-            tmp_path / family,
-            "tokenizer_config.json",
-            lambda d: d.pop("model_max_length"),
-        )
-        assert load_source(path).max_length == length
-
-
-def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    path = altered(
-        tiny_checkpoint(), tmp_path / "ckpt", "config.json",
-        lambda d: d.update(model_type="mine", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
-    )  # fmt: skip
-    (path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_source(path)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("name", ["NoSuchModel", "pipeline", "BertTokenizer"])
-def test_architecture_that_is_no_model_is_refused(
-    tiny_checkpoint: Callable[..., Path], tmp_path: Path, name: str
-) -> None:
-    path = altered(
-        tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(architectures=[name])
-    )
-    with pytest.raises(ExportError, match=name):
-        load_source(path)
-
-
-def test_weights_that_are_missing_are_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    path = altered(
-        tiny_checkpoint("bert", ""), tmp_path / "ckpt", "config.json",
-        lambda d: d.update(architectures=["BertForSequenceClassification"]),
-    )  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"classifier\.bias"):
-        load_source(path)
-
-
-def test_missing_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    path = tmp_path / "ckpt"
-    shutil.copytree(tiny_checkpoint(), path, ignore=shutil.ignore_patterns("tokenizer*"))
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
-        load_source(path)
-
-
-def test_damaged_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    path = altered(tiny_checkpoint(), tmp_path / "ckpt", "tokenizer.json", lambda d: d.pop("model"))
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be loaded"):
-        load_source(path)
-
-
-def test_tokenizer_of_another_model_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    path = tmp_path / "ckpt"
-    shutil.copytree(tiny_checkpoint("bert", vocab_size=20), path)
-    with pytest.raises(CheckpointError, match="embeds 20"):
-        load_source(path)
+    _, source, _ = captured("bert")
+    odd = replace(source, model=Peculiar(meaning))  # type: ignore[arg-type]
+    assert capturing._takes_additive_mask(odd) is takes

@@ -1,0 +1,161 @@
+"""The model of a checkpoint directory as PyTorch runs it: what is captured, and what the artifact is compared with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from aerogel.errors import CheckpointError, ExportError, require
+from aerogel.export.quiet import quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Source", "load_source"]
+
+# Which outputs are exported: those of the first line that the model gives in full.
+_OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Longest sequence to expect of a model that sets no limit.
+_UNBOUNDED = 512
+_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as PyTorch runs it: what is captured, and the reference that the artifact must match.
+
+    Attributes:
+        model: float32, in evaluation mode, on the CPU.
+        tokenizer: the checkpoint's own.
+        inputs: names of the inputs it takes, each int64 ``[batch, sequence]``.
+        outputs: names of the outputs that are exported.
+        max_length: longest sequence that both model and tokenizer allow.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    max_length: int
+
+    def tokenize(
+        self, texts: list[str], pairs: list[str] | None = None, **options: Any
+    ) -> dict[str, np.ndarray]:
+        """Model inputs for texts, or text pairs, padded to the longest unless `options` say otherwise."""
+        options = {"padding": True, "truncation": True, "max_length": self.max_length} | options
+        encoded = self.tokenizer(texts, pairs, return_tensors="np", **options)
+        return {name: np.asarray(encoded[name], np.int64) for name in self.inputs}
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of the PyTorch model, by name."""
+        import torch
+
+        with torch.inference_mode():
+            result = self.model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return {name: result[name].numpy() for name in self.outputs}
+
+
+def load_source(path: Path) -> Source:
+    """Load the model and tokenizer of a checkpoint directory.
+
+    Only safetensors weights and the classes of the installed transformers are used; code that a checkpoint brings
+    along is never run.
+
+    Raises:
+        CheckpointError: transformers cannot read the directory, or it lacks some of the model's weights.
+        ExportError: the model is of a kind that cannot be exported.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    require("torch", "export")
+    require("transformers", "export")
+    with quiet():
+        return _describe(_load_model(path), _load_tokenizer(path))
+
+
+def _load_model(path: Path) -> PreTrainedModel:
+    import torch
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, **_OFFLINE)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / 'config.json'} cannot be read by transformers: {error}") from error
+    name = str((config.architectures or ["nothing"])[0])
+    kind: Any = getattr(transformers, name, None)
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
+        raise ExportError(
+            f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
+        )
+    try:
+        model, info = kind.from_pretrained(
+            path, config=config, dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
+            output_loading_info=True, **_OFFLINE,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: transformers cannot load {name}: {error}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
+        )
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    import transformers
+
+    # Without it transformers makes up an empty tokenizer of the model's kind, and says nothing.
+    if not (path / "tokenizer.json").is_file():
+        raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
+    try:
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **_OFFLINE)
+    except Exception as error:  # a missing or damaged file surfaces as any of a dozen types
+        raise CheckpointError(
+            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({error}); save the model's tokenizer anew"
+        ) from error
+    return tokenizer
+
+
+def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Source:
+    """Find out which inputs the model and its tokenizer share, what comes out, and how long a text may be."""
+    import torch
+
+    name = type(model).__name__
+    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
+    if len(tokenizer) > known:
+        raise CheckpointError(
+            f"the tokenizer has {len(tokenizer)} tokens and {name} embeds {known}; it is another model's tokenizer"
+        )
+    accepted = set(inspect.signature(model.forward).parameters)
+    if getattr(model.config, "type_vocab_size", 0) < 2:
+        accepted.discard("token_type_ids")
+    accepted &= set(tokenizer("a text", "its pair"))
+    inputs = tuple(name for name in _INPUTS if name in accepted)
+    if inputs[:2] != _INPUTS[:2]:
+        raise ExportError(
+            f"{name} and its tokenizer do not share input_ids and attention_mask; only text encoders do"
+        )
+    with torch.inference_mode():
+        result = model(**{name: torch.ones(1, 4, dtype=torch.int64) for name in inputs})
+    outputs = next((names for names in _OUTPUTS if all(name in result for name in names)), None)
+    if outputs is None:
+        raise ExportError(f"{name} gives {', '.join(result)}; known are logits and last_hidden_state")
+    # Tokenizers without a limit of their own say 1e30.
+    limits = [
+        tokenizer.model_max_length,
+        getattr(model.config, "max_position_embeddings", None) or _UNBOUNDED,
+    ]
+    for path, module in model.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and its kin count positions from behind the padding token's number.
+            start = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - start)
+    return Source(model, tokenizer, inputs, outputs, min(limits))

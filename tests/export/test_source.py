@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerogel.errors import CheckpointError, ExportError
+from aerogel.export.source import load_source
+
+
+def test_longest_sequence_is_that_of_the_model_or_of_the_tokenizer(captured: Callable[..., Any]) -> None:
+    assert captured("bert")[1].max_length == 64
+
+
+def altered(path: Path, to: Path, file: str, change: Callable[[dict[str, Any]], object]) -> Path:
+    shutil.copytree(path, to)
+    document = json.loads((to / file).read_text())
+    change(document)
+    (to / file).write_text(json.dumps(document))
+    return to
+
+
+def test_model_bounds_the_length_where_the_tokenizer_does_not(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    for family, length in (
+        ("bert", 80),
+        ("roberta", 79),
+    ):  # RoBERTa begins behind the padding token's number, 0
+        path = altered(
+            tiny_checkpoint(family),
+            tmp_path / family,
+            "tokenizer_config.json",
+            lambda d: d.pop("model_max_length"),
+        )
+        assert load_source(path).max_length == length
+
+
+def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(
+        tiny_checkpoint(), tmp_path / "ckpt", "config.json",
+        lambda d: d.update(model_type="mine", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
+    )  # fmt: skip
+    (path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_source(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["NoSuchModel", "pipeline", "BertTokenizer"])
+def test_architecture_that_is_no_model_is_refused(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    path = altered(
+        tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(architectures=[name])
+    )
+    with pytest.raises(ExportError, match=name):
+        load_source(path)
+
+
+def test_weights_that_are_missing_are_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(
+        tiny_checkpoint("bert", ""), tmp_path / "ckpt", "config.json",
+        lambda d: d.update(architectures=["BertForSequenceClassification"]),
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"classifier\.bias"):
+        load_source(path)
+
+
+def test_missing_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "ckpt"
+    shutil.copytree(tiny_checkpoint(), path, ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
+        load_source(path)
+
+
+def test_damaged_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(tiny_checkpoint(), tmp_path / "ckpt", "tokenizer.json", lambda d: d.pop("model"))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be loaded"):
+        load_source(path)
+
+
+def test_tokenizer_of_another_model_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "ckpt"
+    shutil.copytree(tiny_checkpoint("bert", vocab_size=20), path)
+    with pytest.raises(CheckpointError, match="embeds 20"):
+        load_source(path)
