@@ -148,9 +148,10 @@ def test_another_configuration_is_not_resumed_but_restart_begins_anew(
         UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
     ):
         train(config(lr=2e-3))
-    (config().data / "dev.tsv").write_text("sentence\tlabel\ngood\t1\n")
+    same = config()
+    (same.data / "dev.tsv").write_text("sentence\tlabel\ngood\t1\n")
     with pytest.raises(UsageError, match="data evaluation"):
-        train(config())
+        train(same)
     assert not seen
     train(config(lr=2e-3, restart=True))
     assert seen == list(range(12))

@@ -31,7 +31,7 @@ _WORDS = [
 ]
 GOOD, BAD, FILLERS, NEGATORS, CONTRAST = _WORDS[:24], _WORDS[24:48], _WORDS[48:80], _WORDS[80:83], _WORDS[83]
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_LONGEST = 40
+_LONGEST = 128
 
 
 class Synthetic(Task):

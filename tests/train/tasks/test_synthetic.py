@@ -8,8 +8,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from aerogel.errors import UsageError
-from aerogel.train.tasks.synthetic import BAD, CONTRAST, FILLERS, GOOD, NEGATORS, TASK, favourable
-from aerogel.train.tasks.synthetic import Synthetic
+from aerogel.train.tasks.synthetic import BAD, CONTRAST, FILLERS, GOOD, NEGATORS, TASK, Synthetic, favourable
 
 G, B, F, N = GOOD[0], BAD[0], FILLERS[0], NEGATORS[0]
 

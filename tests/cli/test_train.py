@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from aerogel import checkpoint
+from aerogel.cli import main
+from aerogel.cli import train as verb
+from aerogel.train.config import TrainConfig
+
+
+def parsed(*words: str) -> TrainConfig:
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    return TrainConfig(**vars(parser.parse_args(words)))
+
+
+def test_flags_are_the_fields_of_the_configuration() -> None:
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    flags = {action.dest for action in parser._actions} - {"help"}
+    # A program shows its own progress bar or none; on a terminal there is always one.
+    assert flags == {field.name for field in fields(TrainConfig)} - {"progress"}
+
+
+def test_defaults_and_values() -> None:
+    assert parsed("--task", "sst2", "--out", "o") == TrainConfig(task="sst2", out=Path("o"))
+    config = parsed(
+        "--task", "rte", "--out", "o", "--block", "4x1", "--warmup", "25", "--no-freeze-embeddings"
+    )
+    assert (config.block, config.warmup, config.freeze_embeddings) == ((4, 1), 25.0, False)
+
+
+def test_it_trains_and_prints_what_came_out(
+    tmp_path: Path,
+    tiny_checkpoint: Callable[..., Path],
+    sentiment: Callable[..., Path],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    words = [
+        "train",
+        "--task",
+        "sst2",
+        "--data",
+        str(sentiment()),
+        "--model",
+        str(tiny_checkpoint(density=1.0)),
+    ]
+    words += [
+        "--method",
+        "movement",
+        "--density",
+        "0.25",
+        "--block",
+        "4x1",
+        "--batch",
+        "16",
+        "--max-length",
+        "16",
+    ]
+    assert main([*words, "--threads", "1", "--device", "cpu", "--out", str(out)]) == 0
+    made = checkpoint.load(out)
+    assert made.accounting.density == 0.25
+    printed = capfd.readouterr()
+    assert f"{made.record.metrics['accuracy']:.4f}" in printed.out
+    assert "0.2500" in printed.out
+    # No bar, and none of transformers' own, where standard error is not a terminal.
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--density", "1.5"], "density 1.5 is out of range"),
+        (["--block", "4"], "'4' is not ROWSxCOLS"),
+        (["--method", "movment"], "unknown method 'movment'; known: dense, magnitude, movement"),
+        (["--data", "nowhere"], "--data nowhere is not a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--task", "sst2", "--device", "cpu", "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("aerogel: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list(tmp_path.iterdir())
