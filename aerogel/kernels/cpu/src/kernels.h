@@ -16,6 +16,7 @@ struct ChunkArgs {
   const uint8_t* near_columns;
   const uint16_t* columns;
   const float* values;
+  bool rows_in_place;
   int height;
   int64_t tiles;
   int64_t tile_cols;

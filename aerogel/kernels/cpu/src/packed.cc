@@ -9,6 +9,9 @@ int64_t IndexAt(const SparseView& m, int64_t i) {
   return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
 }
 
+// Longest rows whose values are read in place; see packed.h.
+constexpr int64_t kInPlaceColumns = 1024;
+
 // Calls visit(column, value) for every stored entry of a row, by ascending columns. The entries below it in the same
 // block follow at multiples of block_cols.
 template <typename Visit>
@@ -19,11 +22,11 @@ void ForEachEntry(const SparseView& m, int64_t row, const Visit& visit) {
   }
 }
 
-// Height 1: copies all entries in the order chunk, tile, panel by falling length.
+// Height 1: entries in the order chunk, tile, panel by falling length.
 void PackRows(const SparseView& m, PackedMatrix* p) {
   struct Entry {
     int64_t column;
-    float value;
+    const float* value;
   };
   struct Run {  // one row's entries within the tile
     uint16_t row;
@@ -31,7 +34,8 @@ void PackRows(const SparseView& m, PackedMatrix* p) {
   };
   const auto entries = static_cast<size_t>(m.entries * m.block_rows * m.block_cols);
   p->own_near_columns.reserve(entries);
-  p->own_values.reserve(entries);
+  const bool in_place = m.block_rows * m.block_cols == 1 && m.in_features <= kInPlaceColumns;
+  if (!in_place) p->own_values.reserve(entries);
   std::vector<Entry> chunk_entries;
   std::vector<size_t> next, ends;  // per row of the chunk: its first entry that no tile has taken yet, and its end
   std::vector<Run> runs;
@@ -43,12 +47,12 @@ void PackRows(const SparseView& m, PackedMatrix* p) {
     ends.clear();
     for (int64_t row = row0; row < row0 + rows; ++row) {
       next.push_back(chunk_entries.size());
-      ForEachEntry(m, row, [&](int64_t column, const float* value) { chunk_entries.push_back({column, *value}); });
+      ForEachEntry(m, row, [&](int64_t column, const float* value) { chunk_entries.push_back({column, value}); });
       ends.push_back(chunk_entries.size());
     }
     for (int64_t tile = 0; tile < p->tiles; ++tile) {
       const int64_t first_column = tile * p->tiling.tile_cols;
-      p->segments.push_back({p->panels.size(), p->own_values.size()});
+      p->segments.push_back({p->panels.size(), p->own_near_columns.size()});
       runs.clear();
       for (size_t i = 0; i < next.size(); ++i) {
         const size_t begin = next[i];
@@ -58,17 +62,19 @@ void PackRows(const SparseView& m, PackedMatrix* p) {
       std::stable_sort(runs.begin(), runs.end(),
                        [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
       for (const Run& run : runs) {
-        p->panels.push_back({run.row, static_cast<uint16_t>(run.end - run.begin)});
+        const size_t first = in_place ? static_cast<size_t>(chunk_entries[run.begin].value - m.data) : p->own_values.size();
+        p->panels.push_back({static_cast<uint32_t>(first), run.row, static_cast<uint16_t>(run.end - run.begin)});
         for (size_t i = run.begin; i < run.end; ++i) {
           p->own_near_columns.push_back(static_cast<uint8_t>(chunk_entries[i].column - first_column));
-          p->own_values.push_back(chunk_entries[i].value);
+          if (!in_place) p->own_values.push_back(*chunk_entries[i].value);
         }
       }
     }
   }
-  p->segments.push_back({p->panels.size(), p->own_values.size()});
+  p->segments.push_back({p->panels.size(), p->own_near_columns.size()});
   p->near_columns = p->own_near_columns.data();
-  p->values = p->own_values.data();
+  p->values = in_place ? m.data : p->own_values.data();
+  p->rows_in_place = in_place;
 }
 
 // Height 2 and 4: one panel a row of blocks, in the order of the file.
@@ -85,7 +91,8 @@ void PackBlocks(const SparseView& m, PackedMatrix* p) {
       for (int r = 0; r < p->height && !adopt_values; ++r) p->own_values.push_back(value[r * m.block_cols]);
     });
     if (entries > first) {
-      p->panels.push_back({static_cast<uint16_t>(row % p->tiling.chunk_rows), static_cast<uint16_t>(entries - first)});
+      p->panels.push_back({static_cast<uint32_t>(first), static_cast<uint16_t>(row % p->tiling.chunk_rows),
+                           static_cast<uint16_t>(entries - first)});
     }
   }
   p->segments.push_back({p->panels.size(), entries});

@@ -106,6 +106,7 @@ void ChunkUnit(void* argument, size_t i) {
   args.near_columns = m.near_columns;
   args.columns = m.columns;
   args.values = m.values;
+  args.rows_in_place = m.rows_in_place;
   args.height = m.height;
   args.tiles = m.tiles;
   args.tile_cols = m.tiling.tile_cols;
