@@ -84,11 +84,12 @@ def make_plan(
             name: Choice(name, weights[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
             for name, mask in checkpoint.masks.items()
         }
-    limit = carrier(format_name).max_density if max_density is None else max_density
-    if not 0.0 <= limit <= 1.0:
-        raise UsageError(f"--max-density {limit} is out of range; give a value from 0 to 1")
+    function = carrier(format_name)
     encoder = FORMATS.get(format_name)
     block = block or checkpoint.record.block
+    limit = function.max_density(block) if max_density is None else max_density
+    if not 0.0 <= limit <= 1.0:
+        raise UsageError(f"--max-density {limit} is out of range; give a value from 0 to 1")
     if encoder.blocked:
         for name, mask in checkpoint.masks.items():
             check_block(mask.shape, block, name)

@@ -163,7 +163,9 @@ def test_body_folds_by_construction(name: str) -> None:
 def test_name_carries_a_version_and_the_break_even_is_a_share(name: str) -> None:
     function = FUNCTIONS.get(name)
     assert function.name.rpartition("_v")[2].isdigit()
-    assert 0 < function.max_density <= 1
+    # Height 1 is what every block has.
+    assert 1 in function.break_even
+    assert all(0 < density <= 1 for density in function.break_even.values())
 
 
 def test_every_format_that_is_carried_exists_and_orders_its_arrays_alike(form: str) -> None:

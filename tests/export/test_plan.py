@@ -8,6 +8,7 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.errors import UsageError
+from aerogel.export.functions import carrier
 from aerogel.export.plan import make_plan, read_weights
 from aerogel.sparse.formats import FORMATS
 
@@ -87,3 +88,11 @@ def test_bad_requests(tiny_checkpoint: Checkpoints) -> None:
     for limit in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="--max-density"):
             make_plan(loaded, "csr", max_density=limit)
+
+
+@pytest.mark.parametrize(
+    ("block", "limit"), [((1, 4), 0.5), ((6, 2), 0.55), ((4, 1), 0.9), ((8, 8), 0.9), ((3, 1), 0.5)]
+)
+def test_the_break_even_follows_the_height_of_blocks(block: tuple[int, int], limit: float) -> None:
+    assert carrier("bsr").max_density(block) == limit
+    assert carrier("csr").max_density(block) == 0.5

@@ -12,7 +12,7 @@ __all__ = ["FUNCTION"]
 FUNCTION = LinearFunction(
     name="BsrLinear_v1",
     arrays=("data", "indices", "indptr"),
-    max_density=0.8,
+    break_even={1: 0.5, 2: 0.55, 4: 0.9},
     body="""
   zero = Constant <value_int = 0> ()
   begin = Constant <value_ints = [0]> ()

@@ -18,7 +18,7 @@ __all__ = ["FUNCTION"]
 FUNCTION = LinearFunction(
     name="CsrLinear_v1",
     arrays=("data", "indices", "indptr"),
-    max_density=0.5,
+    break_even={1: 0.5},
     body="""
   zero = Constant <value_int = 0> ()
   begin = Constant <value_ints = [0]> ()
