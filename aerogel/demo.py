@@ -35,7 +35,8 @@ class DemoConfig:
     Attributes:
         hidden: width of the encoder; heads have 64 features, the feed-forward is four times as wide.
         layers: encoder layers.
-        epochs: passes over the training rows, for the dense model and again for the pruned one.
+        epochs: passes over the training rows for the dense model.
+        pruning_epochs: further passes, while it is pruned.
         train_rows: training rows used; None for all.
         density: fraction of the encoder's matrices that movement pruning keeps.
         seq: tokens per sequence in the measurement.
@@ -43,9 +44,10 @@ class DemoConfig:
         seed: of everything random.
     """
 
-    hidden: int = 256
+    hidden: int = 192
     layers: int = 3
-    epochs: int = 3
+    epochs: int = 4
+    pruning_epochs: int = 2
     train_rows: int | None = None
     density: float = 0.1
     seq: int = 128
@@ -149,7 +151,7 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
             method=method,
             model=str(model),
             density=1.0 if dense else config.density,
-            epochs=config.epochs,
+            epochs=config.epochs if dense else config.pruning_epochs,
             train_rows=config.train_rows,
             seed=config.seed,
             batch=64,

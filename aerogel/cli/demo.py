@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo and print what it found; 1 if a measured output was wrong."""
     from aerogel.cli._terminal import console
     from aerogel.demo import DemoConfig, demo
+    from aerogel.errors import require
 
+    require("transformers", "train").utils.logging.disable_progress_bar()
     start = time.monotonic()
     notes = console(stderr=True)
     result = demo(

@@ -16,12 +16,21 @@ def test_from_training_to_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = functools.partial(
-        demo.DemoConfig, hidden=64, layers=1, epochs=1, train_rows=320, seq=48, rounds=2, density=0.2
+        demo.DemoConfig,
+        hidden=64,
+        layers=1,
+        epochs=1,
+        pruning_epochs=1,
+        train_rows=320,
+        seq=48,
+        rounds=2,
+        density=0.2,
     )
     monkeypatch.setattr(demo, "DemoConfig", tiny)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     printed = capsys.readouterr()
+    assert "Writing model shards" not in printed.err
     rows = [line for line in printed.out.splitlines() if line.startswith("│")]
     assert [line.split()[1] for line in rows] == ["dense", "movement"]
     assert "20.0%" in rows[1]
