@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["library_path", "session", "session_options"]
+__all__ = ["SLOWER_WHEN_FUSED", "library_path", "session", "session_options"]
 
 # Fused skip + LayerNorm costs about 0.45 ms a node in ONNX Runtime 1.31, more than the two nodes it replaces.
-_SLOWER_WHEN_FUSED = ["SkipLayerNormFusion"]
+SLOWER_WHEN_FUSED = ("SkipLayerNormFusion",)
 
 
 def library_path() -> str:
@@ -49,7 +50,12 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 
 
 def session(
-    path: str | Path, threads: int | None = None, *, library: bool | None = None, options: Any = None
+    path: str | Path,
+    threads: int | None = None,
+    *,
+    library: bool | None = None,
+    options: Any = None,
+    disabled_optimizers: Sequence[str] = SLOWER_WHEN_FUSED,
 ) -> onnxruntime.InferenceSession:
     """Open an exported model on the CPU.
 
@@ -58,6 +64,7 @@ def session(
         threads: intra-op threads; None lets ONNX Runtime use one per core.
         library: True demands the sparse kernels, False leaves them out (dense speed), None uses them if built.
         options: SessionOptions to use instead of `session_options(threads)`; the library is registered on it.
+        disabled_optimizers: graph optimizers of ONNX Runtime to leave out.
 
     Raises:
         RuntimeLoadError: the file or the library cannot be loaded; the message has ONNX Runtime's reason.
@@ -76,7 +83,10 @@ def session(
             raise RuntimeLoadError(f"{library_path()} cannot be registered: {error}") from error
     try:
         opened = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_WHEN_FUSED
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(disabled_optimizers),
         )
     except Exception as error:
         raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error

@@ -7,7 +7,6 @@ from pathlib import Path
 from aerogel import runtime
 from aerogel.bench.candidate import Candidate, Runner
 from aerogel.bench.model import OnnxFile
-from aerogel.errors import RuntimeLoadError
 
 __all__ = ["CANDIDATE", "OnnxRuntime"]
 
@@ -23,19 +22,10 @@ class OnnxRuntime(Candidate):
 
     def open(self, path: Path, threads: int, setting: str) -> Runner:
         """Open without the native library."""
-        import onnxruntime
-
         from aerogel.bench.candidates._session import SessionRunner
 
-        if setting != "default":
-            return SessionRunner(runtime.session(path, threads, library=False))
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), runtime.session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises its own types, none of them public
-            raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
-        return SessionRunner(session)
+        disabled = () if setting == "default" else runtime.SLOWER_WHEN_FUSED
+        return SessionRunner(runtime.session(path, threads, library=False, disabled_optimizers=disabled))
 
 
 CANDIDATE = OnnxRuntime()
