@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aerogel.errors import CheckpointError, FormatError, require
-from aerogel.files import atomic_directory, sha256
+from aerogel.errors import CheckpointError, FormatError, OutputError, require
+from aerogel.files import atomic_directory, check_output, sha256
 from aerogel.sparse.accounting import Accounting, account
 from aerogel.sparse.masks import pack, unpack
 
@@ -40,6 +40,8 @@ RECORD_FILE = "aerogel.json"
 MASKS_FILE = "masks.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 _SEALED = ("config.json", WEIGHTS_FILE, MASKS_FILE)
+# What the weight of a mask can be stored as.
+_FLOATS = ("F32", "F16", "F64")
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,21 @@ def save(
     Raises:
         CheckpointError: `path` exists and is something other than a checkpoint directory, or what was
             written does not pass `load`.
+        OutputError: nothing can be written there, or the disk is full.
     """
     numpy_files = require("safetensors.numpy", "train")
+    failure = require("safetensors", "train").SafetensorError
     check_target(path)
     with atomic_directory(path) as folder:
-        write_model(folder)
-        numpy_files.save_file({name: pack(mask) for name, mask in masks.items()}, str(folder / MASKS_FILE))
+        try:
+            write_model(folder)
+            numpy_files.save_file(
+                {name: pack(mask) for name, mask in masks.items()}, str(folder / MASKS_FILE)
+            )
+        except failure as error:
+            raise OutputError(
+                f"{path} cannot be written ({error}); choose another place or make room"
+            ) from error
         accounting = account(masks, record.encoder_parameters)
         document = {
             "schema": SCHEMA,
@@ -117,16 +128,35 @@ def save(
                 for name, m in accounting.matrices.items()
             },
             "files": {name: sha256(folder / name) for name in _SEALED},
+            "unsealed": sorted({file.name for file in folder.iterdir()} - {*_SEALED}),
         }
         (folder / RECORD_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        load(folder)
-    return load(path)
+        made = load(folder)
+    return replace(made, path=path)
 
 
 def check_target(path: Path) -> None:
-    """Raise CheckpointError if a checkpoint cannot be put at `path`: ask before the work, not after it."""
-    if path.exists() and not (path / RECORD_FILE).exists() and (not path.is_dir() or any(path.iterdir())):
+    """Ask, before the work, whether a checkpoint can be put at `path`.
+
+    An older checkpoint may be replaced; whatever else is in its folder would be lost with it, so there must be nothing.
+
+    Raises:
+        CheckpointError: something other than a checkpoint is there, or files that are not the checkpoint's.
+        OutputError: nothing can be written there.
+    """
+    check_output(path, folder=True)
+    if not path.exists() or not (found := {file.name for file in path.iterdir()}):
+        return
+    if RECORD_FILE not in found:
         raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
+    document = _read_document(path)
+    unsealed = document.get("unsealed")
+    ours = [RECORD_FILE, *document["files"], *(unsealed if isinstance(unsealed, list) else ())]
+    if foreign := sorted(name for name in found if name not in ours):
+        raise CheckpointError(
+            f"{path / foreign[0]} is not of the checkpoint in that folder and would be deleted with it; "
+            "move it away or choose another --out"
+        )
 
 
 def load(path: Path) -> Checkpoint:
@@ -136,6 +166,15 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: a file is missing, truncated or altered, the record is malformed, or a mask
             disagrees with its weight; the message names the file or tensor.
     """
+    try:
+        return _load(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}: {error.filename}); see to its permissions"
+        ) from error
+
+
+def _load(path: Path) -> Checkpoint:
     document = _read_document(path)
     for name in _SEALED:
         if not (path / name).is_file():
@@ -160,7 +199,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is missing; {path} is not an Aerogel checkpoint")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew"
         ) from error
@@ -200,9 +239,7 @@ def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
             for name in matrices:
                 if name not in known:
                     raise CheckpointError(f"{path / MASKS_FILE}: {name} has no weight in {WEIGHTS_FILE}")
-                masks[name] = _check_mask(
-                    path, name, packed.get_tensor(name), weights.get_slice(name), matrices[name]
-                )
+                masks[name] = _check_mask(path, name, packed, weights, matrices[name])
     except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{path}: unreadable safetensors file ({error}); write the checkpoint anew"
@@ -210,21 +247,28 @@ def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
     return masks
 
 
-def _check_mask(path: Path, name: str, packed: np.ndarray, weight: Any, entry: Any) -> np.ndarray:
-    shape = tuple(weight.get_shape())
-    if len(shape) != 2:
+def _check_mask(path: Path, name: str, masks: Any, weights: Any, entry: Any) -> np.ndarray:
+    # numpy has no bfloat16, among others: reading such a tensor fails, so its type is asked for first.
+    for file, opened, known in ((MASKS_FILE, masks, ("U8",)), (WEIGHTS_FILE, weights, _FLOATS)):
+        found = opened.get_slice(name).get_dtype()
+        if found not in known:
+            raise CheckpointError(
+                f"{path / file}: {name} is {found}, not {' or '.join(known)}; write the checkpoint anew"
+            )
+    weight = weights.get_tensor(name)
+    if weight.ndim != 2:
         raise CheckpointError(
-            f"{path}: {name} has a mask but {len(shape)} dimensions; masks are for matrices"
+            f"{path}: {name} has a mask but {weight.ndim} dimensions; masks are for matrices"
         )
     try:
-        mask = unpack(packed, shape)
+        mask = unpack(masks.get_tensor(name), weight.shape)
     except FormatError as error:
         raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
     if not isinstance(entry, dict) or entry.get("kept") != int(np.count_nonzero(mask)):
         raise CheckpointError(
             f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept"
         )
-    if weight.get_dtype() in ("F64", "F32", "F16") and np.any(weight[:][~mask]):
+    if np.any(weight[~mask]):
         raise CheckpointError(
             f"{path}: {name} has nonzero weights where its mask prunes; the mask is of another model"
         )

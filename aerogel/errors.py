@@ -9,6 +9,7 @@
     ├── ExportError         a model that cannot be captured or rewritten
     │   └── ParityError     an artifact whose outputs differ from the model it was made from
     ├── RuntimeLoadError    an ONNX file or a native library that cannot be loaded
+    ├── OutputError         a file or folder that cannot be written; names it
     └── MissingExtraError   an optional dependency that is not installed; names the pip command
 
 Messages are one line: what is wrong, in which file, tensor or flag, and how to mend it. The command line prints
@@ -28,6 +29,7 @@ __all__ = [
     "ExportError",
     "FormatError",
     "MissingExtraError",
+    "OutputError",
     "ParityError",
     "RuntimeLoadError",
     "TrainingError",
@@ -70,6 +72,10 @@ class ParityError(ExportError):
 
 class RuntimeLoadError(AerogelError):
     """An ONNX file or a native library that cannot be loaded."""
+
+
+class OutputError(AerogelError, OSError):
+    """A file or folder that cannot be written."""
 
 
 class MissingExtraError(AerogelError, ImportError):

@@ -10,24 +10,47 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic_directory", "atomic_file", "sha256"]
+from aerogel.errors import AerogelError, OutputError
+
+__all__ = ["atomic_directory", "atomic_file", "check_output", "sha256"]
+
+
+def check_output(path: Path, *, folder: bool = False) -> None:
+    """Ask, before the work whose result goes there, whether a file or `folder` can be put at `path`.
+
+    Raises:
+        OutputError: it is a folder where a file is meant or the other way round, it holds the current folder, or
+            nothing can be written beside it.
+    """
+    with _reported(path):
+        path = _target(path, folder)
+        home = next(parent for parent in path.parents if parent.exists())
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=home)
+        os.close(handle)
+        Path(name).unlink()
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds, else delete it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _flush(temporary)
-        # mkstemp makes files private to the user; the result gets the permissions any new file would have.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds, else delete it.
+
+    Raises:
+        OutputError: the file cannot be written. Any OSError of the block counts as that.
+    """
+    with _reported(path):
+        path = _target(path, folder=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            # mkstemp makes files private to the user; the result gets the permissions any new file would have.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -36,23 +59,29 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
     An existing directory is moved aside first and removed only after the new one stands in its place, so that
     a failure at any moment leaves either the old or the new content under `path` or under its `.old` neighbour.
+    Where `path` is a symbolic link, all this happens to what it points at.
+
+    Raises:
+        OutputError: the directory cannot be written. Any OSError of the block counts as that.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    old = path.with_name(f".{path.name}.old")
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
+    with _reported(path):
+        path = _target(path, folder=True)
+        old = path.with_name(f".{path.name}.old")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                path.replace(old)
+            temporary.replace(path)
             shutil.rmtree(old, ignore_errors=True)
-            path.replace(old)
-        temporary.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:
@@ -62,6 +91,36 @@ def sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn what the system says about writing `path` into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, AerogelError):
+            raise
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place or make room"
+        ) from error
+
+
+def _target(path: Path, folder: bool) -> Path:
+    """`path` as it can be renamed onto: absolute, and for a folder with symbolic links followed."""
+    if not folder:
+        path = path.absolute()
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name the file to write in it")
+        return path
+    path = Path(os.path.realpath(path))
+    # A folder is replaced as a whole, and whoever stands in it would stand in the deleted one.
+    if Path.cwd().is_relative_to(path):
+        raise OutputError(f"{path} is, or holds, the current folder; choose another")
+    # A link that leads in a circle does not exist, but is in the way.
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path} is a file; choose another name for the folder")
+    return path
 
 
 def _flush(path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 import aerogel
 from aerogel import errors
-from aerogel.errors import AerogelError, MissingExtraError, RuntimeLoadError, require
-from aerogel.files import atomic_directory, atomic_file
+from aerogel.errors import AerogelError, MissingExtraError, OutputError, RuntimeLoadError, require
+from aerogel.files import atomic_directory, atomic_file, check_output
 from aerogel.kernels.cpu import LIBRARY_VARIABLE
 
 
@@ -93,3 +93,38 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path: Path) -> None:
         (temporary / "b").write_text("new")
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("folder", False, r"folder is a folder; name the file"),
+        ("file", True, r"file is a file; choose another name"),
+        ("file/below", False, r"below cannot be written"),
+        ("file/below", True, r"below cannot be written"),
+        (".", True, r"the current folder"),
+        ("..", True, r"the current folder"),
+        (".", False, r"is a folder"),
+        ("loop", True, r"loop is a file"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_and_while_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: bool, message: str
+) -> None:
+    here = tmp_path / "here"
+    (here / "folder").mkdir(parents=True)
+    (here / "file").touch()
+    (here / "loop").symlink_to("loop")
+    monkeypatch.chdir(here)
+    with pytest.raises(OutputError, match=message):
+        check_output(Path(name), folder=folder)
+    with pytest.raises(OutputError, match=message), (atomic_directory if folder else atomic_file)(Path(name)):
+        pytest.fail("it began")
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder", "loop"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_asking_for_a_place_makes_nothing(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "deep.json")
+    check_output(tmp_path / "new" / "deep", folder=True)
+    assert list(tmp_path.iterdir()) == []
