@@ -1,6 +1,6 @@
 # make demo            train, prune, export and measure a small BERT; one table at the end (under four minutes)
 # make test            all tests on this machine
-# make check           ruff and mypy
+# make check           ruff, mypy and clang-format
 # make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
 # make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
@@ -38,6 +38,7 @@ test: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror aerogel/kernels/cpu/src/*.h aerogel/kernels/cpu/src/*.cc tests/kernels/cpu/*.cc
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
@@ -56,7 +57,7 @@ test-sanitize: $(INSTALLED)
 	build/sanitize/kernel_test
 
 test-arm64: $(INSTALLED)
-	@command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || \
+	@{ command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64-static; } >/dev/null || \
 	  { echo "test-arm64 needs: apt-get install g++-aarch64-linux-gnu qemu-user-static"; exit 2; }
 	$(call kernels,arm64,-DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test

@@ -69,8 +69,10 @@ def check_compressed(
         raise FormatError(f"indptr must run from 0 to {entries}, not from {indptr[0]} to {indptr[-1]}")
     if not full:
         return
-    if (np.diff(indptr) < 0).any():
-        row = int(np.argmax(np.diff(indptr) < 0))
+    # In 64 bits: a hostile indptr could jump by more than 32 bits hold, and wrap around to look like a rise.
+    steps = np.diff(indptr.astype(np.int64))
+    if (steps < 0).any():
+        row = int(np.argmax(steps < 0))
         raise FormatError(f"indptr falls after row {row}")
     columns = indices.astype(np.int64)
     outside = (columns < 0) | (columns >= cols)

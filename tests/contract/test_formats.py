@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerogel.errors import FormatError, UsageError
@@ -30,6 +30,7 @@ def masked_matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[int,
     return weight, mask, block
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(case=masked_matrices())
 def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
@@ -43,6 +44,7 @@ def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, 
     )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(case=masked_matrices())
 def test_scipy_reads_the_arrays(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
@@ -80,6 +82,14 @@ def test_full_check_rejects_one_wrong_number(name: str, array: str, position: in
         form.check(arrays, shape, full=True)
     with pytest.raises(FormatError):
         form.decode(arrays, shape)
+
+
+def test_jumps_of_indptr_that_wrap_32_bits_are_falls(name: str) -> None:
+    weight = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    arrays = FORMATS.get(name).encode(weight, weight < 3)
+    arrays["indptr"] = np.array([0, 2**31 - 1, -2, 2], np.int32)
+    with pytest.raises(FormatError, match="indptr falls"):
+        FORMATS.get(name).check(arrays, weight.shape, full=True)
 
 
 @pytest.mark.parametrize("array", ["indices", "indptr"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -18,6 +18,7 @@ tied = arrays.arrays(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(tied, st.data())
 def test_exact_count_and_earliest_ties(scores: np.ndarray, data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, scores.size))
@@ -28,10 +29,24 @@ def test_exact_count_and_earliest_ties(scores: np.ndarray, data: st.DataObject) 
     np.testing.assert_array_equal(mask.reshape(-1), expected)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(tied, st.data())
 def test_torch_and_numpy_agree(scores: np.ndarray, data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, scores.size))
     np.testing.assert_array_equal(top_mask(torch.from_numpy(scores), keep).numpy(), top_mask(scores, keep))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        torch.tensor([0.1, 0.2], dtype=torch.float64),
+        torch.tensor([2**24, 2**24 + 1], dtype=torch.int64),
+        torch.tensor([0.5, 0.50390625], dtype=torch.bfloat16),
+        torch.tensor([0.5, 0.50048828125], dtype=torch.float16),
+    ],
+)
+def test_neighbours_in_any_precision_are_told_apart(scores: torch.Tensor) -> None:
+    assert top_mask(scores, 1).tolist() == [False, True]
 
 
 def test_nan_scores_are_refused() -> None:
@@ -73,6 +88,7 @@ def test_refusals_name_what_is_wrong() -> None:
         top_masks(scores, 0.5, scope="both")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_pack_round_trip(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(unpack(pack(mask), mask.shape), mask)

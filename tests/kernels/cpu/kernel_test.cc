@@ -34,15 +34,17 @@ struct Matrix {
   std::vector<int32_t> indices;
   std::vector<int32_t> indptr;
   std::vector<float> bias;
+  int64_t entries = -1;  // what the call claims; -1: as many as there are indices
   mutable std::vector<uint16_t> narrow;
 
   AerogelLinear* Create(const char* isa, std::string* error) const {
     // uint16 indices are cut from the int32 ones just before the call, into a buffer of exactly their size.
     narrow = std::vector<uint16_t>(indices.begin(), indices.end());
     char text[256] = "";
-    AerogelLinear* linear = aerogel_linear_create(out, in, r, c, static_cast<int64_t>(indices.size()), data.data(),
-                                                  wide ? static_cast<const void*>(indices.data()) : narrow.data(), wide,
-                                                  indptr.data(), bias.data(), isa, text, sizeof text);
+    AerogelLinear* linear =
+        aerogel_linear_create(out, in, r, c, entries < 0 ? static_cast<int64_t>(indices.size()) : entries, data.data(),
+                              wide ? static_cast<const void*>(indices.data()) : narrow.data(), wide, indptr.data(),
+                              bias.data(), isa, text, sizeof text);
     *error = text;
     return linear;
   }
@@ -173,11 +175,65 @@ bool Valid(const Matrix& m) {
     for (int64_t i = m.indptr[row]; i < m.indptr[row + 1]; ++i) {
       const int64_t index = m.wide ? m.indices[i] : static_cast<uint16_t>(m.indices[i]);
       if (index < 0 || index >= m.in / m.c) return false;
-      const int64_t before = i == m.indptr[row] ? -1 : m.wide ? m.indices[i - 1] : static_cast<uint16_t>(m.indices[i - 1]);
+      const int64_t before = i == m.indptr[row] ? -1
+                             : m.wide           ? m.indices[i - 1]
+                                                : static_cast<uint16_t>(m.indices[i - 1]);
       if (index <= before) return false;
     }
   }
   return true;
+}
+
+// Claims sizes that no array bears out. All must be refused before anything is read or allocated by them.
+void CheckSizes(Random& random) {
+  const int64_t huge[] = {0,
+                          -1,
+                          int64_t{1} << 31,
+                          int64_t{1} << 40,
+                          std::numeric_limits<int64_t>::max(),
+                          std::numeric_limits<int64_t>::min()};
+  for (int64_t size : huge) {
+    for (int64_t Matrix::* field : {&Matrix::out, &Matrix::in, &Matrix::r, &Matrix::c, &Matrix::entries}) {
+      Matrix m = Make(random, 12, 12, 2, 2, 0.5, false);
+      if (field == &Matrix::entries && size < 0) continue;   // -1 stands for the true number
+      if (field == &Matrix::entries && size == 0) continue;  // a mere disagreement with indptr; CheckDamage has those
+      m.*field = size;
+      std::string error;
+      AerogelLinear* linear = m.Create(nullptr, &error);
+      if (linear) Fail("accepted a size of " + std::to_string(size));
+      aerogel_linear_destroy(linear);
+    }
+  }
+  Matrix wide = Make(random, 1, 1, 1, 1, 0.0, false);
+  wide.in = std::numeric_limits<int32_t>::max();
+  wide.out = 1;
+  std::string error;
+  AerogelLinear* linear = wide.Create(nullptr, &error);
+  if (!linear) Fail("refused a wide matrix without entries: " + error);
+  aerogel_linear_destroy(linear);
+}
+
+// A token's result is the same to the bit alone and among others.
+void CheckCompany(Random& random, const std::vector<const char*>& isas) {
+  const int64_t tokens = 261;
+  for (int64_t r : {1, 2, 4}) {
+    Matrix m = Make(random, 300, 400, r, 1, 0.2, true);
+    std::vector<float> x(static_cast<size_t>(tokens * m.in));
+    for (float& v : x) v = Uniform(random);
+    for (const char* isa : isas) {
+      std::string error;
+      AerogelLinear* linear = m.Create(isa, &error);
+      std::vector<float> together(static_cast<size_t>(tokens * m.out)), alone(static_cast<size_t>(m.out));
+      aerogel_linear_run(linear, x.data(), tokens, together.data(), 1);
+      for (int64_t t : {int64_t{0}, int64_t{63}, int64_t{200}, tokens - 1}) {
+        aerogel_linear_run(linear, x.data() + t * m.in, 1, alone.data(), 1);
+        if (std::memcmp(alone.data(), together.data() + t * m.out, alone.size() * sizeof(float))) {
+          Fail(std::string(isa) + ": token " + std::to_string(t) + " depends on its company");
+        }
+      }
+      aerogel_linear_destroy(linear);
+    }
+  }
 }
 
 // Damages one to three numbers of a good matrix. What is then malformed must be refused; what is not must run.
@@ -190,16 +246,27 @@ void CheckDamage(Random& random, int rounds) {
       std::vector<int32_t>& victim = random() % 2 && !m.indices.empty() ? m.indices : m.indptr;
       int32_t& number = victim[random() % victim.size()];
       switch (random() % 5) {
-        case 0: number = static_cast<int32_t>(random()); break;
-        case 1: number ^= 1; break;
-        case 2: number = ~number; break;
-        case 3: number = static_cast<int32_t>(m.in / m.c); break;
-        default: number = std::numeric_limits<int32_t>::max(); break;
+        case 0:
+          number = static_cast<int32_t>(random());
+          break;
+        case 1:
+          number ^= 1;
+          break;
+        case 2:
+          number = ~number;
+          break;
+        case 3:
+          number = static_cast<int32_t>(m.in / m.c);
+          break;
+        default:
+          number = std::numeric_limits<int32_t>::max();
+          break;
       }
     }
     std::string error;
     AerogelLinear* linear = m.Create(nullptr, &error);
-    if ((linear != nullptr) != Valid(m)) Fail("damaged matrix " + std::to_string(round) + ": " + (linear ? "accepted" : error));
+    if ((linear != nullptr) != Valid(m))
+      Fail("damaged matrix " + std::to_string(round) + ": " + (linear ? "accepted" : error));
     if (!linear) {
       ++refused;
       if (error.empty()) Fail("refused without a reason");
@@ -239,12 +306,14 @@ int main(int argc, char** argv) {
       }
     }
   }
-  CheckMatrix(random, Make(random, 700, 1, 1, 1, 0.5, true), isas);       // more than one chunk
-  Matrix broad = Make(random, 3, 70000, 1, 1, 0.01, false);  // columns beyond 16 bits
+  CheckMatrix(random, Make(random, 700, 1, 1, 1, 0.5, true), isas);  // more than one chunk
+  Matrix broad = Make(random, 3, 70000, 1, 1, 0.01, false);          // columns beyond 16 bits
   broad.wide = true;
   CheckMatrix(random, broad, isas);
-  CheckMatrix(random, Make(random, 8, 9000, 4, 3, 0.3, true), isas);      // more than one tile of a block matrix
+  CheckMatrix(random, Make(random, 8, 9000, 4, 3, 0.3, true), isas);  // more than one tile of a block matrix
   CheckPoison(random, isas);
+  CheckCompany(random, isas);
+  CheckSizes(random);
   CheckDamage(random, damage);
   std::printf("%s, seed %llu, %d damaged matrices\n", failures ? "FAILED" : "passed",
               static_cast<unsigned long long>(seed), damage);

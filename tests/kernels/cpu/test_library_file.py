@@ -1,4 +1,4 @@
-"""What the built library shows the world: three promises that only the file itself can keep or break."""
+"""What the built library shows the world: promises that only the file itself can keep or break."""
 
 from __future__ import annotations
 

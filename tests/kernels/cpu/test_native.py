@@ -11,6 +11,11 @@ from aerogel.kernels.cpu.native import SparseLinear, isas, selected
 from aerogel.sparse.formats import FORMATS
 
 AVAILABLE = [isa.name for isa in isas() if isa.available]
+# All of them, so that one this machine lacks shows as skipped, with the reason, instead of not at all.
+EVERY = [
+    pytest.param(isa.name, marks=[] if isa.available else pytest.mark.skip(reason=isa.reason))
+    for isa in isas()
+]
 RANDOM = np.random.default_rng(0)
 
 
@@ -20,7 +25,7 @@ def masked(rows: int, cols: int, block: tuple[int, int], density: float) -> tupl
     return np.where(mask, RANDOM.standard_normal(mask.shape), 0).astype(np.float32), mask
 
 
-@pytest.mark.parametrize("isa", AVAILABLE)
+@pytest.mark.parametrize("isa", EVERY)
 @pytest.mark.parametrize(
     ("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (1, 4)), ("bsr", (3, 2))]
 )

@@ -18,7 +18,11 @@ import pytest
 import aerogel.kernels.cpu
 
 HEADER = "onnxruntime_c_api.h"
-FOLDERS = [os.environ.get("ONNXRUNTIME_INCLUDE", ""), "/usr/include/onnxruntime", "/usr/local/include/onnxruntime"]
+FOLDERS = [
+    os.environ.get("ONNXRUNTIME_INCLUDE", ""),
+    "/usr/include/onnxruntime",
+    "/usr/local/include/onnxruntime",
+]
 
 
 def declared() -> tuple[dict[str, int], list[str]]:
@@ -44,8 +48,12 @@ def test_offsets_in_the_official_header(tmp_path: Path) -> None:
         pytest.skip(f"{HEADER} or a compiler is not installed; set ONNXRUNTIME_INCLUDE")
     slots, fields = declared()
     lines = [f"#include <{HEADER}>", "#include <cstddef>"]
-    lines += [f"static_assert(offsetof(OrtApi, {name}) == {slot} * sizeof(void*));" for name, slot in slots.items()]
-    lines += [f"static_assert(offsetof(OrtCustomOp, {f}) == {i} * sizeof(void*));" for i, f in enumerate(fields)]
+    lines += [
+        f"static_assert(offsetof(OrtApi, {name}) == {slot} * sizeof(void*));" for name, slot in slots.items()
+    ]
+    lines += [
+        f"static_assert(offsetof(OrtCustomOp, {f}) == {i} * sizeof(void*));" for i, f in enumerate(fields)
+    ]
     source = tmp_path / "offsets.cc"
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = [compiler, "-std=c++17", "-fsyntax-only", f"-I{folder}", str(source)]

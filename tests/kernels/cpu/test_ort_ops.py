@@ -137,6 +137,13 @@ def test_weights_must_be_initializers() -> None:
         session(model("csr", inputs))
 
 
+@pytest.mark.parametrize("in_features", [0, -1, 2**31, 2**62, 2**63 - 1])
+def test_impossible_widths_are_refused_at_load(in_features: int) -> None:
+    inputs, _ = sample("csr", (1, 1))
+    with pytest.raises(Exception, match=f"dimension {in_features} is not in"):
+        session(model("csr", inputs, in_features=in_features))
+
+
 def test_a_wrong_width_of_x_is_an_error() -> None:
     inputs, _ = sample("csr", (1, 1))
     opened = session(model("csr", inputs))

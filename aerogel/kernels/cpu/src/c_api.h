@@ -26,16 +26,15 @@ AEROGEL_EXPORT const char* aerogel_isa(int i, const char** reason);
 AEROGEL_EXPORT const char* aerogel_isa_selected(char* error, size_t error_size);
 
 /* Packs a CSR (block 1x1) or BSR matrix. data [entries, block_rows, block_cols]; indices [entries], uint16, or int32
- * if wide_indices; indptr int32 [out_features / block_rows + 1]; bias [out_features]. data and indices must outlive the result, which may
- * point into them; the rest is copied.
- * isa: a name, or null for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
+ * if wide_indices; indptr int32 [out_features / block_rows + 1]; bias [out_features]. data and indices must outlive the
+ * result, which may point into them; the rest is copied. isa: a name, or null for the one in use. Returns null, with
+ * the reason in `error`, when anything is malformed. */
 AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(int64_t out_features, int64_t in_features, int64_t block_rows,
                                                     int64_t block_cols, int64_t entries, const float* data,
                                                     const void* indices, int wide_indices, const int32_t* indptr,
-                                                    const float* bias, const char* isa, char* error,
-                                                    size_t error_size);
-/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads. Returns 0, or 1 when memory or
- * threads could not be had. */
+                                                    const float* bias, const char* isa, char* error, size_t error_size);
+/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads. Returns 0, or 1 when memory
+ * could not be had; threads that cannot be started are done without. */
 AEROGEL_EXPORT int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y,
                                       int threads);
 AEROGEL_EXPORT void aerogel_linear_destroy(AerogelLinear* linear);

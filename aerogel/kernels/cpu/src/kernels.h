@@ -23,10 +23,10 @@ struct ChunkArgs {
   int64_t rows;       // of this chunk
   const float* bias;  // [rows]
   // One tile of tokens.
-  const float* xt;      // [in_features][vectors * width]
-  int vectors;          // a power of two, at most KernelTable::max_vectors(height)
-  int64_t tokens;       // real ones; the rest of the last vector is padding
-  float* y;             // [tokens] rows of `y_stride`, from this chunk's first column on
+  const float* xt;  // [in_features][vectors * width]
+  int vectors;      // a power of two, at most KernelTable::max_vectors(height)
+  int64_t tokens;   // real ones; the rest of the last vector is padding
+  float* y;         // [tokens] rows of `y_stride`, from this chunk's first column on
   int64_t y_stride;
   float* accumulators;  // scratch [rows][vectors * width]
 };

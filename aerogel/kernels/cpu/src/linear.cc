@@ -3,8 +3,8 @@
 //
 //   acc[n, t] = b[n];   acc[n, t] += W[n, k] * xt[k, t]   over stored (n, k);   y[t, n] = acc[n, t]
 //
-// xt is feature-major, so a stored weight is broadcast once and meets a whole vector of tokens at a time. Work goes chunk of
-// rows by chunk, inside it tile of columns by tile: the accumulators of a chunk and the activations of a tile
+// xt is feature-major, so a stored weight is broadcast once and meets a whole vector of tokens at a time. Work goes
+// chunk of rows by chunk, inside it tile of columns by tile: the accumulators of a chunk and the activations of a tile
 // together fit the first-level cache, which is what the speed of unstructured weights hangs on.
 #include "kernels.h"
 #include "simd.h"
@@ -47,7 +47,8 @@ inline void RunPanel(const Panel& panel, const Column* columns, const float* val
     }
   };
   // Four columns by one load: the loop is bound by loads (two a cycle), of which an entry needs one for its column,
-  // one for its value and V for activations. 7% over 768 x 3072 at 10%. Little-endian, as are all targets.
+  // one for its value and V for activations. 7% over 768 x 3072 at 10%.
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns are taken out of the integer from its low end");
   constexpr int kBits = 8 * sizeof(Column);
   int i = 0;
   for (; i + 4 <= panel.count; i += 4) {
@@ -84,10 +85,14 @@ void RunTiles(const ChunkArgs& args, const Column* all_columns) {
 template <int H, typename Column>
 void RunVectors(const ChunkArgs& args, const Column* columns) {
   switch (args.vectors) {
-    case 1: return RunTiles<H, 1>(args, columns);
-    case 2: return RunTiles<H, 2>(args, columns);
-    case 4: return RunTiles<H, 4>(args, columns);
-    default: return RunTiles<H, 8>(args, columns);
+    case 1:
+      return RunTiles<H, 1>(args, columns);
+    case 2:
+      return RunTiles<H, 2>(args, columns);
+    case 4:
+      return RunTiles<H, 4>(args, columns);
+    default:
+      return RunTiles<H, 8>(args, columns);
   }
 }
 
@@ -123,7 +128,8 @@ void StoreTile(const float* acc, int64_t tile, int64_t rows, int64_t tokens, flo
     for (int64_t n = 0; n < rows; n += kRun) {
       const int64_t length = rows - n < kRun ? rows - n : kRun;
       TransposeAny(acc + n * tile + t, tile, length, here, run, kRun);
-      for (int64_t i = 0; i < here; ++i) __builtin_memcpy(y + (t + i) * stride + n, run + i * kRun, length * sizeof(float));
+      for (int64_t i = 0; i < here; ++i)
+        __builtin_memcpy(y + (t + i) * stride + n, run + i * kRun, length * sizeof(float));
     }
   }
 }
@@ -135,9 +141,15 @@ void RunChunk(const ChunkArgs& args) {
     for (int64_t t = 0; t < tile; t += kWidth) Store(args.accumulators + n * tile + t, b);
   }
   switch (args.height) {
-    case 1: RunVectors<1>(args, args.near_columns); break;
-    case 2: RunVectors<2>(args, args.columns); break;
-    default: RunVectors<4>(args, args.columns); break;
+    case 1:
+      RunVectors<1>(args, args.near_columns);
+      break;
+    case 2:
+      RunVectors<2>(args, args.columns);
+      break;
+    default:
+      RunVectors<4>(args, args.columns);
+      break;
   }
   StoreTile(args.accumulators, tile, args.rows, args.tokens, args.y, args.y_stride);
 }

@@ -1,8 +1,8 @@
 // The slice of ONNX Runtime's C interface that is used here, declared anew because no wheel ships the official header.
 //
-// The interface is a table of functions whose order never changes between releases, and a structure (OrtCustomOp) that only
-// grows at its end. tests/kernels/cpu/test_ort_abi.py holds the numbers below against the official header wherever one
-// is installed.
+// The interface is a table of functions whose order never changes between releases, and a structure (OrtCustomOp) that
+// only grows at its end. tests/kernels/cpu/test_ort_abi.py holds the numbers below against the official header wherever
+// one is installed.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,9 @@ namespace ort {
 // First release with shape inference for custom operators.
 constexpr uint32_t kApiVersion = 17;
 
-enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint16 = 4, kInt32 = 6, kInt64 = 7 };
-enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
+enum ErrorCode : int { kInvalidArgument = 2 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kUint16 = 4, kInt32 = 6 };
+enum Characteristic : int { kRequired = 0 };
 enum MemoryType : int { kMemoryDefault = 0 };
 
 // Function-table slots of OrtApi under their official names, counted in pointers from its start.

@@ -2,11 +2,12 @@
 //
 //   y = x W^T + b      inputs x, data, indices, indptr, bias; attribute in_features; output y
 //
-// W is unpacked from its initializers once, when the session is created, and a malformed one is refused there. No
-// exception leaves this file: each becomes an OrtStatus with the reason.
+// W is checked and prepared once, when the session is created; a malformed one is refused there. No exception leaves
+// this file: each becomes an OrtStatus with the reason.
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -40,7 +41,7 @@ void Call(const Api* api, int slot, OrtStatus* (*)(Parameters...), Arguments... 
   if (OrtStatus* status = api->Get<OrtStatus* (*)(Parameters...)>(slot)(arguments...)) throw Failure{status};
 }
 #define AEROGEL_CALL(api, name, parameters, ...) \
-  Call(api, ort::slot::name, static_cast<OrtStatus* (*)parameters>(nullptr), __VA_ARGS__)
+  Call(api, ort::slot::name, static_cast<OrtStatus*(*)parameters>(nullptr), __VA_ARGS__)
 
 // Runs `body` and turns whatever it throws into a status.
 template <typename Body>
@@ -148,6 +149,10 @@ struct LinearOp : OrtCustomOp {
     SparseView view{};
     view.block_rows = blocks ? data.shape[1] : 1;
     view.block_cols = blocks ? data.shape[2] : 1;
+    if (view.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
+      throw Refusal(Where(kData) + " has blocks of " + std::to_string(view.block_rows) + " rows, too many for " +
+                    std::to_string(indptr.shape[0] - 1) + " rows of blocks");
+    }
     view.out_features = (indptr.shape[0] - 1) * view.block_rows;
     view.in_features = in_features;
     view.entries = data.shape[0];
@@ -156,8 +161,7 @@ struct LinearOp : OrtCustomOp {
     view.wide_indices = indices.type == ort::kInt32;
     view.indptr = static_cast<const int32_t*>(indptr.data);
     if (bias.type != ort::kFloat || bias.shape != std::vector<int64_t>{view.out_features}) {
-      throw Refusal(Where(kBias) + " must be float32 [" + std::to_string(view.out_features) + "], not " +
-                    Show(bias));
+      throw Refusal(Where(kBias) + " must be float32 [" + std::to_string(view.out_features) + "], not " + Show(bias));
     }
     std::string error;
     const KernelTable* kernels = DefaultIsa(&error);
@@ -177,8 +181,8 @@ struct LinearOp : OrtCustomOp {
       size_t rank = 0;
       AEROGEL_CALL(api, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), infos[i], &rank);
       shapes[i].resize(rank);
-      AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), infos[i],
-                   shapes[i].data(), rank);
+      AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), infos[i], shapes[i].data(),
+                   rank);
     }
     std::vector<int64_t>& shape = shapes[kX];
     if (shape.empty() || shapes[kIndptr].size() != 1 || shapes[kData].size() != (blocks ? 3u : 1u)) return;
@@ -209,8 +213,8 @@ struct LinearKernel {
   void Compute(OrtKernelContext* context) const {
     const Api* api = op->api;
     const OrtValue* input = nullptr;
-    AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context,
-                 size_t{kX}, &input);
+    AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context, size_t{kX},
+                 &input);
     const Tensor x = Read(api, input);
     if (x.shape.empty() || x.shape.back() != linear->in_features()) {
       throw Refusal(op->Where(kX) + " must end in dimension " + std::to_string(linear->in_features()) + ", not " +
@@ -221,9 +225,8 @@ struct LinearKernel {
     std::vector<int64_t> shape = x.shape;
     shape.back() = linear->out_features();
     OrtValue* output = nullptr;
-    AEROGEL_CALL(api, KernelContext_GetOutput,
-                 (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**), context, size_t{0}, shape.data(),
-                 shape.size(), &output);
+    AEROGEL_CALL(api, KernelContext_GetOutput, (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**), context,
+                 size_t{0}, shape.data(), shape.size(), &output);
     void* y = nullptr;
     AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), output, &y);
     if (tokens == 0) return;
@@ -279,8 +282,8 @@ struct Registration {
 }  // namespace
 }  // namespace aerogel
 
-// Called by SessionOptions.register_custom_ops_library and its equals in other languages. On a runtime older than 1.17 nothing is
-// registered, and models run by their function bodies.
+// Called by SessionOptions.register_custom_ops_library and its equals in other languages. On a runtime older than 1.17
+// nothing is registered, and models run by their function bodies.
 extern "C" AEROGEL_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const aerogel::ort::ApiBase* base) {
   using namespace aerogel;
   const Api* api = base->GetApi(ort::kApiVersion);

@@ -1,6 +1,7 @@
 #include "packed.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace aerogel {
 namespace {
@@ -62,7 +63,8 @@ void PackRows(const SparseView& m, PackedMatrix* p) {
       std::stable_sort(runs.begin(), runs.end(),
                        [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
       for (const Run& run : runs) {
-        const size_t first = in_place ? static_cast<size_t>(chunk_entries[run.begin].value - m.data) : p->own_values.size();
+        const size_t first =
+            in_place ? static_cast<size_t>(chunk_entries[run.begin].value - m.data) : p->own_values.size();
         p->panels.push_back({static_cast<uint32_t>(first), run.row, static_cast<uint16_t>(run.end - run.begin)});
         for (size_t i = run.begin; i < run.end; ++i) {
           p->own_near_columns.push_back(static_cast<uint8_t>(chunk_entries[i].column - first_column));
@@ -105,8 +107,18 @@ void PackBlocks(const SparseView& m, PackedMatrix* p) {
 }  // namespace
 
 std::string Validate(const SparseView& m) {
-  if (m.out_features < 1 || m.in_features < 1 || m.block_rows < 1 || m.block_cols < 1) {
-    return "every dimension must be at least 1";
+  constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
+  for (const int64_t size : {m.out_features, m.in_features, m.block_rows, m.block_cols}) {
+    if (size < 1 || size > kLargest) return "dimension " + std::to_string(size) + " is not in [1, 2147483647]";
+  }
+  // Bounds the table of chunks and tiles, which a tiny file without entries could otherwise make fill the memory.
+  if (m.out_features > (int64_t{1} << 36) / m.in_features) {
+    return "a matrix of " + std::to_string(m.out_features) + "x" + std::to_string(m.in_features) +
+           " has more than 2^36 places";
+  }
+  if (m.entries < 0 || m.entries > kLargest / m.block_rows / m.block_cols) {
+    return std::to_string(m.entries) + " blocks of " + std::to_string(m.block_rows) + "x" +
+           std::to_string(m.block_cols) + " are more than 2147483647 values";
   }
   if (m.out_features % m.block_rows != 0 || m.in_features % m.block_cols != 0) {
     return "blocks of " + std::to_string(m.block_rows) + "x" + std::to_string(m.block_cols) +

@@ -2,10 +2,10 @@
 //
 // Rows are cut into chunks, the unit of parallel work, and into panels of `height` rows that share their columns.
 //
-// Height 1 (CSR, and blocks of odd height): columns are cut into tiles too, so that the activations a tile reads stay in the
-// first-level cache. A panel is what one row has in one tile. Columns are copied in the order of use, as single bytes;
-// within a chunk and tile, panels are sorted by length, so that the branch which ends a panel's loop is predicted
-// (12% on 3072 x 768 at 10%). Values are copied in that order too where rows are long. CSR rows of up to 1024
+// Height 1 (CSR, and blocks of odd height): columns are cut into tiles too, so that the activations a tile reads stay
+// in the first-level cache. A panel is what one row has in one tile. Columns are copied in the order of use, as single
+// bytes; within a chunk and tile, panels are sorted by length, so that the branch which ends a panel's loop is
+// predicted (12% on 3072 x 768 at 10%). Values are copied in that order too where rows are long. CSR rows of up to 1024
 // columns are short enough for a chunk's values to stay in the second-level cache, and are read from the file's own
 // array: 6% slower than a copy, which would take another 22 MB of a BERT-base at 10% density.
 //

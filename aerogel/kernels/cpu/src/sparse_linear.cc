@@ -18,8 +18,7 @@ constexpr int64_t kTilesPerGroup = 8;
 // Columns of one unit of transposing work.
 constexpr int64_t kLoadColumns = 512;
 
-// Thread-local without a constructor or destructor, so that a worker thread can neither fail to allocate it nor
-// outlive it.
+// Thread-local without constructor or destructor: nothing of it runs, or can throw, on a thread of the caller's.
 alignas(kAlignment) thread_local float scratch[kScratch];
 
 int64_t FirstLevelCacheBytes() {
@@ -89,8 +88,8 @@ void LoadUnit(void* argument, size_t i) {
   const TokenTile& tile = g.tiles[unit / g.loads];
   const int64_t in = g.matrix->in_features;
   const int64_t first = unit % g.loads * kLoadColumns;
-  g.kernels->load_tile(g.x + tile.first * in + first, in, tile.tokens, std::min(kLoadColumns, in - first),
-                       tile.vectors, tile.xt + first * tile.vectors * g.kernels->width);
+  g.kernels->load_tile(g.x + tile.first * in + first, in, tile.tokens, std::min(kLoadColumns, in - first), tile.vectors,
+                       tile.xt + first * tile.vectors * g.kernels->width);
 }
 
 void ChunkUnit(void* argument, size_t i) {
