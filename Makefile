@@ -3,6 +3,7 @@
 # make check           ruff, mypy and clang-format
 # make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
 # make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
+# make test-no-compiler  an installation without a compiler works, at dense speed
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
 # make test-runtimes   one exported model on ONNX Runtime 1.17, 1.20 and the newest
 #
@@ -14,9 +15,10 @@ OUT ?= out
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIMES := 1.17.3 1.20.1
+RUNTIMES_PYTHON ?= $(PYTHON)
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench test-sanitize test-arm64 test-runtimes install clean
+.PHONY: help demo test check bench test-sanitize test-no-compiler test-arm64 test-runtimes install clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -55,6 +57,17 @@ endef
 test-sanitize: $(INSTALLED)
 	$(call kernels,sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DAEROGEL_SANITIZE=ON)
 	build/sanitize/kernel_test
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  AEROGEL_LIBRARY=build/sanitize/libaerogel.so $(BIN)/python -m pytest tests/kernels/cpu/test_ort_ops.py
+
+# The message of a library that is not there, and a stock session, from an installation that had no compiler.
+test-no-compiler: $(INSTALLED)
+	$(PYTHON) -m venv --clear $(OUT)/no-compiler
+	CXX=/nonexistent $(OUT)/no-compiler/bin/python -m pip install -q .
+	cd $(OUT)/no-compiler && bin/aerogel env | grep 'not built'
+	$(BIN)/aerogel synth --arch bert-tiny --density 0.1 --out $(OUT)/no-compiler/checkpoint
+	$(BIN)/aerogel export $(OUT)/no-compiler/checkpoint --out $(OUT)/no-compiler/model/model.onnx
+	cd $(OUT)/no-compiler && bin/python -c 'import aerogel; print(aerogel.session("model/model.onnx").get_outputs()[0].shape)'
 
 test-arm64: $(INSTALLED)
 	@{ command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64-static; } >/dev/null || \
@@ -62,10 +75,11 @@ test-arm64: $(INSTALLED)
 	$(call kernels,arm64,-DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test
 
+# The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
 test-runtimes: $(INSTALLED)
 	$(BIN)/python tests/runtimes/make_models.py $(OUT)/runtimes
 	for version in $(RUNTIMES); do \
-	  test -x $(OUT)/runtimes/$$version/bin/python || $(PYTHON) -m venv $(OUT)/runtimes/$$version && \
+	  test -x $(OUT)/runtimes/$$version/bin/python || $(RUNTIMES_PYTHON) -m venv $(OUT)/runtimes/$$version && \
 	  $(OUT)/runtimes/$$version/bin/python -m pip install -q "onnxruntime==$$version" "numpy<2" && \
 	  $(OUT)/runtimes/$$version/bin/python tests/runtimes/check_models.py $(OUT)/runtimes || exit 1; done
 	$(BIN)/python tests/runtimes/check_models.py $(OUT)/runtimes
