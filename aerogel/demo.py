@@ -158,6 +158,7 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
             max_length=40,
             lr=3e-4,
             freeze_embeddings=not dense,
+            restart=True,
         )
     )
 
