@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aerogel.errors import UsageError
 from aerogel.train.task import Split
 
 __all__ = ["Rows", "epoch_batches", "length_order"]
@@ -27,10 +28,18 @@ class Rows:
         split: texts and labels.
         tokenizer: of the model.
         max_length: tokens per row.
+
+    Raises:
+        UsageError: `max_length` leaves no room for a text. Tokenizers then cut nothing.
     """
 
     def __init__(self, split: Split, tokenizer: Any, max_length: int) -> None:
         columns = [list(column) for column in zip(*split.texts, strict=True)]
+        least = tokenizer.num_special_tokens_to_add(pair=len(columns) > 1) + len(columns)
+        if max_length < least:
+            raise UsageError(
+                f"--max-length {max_length}: with the special tokens of this model and task a row has at least {least}"
+            )
         encoded = tokenizer(*columns, truncation=True, max_length=max_length)
         self._columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
         self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}

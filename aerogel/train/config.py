@@ -93,6 +93,10 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a positive number")
+        for name in ("initial_warmup", "final_warmup"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{_flag(name)} {value}: must be a number of warm-ups, 0 or more")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed}: must be from 0 to 4294967295")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -105,12 +109,17 @@ class TrainConfig:
     @property
     def state_path(self) -> Path:
         """Where the resumable state is kept while the run lasts."""
-        return self.out.with_name(f"{self.out.name}.state.pt")
+        return self._beside("state.pt")
 
     @property
     def log_path(self) -> Path:
         """The JSON-lines log."""
-        return self.log or self.out.with_name(f"{self.out.name}.log.jsonl")
+        return self.log or self._beside("log.jsonl")
+
+    def _beside(self, ending: str) -> Path:
+        # Resolved because `.` and `..` have no name to add to.
+        out = self.out.resolve()
+        return out.with_name(f"{out.name}.{ending}")
 
     def settings(self) -> dict[str, Any]:
         """What decides the outcome, as JSON values: for the checkpoint's record and for resuming."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from aerogel.errors import UsageError
 
-__all__ = ["embedding_parameters", "encoder_parameters", "prunable"]
+__all__ = ["embedding_parameters", "encoder_parameters", "pretrained_part", "prunable"]
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Linear]:
@@ -49,8 +49,17 @@ def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
     return list(base.get_submodule(path.partition(".")[0]).parameters())
 
 
+def pretrained_part(model: nn.Module, name: str) -> bool:
+    """Whether a parameter called `name` is of what pre-training made: neither the head nor the pooler."""
+    return _inside(model, name) and "pooler" not in name.split(".")
+
+
 def _repeated(model: nn.Module, name: str) -> bool:
     """Whether a module or parameter called `name` belongs to a repeated layer of the encoder, not of the head."""
+    return _inside(model, name) and any(part.isdecimal() for part in name.split("."))
+
+
+def _inside(model: nn.Module, name: str) -> bool:
+    """Whether `name` is of the model that the head stands on."""
     prefix = getattr(model, "base_model_prefix", "")
-    inside = name.startswith(f"{prefix}.") if prefix and hasattr(model, prefix) else True
-    return inside and any(part.isdecimal() for part in name.split("."))
+    return name.startswith(f"{prefix}.") if prefix and hasattr(model, prefix) else True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from aerogel.errors import UsageError
+from aerogel.errors import OutputError, UsageError
 
 __all__ = ["Log"]
 
@@ -33,8 +34,17 @@ class Log:
             raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Append one line."""
-        self._stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+        """Append one line.
+
+        Raises:
+            OutputError: it cannot be written, as on a full disk.
+        """
+        try:
+            self._stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"log {self._stream.name} cannot be written ({error.strerror}); make room"
+            ) from error
 
     def size(self) -> int:
         """Bytes written so far, kept ones included."""
@@ -44,4 +54,6 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        # Every line was flushed as it was written; one that could not be has been reported.
+        with contextlib.suppress(OSError):
+            self._stream.close()

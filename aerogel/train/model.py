@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
 from aerogel.errors import UsageError
+from aerogel.limits import longest_sequence
+from aerogel.quiet import quiet
+from aerogel.train.encoder import pretrained_part
 from aerogel.train.task import Task
 
 __all__ = ["load_model", "save_model"]
@@ -29,15 +29,15 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
         seed: seeds torch before anything is drawn.
 
     Raises:
-        UsageError: no such model, or one that does not fit `max_length` or its tokenizer.
+        UsageError: no such model, one whose weights are not those of its configuration, or one that does not fit
+            `max_length` or its tokenizer.
     """
     torch.manual_seed(seed)
     if name is None:
         model, tokenizer = task.fresh_model(seed)
     else:
         model, tokenizer = _pretrained(name, _head(task))
-    limit = getattr(model.config, "max_position_embeddings", None) or max_length
-    limit = min(limit, tokenizer.model_max_length)
+    limit = longest_sequence(model, tokenizer, unbounded=max_length)
     if max_length > limit:
         raise UsageError(
             f"--max-length {max_length}: {name or 'the fresh model'} takes at most {limit} tokens"
@@ -51,7 +51,7 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write the files that transformers loads a model and its tokenizer from."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -71,29 +71,22 @@ def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise UsageError(f"--model {name} has no config.json; give a directory that transformers can load")
     try:
-        with _quiet():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                name, ignore_mismatched_sizes=True, use_safetensors=True, **head
-            )
-            tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
+        with quiet():
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True, **head,
+            )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UsageError(
             f"--model {name} cannot be loaded ({reason}); give a directory or a hub id"
         ) from error
+    # Sizes may differ because the head's do. Elsewhere a difference would leave random weights, and say nothing.
+    drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if lost := sorted(key for key in drawn if pretrained_part(model, key)):
+        raise UsageError(
+            f"--model {name}: its weights lack {lost[0]} in the size that config.json asks for; "
+            "give the model's own config.json and weights"
+        )
     return model, tokenizer
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide progress bars, and the report that the head is new: it always is when fine-tuning begins."""
-    level = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from accelerate import Accelerator
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
 from aerogel.errors import UsageError
+from aerogel.files import check_output, sha256
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
@@ -28,10 +28,13 @@ from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.task import Split, TaskData
 from aerogel.train.tasks import TASKS
+from aerogel.versions import versions
 
 __all__ = ["TrainConfig", "train"]
 
 _VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+# Configuration, weights and tokenizer.
+_MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
 
 
 def train(config: TrainConfig) -> Checkpoint:
@@ -45,15 +48,18 @@ def train(config: TrainConfig) -> Checkpoint:
         DataError: the task's data cannot be read.
         TrainingError: the loss stopped being finite.
         CheckpointError: `config.out` is in the way, or the saved state is damaged.
+        OutputError: the checkpoint, the state or the log cannot be written.
     """
     method_class, task = METHODS.get(config.method), TASKS.get(config.task)
     checkpoint.check_target(config.out)
+    for file in (config.state_path, config.log_path):
+        check_output(file)
     accelerator = _accelerator(config)
     data = _subset(task.load(config.data), config)
     total = steps_of(len(data.train), config)
     schedule = _schedule(config, total, method_class)
     identity = _identity(data)
-    resumable = config.settings() | {f"data {name}": values for name, values in identity.items()}
+    resumable = config.settings() | _flat(data=identity, model=_files(config.model), version=_versions())
     state = _saved_state(config, resumable)
 
     model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
@@ -146,13 +152,18 @@ def _identity(data: TaskData) -> dict[str, Any]:
     return {name: {"rows": len(split), "sha256": split.sha256} for name, split in splits.items()}
 
 
+def _files(model: str | None) -> dict[str, str]:
+    """SHA-256 of the files that a model is loaded from; none for a model of the hub, which a name identifies."""
+    if model is None or not Path(model).is_dir():
+        return {}
+    files = sorted(file for file in Path(model).iterdir() if file.suffix in _MODEL_FILES and file.is_file())
+    return {file.name: sha256(file) for file in files}
+
+
+def _flat(**groups: dict[str, Any]) -> dict[str, Any]:
+    """One level of names, so that a difference is found and told by itself."""
+    return {f"{group} {name}": value for group, values in groups.items() for name, value in values.items()}
+
+
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
-
-
-def _version(name: str) -> str:
-    if name == "aerogel":
-        from aerogel import __version__
-
-        return __version__
-    return importlib.metadata.version(name)
+    return {"python": platform.python_version()} | {k: v for k, v in versions(_VERSIONS).items() if v}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from aerogel.errors import CheckpointError, UsageError
+from aerogel.errors import CheckpointError, OutputError, UsageError
 from aerogel.files import atomic_file
 
 __all__ = ["State"]
@@ -36,10 +36,18 @@ class State:
     log_bytes: int
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the state of the run described by `identity` (JSON values)."""
+        """Write the state of the run described by `identity` (JSON values).
+
+        Raises:
+            OutputError: it cannot be written, as on a full disk.
+        """
         document = {"schema": _SCHEMA, "identity": json.dumps(identity, sort_keys=True), **vars(self)}
         with atomic_file(path) as temporary:
-            torch.save(document, temporary)
+            try:
+                torch.save(document, temporary)
+            except RuntimeError as error:  # torch's own writer, for what the system says
+                reason = str(error).split("\n")[0]
+                raise OutputError(f"{path} cannot be written ({reason}); make room and run again") from error
 
     @classmethod
     def load(cls, path: Path, identity: dict[str, Any]) -> State:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from transformers import AutoTokenizer
 
+from aerogel.errors import UsageError
 from aerogel.train.batches import Rows, epoch_batches, length_order
 from aerogel.train.task import Split
 
@@ -53,3 +55,14 @@ def test_rows_are_cut_and_padded_to_the_longest_of_their_batch(tiny_checkpoint) 
     assert batch["token_type_ids"][0].tolist() == [0] * 4 + [1] * 3 + [0] * 2
     assert batch["labels"].tolist() == [1, 0]
     assert rows.batch([0])["input_ids"].shape == (1, 7)
+
+
+@pytest.mark.parametrize(("texts", "least"), [(("good film",), 3), (("good film", "a b"), 5)])
+def test_a_length_without_room_for_text_is_refused(
+    tiny_checkpoint, texts: tuple[str, ...], least: int
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
+    split = Split([texts], [1], "")
+    assert Rows(split, tokenizer, least).lengths == [least]
+    with pytest.raises(UsageError, match=rf"--max-length {least - 1}: .* at least {least}"):
+        Rows(split, tokenizer, least - 1)

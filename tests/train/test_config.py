@@ -20,12 +20,15 @@ from aerogel.train.config import TrainConfig
         ({"lr": 0.0}, "--lr 0.0"),
         ({"lr": float("nan")}, "--lr nan"),
         ({"score_lr": float("inf")}, "--score-lr inf"),
+        ({"initial_warmup": float("nan")}, "--initial-warmup nan"),
+        ({"initial_warmup": -1.0}, "--initial-warmup -1"),
+        ({"final_warmup": float("inf")}, "--final-warmup inf"),
         ({"seed": -1}, "--seed -1"),
         ({"device": "tpu"}, "--device tpu"),
         ({"scope": "layer"}, "--scope layer"),
-        ({"density": 0.0}, "density 0.0 is out of range"),
-        ({"density": 1.5}, "density 1.5 is out of range"),
-        ({"density": float("nan")}, "density nan is out of range"),
+        ({"density": 0.0}, "--density 0.0 is out of range"),
+        ({"density": 1.5}, "--density 1.5 is out of range"),
+        ({"density": float("nan")}, "--density nan is out of range"),
         ({"block": (0, 1)}, "block 0x1"),
     ],
 )
@@ -34,10 +37,14 @@ def test_values_out_of_range_name_the_flag(value: dict[str, Any], message: str) 
         TrainConfig(task="sst2", out=Path("out"), **value)
 
 
-def test_state_and_log_stand_beside_the_checkpoint() -> None:
-    config = TrainConfig(task="sst2", out=Path("runs/a.b"))
-    assert config.state_path == Path("runs/a.b.state.pt")
-    assert config.log_path == Path("runs/a.b.log.jsonl")
+def test_state_and_log_stand_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path / "runs")
+    for out in ("a.b", "../runs/a.b", "a.b/c/.."):
+        config = TrainConfig(task="sst2", out=Path(out))
+        assert config.state_path == tmp_path / "runs" / "a.b.state.pt"
+        assert config.log_path == tmp_path / "runs" / "a.b.log.jsonl"
+    assert TrainConfig(task="sst2", out=Path()).state_path == tmp_path / "runs.state.pt"
     assert TrainConfig(task="sst2", out=Path("a"), log=Path("x")).log_path == Path("x")
 
 

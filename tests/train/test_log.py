@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from aerogel.errors import UsageError
+from aerogel.errors import OutputError, UsageError
 from aerogel.train.log import Log
 
 
@@ -37,3 +38,9 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"--log .*file/log.jsonl cannot be written"):
         Log(tmp_path / "file" / "log.jsonl")
+
+
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "truncate", lambda *_: None)
+    with pytest.raises(OutputError, match=r"log /dev/full .*No space left"), Log(Path("/dev/full")) as log:
+        log.write("step", 1)

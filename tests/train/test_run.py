@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from aerogel import checkpoint
-from aerogel.errors import CheckpointError, TrainingError, UsageError
+from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
 from aerogel.files import sha256
 from aerogel.train import loop
+from aerogel.train import run as run_module
 from aerogel.train.run import TrainConfig, train
 
 
@@ -238,6 +240,47 @@ def test_an_output_in_the_way_is_refused_before_training(config: Callable[..., T
     (run.out / "thesis.tex").touch()
     with pytest.raises(CheckpointError, match="exists and is not an Aerogel checkpoint"):
         train(run)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"out": "sentiment/dev.tsv"}, r"dev.tsv is a file"),
+        ({"out": "sentiment/dev.tsv/out"}, r"cannot be written"),
+        ({"log": Path("/dev/null/log")}, r"/dev/null/log cannot be written"),
+        ({"log": Path("/dev")}, r"/dev is a folder"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_training(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(run_module, "load_model", lambda *_: pytest.fail("it began"))
+    with pytest.raises(OutputError, match=message):
+        train(config(**values))
+
+
+def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
+    config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = run_module._versions()
+    own = Path(shutil.copytree(config().model, tmp_path / "own"))
+    run = config(model=str(own), save_every=5)
+    stop_at(7, monkeypatch)
+    with pytest.raises(Stopped):
+        train(run)
+    stop_at(99, monkeypatch)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        content = (own / name).read_bytes()
+        # Neither the JSON nor the header minds a blank at its end, but it is another file.
+        (own / name).write_bytes(content + b" ")
+        with pytest.raises(UsageError, match=rf"state of a run with model {name} '.*', not .*--restart"):
+            train(run)
+        (own / name).write_bytes(content)
+    monkeypatch.setattr(run_module, "_versions", lambda: versions | {"numpy": "0"})
+    with pytest.raises(UsageError, match=r"with version numpy '.*', not '0'"):
+        train(run)
+    monkeypatch.setattr(run_module, "_versions", lambda: versions)
+    train(run)
 
 
 def test_a_state_file_that_is_no_state_is_refused(config: Callable[..., TrainConfig]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aerogel.errors import CheckpointError, UsageError
+from aerogel.errors import CheckpointError, OutputError, UsageError
 from aerogel.train.state import State
 
 IDENTITY = {"lr": 3e-5, "block": [4, 1], "model": None}
@@ -62,3 +62,19 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, kind: str) -> Non
     with pytest.raises(CheckpointError, match=r"state.pt .*pass --restart"):
         State.load(path, IDENTITY)
     assert not marker.exists()
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "state.pt")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(
+            "[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file\nmore"
+        )
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OutputError, match=r"state.pt cannot be written \(.*failed writing file\)"):
+        saved(tmp_path / "state.pt")
+    monkeypatch.undo()
+    assert State.load(tmp_path / "state.pt", IDENTITY).step == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]

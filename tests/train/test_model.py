@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aerogel.errors import UsageError
+from aerogel.train.model import load_model
+from aerogel.train.tasks import TASKS
+
+LAYER = "bert.encoder.layer.0."
+
+
+@pytest.fixture
+def given(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Path:
+    """A model to start from, to be changed."""
+    return Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "given"))
+
+
+def load(folder: Path, task: str = "sst2", max_length: int = 16) -> Any:
+    return load_model(str(folder), TASKS.get(task), max_length, seed=0)[0]
+
+
+def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def config(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def without(*parts: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    """A change that removes the tensors whose names have one of the parts."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if any(part in name for part in parts)]:
+            del tensors[name]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        (lambda folder: weights(folder, without(LAYER)), LAYER),
+        (
+            lambda folder: weights(folder, without("query.weight")),
+            r"bert\.encoder\.layer\.0\..*query\.weight",
+        ),
+        (lambda folder: weights(folder, without("word_embeddings")), r"bert\.embeddings\.word_embeddings"),
+        (lambda folder: weights(folder, without("bert.")), r"bert\."),
+        (lambda folder: config(folder, intermediate_size=48), LAYER + "intermediate"),
+        (lambda folder: config(folder, num_hidden_layers=3), r"bert\.encoder\.layer\.2"),
+        (lambda folder: config(folder, max_position_embeddings=90), r"bert\.embeddings\.position_embeddings"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration_are_refused(
+    given: Path, change: Callable[[Path], None], lost: str
+) -> None:
+    change(given)
+    with pytest.raises(UsageError, match=rf"--model .*given: its weights lack {lost}"):
+        load(given)
+
+
+def test_a_part_that_electra_alone_has_is_missed_too(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    given = Path(shutil.copytree(tiny_checkpoint("electra", density=1.0), tmp_path / "given"))
+    weights(given, without("embeddings_project.weight"))
+    with pytest.raises(UsageError, match=r"its weights lack electra.embeddings_project.weight"):
+        load(given)
+
+
+def test_heads_and_poolers_may_be_missing_or_of_another_size(given: Path) -> None:
+    assert load(given, "mnli").classifier.weight.shape == (3, 32)
+    weights(given, without("classifier", "pooler"))
+    before = load_file(given / "model.safetensors")
+    after = load(given).state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert after["classifier.weight"].shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes(
+            (folder / "model.safetensors").read_bytes()[:-8]
+        ),
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: config(folder, hidden_size="abc"),
+        lambda folder: config(folder, hidden_act="nope"),
+        lambda folder: config(folder, num_attention_heads=0),
+        lambda folder: config(folder, model_type="nope"),
+        lambda folder: (folder / "config.json").write_text("["),
+        lambda folder: (folder / "tokenizer.json").write_text("["),
+    ],
+)
+def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], object]) -> None:
+    damage(given)
+    with pytest.raises(UsageError, match=r"--model .*given cannot be loaded \(.+\); give a directory"):
+        load(given)
+
+
+def test_code_that_a_model_brings_is_never_run(given: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (given / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    config(given, model_type="evil", auto_map={"AutoConfig": "evil.Config"})
+    with pytest.raises(UsageError, match=r"--model .*given cannot be loaded"):
+        load(given)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(("family", "longest"), [("bert", 64), ("roberta", 59)])
+def test_the_longest_row_is_that_of_model_and_tokenizer(
+    tiny_checkpoint: Callable[..., Path], family: str, longest: int
+) -> None:
+    # Both have 60 or more positions and a tokenizer's limit of 64; RoBERTa leaves those up to its padding unused.
+    given = tiny_checkpoint(family, density=1.0, max_position_embeddings=80 if family == "bert" else 60)
+    load(given, max_length=longest)
+    with pytest.raises(UsageError, match=rf"--max-length {longest + 1}: .* takes at most {longest} tokens"):
+        load(given, max_length=longest + 1)
