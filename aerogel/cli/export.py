@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.cli._terminal import console, progress
     from aerogel.export import report
     from aerogel.export.run import ExportConfig, export
-    from aerogel.files import atomic_file
+    from aerogel.files import atomic_file, check_output
 
     config = ExportConfig(
         checkpoint=args.checkpoint,
@@ -66,16 +66,19 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         verify_text=args.verify_text,
     )
+    to_file = args.json is not None and args.json != Path("-")
+    if to_file:
+        check_output(args.json)
     with progress() as step:
         document = export(config, step)
-    if args.json == Path("-"):
+    if args.json and not to_file:
         json.dump(document, sys.stdout, indent=2)
         print()
         return 0
     out = console()
     out.print(report.table(document))
     out.print(report.verdict(document))
-    if args.json:
+    if to_file:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""What stands beside an exported model, and putting it all in place at once.
+"""What stands beside an exported model, and putting it all in place.
 
 ``--out DIR/model.onnx`` gives DIR/model.onnx, DIR/model.manifest.json, and copies of the checkpoint's config.json and
 tokenizer files. Exports of one checkpoint share a folder: files that are already there and equal are left alone. A
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aerogel.errors import UsageError
-from aerogel.files import atomic_file, sha256
+from aerogel.errors import AerogelError, OutputError, UsageError
+from aerogel.files import atomic_file, check_output, sha256
 
 __all__ = ["check_out", "companions", "manifest_path", "place", "staging"]
 
@@ -41,28 +41,26 @@ def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
     """Refuse, before any work, an output that cannot be written or that would overwrite what is not ours.
 
     Raises:
-        UsageError: the name has another ending, the folder cannot be made, or (unless `force`) the model or a
+        UsageError: the name has another ending, it lies below the checkpoint, or (unless `force`) the model or a
             companion would replace a file that did not come from an export of this checkpoint.
+        OutputError: a file cannot be written.
     """
     if out.suffix != suffix or out.name == suffix:
         raise UsageError(f"--out {out} must name a file that ends in {suffix}")
-    if out.is_dir():
-        raise UsageError(
-            f"--out {out} is a folder; name the file to write in it, such as {out / ('model' + suffix)}"
-        )
-    if out.parent.resolve() == checkpoint.resolve():
+    # Whoever writes the checkpoint anew replaces all of its folder, exports included.
+    if out.parent.resolve().is_relative_to(checkpoint.resolve()):
         raise UsageError(f"--out {out} lies in the checkpoint itself; choose another folder")
-    with staging(out):
-        pass
+    copies = {file: out.parent / file.name for file in companions(checkpoint)}
+    for there in (out, manifest_path(out), *copies.values()):
+        check_output(there)
     if force:
         return
     if out.exists() and not _is_ours(out):
         raise UsageError(
             f"--out {out} exists and is not an earlier export; choose another name, or add --force"
         )
-    for file in companions(checkpoint):
-        there = out.parent / file.name
-        if there.exists() and not (there.is_file() and there.read_bytes() == file.read_bytes()):
+    for file, there in copies.items():
+        if there.exists() and there.read_bytes() != file.read_bytes():
             raise UsageError(
                 f"{there} exists and differs from the checkpoint's; choose another folder for --out, or add --force"
             )
@@ -70,29 +68,38 @@ def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of `out`, gone afterwards with everything left in it."""
+    """A temporary folder on the file system of `out`, gone afterwards with everything left in it.
+
+    Raises:
+        OutputError: it cannot be made or written to. Any OSError of the block counts as that.
+    """
     home = next(folder for folder in out.absolute().parents if folder.exists())
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=home))
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=home) as folder:
+            yield Path(folder)
     except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror} ({home})") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, AerogelError):
+            raise
+        raise OutputError(
+            f"--out {out} cannot be written ({error.strerror or error}); choose another place or make room"
+        ) from error
 
 
 def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path) -> None:
-    """Move a finished artifact to `out`, with its companions and manifest; the artifact comes last."""
+    """Move a finished artifact to `out`, then write its manifest.
+
+    One file follows the other: companions, artifact, manifest. Whoever finds a manifest whose ``sha256`` is the
+    artifact's has them all.
+    """
     for file in companions(checkpoint):
         there = out.parent / file.name
         if not there.is_file() or sha256(there) != sha256(file):
             with atomic_file(there) as temporary:
                 shutil.copyfile(file, temporary)
-    with atomic_file(manifest_path(out)) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     with atomic_file(out) as temporary:
         artifact.replace(temporary)
+    with atomic_file(manifest_path(out)) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_ours(out: Path) -> bool:
@@ -100,5 +107,5 @@ def _is_ours(out: Path) -> bool:
     try:
         document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
         return bool(document["aerogel"] and document["file"] == out.name)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

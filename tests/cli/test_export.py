@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aerogel import cli
+from aerogel.export import run
 from aerogel.export.report import table, verdict
 
 
@@ -48,6 +49,16 @@ def test_errors_are_one_line_and_status_2(
         assert printed.startswith("aerogel: error: ")
         assert message in printed
         assert printed.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "export", lambda *_: pytest.fail("exported"))
+    assert cli.main(["export", "ckpt", "--out", str(tmp_path / "m.onnx"), "--json", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{tmp_path} is a folder" in printed
+    assert printed.count("\n") == 1
 
 
 def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

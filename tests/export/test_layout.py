@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from aerogel.errors import UsageError
+from aerogel.errors import OutputError, UsageError
+from aerogel.export import layout
 from aerogel.export.layout import check_out, companions, manifest_path, place, staging
 
 
@@ -66,10 +70,11 @@ def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: P
     out.write_text("mine")
     with pytest.raises(UsageError, match=r"m\.onnx exists and is not an earlier export.*--force"):
         check_out(out, ".onnx", checkpoint, force=False)
-    # A manifest of another file does not make it ours.
-    manifest_path(out).write_text('{"aerogel": "0", "file": "n.onnx"}')
-    with pytest.raises(UsageError, match="not an earlier export"):
-        check_out(out, ".onnx", checkpoint, force=False)
+    # A manifest of another file does not make it ours, nor does one that is no manifest.
+    for text in ('{"aerogel": "0", "file": "n.onnx"}', "[" * 200_000):
+        manifest_path(out).write_text(text)
+        with pytest.raises(UsageError, match="not an earlier export"):
+            check_out(out, ".onnx", checkpoint, force=False)
     out.unlink()
     (out.parent / "config.json").write_text("of another model")
     with pytest.raises(UsageError, match=r"config\.json exists and differs.*--force"):
@@ -85,15 +90,21 @@ def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: P
         ("out", "must name a file that ends in .onnx"),
         (".onnx", "must name a file"),
         ("model.txt", "ends in .onnx"),
-        ("folder.onnx", r"is a folder; name the file.*folder\.onnx/model\.onnx"),
+        ("folder.onnx", r"folder\.onnx is a folder; name the file"),
+        ("taken.onnx", r"taken\.manifest\.json is a folder"),
+        ("out/model.onnx", r"out/vocab\.txt is a folder"),
         ("ckpt/model.onnx", "lies in the checkpoint itself"),
-        ("file/model.onnx", "cannot be written: Not a directory"),
+        ("ckpt/onnx/new/model.onnx", "lies in the checkpoint itself"),
+        ("link/model.onnx", "lies in the checkpoint itself"),
+        ("file/model.onnx", "cannot be written"),
     ],
 )
 def test_outputs_that_cannot_be(checkpoint: Path, tmp_path: Path, out: str, message: str) -> None:
-    (tmp_path / "folder.onnx").mkdir()
+    for folder in ("folder.onnx", "taken.manifest.json", "out/vocab.txt"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=message):
+    (tmp_path / "link").symlink_to(checkpoint)
+    with pytest.raises((UsageError, OutputError), match=message):
         check_out(tmp_path / out, ".onnx", checkpoint, force=True)
 
 
@@ -106,3 +117,37 @@ def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert names(tmp_path) == set()
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    def fill() -> None:
+        with staging(tmp_path / "m.onnx"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"m\.onnx cannot be written \(No space left on device\)"):
+        fill()
+    assert names(tmp_path) == set()
+
+
+def test_a_manifest_never_speaks_of_an_artifact_that_is_not_there(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after any number of files, the newer manifest only stands where the newer artifact does."""
+    real = layout.atomic_file
+    for last in range(6):
+        out = tmp_path / str(last) / "m.onnx"
+        written: list[str] = []
+
+        @contextlib.contextmanager
+        def stopping(path: Path, written: list[str] = written, last: int = last) -> Iterator[Path]:
+            if len(written) == last:
+                raise KeyboardInterrupt
+            with real(path) as temporary:
+                yield temporary
+            written.append(path.name)
+
+        monkeypatch.setattr(layout, "atomic_file", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            put(checkpoint, out)
+        assert len(written) == min(last, 5)
+        assert not manifest_path(out).exists() or names(out.parent) == EXPORTED
