@@ -32,7 +32,7 @@ def vocabulary(model: Path) -> int:
     file = model.with_name("config.json")
     try:
         size = json.loads(file.read_text(encoding="utf-8"))["vocab_size"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return _FALLBACK_VOCABULARY
     return size if type(size) is int and size > 0 else _FALLBACK_VOCABULARY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,6 +81,8 @@ def markdown(report: Report) -> str:
 
 
 def _run(run: Run) -> dict[str, Any]:
+    # JSON has no infinity, which is what outputs of another shape or without a value are apart.
+    apart = run.difference if run.difference is not None and math.isfinite(run.difference) else None
     return {
         "model": str(run.model),
         "candidate": run.candidate,
@@ -89,7 +92,7 @@ def _run(run: Run) -> dict[str, Any]:
         "open_seconds": run.open_seconds,
         "memory_bytes": run.memory,
         "cpu_share": run.share,
-        "relative_difference": run.difference,
+        "relative_difference": apart,
         "correct": run.correct,
         "latency_ms": asdict(run.latency),
         "speedup": asdict(run.speedup) if run.speedup else None,

@@ -50,11 +50,13 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.bench.harness import bench
     from aerogel.bench.result import Settings
     from aerogel.cli._terminal import console, progress
-    from aerogel.files import atomic_file
+    from aerogel.files import atomic_file, check_output
 
     settings = Settings(args.threads, args.batch, args.seq, args.rounds, args.repeats, args.seed)
     if args.plot:
         plot.check(args.plot)
+    for output in filter(None, (args.json, args.markdown, args.plot)):
+        check_output(output)
     with progress() as step:
         measured = bench(args.models, settings, args.baseline, progress=step)
     console().print(report.table(measured))
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         errors.print(f"warning: {warning}")
     if args.json:
         with atomic_file(args.json) as file:
-            file.write_text(json.dumps(report.document(measured), indent=2) + "\n", encoding="utf-8")
+            document = json.dumps(report.document(measured), indent=2, allow_nan=False)
+            file.write_text(document + "\n", encoding="utf-8")
     if args.markdown:
         with atomic_file(args.markdown) as file:
             file.write_text(report.markdown(measured), encoding="utf-8")

@@ -21,6 +21,14 @@ def open_input(name: str, kind: str = "tensor(int64)") -> Input:
     return Input(name, kind, ("batch", None))
 
 
+@pytest.mark.parametrize(
+    "config", ["[" * 200_000, "{}", "[]", '{"vocab_size": "9"}', '{"vocab_size": 0}', "no JSON"]
+)
+def test_a_configuration_that_says_nothing_gives_a_thousand_ids(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    assert vocabulary(tmp_path / "model.onnx") == 1000
+
+
 def test_each_kind_of_input() -> None:
     filled = fill(
         open_input("input_ids"),

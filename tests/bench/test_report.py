@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ def test_document_has_everything_and_is_json(measured: Report) -> None:
     assert sparse["memory_bytes"]["after_runs"] == 90_000_000
     assert broken["correct"] is False
     assert broken["speedup"] is None
+
+
+@pytest.mark.parametrize("apart", [math.inf, math.nan])
+def test_document_is_strict_json_where_outputs_cannot_be_compared(measured: Report, apart: float) -> None:
+    runs = [*measured.runs[:1], run("out/csr/model.onnx", "broken", 1, difference=apart)]
+    made = Report(measured.settings, 3, runs, runs[0])
+    found = json.loads(json.dumps(report.document(made), allow_nan=False))["runs"][1]
+    assert (found["relative_difference"], found["correct"]) == (None, False)
 
 
 def test_labels_take_as_many_folders_as_tell_files_apart(measured: Report) -> None:

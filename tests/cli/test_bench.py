@@ -38,7 +38,7 @@ def test_wrong_outputs_are_status_1(
     token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = token_model("sparse.onnx", sparse=True)
-    # With the model's own outputs as the wrong ones: nothing is within a tolerance below zero.
+    # The model runs on stock ONNX Runtime twice; the second run is said to differ by the whole output.
     monkeypatch.setattr(harness, "_compare", lambda entries, _: [None, *[1.0] * (len(entries) - 1)])
     monkeypatch.setattr(
         harness, "_plan", lambda files, _: ([harness._Entry(files[0], "onnxruntime")] * 2, [])
@@ -71,6 +71,25 @@ def test_bad_input_is_one_line_and_status_2(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert words in error
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--plot"])
+def test_outputs_that_cannot_be_written_are_refused_before_measuring(
+    token_model: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(harness, "bench", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("")
+    model = str(token_model("model.onnx"))
+    for place, words in (("folder.png", "is a folder"), ("file/b.png", "cannot be written")):
+        assert main(["bench", model, option, str(tmp_path / place)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert words in error
 
 
 def test_ids_past_the_models_vocabulary_are_explained(
