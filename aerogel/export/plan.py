@@ -109,5 +109,5 @@ def make_plan(
 def read_weights(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
     """Weights of a checkpoint directory by name, as float32."""
     safetensors = require("safetensors", "export")
-    with safetensors.safe_open(str(path / WEIGHTS_FILE), framework="pt") as file:
-        return {name: file.get_tensor(name).float().numpy() for name in names}
+    with safetensors.safe_open(str(path / WEIGHTS_FILE), framework="numpy") as file:
+        return {name: file.get_tensor(name).astype(np.float32, copy=False) for name in names}

@@ -85,8 +85,10 @@ def _load_model(path: Path) -> PreTrainedModel:
 
     try:
         config = transformers.AutoConfig.from_pretrained(path, **_OFFLINE)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / 'config.json'} cannot be read by transformers: {error}") from error
+    except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
+        raise CheckpointError(
+            f"{path / 'config.json'} cannot be read by transformers ({_reason(error)}); restore it"
+        ) from error
     name = str((config.architectures or ["nothing"])[0])
     kind: Any = getattr(transformers, name, None)
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
@@ -99,8 +101,10 @@ def _load_model(path: Path) -> PreTrainedModel:
             path, config=config, dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
             output_loading_info=True, **_OFFLINE,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: transformers cannot load {name}: {error}") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: transformers cannot load {name} ({_reason(error)}); restore config.json and the weights"
+        ) from error
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
             f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
@@ -117,11 +121,17 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
     try:
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **_OFFLINE)
-    except Exception as error:  # a missing or damaged file surfaces as any of a dozen types
+    except Exception as error:
         raise CheckpointError(
-            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({error}); save the model's tokenizer anew"
+            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({_reason(error)}); "
+            "save the model's tokenizer anew"
         ) from error
     return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    """What happened inside transformers; of a KeyError the text alone says nothing."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Source:

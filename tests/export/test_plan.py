@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,10 @@ def test_bad_requests(tiny_checkpoint: Checkpoints) -> None:
 def test_the_break_even_follows_the_height_of_blocks(block: tuple[int, int], limit: float) -> None:
     assert carrier("bsr").max_density(block) == limit
     assert carrier("csr").max_density(block) == 0.5
+
+
+def test_choosing_needs_no_torch(tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    monkeypatch.setitem(sys.modules, "torch", None)
+    plan = make_plan(loaded, "csr")
+    assert {choice.weight.dtype.name for choice in plan.values()} == {"float32"}

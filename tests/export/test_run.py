@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 from onnx import numpy_helper
 
 from aerogel import checkpoint, runtime
-from aerogel.errors import AerogelError, CheckpointError, DataError, ExportError, ParityError, UsageError
+from aerogel.errors import (
+    AerogelError,
+    CheckpointError,
+    DataError,
+    ExportError,
+    MissingExtraError,
+    ParityError,
+    UsageError,
+)
 from aerogel.export import parity
 from aerogel.export.run import ExportConfig, export
 from aerogel.export.targets import onnx as onnx_target
@@ -230,3 +239,15 @@ def test_function_the_matrix_of_which_breaks_the_rules_is_refused_at_load(
     runners = onnx_target.TARGET
     with pytest.raises(AerogelError, match=r"m\.onnx cannot be loaded"):
         runners.runners(out)
+
+
+def test_without_torch_the_extra_is_named(
+    tiny_checkpoint: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_checkpoint()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        MissingExtraError, match=r"torch is not installed; run: pip install 'aerogel\[export\]'"
+    ):
+        export(ExportConfig(path, tmp_path / "m.onnx"))
+    assert list(tmp_path.iterdir()) == []

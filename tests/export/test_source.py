@@ -89,3 +89,27 @@ def test_tokenizer_of_another_model_is_refused(tiny_checkpoint: Callable[..., Pa
     shutil.copytree(tiny_checkpoint("bert", vocab_size=20), path)
     with pytest.raises(CheckpointError, match="embeds 20"):
         load_source(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"hidden_size": "abc"}, "hidden_size"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+        ({"hidden_size": 33}, "multiple of"),
+    ],
+)
+def test_a_damaged_configuration_is_refused_by_name(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    path = altered(tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(fields))
+    with pytest.raises(CheckpointError, match=rf"ckpt.*transformers.*{reason}"):
+        load_source(path)
+
+
+def test_truncated_weights_are_refused_by_name(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(tiny_checkpoint(), tmp_path / "ckpt", "config.json", dict.copy)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"ckpt: transformers cannot load Bert.*SafetensorError"):
+        load_source(path)
