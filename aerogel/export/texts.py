@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 from aerogel.errors import DataError
+from aerogel.text_files import decode_lines, read_bytes
 
 __all__ = ["PAIRS", "SENTENCES", "read_texts"]
 
@@ -53,18 +53,8 @@ def read_texts(path: Path) -> tuple[list[str], list[str] | None]:
     Raises:
         DataError: the file is missing, is empty, is not UTF-8, or a line has another number of fields than the first.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it"
-        ) from error
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    # Not splitlines, which would also break at characters that stand inside a text, such as U+2028.
-    rows = [line.rstrip("\r").split("\t") for line in text.removesuffix("\n").split("\n")]
-    if not text:
+    rows = [line.split("\t") for line in decode_lines(path, read_bytes(path))]
+    if not rows:
         raise DataError(f"{path} is empty; give one text, or two with a tab between, a line")
     fields = len(rows[0])
     for number, row in enumerate(rows, 1):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aerogel.errors import DataError, UsageError
+from aerogel.text_files import decode_lines, read_bytes
 from aerogel.train.hub import HubTable, is_saved_dataset
 from aerogel.train.task import Metrics, Split, Task, TaskData
 
@@ -63,7 +62,7 @@ class TableTask(Task):
         Rows end at line feeds and fields at tabs; quotes mean nothing, as in all GLUE files.
         """
         path = _find(folder, name)
-        raw = _read_bytes(path)
+        raw = read_bytes(path)
         rows = _rows(path, raw)
         header = self.header or next(rows, (0, ()))[1]
         if not header:
@@ -116,24 +115,11 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
-
-
 def _rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Line number from 1 and fields of each line."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    # str.splitlines would also split at characters that occur inside sentences.
-    for line, row in enumerate(text.split("\n"), start=1):
-        if row.strip("\r"):
-            yield line, row.rstrip("\r").split("\t")
+    """Line number from 1 and fields of each line that is not empty."""
+    for line, row in enumerate(decode_lines(path, raw), start=1):
+        if row:
+            yield line, row.split("\t")
 
 
 def _position(path: Path, header: Sequence[str], column: str) -> int:
