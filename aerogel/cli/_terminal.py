@@ -16,10 +16,11 @@ _WIDTH = 120
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that colours nothing but what it is told to."""
+    """A console that colours nothing but what it is told to, and shows text, brackets and colons too, as it is."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    # File names and environment variables may hold what rich would take as markup or as an emoji's name.
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDTH
     return made

@@ -42,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the checkpoint and say what it is."""
-    from rich.console import Console
-
     from aerogel.bench.synth import synthesise
+    from aerogel.cli._terminal import console
     from aerogel.errors import require
 
     require("transformers", "train").utils.logging.disable_progress_bar()
@@ -52,9 +51,8 @@ def run(args: argparse.Namespace) -> None:
         args.arch, args.out, density=args.density, block=args.block, scope=args.scope, seed=args.seed
     )
     accounting = made.accounting
-    Console().print(
+    console().print(
         f"{args.out}: {args.arch}, {len(accounting.matrices)} matrices at density {accounting.density:.4f} "
         f"in {args.block[0]}x{args.block[1]} blocks, encoder {accounting.encoder_density:.4f}",
-        highlight=False,
         soft_wrap=True,
     )

@@ -40,3 +40,12 @@ def test_table_says_why_there_is_no_library(
     monkeypatch.setenv("AEROGEL_LIBRARY", "")
     assert main(["env"]) == 0
     assert "not usable: AEROGEL_LIBRARY is set to nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["lib[/x].so", "[bold]lib.so", "lib:smile:.so"])
+def test_values_are_shown_as_they_are(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AEROGEL_LIBRARY", path)
+    assert main(["env"]) == 0
+    assert repr(path) in capsys.readouterr().out

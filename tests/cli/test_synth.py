@@ -11,9 +11,10 @@ from aerogel.cli import main
 def test_writes_the_checkpoint_and_says_what_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "c"
+    out = tmp_path / "[bold]c"
     assert main(["synth", "--arch", "bert-tiny", "--block", "4x1", "--seed", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr()
+    assert printed.out.startswith(f"{out}: bert-tiny, ")
     assert "12 matrices at density 0.1000 in 4x1 blocks" in printed.out
     assert printed.err == ""
     assert checkpoint.load(out).record.seed == 5
