@@ -14,6 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from aerogel.bench.result import Settings
+from aerogel.cli import bench
+from aerogel.errors import UsageError
+
 __all__ = ["commands", "main"]
 
 # Checkpoint, block, and the formats it is exported in. The dense file has the same zeros as the CSR file.
@@ -57,12 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--density", type=float, default=0.1, metavar="D", help="fraction kept (default: 0.1)"
     )
     args, measurement = parser.parse_known_args(argv)
+    _check(parser, measurement)
     for command in commands(args.out, args.arch, args.density, measurement):
         print(f"$ aerogel {shlex.join(command)}", flush=True)
         status = subprocess.run([sys.executable, "-m", "aerogel", *command], check=False).returncode
         if status:
             return status
     return 0
+
+
+def _check(parser: argparse.ArgumentParser, measurement: Sequence[str]) -> None:
+    """Refuse before the minutes of work what `bench` would refuse after them."""
+    bench.add_arguments(measuring := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False))
+    asked = measuring.parse_args(["MODEL.onnx", *measurement])
+    try:
+        Settings(asked.threads, asked.batch, asked.seq, asked.rounds, asked.repeats, asked.seed)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -47,3 +47,24 @@ def test_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(subprocess, "run", fake)
     assert headline.main(["--out", str(tmp_path)]) == 2
     assert ran == ["synth", "export"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--thread-count", "2"], "unrecognized arguments: --thread-count 2"),
+        (["--rounds", "many"], "invalid int value: 'many'"),
+        (["--threads", "0"], "--threads 0 is out of range"),
+    ],
+)
+def test_what_bench_would_refuse_is_refused_before_the_work(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("began the work"))
+    with pytest.raises(SystemExit, match="2"):
+        headline.main(["--out", str(tmp_path), *words])
+    assert message in capsys.readouterr().err
