@@ -6,6 +6,7 @@ This is the one module that imports both training and what comes after it.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from aerogel.bench.harness import bench
 from aerogel.bench.report import document
 from aerogel.bench.result import STOCK, Report, Run, Settings
 from aerogel.errors import require
-from aerogel.files import atomic_directory, atomic_file
+from aerogel.files import atomic_file, check_output
 
 if TYPE_CHECKING:
     from aerogel.checkpoint import Checkpoint
@@ -90,12 +91,16 @@ def demo(out: Path, config: DemoConfig, announce: Callable[[str], None] = lambda
 
     Raises:
         MissingExtraError: an optional dependency is missing.
+        CheckpointError: `out` has a folder that a checkpoint would replace and that is none.
+        OutputError: `out` cannot be written.
         ParityError: an exported model does not compute what PyTorch does.
     """
     for module, extra in (("accelerate", "train"), ("onnxscript", "export"), ("matplotlib", "bench")):
         require(module, extra)
+    _check(out)
     announce("training a small BERT on the synthetic task")
-    dense = _train(out, config, "dense", _fresh_model(out / "start", config))
+    with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as folder:
+        dense = _train(out, config, "dense", _fresh_model(Path(folder), config))
     announce(f"movement pruning to {config.density:.0%} while it learns on")
     pruned = _train(out, config, "movement", dense.path)
     announce("exporting both and verifying them against PyTorch")
@@ -112,6 +117,16 @@ def demo(out: Path, config: DemoConfig, announce: Callable[[str], None] = lambda
         temporary.write_text(json.dumps(_document(result), indent=2) + "\n", encoding="utf-8")
     _plot(result, out / "demo.png")
     return result
+
+
+def _check(out: Path) -> None:
+    """Ask for every place that is written to, before anything is trained."""
+    from aerogel.checkpoint import check_target
+
+    for method in ("dense", "movement"):
+        check_target(out / method)
+    for name in ("demo.json", "demo.png", "onnx/dense/dense.onnx", "onnx/csr/movement.onnx"):
+        check_output(out / name)
 
 
 def _fresh_model(folder: Path, config: DemoConfig) -> Path:
@@ -133,9 +148,8 @@ def _fresh_model(folder: Path, config: DemoConfig) -> Path:
         }
     )
     torch.manual_seed(config.seed)
-    with atomic_directory(folder) as temporary:
-        BertForSequenceClassification(wider).save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+    BertForSequenceClassification(wider).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -73,8 +73,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _print(result: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from aerogel.cli._terminal import console
 
     accounting = result.accounting
     table = Table(title=str(result.path), show_header=False)
@@ -84,4 +85,4 @@ def _print(result: Any) -> None:
     table.add_row("pruned matrices", str(len(accounting.matrices)))
     table.add_row("density of the pruned matrices", f"{accounting.density:.4f}")
     table.add_row("density of the encoder", f"{accounting.encoder_density:.4f}")
-    Console().print(table)
+    console().print(table)

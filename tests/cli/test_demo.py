@@ -28,7 +28,11 @@ def test_from_training_to_one_table(
     )
     monkeypatch.setattr(demo, "DemoConfig", tiny)
     out = tmp_path / "demo"
+    # Someone's own folder, in a place as busy as a home directory.
+    (out / "start").mkdir(parents=True)
+    (out / "start" / "thesis.tex").touch()
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
+    assert (out / "start" / "thesis.tex").exists()
     printed = capsys.readouterr()
     assert "Writing model shards" not in printed.err
     rows = [line for line in printed.out.splitlines() if line.startswith("│")]
@@ -58,3 +62,17 @@ def test_a_missing_extra_is_named_before_anything_is_trained(
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "pip install 'aerogel[export]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "taken", ["dense/thesis.tex", "movement/thesis.tex", "demo.json/x", "demo.png/x", "onnx"]
+)
+def test_what_is_in_the_way_is_named_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    monkeypatch.setattr(demo, "_train", lambda *_: pytest.fail("it began"))
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).touch()
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert taken.partition("/")[0] in capsys.readouterr().err
+    assert (tmp_path / taken).exists()

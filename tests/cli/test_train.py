@@ -41,7 +41,7 @@ def test_it_trains_and_prints_what_came_out(
     sentiment: Callable[..., Path],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "[/red] out"
     words = [
         "train",
         "--task",
@@ -63,12 +63,15 @@ def test_it_trains_and_prints_what_came_out(
         "--max-length",
         "16",
     ]
+    capfd.readouterr()  # of making the model
     assert main([*words, "--threads", "1", "--device", "cpu", "--out", str(out)]) == 0
     made = checkpoint.load(out)
     assert made.accounting.density == 0.25
     printed = capfd.readouterr()
     assert f"{made.record.metrics['accuracy']:.4f}" in printed.out
     assert "0.2500" in printed.out
+    # What rich would take as markup is shown as it is.
+    assert "[/red] out" in " ".join(printed.out.split())
     # No bar, and none of transformers' own, where standard error is not a terminal.
     assert printed.err == ""
 
