@@ -8,9 +8,10 @@ import shutil
 from typing import Any
 
 from aerogel import __version__, runtime
-from aerogel.bench.machine import cores, cpu_features, cpu_model, versions
+from aerogel.bench.machine import cores, cpu_features, cpu_model
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
+from aerogel.versions import versions
 
 __all__ = ["environment"]
 

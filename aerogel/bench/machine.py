@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from aerogel.errors import AerogelError
 
-__all__ = ["cores", "cpu_features", "cpu_model", "describe", "load_average", "versions"]
+__all__ = ["cores", "cpu_features", "cpu_model", "describe", "load_average"]
 
 # Of the hundred flags in /proc/cpuinfo, those that decide which kernels can run.
 _FEATURES = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|i8mm|bf16|neon")
@@ -39,17 +37,6 @@ def cpu_features() -> list[str]:
 def load_average() -> float | None:
     """Processes that wanted to run, averaged over the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Installed version of each package, without importing it; None where it is not installed."""
-    found: dict[str, str | None] = {}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def describe() -> dict[str, Any]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import __version__
-from aerogel.bench.machine import describe, versions
+from aerogel.bench.machine import describe
 from aerogel.bench.result import Report, Run
+from aerogel.versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table

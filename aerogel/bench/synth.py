@@ -14,9 +14,10 @@ import numpy as np
 
 from aerogel import checkpoint
 from aerogel.bench import archs
-from aerogel.bench.machine import versions
 from aerogel.errors import require
+from aerogel.layers import repeated
 from aerogel.sparse.masks import kept_count, top_masks
+from aerogel.versions import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +59,7 @@ def synthesise(
     weights = {
         f"{name}.weight": module.weight
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and _repeated(name)
+        if isinstance(module, torch.nn.Linear) and repeated(model, name)
     }
     random = np.random.default_rng(seed)
     scores = {name: random.random(tuple(weight.shape), np.float32) for name, weight in weights.items()}
@@ -71,7 +72,7 @@ def synthesise(
         config={"arch": arch, "density": density},
         block=block,
         scope=scope,
-        encoder_parameters=sum(p.numel() for name, p in model.named_parameters() if _repeated(name)),
+        encoder_parameters=sum(p.numel() for name, p in model.named_parameters() if repeated(model, name)),
         seed=seed,
         versions={name: version for name, version in versions(("torch", "transformers")).items() if version},
     )
@@ -81,11 +82,6 @@ def synthesise(
         _tokenizer(config).save_pretrained(folder)
 
     return checkpoint.save(out, record, masks, write)
-
-
-def _repeated(name: str) -> bool:
-    """Whether a module or parameter is of the encoder's repeated layers: only those have numbers in names."""
-    return any(part.isdigit() for part in name.split("."))
 
 
 def _tokenizer(config: Any) -> PreTrainedTokenizerBase:

@@ -13,8 +13,8 @@ import numpy as np
 from aerogel.errors import ExportError, require
 from aerogel.export.function import IR_VERSION, OPSET
 from aerogel.export.parity import TOLERANCE
-from aerogel.export.quiet import quiet
 from aerogel.export.source import Source
+from aerogel.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from aerogel.errors import CheckpointError, ExportError, require
-from aerogel.export.quiet import quiet
+from aerogel.limits import longest_sequence
+from aerogel.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ __all__ = ["Source", "load_source"]
 # Which outputs are exported: those of the first line that the model gives in full.
 _OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Longest sequence to expect of a model that sets no limit.
-_UNBOUNDED = 512
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -158,14 +157,4 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
     outputs = next((names for names in _OUTPUTS if all(name in result for name in names)), None)
     if outputs is None:
         raise ExportError(f"{name} gives {', '.join(result)}; known are logits and last_hidden_state")
-    # Tokenizers without a limit of their own say 1e30.
-    limits = [
-        tokenizer.model_max_length,
-        getattr(model.config, "max_position_embeddings", None) or _UNBOUNDED,
-    ]
-    for path, module in model.named_modules():
-        if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            # RoBERTa and its kin count positions from behind the padding token's number.
-            start = 0 if module.padding_idx is None else module.padding_idx + 1
-            limits.append(module.num_embeddings - start)
-    return Source(model, tokenizer, inputs, outputs, min(limits))
+    return Source(model, tokenizer, inputs, outputs, longest_sequence(model, tokenizer))

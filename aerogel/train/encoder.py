@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from aerogel.errors import UsageError
+from aerogel.layers import in_base, repeated
 
 __all__ = ["embedding_parameters", "encoder_parameters", "pretrained_part", "prunable"]
 
@@ -27,7 +28,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Linear]:
     found = {
         f"{name}.weight": module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and _repeated(model, name)
+        if isinstance(module, nn.Linear) and repeated(model, name)
     }
     if not found:
         raise UsageError(
@@ -38,7 +39,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Linear]:
 
 def encoder_parameters(model: nn.Module) -> int:
     """Parameters of the repeated layers, biases and LayerNorm included: what densities are reported over."""
-    return sum(p.numel() for name, p in model.named_parameters() if _repeated(model, name))
+    return sum(p.numel() for name, p in model.named_parameters() if repeated(model, name))
 
 
 def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -51,15 +52,4 @@ def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 def pretrained_part(model: nn.Module, name: str) -> bool:
     """Whether a parameter called `name` is of what pre-training made: neither the head nor the pooler."""
-    return _inside(model, name) and "pooler" not in name.split(".")
-
-
-def _repeated(model: nn.Module, name: str) -> bool:
-    """Whether a module or parameter called `name` belongs to a repeated layer of the encoder, not of the head."""
-    return _inside(model, name) and any(part.isdecimal() for part in name.split("."))
-
-
-def _inside(model: nn.Module, name: str) -> bool:
-    """Whether `name` is of the model that the head stands on."""
-    prefix = getattr(model, "base_model_prefix", "")
-    return name.startswith(f"{prefix}.") if prefix and hasattr(model, prefix) else True
+    return in_base(model, name) and "pooler" not in name.split(".")

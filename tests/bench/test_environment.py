@@ -121,7 +121,3 @@ def test_processor_from_proc(
     assert machine.cpu_features() == features
     if model:
         assert machine.cpu_model() == model
-
-
-def test_versions_of_what_is_not_installed() -> None:
-    assert machine.versions(["no-such-package"]) == {"no-such-package": None}
