@@ -82,6 +82,9 @@ def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
         raise UsageError(
             f"--model {name} cannot be loaded ({reason}); give a directory or a hub id"
         ) from error
+    # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UsageError(f"--model {name} has no tokenizer; save the model's own there")
     # Sizes may differ because the head's do. Elsewhere a difference would leave random weights, and say nothing.
     drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if lost := sorted(key for key in drawn if pretrained_part(model, key)):

@@ -111,6 +111,13 @@ def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], obje
         load(given)
 
 
+def test_a_missing_tokenizer_is_not_made_up(given: Path) -> None:
+    for file in given.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UsageError, match=r"--model .*given has no tokenizer"):
+        load(given)
+
+
 def test_code_that_a_model_brings_is_never_run(given: Path, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     (given / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
