@@ -113,16 +113,16 @@ def put(position: int, value: int) -> Any:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"indices": put(5, IN)}, r"outside \[0, 36\)"),
+        ({"indices": put(5, IN)}, r"indices 'indices': index 36 at position 5 is outside \[0, 36\)"),
         ({"indices": lambda a: a[::-1].copy()}, "do not ascend"),
-        ({"indices": lambda a: a[:-1]}, "indices must be uint16 or int32"),
-        ({"indices": lambda a: a.astype(np.int64)}, "indices must be uint16 or int32"),
+        ({"indices": lambda a: a[:-1]}, "indices 'indices' must be uint16 or int32"),
+        ({"indices": lambda a: a.astype(np.int64)}, "indices 'indices' must be uint16 or int32"),
         ({"indptr": put(0, 1)}, "indptr must run from 0"),
         ({"indptr": put(3, 2**31 - 1)}, "indptr falls or overruns"),
         ({"indptr": put(3, -1)}, "indptr falls or overruns"),
-        ({"indptr": lambda a: a[:1]}, "indptr must be int32"),
-        ({"bias": lambda a: a[:-1]}, r"bias must be float32 \[24\]"),
-        ({"data": lambda a: a[..., None]}, "data must be float32 of rank"),
+        ({"indptr": lambda a: a[:1]}, "indptr 'indptr' must be int32"),
+        ({"bias": lambda a: a[:-1]}, r"bias 'bias' must be float32 \[24\]"),
+        ({"data": lambda a: a[..., None]}, "data 'data' must be float32 of rank"),
     ],
 )
 def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str, Any], message: str) -> None:
@@ -133,7 +133,7 @@ def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str
 def test_weights_must_be_initializers() -> None:
     inputs, _ = sample("csr", (1, 1))
     del inputs["data"]
-    with pytest.raises(Exception, match="data must be an initializer"):
+    with pytest.raises(Exception, match="data 'data' must be an initializer"):
         session(model("csr", inputs))
 
 

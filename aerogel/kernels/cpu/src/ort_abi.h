@@ -49,6 +49,7 @@ enum Slot : int {
   KernelContext_GetInput = 90,
   KernelContext_GetOutput = 91,
   ReleaseTensorTypeAndShapeInfo = 99,
+  KernelInfo_GetInputName = 232,
   KernelInfoGetConstantInput_tensor = 249,
   ShapeInferContext_GetInputTypeShape = 268,
   ShapeInferContext_SetOutputTypeShape = 270,

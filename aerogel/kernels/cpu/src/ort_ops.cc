@@ -115,14 +115,23 @@ struct LinearOp : OrtCustomOp {
   const char* name;
   bool blocks;
 
-  std::string Where(Input input) const { return std::string(name) + ": " + kInputNames[input]; }
+  // The operator and the tensor of the model that is its `input`, for messages.
+  std::string Where(const OrtKernelInfo* info, Input input) const {
+    size_t size = 0;
+    AEROGEL_CALL(api, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info, size_t{input},
+                 static_cast<char*>(nullptr), &size);
+    std::string tensor(size, '\0');
+    AEROGEL_CALL(api, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info, size_t{input},
+                 &tensor[0], &size);
+    return std::string(name) + ": " + kInputNames[input] + " '" + tensor.c_str() + "'";
+  }
 
   Tensor Constant(const OrtKernelInfo* info, Input input) const {
     int is_constant = 0;
     const OrtValue* value = nullptr;
     AEROGEL_CALL(api, KernelInfoGetConstantInput_tensor, (const OrtKernelInfo*, size_t, int*, const OrtValue**), info,
                  input, &is_constant, &value);
-    if (!is_constant) throw Refusal(Where(input) + " must be an initializer");
+    if (!is_constant) throw Refusal(Where(info, input) + " must be an initializer");
     return Read(api, value);
   }
 
@@ -136,21 +145,21 @@ struct LinearOp : OrtCustomOp {
     const Tensor bias = Constant(info, kBias);
     const size_t rank = blocks ? 3 : 1;
     if (data.type != ort::kFloat || data.shape.size() != rank) {
-      throw Refusal(Where(kData) + " must be float32 of rank " + std::to_string(rank) + ", not " + Show(data));
+      throw Refusal(Where(info, kData) + " must be float32 of rank " + std::to_string(rank) + ", not " + Show(data));
     }
     if ((indices.type != ort::kUint16 && indices.type != ort::kInt32) || indices.shape.size() != 1 ||
         indices.shape[0] != data.shape[0]) {
-      throw Refusal(Where(kIndices) + " must be uint16 or int32 [" + std::to_string(data.shape[0]) + "], not " +
+      throw Refusal(Where(info, kIndices) + " must be uint16 or int32 [" + std::to_string(data.shape[0]) + "], not " +
                     Show(indices));
     }
     if (indptr.type != ort::kInt32 || indptr.shape.size() != 1 || indptr.shape[0] < 2) {
-      throw Refusal(Where(kIndptr) + " must be int32 of rank 1 and at least 2 entries, not " + Show(indptr));
+      throw Refusal(Where(info, kIndptr) + " must be int32 of rank 1 and at least 2 entries, not " + Show(indptr));
     }
     SparseView view{};
     view.block_rows = blocks ? data.shape[1] : 1;
     view.block_cols = blocks ? data.shape[2] : 1;
     if (view.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
-      throw Refusal(Where(kData) + " has blocks of " + std::to_string(view.block_rows) + " rows, too many for " +
+      throw Refusal(Where(info, kData) + " has blocks of " + std::to_string(view.block_rows) + " rows, too many for " +
                     std::to_string(indptr.shape[0] - 1) + " rows of blocks");
     }
     view.out_features = (indptr.shape[0] - 1) * view.block_rows;
@@ -161,13 +170,14 @@ struct LinearOp : OrtCustomOp {
     view.wide_indices = indices.type == ort::kInt32;
     view.indptr = static_cast<const int32_t*>(indptr.data);
     if (bias.type != ort::kFloat || bias.shape != std::vector<int64_t>{view.out_features}) {
-      throw Refusal(Where(kBias) + " must be float32 [" + std::to_string(view.out_features) + "], not " + Show(bias));
+      throw Refusal(Where(info, kBias) + " must be float32 [" + std::to_string(view.out_features) + "], not " +
+                    Show(bias));
     }
     std::string error;
     const KernelTable* kernels = DefaultIsa(&error);
     if (!kernels) throw Refusal(error);
     auto linear = SparseLinear::Create(view, static_cast<const float*>(bias.data), *kernels, &error);
-    if (!linear) throw Refusal(std::string(name) + ": " + error);
+    if (!linear) throw Refusal(Where(info, kIndices) + ": " + error);
     return linear;
   }
 
@@ -217,8 +227,8 @@ struct LinearKernel {
                  &input);
     const Tensor x = Read(api, input);
     if (x.shape.empty() || x.shape.back() != linear->in_features()) {
-      throw Refusal(op->Where(kX) + " must end in dimension " + std::to_string(linear->in_features()) + ", not " +
-                    Show(x));
+      throw Refusal(std::string(op->name) + ": x must end in dimension " + std::to_string(linear->in_features()) +
+                    ", not " + Show(x));
     }
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < x.shape.size(); ++i) tokens *= x.shape[i];
