@@ -111,6 +111,18 @@ def test_inlined_file_has_no_functions_and_the_same_outputs(capture_once: Once, 
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("form", ["csr", "dense"])
+def test_the_file_can_be_quantised_by_onnxruntime(capture_once: Once, tmp_path: Path, form: str) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path = tmp_path / "m.onnx"
+    export(ExportConfig(capture_once("bert"), path, format=form))
+    quantize_dynamic(path, tmp_path / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    assert runtime.session(tmp_path / "int8.onnx").get_outputs()[0].name == "logits"
+    names = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert ("CsrLinear_v1" in names) == (form == "csr")
+
+
 @pytest.mark.parametrize(
     ("content", "lines"), [("the film\ngood\n\n", 3), ("is it good?\tthe film is good\nno\tyes", 2)]
 )

@@ -46,6 +46,12 @@ class Onnx(Target):
                 "export a smaller model"
             )
         proto = ir.to_proto(model)
+        # Initializers carry their own types. Types of theirs in value_info as well trip up onnxruntime's quantizer,
+        # which transposes the one and not the other.
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        described = [value for value in proto.graph.value_info if value.name not in weights]
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(described)
         if inline:
             proto = onnx.inliner.inline_local_functions(proto)
             kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
