@@ -11,6 +11,7 @@ tokenizer files; plain transformers loads it unchanged) plus two files:
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.errors import CheckpointError, FormatError, OutputError, require
+from aerogel.errors import CheckpointError, FormatError, OutputError, UsageError, require
 from aerogel.files import atomic_directory, check_output, sha256
 from aerogel.sparse.accounting import Accounting, account
-from aerogel.sparse.masks import pack, unpack
+from aerogel.sparse.masks import check_block, pack, unpack
 
 __all__ = [
     "MASKS_FILE",
@@ -40,8 +41,15 @@ RECORD_FILE = "aerogel.json"
 MASKS_FILE = "masks.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 _SEALED = ("config.json", WEIGHTS_FILE, MASKS_FILE)
+# No model has so many parameters; below it, counts divide without loss.
+_HUGE = 2**53
 # What the weight of a mask can be stored as.
 _FLOATS = ("F32", "F16", "F64")
+# The tokenizer's files of a checkpoint whose record does not list what came with it: those before `unsealed`.
+_TOKENIZER = (
+    "added_tokens.json", "chat_template.jinja", "generation_config.json", "merges.txt", "sentencepiece.bpe.model",
+    "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,11 @@ def save(
             "files": {name: sha256(folder / name) for name in _SEALED},
             "unsealed": sorted({file.name for file in folder.iterdir()} - {*_SEALED}),
         }
-        (folder / RECORD_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        try:
+            text = json.dumps(document, indent=2, allow_nan=False)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: the record has a number that is not finite") from error
+        (folder / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
         made = load(folder)
     return replace(made, path=path)
 
@@ -150,8 +162,8 @@ def check_target(path: Path) -> None:
     if RECORD_FILE not in found:
         raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
     document = _read_document(path)
-    unsealed = document.get("unsealed")
-    ours = [RECORD_FILE, *document["files"], *(unsealed if isinstance(unsealed, list) else ())]
+    unsealed = document.get("unsealed", _TOKENIZER)
+    ours = [RECORD_FILE, *document["files"], *(unsealed if isinstance(unsealed, list | tuple) else ())]
     if foreign := sorted(name for name in found if name not in ours):
         raise CheckpointError(
             f"{path / foreign[0]} is not of the checkpoint in that folder and would be deleted with it; "
@@ -187,7 +199,19 @@ def _load(path: Path) -> Checkpoint:
     record = Record(
         **{f.name: document[f.name] for f in fields(Record)} | {"block": tuple(document["block"])}
     )
-    return Checkpoint(path, record, _read_masks(path, document["matrices"]))
+    masks = _read_masks(path, document["matrices"])
+    try:
+        for name, mask in masks.items():
+            check_block(mask.shape, record.block, name)
+    except UsageError as error:
+        raise CheckpointError(f"{path / RECORD_FILE}: {error}") from error
+    masked = sum(mask.size for mask in masks.values())
+    if not masked <= record.encoder_parameters < _HUGE:
+        raise CheckpointError(
+            f"{path / RECORD_FILE}: encoder_parameters {record.encoder_parameters} cannot be, "
+            f"the matrices have {masked}; write the checkpoint anew"
+        )
+    return Checkpoint(path, record, masks)
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -198,29 +222,48 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; {path} is not an Aerogel checkpoint")
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew"
         ) from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+    found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+    if not isinstance(document, dict) or type(found) is not int or found != SCHEMA:
         raise CheckpointError(
             f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release"
         )
-    kinds: dict[str, type | tuple[type, ...]] = {
+    kinds: dict[str, type] = {
         "method": str, "config": dict, "block": list, "scope": str, "encoder_parameters": int,
-        "task": (str, type(None)), "metrics": dict, "seed": int, "data": dict, "versions": dict,
-        "matrices": dict, "files": dict,
-    }  # fmt: skip
+        "metrics": dict, "seed": int, "data": dict, "versions": dict, "matrices": dict, "files": dict,
+    } | ({} if document.get("task", "") is None else {"task": str})  # fmt: skip
     for name, kind in kinds.items():
-        if not isinstance(document.get(name), kind) or name not in document:
+        # JSON gives these very types; True is an int to isinstance.
+        if type(document.get(name)) is not kind:
             raise CheckpointError(
                 f"{file}: field {name!r} is missing or malformed; write the checkpoint anew"
             )
     if len(document["block"]) != 2 or not all(type(side) is int and side > 0 for side in document["block"]):
         raise CheckpointError(f"{file}: block {document['block']} is not two positive integers")
+    if document["scope"] not in ("local", "global"):
+        raise CheckpointError(f"{file}: scope {document['scope']!r} is neither local nor global")
+    for name, value in document["metrics"].items():
+        # 1e999 is read as infinity, and an integer may be of any length.
+        if type(value) not in (int, float) or abs(value) > sys.float_info.max:
+            raise CheckpointError(
+                f"{file}: metric {name!r} is not a finite number; write the checkpoint anew"
+            )
+    for field_name in ("versions", "files"):
+        for name, value in document[field_name].items():
+            if type(value) is not str:
+                raise CheckpointError(
+                    f"{file}: {field_name} has no text for {name!r}; write the checkpoint anew"
+                )
     return document
+
+
+def _refuse(constant: str) -> None:
+    """NaN and the infinities, which Python's parser lets through, are not JSON."""
+    raise ValueError(f"{constant} is not a number")
 
 
 def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -264,9 +307,16 @@ def _check_mask(path: Path, name: str, masks: Any, weights: Any, entry: Any) -> 
         mask = unpack(masks.get_tensor(name), weight.shape)
     except FormatError as error:
         raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
-    if not isinstance(entry, dict) or entry.get("kept") != int(np.count_nonzero(mask)):
+    entry = entry if isinstance(entry, dict) else {}
+    kept, shape = entry.get("kept"), entry.get("shape")
+    if type(kept) is not int or kept != int(np.count_nonzero(mask)):
         raise CheckpointError(
             f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept"
+        )
+    if shape != list(mask.shape) or any(type(side) is not int for side in shape):
+        raise CheckpointError(
+            f"{path}: {name}: {RECORD_FILE} has shape {shape}, {WEIGHTS_FILE} {list(mask.shape)}; "
+            "write the checkpoint anew"
         )
     if np.any(weight[~mask]):
         raise CheckpointError(

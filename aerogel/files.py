@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +24,7 @@ def check_output(path: Path, *, folder: bool = False) -> None:
     with _reported(path):
         path = _target(path, folder)
         home = next(parent for parent in path.parents if parent.exists())
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=home)
-        os.close(handle)
-        Path(name).unlink()
+        _remove(_fresh(home / path.name, folder))
 
 
 @contextlib.contextmanager
@@ -40,14 +37,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with _reported(path):
         path = _target(path, folder=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _fresh(path, folder=False)
         try:
             yield temporary
             _flush(temporary)
-            # mkstemp makes files private to the user; the result gets the permissions any new file would have.
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -68,13 +61,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         path = _target(path, folder=True)
         old = path.with_name(f".{path.name}.old")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = _fresh(path, folder=True)
         try:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
-            temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 path.replace(old)
@@ -123,9 +115,32 @@ def _target(path: Path, folder: bool) -> Path:
     return path
 
 
+def _fresh(path: Path, folder: bool) -> Path:
+    """A new empty file or folder beside `path`.
+
+    Its name is always the same, so that what a killed process left there is not left for good.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    _remove(temporary)
+    if folder:
+        temporary.mkdir()
+    else:
+        temporary.touch(exist_ok=False)
+    return temporary
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
+    """Bring a file to the disk, with the permissions any new file would have: some libraries make private ones."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+    path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

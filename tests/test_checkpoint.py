@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,61 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edit(folder, lambda r: r.update(schema=2)),
         r"has schema 2, .* reads 1",
     ),
+    "schema true": (lambda folder: edit(folder, lambda r: r.update(schema=True)), r"has schema True"),
+    "no task": (lambda folder: edit(folder, lambda r: r.pop("task")), r"field 'task' is missing"),
+    "a seed of true": (lambda folder: edit(folder, lambda r: r.update(seed=True)), r"field 'seed'"),
+    "a number that is none": (
+        lambda folder: edit(folder, lambda r: r["config"].update(x=float("nan"))),
+        r"not valid JSON \(NaN",
+    ),
+    "an infinite metric": (
+        lambda folder: (folder / RECORD_FILE).write_text(
+            (folder / RECORD_FILE).read_text().replace('"metrics": {', '"metrics": {"a": 1e999')
+        ),
+        r"metric 'a' is not a finite number",
+    ),
+    "a metric of true": (
+        lambda folder: edit(folder, lambda r: r["metrics"].update(a=True)),
+        r"metric 'a' is not",
+    ),
+    "a metric of any length": (
+        lambda folder: edit(folder, lambda r: r["metrics"].update(a=10**400)),
+        r"metric 'a' is not",
+    ),
+    "a version of 3": (
+        lambda folder: edit(folder, lambda r: r["versions"].update(a=3)),
+        r"versions has no text for 'a'",
+    ),
+    "an unknown scope": (
+        lambda folder: edit(folder, lambda r: r.update(scope="layer")),
+        r"scope 'layer' is neither",
+    ),
+    "a block that does not divide": (
+        lambda folder: edit(folder, lambda r: r.update(block=[3, 1])),
+        r"aerogel.json: block 3x1 does not divide bert\.",
+    ),
+    "an encoder below its matrices": (
+        lambda folder: edit(folder, lambda r: r.update(encoder_parameters=100)),
+        r"encoder_parameters 100 cannot be",
+    ),
+    "an encoder of true": (
+        lambda folder: edit(folder, lambda r: r.update(encoder_parameters=True)),
+        r"field 'encoder_parameters'",
+    ),
+    "an encoder beyond all": (
+        lambda folder: edit(folder, lambda r: r.update(encoder_parameters=10**400)),
+        r"encoder_parameters 10+ cannot be",
+    ),
+    "a count with a point": (
+        lambda folder: edit(
+            folder, lambda r: r["matrices"][MATRIX].update(kept=float(r["matrices"][MATRIX]["kept"]))
+        ),
+        rf"{MATRIX}: .* disagree on how many",
+    ),
+    "another shape": (
+        lambda folder: edit(folder, lambda r: r["matrices"][MATRIX].update(shape=[32, 64])),
+        rf"{MATRIX}: aerogel.json has shape \[32, 64\], model.safetensors \[64, 32\]",
+    ),
     "no block": (lambda folder: edit(folder, lambda r: r.pop("block")), r"field 'block' is missing"),
     "a block of one": (lambda folder: edit(folder, lambda r: r.update(block=[4])), r"not two positive"),
     "a block of zero": (lambda folder: edit(folder, lambda r: r.update(block=[0, 1])), r"not two positive"),
@@ -198,6 +255,38 @@ def test_what_is_not_the_checkpoints_is_never_deleted_with_it(folder: Path, fore
     with pytest.raises(CheckpointError, match=rf"{name} is not of the checkpoint .* move it away"):
         again(folder)
     assert (folder / foreign).exists()
+
+
+def test_a_checkpoint_of_before_the_list_of_its_files_is_replaced(folder: Path) -> None:
+    edit(folder, lambda record: record.pop("unsealed"))
+    again(folder)
+    edit(folder, lambda record: record.pop("unsealed"))
+    (folder / "notes.txt").touch()
+    with pytest.raises(CheckpointError, match=r"notes.txt is not of the checkpoint"):
+        again(folder)
+
+
+def test_a_record_without_finite_numbers_is_not_written(folder: Path, tmp_path: Path) -> None:
+    made = checkpoint.load(folder)
+    record = dataclasses.replace(made.record, metrics={"accuracy": float("nan")})
+
+    def write(target: Path) -> None:
+        for name in ("config.json", WEIGHTS_FILE):
+            shutil.copyfile(folder / name, target / name)
+
+    with pytest.raises(CheckpointError, match=r"new: the record has a number that is not finite"):
+        checkpoint.save(tmp_path / "new", record, made.masks, write)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_every_file_can_be_read_by_whoever_may_read_new_files(folder: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        again(folder)
+    finally:
+        os.umask(mask)
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o640}
+    assert folder.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_folder_whose_record_cannot_be_read_is_left_alone(folder: Path) -> None:

@@ -124,6 +124,26 @@ def test_places_that_cannot_be_written_are_refused_before_and_while_writing(
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, folder: bool) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from aerogel.files import *;"
+        f"place = {'atomic_directory' if folder else 'atomic_file'}(Path(sys.argv[1])); place.__enter__();"
+        "os._exit(9)"
+    )
+    for act in (check_output, atomic_directory if folder else atomic_file):
+        killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False)
+        assert killed.returncode == 9
+        assert len(list(tmp_path.iterdir())) == 1
+        if act is check_output:
+            check_output(tmp_path / "a", folder=folder)
+            assert list(tmp_path.iterdir()) == []
+        else:
+            with act(tmp_path / "a"):
+                pass
+            assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_asking_for_a_place_makes_nothing(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "deep.json")
     check_output(tmp_path / "new" / "deep", folder=True)

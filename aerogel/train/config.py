@@ -16,6 +16,9 @@ __all__ = ["TrainConfig"]
 # What changes where or how often something is written, but not what comes out.
 _NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "progress")
 
+# More than any machine has cores; torch fails on numbers it cannot hold.
+_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -97,6 +100,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a number of warm-ups, 0 or more")
+        if self.threads is not None and self.threads > _THREADS:
+            raise UsageError(f"--threads {self.threads}: must be at most {_THREADS}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed}: must be from 0 to 4294967295")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -105,6 +110,15 @@ class TrainConfig:
             raise UsageError(f"--scope {self.scope}: known are local, global")
         kept_count(self.density, 1)
         check_block(self.block, self.block)
+        self._check_log()
+
+    def _check_log(self) -> None:
+        """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for the log."""
+        log, out = self.log_path.resolve(), self.out.resolve()
+        if log.is_relative_to(out) or out.is_relative_to(log):
+            raise UsageError(f"--log {log}: must be outside of --out {out}")
+        if log == self.state_path:
+            raise UsageError(f"--log {log}: the state of the run is kept there; choose another --log")
 
     @property
     def state_path(self) -> Path:

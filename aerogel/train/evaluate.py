@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aerogel.errors import TrainingError
 from aerogel.train.batches import Rows, length_order
 from aerogel.train.task import Task
 
@@ -16,7 +17,11 @@ __all__ = ["evaluate", "predict"]
 
 @torch.inference_mode()
 def predict(model: Any, rows: Rows, size: int) -> np.ndarray:
-    """Logits float32 ``[rows, classes]`` in the order of the rows. Leaves the model in evaluation mode."""
+    """Logits float32 ``[rows, classes]`` in the order of the rows. Leaves the model in evaluation mode.
+
+    Raises:
+        TrainingError: a logit is not finite.
+    """
     model.eval()
     device = next(model.parameters()).device
     result: np.ndarray | None = None
@@ -27,11 +32,17 @@ def predict(model: Any, rows: Rows, size: int) -> np.ndarray:
             result = np.empty((len(rows), logits.shape[1]), np.float32)
         result[batch] = logits
     assert result is not None, "splits have at least one row"
+    if not np.isfinite(result).all():
+        raise TrainingError("the model's outputs are not finite in evaluation; lower --lr or --score-lr")
     return result
 
 
 def evaluate(model: Any, task: Task, splits: Mapping[str, Rows], size: int) -> dict[str, float]:
-    """The task's metrics, named "metric" or, where the task has several evaluation splits, "metric_split"."""
+    """The task's metrics, named "metric" or, where the task has several evaluation splits, "metric_split".
+
+    Raises:
+        TrainingError: an output of the model is not finite.
+    """
     metrics = {}
     for name, rows in splits.items():
         logits = predict(model, rows, size)

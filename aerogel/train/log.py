@@ -5,29 +5,74 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from aerogel.errors import OutputError, UsageError
+from aerogel.files import atomic_file
 
-__all__ = ["Log"]
+__all__ = ["Log", "check_log"]
+
+# Longer than any first line of a log.
+_LINE = 1 << 20
+
+
+def check_log(path: Path) -> None:
+    """Ask, before the work, whether a log may replace what is at `path` and at the name its older log is kept under.
+
+    Raises:
+        UsageError: there is a file that is not the log of a run, or one that cannot be read.
+    """
+    for file in (path, _older(path)):
+        try:
+            foreign = file.is_file() and file.stat().st_size > 0 and not _is_log(file)
+        except OSError as error:
+            raise UsageError(f"--log {path}: {file} cannot be read ({error.strerror})") from error
+        if foreign:
+            raise UsageError(
+                f"--log {path}: {file} exists and is not the log of a run; move it away or choose another --log"
+            )
+
+
+def _is_log(path: Path) -> bool:
+    with path.open("rb") as stream:
+        line = stream.readline(_LINE)
+    try:
+        first = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and "event" in first
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
 
 
 class Log:
     """An append-only log that a resumed run cuts back to where its state was saved.
+
+    The log of the run before, whose checkpoint may be standing, is kept beside it with the ending ``.old`` until
+    `settle`.
 
     Args:
         path: the file; its folder is made.
         keep_bytes: keep so much of what is there.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or is not a log.
     """
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+        check_log(path)
+        self._older = _older(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+            # After a run that failed, its own log is in the way of nobody: the one to keep is the older one.
+            if not keep_bytes and path.is_file() and path.stat().st_size and not self._older.exists():
+                with atomic_file(self._older) as copy:
+                    shutil.copyfile(path, copy)
             os.truncate(path, min(keep_bytes, path.stat().st_size))
             self._stream = path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -49,6 +94,11 @@ class Log:
     def size(self) -> int:
         """Bytes written so far, kept ones included."""
         return self._stream.tell()
+
+    def settle(self) -> None:
+        """Remove the log of the run before: this run's checkpoint has taken the place of its own."""
+        with contextlib.suppress(OSError):
+            self._older.unlink(missing_ok=True)
 
     def __enter__(self) -> Log:
         return self

@@ -126,9 +126,9 @@ class Loop:
 
     def _demand_finite(self, what: str, value: torch.Tensor) -> None:
         if not bool(torch.isfinite(value)):
+            again = " and run again with --restart" if self.config.state_path.exists() else ""
             raise TrainingError(
-                f"the {what} is {float(value.detach()):g} at step {self.step}; lower --lr or --score-lr "
-                "and run again with --restart"
+                f"the {what} is {float(value.detach()):g} at step {self.step}; lower --lr or --score-lr{again}"
             )
 
     def _save(self, log: Log) -> None:

@@ -14,7 +14,7 @@ from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
 from aerogel.train.task import Task
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model", "not_finite", "save_model"]
 
 
 def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tuple[Any, Any]:
@@ -46,7 +46,17 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
         raise UsageError(
             f"--model {name}: its tokenizer has more entries than its embeddings; the two do not belong"
         )
-    return model.float(), tokenizer
+    model = model.float()
+    if tensor := not_finite(model):
+        raise UsageError(
+            f"--model {name}: {tensor} has values that are not finite; give the model's own weights"
+        )
+    return model, tokenizer
+
+
+def not_finite(model: Any) -> str | None:
+    """Name of the first parameter with an infinity or a NaN in it."""
+    return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

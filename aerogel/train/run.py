@@ -13,17 +13,17 @@ from accelerate import Accelerator
 
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
-from aerogel.errors import UsageError
+from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, sha256
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.evaluate import evaluate
-from aerogel.train.log import Log
+from aerogel.train.log import Log, check_log
 from aerogel.train.loop import Loop, steps_of
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
-from aerogel.train.model import load_model, save_model
+from aerogel.train.model import load_model, not_finite, save_model
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.task import Split, TaskData
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> Checkpoint:
     Raises:
         UsageError: a configuration that cannot be meant, or one that differs from the saved state's.
         DataError: the task's data cannot be read.
-        TrainingError: the loss stopped being finite.
+        TrainingError: the loss, the weights or the model's outputs stopped being finite.
         CheckpointError: `config.out` is in the way, or the saved state is damaged.
         OutputError: the checkpoint, the state or the log cannot be written.
     """
@@ -54,6 +54,7 @@ def train(config: TrainConfig) -> Checkpoint:
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
         check_output(file)
+    check_log(config.log_path)
     accelerator = _accelerator(config)
     data = _subset(task.load(config.data), config)
     total = steps_of(len(data.train), config)
@@ -82,10 +83,11 @@ def train(config: TrainConfig) -> Checkpoint:
     if state:
         loop.resume(state)
     with Log(config.log_path, state.log_bytes if state else 0) as log:
-        if not state:
+        if not log.size():
             log.write("start", 0, total=total, warmup=schedule.warmup, settings=config.settings())
         loop.run(log, measure)
         masks = method.bake()
+        _demand_finite(model)
         record = Record(
             method=config.method,
             config=config.settings(),
@@ -100,8 +102,15 @@ def train(config: TrainConfig) -> Checkpoint:
         )
         result = checkpoint.save(config.out, record, masks, write_model)
         log.write("end", total, density=result.accounting.density, **record.metrics)
+        log.settle()
     config.state_path.unlink(missing_ok=True)
     return result
+
+
+def _demand_finite(model: Any) -> None:
+    """The last step is followed by no loss that would show what it did."""
+    if name := not_finite(model):
+        raise TrainingError(f"{name} is not finite after the last step; lower --lr or --score-lr")
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

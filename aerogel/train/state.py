@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class State:
         """
         mend = "pass --restart to begin anew"
         try:
+            # torch stores a checksum of each part but does not look at it when reading.
+            with zipfile.ZipFile(path) as archive:
+                if part := archive.testzip():
+                    raise zipfile.BadZipFile(f"{part} is not what was written")
             document = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises whatever the bytes of a damaged file lead it into
             reason = " ".join(str(error).split())[:120] or type(error).__name__

@@ -24,6 +24,8 @@ from aerogel.train.config import TrainConfig
         ({"initial_warmup": -1.0}, "--initial-warmup -1"),
         ({"final_warmup": float("inf")}, "--final-warmup inf"),
         ({"seed": -1}, "--seed -1"),
+        ({"threads": 0}, "--threads 0"),
+        ({"threads": 10**14}, "--threads 100000000000000: must be at most 1024"),
         ({"device": "tpu"}, "--device tpu"),
         ({"scope": "layer"}, "--scope layer"),
         ({"density": 0.0}, "--density 0.0 is out of range"),
@@ -46,6 +48,19 @@ def test_state_and_log_stand_beside_the_checkpoint(tmp_path: Path, monkeypatch: 
         assert config.log_path == tmp_path / "runs" / "a.b.log.jsonl"
     assert TrainConfig(task="sst2", out=Path()).state_path == tmp_path / "runs.state.pt"
     assert TrainConfig(task="sst2", out=Path("a"), log=Path("x")).log_path == Path("x")
+
+
+@pytest.mark.parametrize("log", ["run", "run/log", "run/../run/deep/log", "link/log", "."])
+def test_a_log_in_the_place_of_the_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("run")
+    with pytest.raises(UsageError, match=r"--log .*: must be outside of --out"):
+        TrainConfig(task="sst2", out=Path("run"), log=Path(log))
+    with pytest.raises(UsageError, match=r"--log .*: the state of the run"):
+        TrainConfig(task="sst2", out=Path("run"), log=Path("run.state.pt"))
+    TrainConfig(task="sst2", out=Path("run"), log=Path("run.log"))
 
 
 def test_settings_hold_what_decides_the_outcome() -> None:

@@ -22,13 +22,33 @@ def test_lines_are_json_and_a_resumed_log_is_cut_back(tmp_path: Path) -> None:
     assert lines == [{"event": "step", "step": 1, "loss": 0.5}, {"event": "step", "step": 2, "loss": 0.3}]
 
 
-def test_a_new_log_replaces_the_old_and_a_lost_one_is_made_again(tmp_path: Path) -> None:
+def test_the_log_of_the_run_before_is_kept_until_the_new_one_is_done(tmp_path: Path) -> None:
+    path, old = tmp_path / "log.jsonl", tmp_path / "log.jsonl.old"
+    with Log(path) as log:
+        log.write("end", 1)
+    finished = path.read_text()
+    for step in (2, 3):  # two runs that fail
+        with Log(path) as log:
+            assert log.size() == 0
+            log.write("start", step)
+            kept = log.size()
+        assert old.read_text() == finished
+    with Log(path, keep_bytes=kept) as log:
+        log.settle()
+    assert [file.name for file in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("content", ["notes\n", "[1]\n", '{"text": 1}\n', "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.old"])
+def test_what_is_no_log_is_left_alone(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=rf"--log .*: .*{name} exists and is not the log of a run"):
+        Log(tmp_path / "log.jsonl")
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_lost_log_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text("old\n")
-    with Log(path):
-        pass
-    assert path.read_text() == ""
-    path.unlink()
     with Log(path, keep_bytes=100):
         pass
     assert path.read_text() == ""

@@ -89,6 +89,14 @@ def test_heads_and_poolers_may_be_missing_or_of_another_size(given: Path) -> Non
     assert after["classifier.weight"].shape == (2, 32)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(given: Path, value: float) -> None:
+    name = LAYER + "output.dense.weight"
+    weights(given, lambda tensors: tensors[name][1, 2].fill_(value))
+    with pytest.raises(UsageError, match=rf"--model .*given: {name} has values that are not finite"):
+        load(given)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

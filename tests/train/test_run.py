@@ -180,6 +180,84 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(config(lr=1e30, clip=1e30))
 
 
+def test_to_begin_anew_is_advised_only_where_there_is_a_state(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = loop.Accelerator.backward
+
+    def poison(accelerator: Any, loss: torch.Tensor) -> None:
+        backward(accelerator, loss * float("nan"))
+
+    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    with pytest.raises(TrainingError, match=r"at step 0; lower --lr or --score-lr$"):
+        train(config("none"))
+    monkeypatch.undo()
+    run = config(save_every=5)
+    stop_at(7, monkeypatch)
+    with pytest.raises(Stopped):
+        train(run)
+    monkeypatch.undo()
+    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    with pytest.raises(TrainingError, match=r"at step 5; lower --lr or --score-lr and .* --restart$"):
+        train(run)
+
+
+def test_what_the_last_step_breaks_is_not_written(config: Callable[..., TrainConfig]) -> None:
+    dense = {"method": "dense", "density": 1.0, "epochs": 1, "train_rows": 16}
+    before = train(config(**dense)).path
+    content = (before / "model.safetensors").read_bytes()
+    log = config().log_path.read_text()
+    with pytest.raises(TrainingError, match=r"finite.*; lower --lr"):
+        train(config(**dense, lr=1e30))
+    assert (before / "model.safetensors").read_bytes() == content
+    # The log of the checkpoint that stands is kept, through further failures too, until another takes its place.
+    with pytest.raises(TrainingError):
+        train(config(**dense, lr=1e30))
+    old = config().log_path.with_name("out.log.jsonl.old")
+    assert old.read_text() == log
+    train(config(**dense))
+    assert not old.exists()
+
+
+def test_weights_that_the_last_step_broke_are_named(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bake = run_module.Method.bake
+
+    def poison(method: Any) -> Any:
+        masks = bake(method)
+        next(iter(method.matrices.values())).bias.data[0] = float("inf")
+        return masks
+
+    monkeypatch.setattr(run_module.Method, "bake", poison)
+    with pytest.raises(TrainingError, match=r"layer.0.*bias is not finite after the last step"):
+        train(config())
+    assert not config().out.exists()
+
+
+def test_a_log_lost_between_two_runs_begins_with_its_start(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(save_every=5)
+    stop_at(7, monkeypatch)
+    with pytest.raises(Stopped):
+        train(run)
+    run.log_path.unlink()
+    stop_at(99, monkeypatch)
+    train(run)
+    assert [e["event"] for e in events(run)] == ["start", "step", "end"]
+
+
+def test_a_file_that_is_no_log_is_refused_before_training(
+    config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("notes\n")
+    monkeypatch.setattr(run_module, "load_model", lambda *_: pytest.fail("it began"))
+    with pytest.raises(UsageError, match=r"notes.txt exists and is not the log of a run"):
+        train(config(log=tmp_path / "notes.txt"))
+    assert (tmp_path / "notes.txt").read_text() == "notes\n"
+
+
 @pytest.mark.parametrize(("method", "frozen"), [("movement", True), ("dense", False)])
 def test_embeddings_are_frozen_when_a_given_model_is_pruned(
     config: Callable[..., TrainConfig], method: str, frozen: bool

@@ -64,6 +64,25 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, kind: str) -> Non
     assert not marker.exists()
 
 
+def test_no_flipped_bit_gives_another_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    before = saved(path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            after = State.load(path, IDENTITY)
+        except CheckpointError:
+            refused += 1
+            continue
+        # What is left are the gaps and the dates of the archive.
+        assert (after.step, after.log_bytes) == (7, 120)
+        assert torch.equal(after.model["w"], before.model["w"])
+        assert torch.equal(after.random["cpu"], before.random["cpu"])
+    assert refused > len(whole) // 11 // 2
+
+
 def test_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "state.pt")
 
