@@ -8,16 +8,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.errors import RuntimeLoadError
+from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["SLOWER_WHEN_FUSED", "library_path", "session", "session_options"]
+__all__ = ["SLOWER_WHEN_FUSED", "check_model", "check_threads", "library_path", "session", "session_options"]
 
 # Fused skip + LayerNorm costs about 0.45 ms a node in ONNX Runtime 1.31, more than the two nodes it replaces.
 SLOWER_WHEN_FUSED = ("SkipLayerNormFusion",)
+
+# More than any machine has cores; ONNX Runtime and PyTorch fail, or freeze the machine, on absurd numbers.
+_MOST_THREADS = 1024
+# What ONNX Runtime says of a library that is registered twice on the same options.
+_REGISTERED = "Domain already set in registry"
+# ONNX Runtime's severity of a fatal error: nothing below it is printed.
+_FATAL = 4
+
+
+def check_threads(threads: object, name: str = "threads") -> None:
+    """Refuse what is no number of threads.
+
+    Raises:
+        UsageError: `threads` is not an integer from 1 to 1024; the message calls it `name`.
+    """
+    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+        raise UsageError(f"{name} {threads!r} is out of range; give an integer from 1 to {_MOST_THREADS}")
+
+
+def check_model(path: Path) -> None:
+    """Refuse a model's path where no file is.
+
+    Raises:
+        RuntimeLoadError: it does not exist, or is a folder or the like.
+    """
+    if not path.is_file():
+        what = (
+            "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+        )
+        raise RuntimeLoadError(f"{path} {what}; give the .onnx file that `aerogel export` wrote")
 
 
 def library_path() -> str:
@@ -40,7 +70,13 @@ def library_path() -> str:
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Options that Aerogel measures best: `threads` intra-op threads (None: one per core), one inter-op thread."""
+    """Options that Aerogel measures best: `threads` intra-op threads (None: one per core), one inter-op thread.
+
+    Raises:
+        UsageError: `threads` is neither None nor an integer from 1 to 1024.
+    """
+    if threads is not None:
+        check_threads(threads)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -64,16 +100,22 @@ def session(
         threads: intra-op threads; None lets ONNX Runtime use one per core.
         library: True demands the sparse kernels, False leaves them out (dense speed), None uses them if built.
         options: SessionOptions to use instead of `session_options(threads)`; the library is registered on it.
+            Options take it only once: pass fresh ones for every session, or library=False where it is registered.
         disabled_optimizers: graph optimizers of ONNX Runtime to leave out.
 
     Raises:
+        UsageError: `threads` is neither None nor an integer from 1 to 1024.
         RuntimeLoadError: the file or the library cannot be loaded; the message has ONNX Runtime's reason.
     """
+    if threads is not None:
+        check_threads(threads)
     import onnxruntime
 
-    if not Path(path).is_file():
-        raise RuntimeLoadError(f"{path} does not exist; give the .onnx file that `aerogel export` wrote")
-    options = options or session_options(threads)
+    check_model(Path(path))
+    if options is None:
+        options = session_options(threads)
+        # The reason of a failure comes with its exception; ONNX Runtime would print it a second time.
+        options.log_severity_level = _FATAL
     if library or (library is None and find_library() is not None):
         try:
             options.register_custom_ops_library(library_path())
@@ -89,6 +131,11 @@ def session(
             disabled_optimizers=list(disabled_optimizers),
         )
     except Exception as error:
+        if _REGISTERED in str(error):
+            raise RuntimeLoadError(
+                f"{path} cannot be loaded: the library is already registered on these options; "
+                "pass fresh options, or library=False"
+            ) from error
         raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
     _return_freed_memory()
     return opened
