@@ -13,13 +13,14 @@ import numpy as np
 
 from aerogel.bench.candidate import Candidate
 from aerogel.bench.candidates import CANDIDATES
-from aerogel.bench.inputs import vocabulary
+from aerogel.bench.inputs import check_length, vocabulary
 from aerogel.bench.machine import cores, load_average
 from aerogel.bench.model import OnnxFile, scan
 from aerogel.bench.process import Worker
 from aerogel.bench.result import STOCK, TOLERANCE, Report, Run, Settings, Skipped
 from aerogel.bench.statistics import speedup, summarise
 from aerogel.errors import UsageError
+from aerogel.kernels.cpu.native import check_selection
 from aerogel.registry import Registry
 
 __all__ = ["alternate", "bench", "difference"]
@@ -67,10 +68,13 @@ def bench(
         progress: called with the name of a stage, the steps done and the steps in all.
 
     Raises:
-        UsageError: settings out of range, inputs that cannot be filled.
+        UsageError: settings out of range, inputs that cannot be filled, an unknown AEROGEL_ISA.
         RuntimeLoadError: a file that cannot be loaded.
     """
     files = _files([baseline, *models] if baseline else models)
+    for file in files:
+        check_length(file.path, settings.seq)
+    check_selection()
     reference = _reference(files, baseline)
     entries, skipped = _plan(files, candidates)
     before = load_average()
@@ -130,12 +134,17 @@ def alternate(
 
 
 def difference(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """Largest max |y - e| / max |e| of all outputs; infinite where shapes differ or values are not finite."""
+    """Largest max |y - e| / max |e| of all outputs; infinite where shapes differ or values of `outputs` are not finite.
+
+    NaN where values of `expected` are not finite, which nothing can be compared with.
+    """
+    if not all(np.isfinite(e).all() for e in expected):
+        return math.nan
     if [y.shape for y in outputs] != [e.shape for e in expected]:
         return math.inf
     worst = 0.0
     for y, e in zip(outputs, expected, strict=True):
-        if not (np.isfinite(y).all() and np.isfinite(e).all()):
+        if not np.isfinite(y).all():
             return math.inf
         distance = float(np.max(np.abs(y.astype(np.float64) - e), initial=0.0))
         scale = float(np.max(np.abs(e), initial=0.0))
@@ -237,7 +246,12 @@ def _warnings(settings: Settings, load: float | None, runs: Sequence[Run]) -> li
                 f"{run.model.name} on {run.candidate} had only {run.share:.0%} of its core: "
                 "other processes ran in between; measure again on an idle machine"
             )
-        if not run.correct:
+        if run.difference is not None and math.isnan(run.difference):
+            found.append(
+                f"{run.model.name}: the model's own outputs are not finite, so those of {run.candidate} cannot be "
+                "compared; no speed-up is reported. Train or export it anew"
+            )
+        elif not run.correct:
             found.append(
                 f"{run.model.name} on {run.candidate} gives other outputs than on {STOCK}: relative "
                 f"difference {run.difference:.1e}, where rounding makes at most {TOLERANCE:.0e}; "

@@ -11,11 +11,13 @@ import numpy as np
 
 from aerogel.errors import UsageError
 
-__all__ = ["Input", "feeds", "vocabulary"]
+__all__ = ["Input", "check_length", "feeds", "vocabulary"]
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # Ids that any vocabulary has, for a model without a config.json.
 _FALLBACK_VOCABULARY = 1000
+# No table of embeddings has more rows.
+_LARGEST_VOCABULARY = 2**31
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,42 @@ class Input:
 
 
 def vocabulary(model: Path) -> int:
-    """Size of the vocabulary that random ids are drawn from: config.json's beside the model, else 1000."""
+    """Size of the vocabulary that random ids are drawn from: config.json's beside the model, else 1000.
+
+    Raises:
+        UsageError: config.json names a size that no model has.
+    """
     file = model.with_name("config.json")
+    size = _count(file, "vocab_size") or _FALLBACK_VOCABULARY
+    if size > _LARGEST_VOCABULARY:
+        raise UsageError(
+            f"{file}: vocab_size {size} is more than any model has; restore the model's config.json"
+        )
+    return size
+
+
+def check_length(model: Path, seq: int) -> None:
+    """Refuse a sequence longer than the model takes, as far as the files beside it say what that is.
+
+    Its manifest says so, or else config.json.
+
+    Raises:
+        UsageError: `seq` is longer.
+    """
+    longest = _count(model.with_suffix(".manifest.json"), "max_length") or _count(
+        model.with_name("config.json"), "max_position_embeddings"
+    )
+    if longest is not None and seq > longest:
+        raise UsageError(f"{model} takes at most {longest} tokens; give --seq {longest} or less, not {seq}")
+
+
+def _count(file: Path, field: str) -> int | None:
+    """A field of a JSON file that is an integer from 1, or None."""
     try:
-        size = json.loads(file.read_text(encoding="utf-8"))["vocab_size"]
+        count = json.loads(file.read_text(encoding="utf-8"))[field]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return _FALLBACK_VOCABULARY
-    return size if type(size) is int and size > 0 else _FALLBACK_VOCABULARY
+        return None
+    return count if type(count) is int and count > 0 else None
 
 
 def feeds(

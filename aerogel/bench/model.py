@@ -11,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from aerogel.errors import RuntimeLoadError
+from aerogel.runtime import check_model
 
 __all__ = ["DOMAIN", "OnnxFile", "scan"]
 
@@ -49,8 +50,7 @@ def scan(path: Path) -> OnnxFile:
     Raises:
         RuntimeLoadError: the file is missing, is not ONNX, or is cut short.
     """
-    if not path.is_file():
-        raise RuntimeLoadError(f"{path} does not exist; give the .onnx file that `aerogel export` wrote")
+    check_model(path)
     size = path.stat().st_size
     domains, graph = set(), False
     with path.open("rb") as stream:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import UsageError
+from aerogel.runtime import check_threads
 
-__all__ = ["STOCK", "TOLERANCE", "Report", "Run", "Settings", "Skipped"]
+__all__ = ["STOCK", "TOLERANCE", "Report", "Run", "Settings", "Skipped", "check_seed"]
 
 STOCK = "onnxruntime"
 """The candidate whose outputs are taken as right and whose times are the baseline."""
@@ -19,6 +20,16 @@ TOLERANCE = 1e-4
 Two correct float32 orders of summation differ by about 1e-6 after twelve layers; a wrong kernel differs by
 far more than 1e-4.
 """
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every random generator takes.
+
+    Raises:
+        UsageError: it is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed} is out of range; give 0 to {2**32 - 1}")
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,12 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("threads", "batch", "seq", "rounds", "repeats"):
+        check_threads(self.threads, "--threads")
+        for name in ("batch", "seq", "rounds", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} {value} is out of range; give at least 1")
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed} is out of range; give at least 0")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from aerogel import checkpoint
 from aerogel.bench import archs
+from aerogel.bench.result import check_seed
 from aerogel.errors import require
 from aerogel.layers import repeated
 from aerogel.sparse.masks import kept_count, top_masks
@@ -42,14 +43,15 @@ def synthesise(
         density: fraction kept of the linear layers inside the encoder's layers, in (0, 1].
         block: (rows, cols) kept or dropped together.
         scope: "local" keeps `density` of each matrix, "global" of all of them together.
-        seed: of weights and masks.
+        seed: of weights and masks, from 0 to 2**32 - 1.
 
     Raises:
-        UsageError: unknown shape, density out of range, a block that does not divide a matrix.
+        UsageError: unknown shape, density or seed out of range, a block that does not divide a matrix.
         CheckpointError: `out` is something other than a checkpoint.
         MissingExtraError: torch or transformers is not installed.
     """
     fields = archs.load(arch)
+    check_seed(seed)
     kept_count(density, 1)  # refuses a density out of range before anything large is made
     torch, transformers = require("torch", "train"), require("transformers", "train")
     config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)

@@ -47,9 +47,17 @@ class _Opened:
         self._runner = candidate.open(Path(model), threads, setting)
         self._open_seconds = time.perf_counter() - start
         self._memory["after_load"] = memory.resident()
-        self._feeds = feeds(Path(model), self._runner.inputs, batch=batch, seq=seq, vocab=vocab, seed=seed)
         try:
+            self._feeds = feeds(
+                Path(model), self._runner.inputs, batch=batch, seq=seq, vocab=vocab, seed=seed
+            )
             self._runner.run(self._feeds)
+        except AerogelError:
+            raise
+        except MemoryError:
+            raise UsageError(
+                f"{model}: --batch {batch} --seq {seq} do not fit into memory; give smaller ones"
+            ) from None
         except Exception as error:  # every runtime raises its own types
             raise UsageError(f"{model} does not run at --batch {batch} --seq {seq}: {error}") from error
 
@@ -99,6 +107,8 @@ def main() -> None:
                 reply = getattr(opened, verb)(**request)
         except AerogelError as error:
             reply = {"error": type(error).__name__, "message": str(error)}
+        except MemoryError:
+            reply = {"error": "RuntimeLoadError", "message": "memory ran out; measure with a smaller --batch"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

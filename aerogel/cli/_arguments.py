@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
-__all__ = ["block"]
+from aerogel.errors import UsageError
+
+__all__ = ["apart", "block"]
 
 
 def block(text: str) -> tuple[int, int]:
@@ -14,3 +18,26 @@ def block(text: str) -> tuple[int, int]:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLS with whole numbers from 1, such as 4x1")
     return int(match[1]), int(match[2])
+
+
+def apart(outputs: Mapping[str, Path | None], taken: Mapping[str, Path | None]) -> None:
+    """Refuse outputs, by flag, that would overwrite one another or one of the files `taken`, by what they are.
+
+    Raises:
+        UsageError: two of them are the same file, symbolic and hard links followed.
+    """
+    seen = [(what, path) for what, path in taken.items() if path is not None]
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        for what, other in seen:
+            if _same(path, other):
+                raise UsageError(f"{flag} {path} would overwrite {what}; choose another name")
+        seen.append((flag, path))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.resolve() == other.resolve() or one.samefile(other)
+    except (OSError, RuntimeError):  # one does not exist, or is a link to itself
+        return False

@@ -49,13 +49,17 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.bench import plot, report
     from aerogel.bench.harness import bench
     from aerogel.bench.result import Settings
+    from aerogel.cli._arguments import apart
     from aerogel.cli._terminal import console, progress
     from aerogel.files import atomic_file, check_output
 
     settings = Settings(args.threads, args.batch, args.seq, args.rounds, args.repeats, args.seed)
+    outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
+    models = {f"the model {model}": model for model in args.models}
+    apart(outputs, models | {"the --baseline model": args.baseline})
     if args.plot:
         plot.check(args.plot)
-    for output in filter(None, (args.json, args.markdown, args.plot)):
+    for output in filter(None, outputs.values()):
         check_output(output)
     with progress() as step:
         measured = bench(args.models, settings, args.baseline, progress=step)

@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, verify, print what was done."""
     from aerogel.cli._terminal import console, progress
+    from aerogel.errors import UsageError
     from aerogel.export import report
+    from aerogel.export.layout import companions, manifest_path
     from aerogel.export.run import ExportConfig, export
     from aerogel.files import atomic_file, check_output
 
@@ -68,6 +70,15 @@ def run(args: argparse.Namespace) -> int:
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
+        if args.json.resolve().is_relative_to(args.checkpoint.resolve()):
+            raise UsageError(f"--json {args.json} lies in the checkpoint itself; choose another folder")
+        taken = {"the --verify-text file": args.verify_text, "the model": args.out}
+        if args.out.name:  # else --out is refused with the rest
+            taken["the model's manifest"] = manifest_path(args.out)
+        taken |= {
+            f"the model's {file.name}": args.out.parent / file.name for file in companions(args.checkpoint)
+        }
+        _arguments.apart({"--json": args.json}, taken)
         check_output(args.json)
     with progress() as step:
         document = export(config, step)

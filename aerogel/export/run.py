@@ -14,6 +14,7 @@ from aerogel.export.manifest import manifest
 from aerogel.export.plan import make_plan
 from aerogel.export.target import TARGETS
 from aerogel.export.texts import read_texts
+from aerogel.kernels.cpu.native import check_selection
 
 if TYPE_CHECKING:
     from aerogel.export.source import Source
@@ -67,6 +68,7 @@ def export(
     checkpoint = checkpoints.load(config.checkpoint)
     layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force)
     texts = read_texts(config.verify_text) if config.verify_text else None
+    check_selection()
     plan = make_plan(checkpoint, config.format, config.block, config.max_density)
 
     # Imported late: what is above needs no torch, and fails at once where the request is wrong.

@@ -57,8 +57,7 @@ def test_difference_is_relative_to_each_outputs_largest_value() -> None:
     ("outputs", "expected"),
     [
         ([np.array([np.nan])], [np.array([1.0])]),
-        ([np.array([1.0])], [np.array([np.nan])]),
-        ([np.array([np.inf])], [np.array([np.inf])]),
+        ([np.array([np.inf])], [np.array([1.0])]),
         ([np.ones((2, 1))], [np.ones((1, 2))]),
         ([np.ones(1)], [np.ones(1), np.ones(1)]),
         ([np.ones(1)], [np.zeros(1)]),
@@ -68,6 +67,34 @@ def test_what_cannot_be_compared_is_infinitely_wrong(
     outputs: list[np.ndarray], expected: list[np.ndarray]
 ) -> None:
     assert difference(outputs, expected) == math.inf
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_can_be_compared_with_what_is_not_finite(value: float) -> None:
+    assert math.isnan(difference([np.array([value])], [np.array([value])]))
+
+
+def test_models_whose_own_outputs_are_not_finite_are_said_to_be_so(
+    fake_candidates: Fakes, token_model: Models
+) -> None:
+    nothing = "def outputs(self, ids):\n    return [ids * np.nan]"
+    report = bench(
+        [token_model("model.onnx")], QUICK, candidates=fake_candidates(onnxruntime=nothing, same=nothing)
+    )
+    assert any("model.onnx: the model's own outputs are not finite" in text for text in report.warnings)
+    assert not any("other outputs" in text for text in report.warnings)
+    same = find(report, "same")
+    assert not same.correct
+    assert same.speedup is None
+
+
+def test_a_sequence_longer_than_the_model_takes_is_refused_before_opening(
+    fake_candidates: Fakes, token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "Worker", lambda *_, **__: pytest.fail("opened"))
+    (tmp_path / "model.manifest.json").write_text('{"max_length": 3}')
+    with pytest.raises(UsageError, match="give --seq 3 or less, not 4"):
+        bench([token_model("model.onnx")], QUICK, candidates=fake_candidates())
 
 
 def test_speed_up_of_a_candidate_four_times_as_fast(fake_candidates: Fakes, token_model: Models) -> None:
@@ -160,7 +187,7 @@ def test_repeats_fill_half_a_second_of_the_slowest() -> None:
 
 @pytest.mark.parametrize("name", ["threads", "batch", "seq", "rounds", "repeats"])
 def test_settings_out_of_range_name_the_flag(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--{name} 0 is out of range; give at least 1"):
+    with pytest.raises(UsageError, match=f"--{name} 0 is out of range; give a"):
         Settings(**{name: 0})
 
 

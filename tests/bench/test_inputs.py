@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel.bench.inputs import Input, feeds, vocabulary
+from aerogel.bench.inputs import Input, check_length, feeds, vocabulary
 from aerogel.errors import UsageError
 
 MODEL = Path("model.onnx")
@@ -93,3 +93,24 @@ def test_vocabulary_is_that_of_the_config_beside_the_model(tmp_path: Path, text:
 
 def test_vocabulary_without_a_config(tmp_path: Path) -> None:
     assert vocabulary(tmp_path / "model.onnx") == 1000
+
+
+def test_a_vocabulary_beyond_all_bounds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"vocab_size": {10**30}}}')
+    with pytest.raises(UsageError, match=r"config\.json: vocab_size 1000000000"):
+        vocabulary(tmp_path / "model.onnx")
+
+
+def test_the_longest_sequence_is_the_manifests_or_else_the_configurations(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    check_length(model, 100_000)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 80}')
+    check_length(model, 80)
+    with pytest.raises(
+        UsageError, match=r"model\.onnx takes at most 80 tokens; give --seq 80 or less, not 81"
+    ):
+        check_length(model, 81)
+    (tmp_path / "model.manifest.json").write_text('{"max_length": 64}')
+    check_length(model, 64)
+    with pytest.raises(UsageError, match="--seq 64 or less"):
+        check_length(model, 65)

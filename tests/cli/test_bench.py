@@ -55,6 +55,9 @@ def test_wrong_outputs_are_status_1(
     [
         (["missing.onnx"], "missing.onnx does not exist"),
         (["MODEL", "--threads", "0"], "--threads 0 is out of range"),
+        (["MODEL", "--threads", "99999999999"], "--threads 99999999999 is out of range; give an integer"),
+        (["FOLDER"], "folder.onnx is a folder; give the .onnx file"),
+        (["MODEL", "--seed", "-1"], "--seed -1 is out of range"),
         (["MODEL", "--seq", "-5"], "--seq -5 is out of range"),
         (["MODEL", "--baseline", "other.onnx"], "other.onnx does not exist"),
         (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown kind of picture"),
@@ -66,7 +69,12 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("hello")
-    names = {"MODEL": str(token_model("model.onnx")), "NOT_ONNX": str(text)}
+    (tmp_path / "folder.onnx").mkdir()
+    names = {
+        "MODEL": str(token_model("model.onnx")),
+        "NOT_ONNX": str(text),
+        "FOLDER": str(tmp_path / "folder.onnx"),
+    }
     assert main(["bench", *[names.get(word, word) for word in argv]]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -100,3 +108,54 @@ def test_ids_past_the_models_vocabulary_are_explained(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "does not run at --batch 1 --seq 6" in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--json", "a.onnx"], "--json a.onnx would overwrite the model a.onnx"),
+        (["--markdown", "link.md"], "--markdown link.md would overwrite the model a.onnx"),
+        (["--plot", "hard.png"], "--plot hard.png would overwrite the model a.onnx"),
+        (
+            ["--baseline", "b.onnx", "--json", "./b.onnx"],
+            "--json b.onnx would overwrite the --baseline model",
+        ),
+        (["--json", "x", "--markdown", "x"], "--markdown x would overwrite --json"),
+    ],
+)
+def test_no_output_replaces_a_model_or_another_output(
+    token_model: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(harness, "bench", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.chdir(tmp_path)
+    before = [token_model(name).read_bytes() for name in ("a.onnx", "b.onnx")]
+    (tmp_path / "link.md").symlink_to("a.onnx")
+    (tmp_path / "hard.png").hardlink_to("a.onnx")
+    assert main(["bench", "a.onnx", *argv]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+    assert [(tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx")] == before
+
+
+def test_a_batch_that_no_memory_holds_is_explained(
+    token_model: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(token_model("model.onnx")), *QUICK, "--batch", str(10**14)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--batch 100000000000000 --seq 6 do not fit into memory" in error
+
+
+def test_an_unknown_instruction_set_is_refused_before_anything_is_opened(
+    token_model: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(harness, "Worker", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setenv("AEROGEL_ISA", "foo")
+    assert main(["bench", str(token_model("model.onnx")), *QUICK]) == 2
+    assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err

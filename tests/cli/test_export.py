@@ -61,6 +61,54 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ("m.onnx", "would overwrite the model;"),
+        ("m.manifest.json", "would overwrite the model's manifest;"),
+        ("config.json", "would overwrite the model's config.json;"),
+        ("texts.txt", "would overwrite the --verify-text file;"),
+        ("ckpt/config.json", "lies in the checkpoint itself"),
+    ],
+)
+def test_a_report_replaces_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    report: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "export", lambda *_: pytest.fail("exported"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "config.json").write_text("{}")
+    argv = ["export", "ckpt", "--out", "m.onnx", "--verify-text", "texts.txt", "--json", report]
+    assert cli.main(argv) == 2
+    printed = capsys.readouterr().err
+    assert f"--json {report} " in printed
+    assert words in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_nameless_output_is_refused_beside_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tiny_checkpoint: Callable[..., Path],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", str(tiny_checkpoint()), "--out", ".", "--json", "r.json"]) == 2
+    assert "must name a file that ends in .onnx" in capsys.readouterr().err
+
+
+def test_an_unknown_instruction_set_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tiny_checkpoint: Callable[..., Path],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("aerogel.export.source.load_source", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setenv("AEROGEL_ISA", "foo")
+    assert cli.main(["export", str(tiny_checkpoint()), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
+
+
 def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", "ckpt", "--out", "m.onnx", "--block", "4by1"]) == 2
     assert "'4by1' is not ROWSxCOLS" in capsys.readouterr().err

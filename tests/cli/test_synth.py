@@ -25,6 +25,8 @@ def test_writes_the_checkpoint_and_says_what_it_is(
     [
         (["--arch", "nothing"], "unknown --arch 'nothing'; known: bert-base"),
         (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5 is out of range"),
+        (["--arch", "bert-tiny", "--seed", "-1"], "--seed -1 is out of range; give 0 to 4294967295"),
+        (["--arch", "bert-tiny", "--seed", str(2**64)], "is out of range; give 0 to 4294967295"),
         (["--arch", "bert-tiny", "--block", "7x1"], "block 7x1 does not divide"),
         (["--arch", "bert-tiny", "--block", "big"], "'big' is not ROWSxCOLS"),
         (["--arch", "bert-tiny", "--scope", "wide"], "invalid choice: 'wide'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import weakref
@@ -14,7 +15,7 @@ from aerogel.errors import FormatError, RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE
 from aerogel.runtime import library_path
 
-__all__ = ["Isa", "SparseLinear", "isas", "selected"]
+__all__ = ["Isa", "SparseLinear", "check_selection", "isas", "selected"]
 
 _ERROR_BYTES = 512
 
@@ -57,6 +58,16 @@ def selected() -> str:
     if name is None:
         raise UsageError(error.value.decode())
     return str(name.decode())
+
+
+def check_selection() -> None:
+    """Refuse, before long work, an AEROGEL_ISA that no kernel could be chosen by; fine where there is no library.
+
+    Raises:
+        UsageError: AEROGEL_ISA names an instruction set that is not known.
+    """
+    with contextlib.suppress(RuntimeLoadError):
+        selected()
 
 
 class SparseLinear:
