@@ -55,9 +55,10 @@ def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
         check_output(there)
     if force:
         return
-    if out.exists() and not _is_ours(out):
+    found = next((file for file in (out, manifest_path(out)) if file.exists()), None)
+    if found and not _is_ours(out):
         raise UsageError(
-            f"--out {out} exists and is not an earlier export; choose another name, or add --force"
+            f"--out: {found} exists and is not of an earlier export; choose another name, or add --force"
         )
     for file, there in copies.items():
         if there.exists() and there.read_bytes() != file.read_bytes():

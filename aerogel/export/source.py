@@ -125,6 +125,14 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
             f"{path / 'tokenizer.json'} cannot be loaded by transformers ({_reason(error)}); "
             "save the model's tokenizer anew"
         ) from error
+    longest: Any = tokenizer.model_max_length
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    # The comparison is written so that NaN fails it. A tokenizer without a limit says 1e30.
+    if type(longest) not in (int, float) or not longest >= special:
+        raise CheckpointError(
+            f"{path / 'tokenizer_config.json'}: model_max_length {longest!r} is no number of tokens from {special}, "
+            "what a pair takes without its texts; correct it"
+        )
     return tokenizer
 
 

@@ -68,20 +68,34 @@ def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: P
     out = tmp_path / "out" / "m.onnx"
     out.parent.mkdir()
     out.write_text("mine")
-    with pytest.raises(UsageError, match=r"m\.onnx exists and is not an earlier export.*--force"):
+    with pytest.raises(UsageError, match=r"m\.onnx exists and is not of an earlier export.*--force"):
         check_out(out, ".onnx", checkpoint, force=False)
     # A manifest of another file does not make it ours, nor does one that is no manifest.
     for text in ('{"aerogel": "0", "file": "n.onnx"}', "[" * 200_000):
         manifest_path(out).write_text(text)
-        with pytest.raises(UsageError, match="not an earlier export"):
+        with pytest.raises(UsageError, match="not of an earlier export"):
             check_out(out, ".onnx", checkpoint, force=False)
     out.unlink()
+    manifest_path(out).unlink()
     (out.parent / "config.json").write_text("of another model")
     with pytest.raises(UsageError, match=r"config\.json exists and differs.*--force"):
         check_out(out, ".onnx", checkpoint, force=False)
     check_out(out, ".onnx", checkpoint, force=True)
     put(checkpoint, out)
     assert (out.parent / "config.json").read_text() == "config.json"
+
+
+def test_a_foreign_manifest_alone_is_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "m.onnx"
+    put(checkpoint, out)
+    out.unlink()
+    check_out(out, ".onnx", checkpoint, force=False)  # its own model was deleted
+    manifest_path(out).write_text("mine")
+    with pytest.raises(
+        UsageError, match=r"m\.manifest\.json exists and is not of an earlier export.*--force"
+    ):
+        check_out(out, ".onnx", checkpoint, force=False)
+    check_out(out, ".onnx", checkpoint, force=True)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,25 @@ def test_damaged_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_
         load_source(path)
 
 
+@pytest.mark.parametrize("limit", [2, 0, -5, 2.5, True, "x", [1], float("nan")])
+def test_a_limit_that_is_none_is_refused_by_name(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, limit: Any
+) -> None:
+    path = altered(
+        tiny_checkpoint(), tmp_path / "ckpt", "tokenizer_config.json",
+        lambda d: d.update(model_max_length=limit),
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: model_max_length .* from 3"):
+        load_source(path)
+
+
+def test_the_least_limit_is_taken(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = altered(
+        tiny_checkpoint(), tmp_path / "ckpt", "tokenizer_config.json", lambda d: d.update(model_max_length=3)
+    )
+    assert load_source(path).max_length == 3
+
+
 def test_tokenizer_of_another_model_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "ckpt"
     shutil.copytree(tiny_checkpoint("bert", vocab_size=20), path)
