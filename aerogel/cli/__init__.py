@@ -41,19 +41,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb.add_arguments(sub)
         sub.set_defaults(run=verb.run)
     try:
-        args = parser.parse_args(argv)
-        return int(args.run(args) or 0)
+        args, rest = parser.parse_known_args(argv)
+        if rest:
+            verbs.choices[args.verb].error(f"unrecognized arguments: {' '.join(rest)}")
+        status = int(args.run(args) or 0)
+        # What is still buffered belongs to this run: if it cannot be written, the run failed.
+        sys.stdout.flush()
+        return status
     except AerogelError as error:
         print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of a pipe went away (`aerogel env | head -1`): not an error of ours. Point stdout at
-        # nothing so that the interpreter's last flush does not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe went away (`aerogel env | head -1`): not an error of ours.
+        _silence_output()
         return 0
+    except OSError as error:
+        _silence_output()
+        print(f"aerogel: error: {' '.join(str(error).split())}; make room or mend the place", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("aerogel: interrupted", file=sys.stderr)
         return 130
+
+
+def _silence_output() -> None:
+    """Point a standard output that takes no more at nothing, so that the interpreter's last flush succeeds."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:

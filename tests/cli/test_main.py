@@ -4,6 +4,7 @@ import argparse
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,12 +70,23 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["synth"], "required: --arch, --out"),
         (["bench", "m.onnx", "--threads", "many"], "argument --threads: invalid int value: 'many'"),
         (["bench"], "required: MODEL.onnx"),
-        (["env", "--yaml"], "unrecognized arguments: --yaml"),
+        (["env", "--yaml"], "unrecognized arguments: --yaml; see aerogel env --help"),
     ],
 )
 def test_bad_command_lines(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(argv) == 2
     assert words in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("argv", [["env"], ["env", "--json"]])
+def test_an_output_that_takes_nothing_is_one_line(argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "aerogel", *argv],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "No space left on device" in only_line(done.stderr)
 
 
 def test_a_process_exits_with_2_and_no_traceback() -> None:
