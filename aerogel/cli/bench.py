@@ -55,8 +55,13 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(args.threads, args.batch, args.seq, args.rounds, args.repeats, args.seed)
     outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
-    models = {f"the model {model}": model for model in args.models}
-    apart(outputs, models | {"the --baseline model": args.baseline})
+    taken = {f"the model {model}": model for model in args.models}
+    if args.baseline:
+        taken["the --baseline model"] = args.baseline
+    for what, model in list(taken.items()):
+        if model.name:  # else the path is no file, and refused with the rest
+            taken[f"the manifest of {what}"] = model.with_suffix(".manifest.json")
+    apart(outputs, taken)
     if args.plot:
         plot.check(args.plot)
     for output in filter(None, outputs.values()):

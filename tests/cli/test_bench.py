@@ -114,6 +114,7 @@ def test_ids_past_the_models_vocabulary_are_explained(
     ("argv", "words"),
     [
         (["--json", "a.onnx"], "--json a.onnx would overwrite the model a.onnx"),
+        (["--json", "a.manifest.json"], "would overwrite the manifest of the model a.onnx"),
         (["--markdown", "link.md"], "--markdown link.md would overwrite the model a.onnx"),
         (["--plot", "hard.png"], "--plot hard.png would overwrite the model a.onnx"),
         (
