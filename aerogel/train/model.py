@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +81,15 @@ def _head(task: Task) -> dict[str, Any]:
 
 
 def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
+    # No hub id begins like this, and the hub would be asked for long.
+    if name.startswith(("/", ".", "~")) and not Path(name).exists():
+        raise UsageError(
+            f"--model {name} is not a directory; give one that transformers can load, or a hub id"
+        )
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise UsageError(f"--model {name} has no config.json; give a directory that transformers can load")
     try:
-        with quiet():
+        with quiet(), _quiet_hub():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True, **head,
@@ -103,3 +111,15 @@ def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
             "give the model's own config.json and weights"
         )
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """No line for each time the hub is asked again: the error at the end says that it was not reached."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aerogel.errors import UsageError
+from aerogel.train import model as model_module
 from aerogel.train.model import load_model
 from aerogel.train.tasks import TASKS
 
@@ -117,6 +119,31 @@ def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], obje
     damage(given)
     with pytest.raises(UsageError, match=r"--model .*given cannot be loaded \(.+\); give a directory"):
         load(given)
+
+
+@pytest.mark.parametrize("name", ["/no/such", "./such", "../such", "~/such"])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(
+        model_module.AutoModelForSequenceClassification,
+        "from_pretrained",
+        lambda *_, **__: pytest.fail("asked"),
+    )
+    with pytest.raises(UsageError, match=rf"--model {name} is not a directory"):
+        load_model(name, TASKS.get("sst2"), 16, seed=0)
+
+
+def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("huggingface_hub.utils._http")
+
+    def fail(*_: object, **__: object) -> None:
+        assert not logger.isEnabledFor(logging.WARNING)
+        raise OSError("We couldn't connect\nTry again")
+
+    monkeypatch.setattr(model_module.AutoModelForSequenceClassification, "from_pretrained", fail)
+    before = logger.getEffectiveLevel()
+    with pytest.raises(UsageError, match=r"--model no/such cannot be loaded \(We couldn't connect\)"):
+        load(Path("no/such"))
+    assert logger.getEffectiveLevel() == before
 
 
 def test_a_missing_tokenizer_is_not_made_up(given: Path) -> None:

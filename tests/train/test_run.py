@@ -299,7 +299,7 @@ def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConf
         ({"warmup": 4.0}, r"4 warm-up steps x \(1 initial \+ 2 final\) reach the 12 steps"),
         ({"warmup": 12.0}, r"--warmup 12 reaches the 12 steps"),
         ({"max_length": 65}, r"--max-length 65: .* takes at most 64 tokens"),
-        ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all cannot be loaded"),
+        ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all is not a directory"),
         ({"model": None}, r"--model is missing"),
     ],
 )
