@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.errors import UsageError
+from aerogel.runtime import check_threads
 from aerogel.sparse.masks import check_block, kept_count
 
 __all__ = ["TrainConfig"]
 
 # What changes where or how often something is written, but not what comes out.
 _NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "progress")
-
-# More than any machine has cores; torch fails on numbers it cannot hold.
-_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class TrainConfig:
         Raises:
             UsageError: a value out of range; the message names the flag.
         """
-        for name in ("epochs", "batch", "max_length", "save_every", "train_rows", "eval_every", "threads"):
+        for name in ("epochs", "batch", "max_length", "save_every", "train_rows", "eval_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: must be at least 1")
@@ -100,8 +98,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a number of warm-ups, 0 or more")
-        if self.threads is not None and self.threads > _THREADS:
-            raise UsageError(f"--threads {self.threads}: must be at most {_THREADS}")
+        if self.threads is not None:
+            check_threads(self.threads, "--threads")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed}: must be from 0 to 4294967295")
         if self.device not in ("auto", "cpu", "cuda"):

@@ -25,7 +25,7 @@ from aerogel.train.config import TrainConfig
         ({"final_warmup": float("inf")}, "--final-warmup inf"),
         ({"seed": -1}, "--seed -1"),
         ({"threads": 0}, "--threads 0"),
-        ({"threads": 10**14}, "--threads 100000000000000: must be at most 1024"),
+        ({"threads": 10**14}, "--threads 100000000000000 is out of range"),
         ({"device": "tpu"}, "--device tpu"),
         ({"scope": "layer"}, "--scope layer"),
         ({"density": 0.0}, "--density 0.0 is out of range"),
