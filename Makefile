@@ -16,6 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIMES := 1.17.3 1.20.1
 RUNTIMES_PYTHON ?= $(PYTHON)
+RUNTIMES_ARCH ?= minilm-l6
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test check bench test-sanitize test-no-compiler test-arm64 test-runtimes install clean
@@ -76,8 +77,9 @@ test-arm64: $(INSTALLED)
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test
 
 # The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
+# RUNTIMES_ARCH names another shape of `aerogel synth`.
 test-runtimes: $(INSTALLED)
-	$(BIN)/python tests/runtimes/make_models.py $(OUT)/runtimes
+	$(BIN)/python tests/runtimes/make_models.py $(OUT)/runtimes $(RUNTIMES_ARCH)
 	for version in $(RUNTIMES); do \
 	  test -x $(OUT)/runtimes/$$version/bin/python || $(RUNTIMES_PYTHON) -m venv $(OUT)/runtimes/$$version && \
 	  $(OUT)/runtimes/$$version/bin/python -m pip install -q "onnxruntime==$$version" "numpy<2" && \

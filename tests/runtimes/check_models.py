@@ -74,7 +74,8 @@ def main(folder: Path) -> int:
             times[key].append(time.perf_counter() - start)
     best = {key: min(values[WARM_UP:]) for key, values in times.items()}
     failed = []
-    print(f"ONNX Runtime {onnxruntime.__version__}, MiniLM-L6, 10% dense, batch 1, sequence 128, one thread")
+    arch = (folder / "arch.txt").read_text(encoding="utf-8")
+    print(f"ONNX Runtime {onnxruntime.__version__}, {arch}, 10% dense, batch 1, sequence 128, one thread")
     for (name, with_library), seconds in best.items():
         error = errors[name, with_library]
         label = f"{name}{' with the library' if with_library else ', stock'}"

@@ -1,6 +1,6 @@
-"""Write what check_models.py needs into a folder: a dense, a CSR and a BSR export of one random MiniLM.
+"""Write what check_models.py needs into a folder: a dense, a CSR and a BSR export of one random encoder.
 
-    python tests/runtimes/make_models.py FOLDER
+    python tests/runtimes/make_models.py FOLDER ARCH
 
 The models carry the same 90% sparse weights wherever the formats allow it: dense.onnx is the CSR model's own.
 """
@@ -18,15 +18,16 @@ from aerogel.cli import main as command
 SEQUENCES = (1, 37, 128)
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, arch: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for form, block in (("csr", "1x1"), ("bsr", "4x1")):
         checkpoint = folder / form / "checkpoint"
-        run("synth", "--arch", "minilm-l6", "--density", "0.1", "--block", block, "--out", str(checkpoint))
+        run("synth", "--arch", arch, "--density", "0.1", "--block", block, "--out", str(checkpoint))
         for out in (form, "dense") if form == "csr" else (form,):
             target = folder / form / f"{out}.onnx"
             run("export", str(checkpoint), "--to", "onnx", "--format", out, "--out", str(target))
             reference(target)
+    (folder / "arch.txt").write_text(arch, encoding="utf-8")
     (folder / "library.txt").write_text(aerogel.library_path(), encoding="utf-8")
 
 
@@ -55,4 +56,4 @@ def reference(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    make(Path(sys.argv[1]), sys.argv[2])
