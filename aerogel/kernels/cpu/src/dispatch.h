@@ -17,7 +17,7 @@ struct Isa {
 constexpr int kIsaCount = 4;
 const Isa& IsaAt(int i);
 
-// The fastest available, or the one that `name` asks for. Null, with `error` set, when there is no such one.
+// The one called `name`. Null, with `error` set, when it is not known or not available.
 const KernelTable* SelectIsa(const char* name, std::string* error);
 
 // As SelectIsa, capped by the environment variable AEROGEL_ISA: the fastest available up to the one it names.

@@ -4,8 +4,8 @@
 //   acc[n, t] = b[n];   acc[n, t] += W[n, k] * xt[k, t]   over stored (n, k);   y[t, n] = acc[n, t]
 //
 // xt is feature-major, so a stored weight is broadcast once and meets a whole vector of tokens at a time. Work goes
-// chunk of rows by chunk, inside it tile of columns by tile: the accumulators of a chunk and the activations of a tile
-// together fit the first-level cache, which is what the speed of unstructured weights hangs on.
+// chunk of rows by chunk, inside it tile of columns by tile: the activations of a tile fit the first-level cache, which
+// is what the speed of unstructured weights hangs on.
 #include "kernels.h"
 #include "simd.h"
 
