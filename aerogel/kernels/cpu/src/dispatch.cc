@@ -22,25 +22,25 @@ constexpr const char* kNotX86 = "not an x86-64 machine";
 struct Isas {
   Isa all[kIsaCount];
   Isas()
-      : all{{"scalar", kScalar, ""},
+      : all{{"scalar", kScalar, kScalarStages, ""},
 #if defined(__x86_64__)
-            {"avx2", nullptr, "the CPU or the operating system lacks AVX2 or FMA"},
-            {"avx512", nullptr, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
-            {"neon", nullptr, kNoNeon}}
+            {"avx2", nullptr, nullptr, "the CPU or the operating system lacks AVX2 or FMA"},
+            {"avx512", nullptr, nullptr, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
+            {"neon", nullptr, nullptr, kNoNeon}}
 #else
-            {"avx2", nullptr, kNotX86},
-            {"avx512", nullptr, kNotX86},
+            {"avx2", nullptr, nullptr, kNotX86},
+            {"avx512", nullptr, nullptr, kNotX86},
 #if defined(__aarch64__)
-            {"neon", kNeon, ""}}
+            {"neon", kNeon, kNeonStages, ""}}
 #else
-            {"neon", nullptr, "not a 64-bit Arm machine"}}
+            {"neon", nullptr, nullptr, "not a 64-bit Arm machine"}}
 #endif
 #endif
   {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (HasAvx2()) all[1] = {"avx2", kAvx2, ""};
-    if (HasAvx512()) all[2] = {"avx512", kAvx512, ""};
+    if (HasAvx2()) all[1] = {"avx2", kAvx2, kAvx2Stages, ""};
+    if (HasAvx512()) all[2] = {"avx512", kAvx512, kAvx512Stages, ""};
 #endif
   }
 };
@@ -73,6 +73,12 @@ const KernelTable* SelectIsa(const char* name, std::string* error) {
   }
   if (!IsaAt(i).kernels) *error = std::string(name) + " is not available: " + IsaAt(i).reason;
   return IsaAt(i).kernels;
+}
+
+const StageTable& StagesOf(const KernelTable& kernels) {
+  int i = 0;
+  while (IsaAt(i).kernels != &kernels) ++i;
+  return *IsaAt(i).stages;
 }
 
 const KernelTable* DefaultIsa(std::string* error) {

@@ -4,12 +4,14 @@
 #include <string>
 
 #include "kernels.h"
+#include "stages.h"
 
 namespace aerogel {
 
 struct Isa {
   const char* name;
   const KernelTable* kernels;  // null where `reason` says why not
+  const StageTable* stages;    // likewise
   const char* reason;          // empty where available
 };
 
@@ -22,5 +24,8 @@ const KernelTable* SelectIsa(const char* name, std::string* error);
 
 // As SelectIsa, capped by the environment variable AEROGEL_ISA: the fastest available up to the one it names.
 const KernelTable* DefaultIsa(std::string* error);
+
+// The stages of the same instruction set.
+const StageTable& StagesOf(const KernelTable& kernels);
 
 }  // namespace aerogel

@@ -3,6 +3,8 @@
 // Everything here and in linear.cc lives in a namespace of the instruction set, and nothing of the standard library
 // with external linkage is used: a template compiled with AVX-512 flags here could otherwise be the copy that the
 // linker keeps for the whole library, and fault on a CPU without AVX-512.
+//
+// Where an operand of Min or Max is NaN the result is the second operand, or NaN.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +26,41 @@ inline Vec Load(const float* p) { return _mm512_loadu_ps(p); }
 inline void Store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 inline Vec Set(float x) { return _mm512_set1_ps(x); }
 inline Vec MulAdd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+inline Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+inline Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+inline Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec Sqrt(Vec a) { return _mm512_sqrt_ps(a); }
+// To the nearest integer, ties to even; |a| below 2^22.
+inline Vec Round(Vec a) { return _mm512_roundscale_ps(a, 8); }
+// a * 2^n for whole n in [-126, 127], but 0 where x < limit.
+inline Vec ScaleUnless(Vec x, Vec limit, Vec a, Vec n) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), a, n);
+}
+// The greater of m and |x|, for m not below 0; NaN as soon as either is NaN, whose bits are greater than infinity's.
+inline Vec MaxAbs(Vec m, Vec x) {
+  const __m512i bits = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(m), bits));
+}
+// Lanes [first, end) of v; the rest of p is not touched.
+inline void StoreLanes(float* p, Vec v, int64_t first, int64_t end) {
+  const unsigned below = (1u << end) - (1u << first);
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(below), v);
+}
+// The integers nearest to a, b, c and d, ties to even, as bytes that saturate at -127 and 127; those of a lane are
+// adjacent. Their bits are exclusive-ored with those of `flip`.
+inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
+  const __m512 most = _mm512_set1_ps(127.0f);  // what does not fit an integer becomes the least one
+  const __m512i ab =
+      _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_min_ps(a, most)), _mm512_cvtps_epi32(_mm512_min_ps(b, most)));
+  const __m512i cd =
+      _mm512_packs_epi32(_mm512_cvtps_epi32(_mm512_min_ps(c, most)), _mm512_cvtps_epi32(_mm512_min_ps(d, most)));
+  const __m512i bytes = _mm512_max_epi8(_mm512_packs_epi16(ab, cd), _mm512_set1_epi8(-127));
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  _mm512_storeu_si512(q, _mm512_xor_si512(_mm512_shuffle_epi8(bytes, order), _mm512_set1_epi32(flip)));
+}
 
 // Transposes 16 rows of 16 floats: src row stride `from`, dst row stride `to`.
 inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
@@ -61,6 +98,41 @@ inline Vec Load(const float* p) { return _mm256_loadu_ps(p); }
 inline void Store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline Vec Set(float x) { return _mm256_set1_ps(x); }
 inline Vec MulAdd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+inline Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+inline Vec Mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+inline Vec Div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec Sqrt(Vec a) { return _mm256_sqrt_ps(a); }
+inline Vec Round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Vec ScaleUnless(Vec x, Vec limit, Vec a, Vec n) {
+  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  const __m256 scaled = _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+  return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), scaled);
+}
+inline Vec MaxAbs(Vec m, Vec x) {
+  const __m256i bits = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(m), bits));
+}
+inline void StoreLanes(float* p, Vec v, int64_t first, int64_t end) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(first)), lane);
+  const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), lane);
+  _mm256_maskstore_ps(p, _mm256_andnot_si256(before, below), v);
+}
+inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
+  const __m256 most = _mm256_set1_ps(127.0f);  // what does not fit an integer becomes the least one
+  const __m256i ab =
+      _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(a, most)), _mm256_cvtps_epi32(_mm256_min_ps(b, most)));
+  const __m256i cd =
+      _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_min_ps(c, most)), _mm256_cvtps_epi32(_mm256_min_ps(d, most)));
+  const __m256i bytes = _mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_set1_epi8(-127));
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q),
+                      _mm256_xor_si256(_mm256_shuffle_epi8(bytes, order), _mm256_set1_epi32(flip)));
+}
 
 inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
   __m256 r[8], t[8];
@@ -89,6 +161,34 @@ inline Vec Load(const float* p) { return vld1q_f32(p); }
 inline void Store(float* p, Vec v) { vst1q_f32(p, v); }
 inline Vec Set(float x) { return vdupq_n_f32(x); }
 inline Vec MulAdd(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+inline Vec Add(Vec a, Vec b) { return vaddq_f32(a, b); }
+inline Vec Sub(Vec a, Vec b) { return vsubq_f32(a, b); }
+inline Vec Mul(Vec a, Vec b) { return vmulq_f32(a, b); }
+inline Vec Div(Vec a, Vec b) { return vdivq_f32(a, b); }
+inline Vec Min(Vec a, Vec b) { return vminq_f32(a, b); }
+inline Vec Max(Vec a, Vec b) { return vmaxq_f32(a, b); }
+inline Vec Sqrt(Vec a) { return vsqrtq_f32(a); }
+inline Vec Round(Vec a) { return vrndnq_f32(a); }
+inline Vec ScaleUnless(Vec x, Vec limit, Vec a, Vec n) {
+  const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+  const float32x4_t scaled = vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
+  return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(scaled), vcltq_f32(x, limit)));
+}
+inline Vec MaxAbs(Vec m, Vec x) { return vmaxq_f32(m, vabsq_f32(x)); }
+inline void StoreLanes(float* p, Vec v, int64_t first, int64_t end) {
+  float lanes[4];
+  vst1q_f32(lanes, v);
+  for (int64_t i = first; i < end; ++i) p[i] = lanes[i];
+}
+inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
+  const float32x4_t most = vdupq_n_f32(127.0f);
+  const float32x4_t least = vdupq_n_f32(-127.0f);
+  const auto whole = [&](Vec x) { return vcvtnq_s32_f32(vmaxq_f32(vminq_f32(x, most), least)); };
+  int32x4_t quads = vsliq_n_s32(whole(a), whole(b), 8);
+  quads = vsliq_n_s32(quads, whole(c), 16);
+  quads = vsliq_n_s32(quads, whole(d), 24);
+  vst1q_u8(q, vreinterpretq_u8_s32(veorq_s32(quads, vdupq_n_s32(flip))));
+}
 
 inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
   const float32x4x2_t a = vtrnq_f32(vld1q_f32(src), vld1q_f32(src + from));
@@ -113,6 +213,69 @@ inline Vec Set(float x) { return {{x, x, x, x}}; }
 inline Vec MulAdd(Vec a, Vec b, Vec c) {
   for (int i = 0; i < 4; ++i) c.v[i] += a.v[i] * b.v[i];
   return c;
+}
+template <typename Function>
+inline Vec Each(Vec a, Vec b, Function function) {
+  for (int i = 0; i < 4; ++i) a.v[i] = function(a.v[i], b.v[i]);
+  return a;
+}
+inline Vec Add(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x + y; });
+}
+inline Vec Sub(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x - y; });
+}
+inline Vec Mul(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x * y; });
+}
+inline Vec Div(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x / y; });
+}
+inline Vec Min(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x < y ? x : y; });
+}
+inline Vec Max(Vec a, Vec b) {
+  return Each(a, b, [](float x, float y) { return x > y ? x : y; });
+}
+inline Vec Sqrt(Vec a) {
+  return Each(a, a, [](float x, float) { return __builtin_sqrtf(x); });
+}
+inline float RoundOne(float x) {  // beyond 2^23 there is no place for a fraction
+  return x + 12582912.0f - 12582912.0f;
+}
+inline Vec Round(Vec a) {
+  return Each(a, a, [](float x, float) { return RoundOne(x); });
+}
+inline Vec ScaleUnless(Vec x, Vec limit, Vec a, Vec n) {
+  for (int i = 0; i < 4; ++i) {
+    if (x.v[i] < limit.v[i]) {
+      a.v[i] = 0.0f;
+    } else if (n.v[i] == n.v[i]) {
+      const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.v[i]) + 127) << 23;
+      float power;
+      __builtin_memcpy(&power, &bits, sizeof power);
+      a.v[i] *= power;
+    }
+  }
+  return a;
+}
+inline Vec MaxAbs(Vec m, Vec x) {
+  return Each(m, x, [](float a, float b) {
+    const float magnitude = __builtin_fabsf(b);
+    return a != a || magnitude <= a ? a : magnitude;
+  });
+}
+inline void StoreLanes(float* p, Vec v, int64_t first, int64_t end) {
+  for (int64_t i = first; i < end; ++i) p[i] = v.v[i];
+}
+inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
+  const Vec all[4] = {a, b, c, d};
+  for (int i = 0; i < 16; ++i) {
+    const float x = all[i % 4].v[i / 4];
+    const float clamped = x > 127.0f ? 127.0f : x > -127.0f ? x : -127.0f;  // NaN to the least
+    const auto whole = static_cast<uint8_t>(static_cast<int8_t>(RoundOne(clamped)));
+    q[i] = whole ^ static_cast<uint8_t>(flip);
+  }
 }
 inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
   for (int i = 0; i < 4; ++i) {
