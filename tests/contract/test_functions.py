@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from aerogel import runtime
-from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
+from aerogel.export.function import DOMAIN, IR_VERSION, OPSET, LinearFunction
 from aerogel.export.functions import FUNCTIONS, carried, carrier
+from aerogel.export.weight import WEIGHTS
 from aerogel.kernels.cpu import find_library
+from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 
 # Operators whose output shapes depend on values, so that ONNX Runtime does not fold them, or which it never folds.
@@ -33,13 +37,58 @@ CASES = {
 }
 
 
-@pytest.fixture(params=carried())
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+PAIRS = [(form, weights) for weights in WEIGHTS.names() for form in carried(weights)]
+# What is left of a body once the weight is folded.
+PLAIN = Counter(["MatMul", "Add"])
+LEFT = {
+    "fp32": PLAIN,
+    "fp16": PLAIN,
+    "int8": PLAIN + Counter(["Abs", "ReduceMax", "Max", "Div", "Round", "Mul", "Mul", "Mul", "Mul"]),
+}
 
 
-def blocks(form: str) -> list[tuple[int, int]]:
-    return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(form).blocked else [(1, 1)]
+@dataclass(frozen=True)
+class Kind:
+    """A storage format and the type of its values."""
+
+    form: str
+    weights: str
+
+    @property
+    def function(self) -> LinearFunction:
+        return carrier(self.form, self.weights)
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(self.form).blocked else [(1, 1)]
+
+    def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
+        values, beside = WEIGHTS.get(self.weights).encode(weight, "w")
+        return FORMATS.get(self.form).encode(values, mask, block) | beside
+
+    def stored(self, weight: np.ndarray) -> np.ndarray:
+        """The stored values ``[out, in]``, as integers where they are such."""
+        return WEIGHTS.get(self.weights).encode(weight, "w")[0]
+
+    def exact(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
+        """y in float64, and how far float32 may be from it."""
+        stored = self.stored(weight).astype(np.float64)
+        if self.weights != "int8":
+            # A float32 sum of n products is off by at most n roundings of the sum of their sizes.
+            terms = 1 + int(np.count_nonzero(weight, axis=1).max())
+            size = (np.abs(x) @ np.abs(stored.T) + np.abs(bias)).max()
+            return x.astype(np.float64) @ stored.T + bias, terms * 2**-24 * size
+        m = np.abs(x).max(-1, keepdims=True)
+        q = np.rint(x * (np.float32(127) / m)).astype(np.int64)
+        scale = WEIGHTS.get("int8").encode(weight, "w")[1]["scale"].astype(np.float64)
+        product = (q @ stored.T) * (m.astype(np.float64) / 127) * scale
+        # The sum is exact. What follows are the constant 1 / 127, three products and a sum.
+        return product + bias, 5 * 2**-24 * (np.abs(product) + np.abs(bias)).max()
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return Kind(*request.param)
 
 
 def problem(
@@ -55,10 +104,9 @@ def problem(
 
 
 def save(
-    path: Path, form: str, arrays: dict[str, np.ndarray], bias: np.ndarray, in_features: int, rank: int
+    path: Path, function: LinearFunction, arrays: Arrays, bias: np.ndarray, in_features: int, rank: int = 3
 ) -> None:
     """A model of one call: y = f(x, arrays, bias), with all of x's dimensions but the last open."""
-    function = carrier(form)
     dims: list[Any] = [f"d{i}" for i in range(rank - 1)]
     graph = helper.make_graph(
         [
@@ -89,53 +137,50 @@ def optimized(path: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_body_multiplies_by_the_matrix(form: str, case: str, tmp_path: Path) -> None:
+def test_body_multiplies_by_the_matrix(kind: Kind, case: str, tmp_path: Path) -> None:
     shape, share = CASES[case]
     random = np.random.default_rng(1)
-    for block in blocks(form):
+    for block in kind.blocks:
         weight, mask, bias = problem(shape, share, block, seed=0)
-        arrays = FORMATS.get(form).encode(weight, mask, block)
+        arrays = kind.encode(weight, mask, block)
         assert arrays["indices"].dtype == (np.int32 if shape[1] > 65_536 else np.uint16)
-        save(tmp_path / "m.onnx", form, arrays, bias, shape[1], rank=3)
+        save(tmp_path / "m.onnx", kind.function, arrays, bias, shape[1])
         session = runtime.session(tmp_path / "m.onnx", library=False)
         for leading in ((1, 1), (2, 5)):
             x = random.standard_normal((*leading, shape[1])).astype(np.float32)
-            exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
-            # A float32 sum of n products is off by at most n roundings of the sum of their sizes.
-            terms = 1 + int(mask.sum(1).max())
-            bound = terms * 2**-24 * (np.abs(x) @ np.abs(weight.T) + np.abs(bias)).max()
+            exact, bound = kind.exact(x, weight, bias)
             np.testing.assert_allclose(session.run(None, {"x": x})[0], exact, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("rank", [2, 4])
-def test_any_number_of_dimensions(form: str, rank: int, tmp_path: Path) -> None:
-    weight, mask, _ = problem((24, 36), 0.2, (1, 1), seed=3)
-    arrays = FORMATS.get(form).encode(weight, mask)
-    save(tmp_path / "m.onnx", form, arrays, np.zeros(24, np.float32), 36, rank)
+def test_any_number_of_dimensions(kind: Kind, rank: int, tmp_path: Path) -> None:
+    weight, mask, bias = problem((24, 36), 0.2, (1, 1), seed=3)
+    save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask), bias, 36, rank)
     x = np.random.default_rng(0).standard_normal((*range(2, rank + 1), 36)).astype(np.float32)
     got = runtime.session(tmp_path / "m.onnx", library=False).run(None, {"x": x})[0]
-    np.testing.assert_allclose(got, x @ weight.T, rtol=0, atol=1e-5)
+    exact, bound = kind.exact(x, weight, bias)
+    np.testing.assert_allclose(got, exact, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_stock_runtime_folds_the_body_to_one_dense_matrix(form: str, case: str, tmp_path: Path) -> None:
+def test_stock_runtime_folds_the_body_to_one_dense_matrix(kind: Kind, case: str, tmp_path: Path) -> None:
     shape, share = CASES[case]
-    for block in blocks(form):
+    for block in kind.blocks:
         weight, mask, bias = problem(shape, share, block, seed=5)
-        save(tmp_path / "m.onnx", form, FORMATS.get(form).encode(weight, mask, block), bias, shape[1], rank=3)
+        save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask, block), bias, shape[1])
         graph = optimized(tmp_path / "m.onnx").graph
-        assert [node.op_type for node in graph.node] == ["MatMul", "Add"]
-        dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[
-            graph.node[0].input[1]
-        ]
-        np.testing.assert_array_equal(dense, weight.T)
+        assert Counter(node.op_type for node in graph.node) == LEFT[kind.weights]
+        product = next(node for node in graph.node if node.op_type == "MatMul")
+        dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[product.input[1]]
+        assert dense.dtype == np.float32
+        np.testing.assert_array_equal(dense, kind.stored(weight).T)
 
 
-def test_library_kernel_gives_what_the_body_gives(form: str, tmp_path: Path) -> None:
+def test_library_kernel_gives_what_the_body_gives(kind: Kind, tmp_path: Path) -> None:
     assert find_library() is not None, "build the native library first (pip install .)"
-    for block in blocks(form):
+    for block in kind.blocks:
         weight, mask, bias = problem((24, 36), 0.3, block, seed=7)
-        save(tmp_path / "m.onnx", form, FORMATS.get(form).encode(weight, mask, block), bias, 36, rank=3)
+        save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask, block), bias, 36)
         x = np.random.default_rng(0).standard_normal((2, 9, 36)).astype(np.float32)
         body, kernel = (
             runtime.session(tmp_path / "m.onnx", library=library).run(None, {"x": x})[0]
@@ -168,5 +213,10 @@ def test_name_carries_a_version_and_the_break_even_is_a_share(name: str) -> None
     assert all(0 < density <= 1 for density in function.break_even.values())
 
 
-def test_every_format_that_is_carried_exists_and_orders_its_arrays_alike(form: str) -> None:
-    assert carrier(form).arrays == FORMATS.get(form).names
+def test_arrays_are_the_formats_and_then_those_beside_its_values(kind: Kind) -> None:
+    _, beside = WEIGHTS.get(kind.weights).encode(np.ones((2, 2), np.float32), "w")
+    assert kind.function.arrays == (*FORMATS.get(kind.form).names, *beside)
+
+
+def test_every_function_carries_a_format() -> None:
+    assert {carrier(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}

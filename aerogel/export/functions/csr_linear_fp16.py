@@ -1,0 +1,13 @@
+"""CsrLinearFp16_v1: multiply by a CSR matrix of half-precision values."""
+
+from aerogel.export.function import LinearFunction
+from aerogel.export.functions import _body
+
+__all__ = ["FUNCTION"]
+
+FUNCTION = LinearFunction(
+    name="CsrLinearFp16_v1",
+    arrays=("data", "indices", "indptr"),
+    break_even={1: 0.5},
+    body=_body.WIDENED + _body.csr_transposed("values") + _body.PRODUCT,
+)
