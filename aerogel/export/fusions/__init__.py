@@ -1,0 +1,1 @@
+"""Subgraphs that become one node, one kind a file."""

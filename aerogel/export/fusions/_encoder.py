@@ -1,0 +1,154 @@
+"""``Encoder_v1``: consecutive layers as one model-local function whose body is the very nodes that it replaces.
+
+    y = Encoder_v1(hidden, mask, tensors...)
+
+hidden, y: float32 ``[batch, sequence, hidden]``; mask: int64 ``[batch, sequence]``, not 0 where a token is real.
+Padding takes no part in it: a kernel skips it, and y is zero there, for which the body ends in a product with the mask.
+
+Only the nodes that make the additive mask and the target shapes of reshapes are new: a function sees its inputs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aerogel.export.function import DOMAIN
+from aerogel.export.fusions._graph import operand
+from aerogel.export.fusions._layer import Layer
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "encoder_call", "encoder_function"]
+
+NAME = "Encoder_v1"
+
+_FLOAT, _BOOL = 1, 9
+_LOWEST = np.finfo(np.float32).min
+_ATTRIBUTES = ("heads", "epsilon", "activation", "matrices")
+
+
+def encoder_call(layers: Sequence[Layer]) -> ir.Node:
+    """The node that computes what `layers` do, not yet in a graph."""
+    import onnx_ir as ir
+
+    first, last = layers[0], layers[-1]
+    node = ir.node(
+        NAME,
+        [first.x, first.mask, *(operand(node, at) for layer in layers for _, node, at in layer.tensors)],
+        {
+            "heads": first.heads,
+            "epsilon": first.epsilon,
+            "activation": first.activation,
+            "matrices": " ".join(matrix.kind for layer in layers for matrix in layer.matrices),
+        },
+        domain=DOMAIN,
+        name="encoder",
+    )
+    node.outputs[0].type, node.outputs[0].shape = last.y.type, last.y.shape
+    return node
+
+
+def encoder_function(layers: Sequence[Layer], graph: ir.Graph) -> ir.Function:
+    """The function of `encoder_call(layers)`; the layers stand in `graph`, and remain there."""
+    import onnx_ir as ir
+
+    body = _Body()
+    hidden, mask = ir.Value(name="hidden"), ir.Value(name="mask")
+    batch = body.add("Shape", [hidden], {"start": 0, "end": 1})
+    sequence = body.add("Shape", [hidden], {"start": 1, "end": 2})
+    real = body.add("Cast", [body.add("Cast", [mask], {"to": _BOOL})], {"to": _FLOAT})
+    inverted = body.add("Sub", [body.constant(np.float32(1)), real])
+    lowered = body.add("Mul", [inverted, body.constant(_LOWEST)])
+    additive = body.add("Unsqueeze", [lowered, body.constant(np.array([1, 2]))])
+    width = layers[0].matrices[0].shape[0]
+    dims = (layers[0].heads, width // layers[0].heads)
+    split = body.add("Concat", [batch, sequence, body.constant(np.array(dims))], {"axis": 0})
+    merged = body.add("Concat", [batch, sequence, body.constant(np.array([width]))], {"axis": 0})
+
+    values: dict[ir.Value, ir.Value] = {layers[0].x: hidden}
+    formal: list[ir.Value] = []
+    operands: dict[tuple[ir.Node, int], ir.Value] = {}
+    for number, layer in enumerate(layers):
+        for name, node, at in layer.tensors:
+            formal.append(ir.Value(name=f"layer{number}_{name}"))
+            operands[node, at] = formal[-1]
+        operands |= {layer.added: additive, (layer.merge, 1): merged}
+        operands |= {(reshape, 1): split for reshape in layer.splits}
+    inside = {node for layer in layers for node in layer.nodes}
+    for node in graph:
+        if node in inside:
+            body.copy(node, values, operands)
+    kept = body.add("Unsqueeze", [real, body.constant(np.array([2]))])
+    y = body.add("Mul", [values[layers[-1].y], kept])
+    opsets = {"": graph.opset_imports[""], DOMAIN: 1}
+    return ir.Function(
+        DOMAIN,
+        NAME,
+        graph=ir.Graph([hidden, mask, *formal], [y], nodes=body.nodes, opset_imports=opsets),
+        # Names without values: whoever calls the function states them.
+        attributes=[ir.Attr(name, ir.AttributeType.UNDEFINED, None) for name in _ATTRIBUTES],
+    )
+
+
+class _Body:
+    """Nodes of a function, one after the other."""
+
+    def __init__(self) -> None:
+        self.nodes: list[ir.Node] = []
+        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+
+    def add(
+        self, kind: str, inputs: Sequence[ir.Value], attributes: Mapping[str, int] | None = None
+    ) -> ir.Value:
+        """A new node of one output, which is returned."""
+        import onnx_ir as ir
+
+        self.nodes.append(ir.node(kind, inputs, attributes))
+        return self.nodes[-1].outputs[0]
+
+    def constant(self, array: np.ndarray | np.generic) -> ir.Value:
+        """A node that holds `array`, made once for equal ones."""
+        import onnx_ir as ir
+
+        array = np.asarray(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self.nodes.append(ir.node("Constant", [], {"value": ir.tensor(array)}))
+            self._constants[key] = self.nodes[-1].outputs[0]
+        return self._constants[key]
+
+    def copy(
+        self,
+        node: ir.Node,
+        values: dict[ir.Value, ir.Value],
+        operands: Mapping[tuple[ir.Node, int], ir.Value],
+    ) -> None:
+        """Add a node like `node`.
+
+        Args:
+            node: what to copy.
+            values: the function's value for each of the graph's so far; those of the node are added.
+            operands: the function's values for single inputs of nodes. Inputs in neither are small constants.
+        """
+        import onnx_ir as ir
+
+        inputs = []
+        for at in range(len(node.inputs)):
+            value = operand(node, at)
+            constant = value.const_value
+            if (node, at) in operands:
+                inputs.append(operands[node, at])
+            elif constant is not None:
+                inputs.append(self.constant(constant.numpy()))
+            else:
+                inputs.append(values[value])
+        copy = ir.Node(
+            node.domain, node.op_type, inputs, list(node.attributes.values()),
+            num_outputs=len(node.outputs), name=node.name,
+        )  # fmt: skip
+        self.nodes.append(copy)
+        values.update(zip(node.outputs, copy.outputs, strict=True))

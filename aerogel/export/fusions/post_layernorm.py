@@ -1,0 +1,81 @@
+"""Encoders of post-LayerNorm layers (BERT, RoBERTa, ELECTRA, DistilBERT and their like) as one ``Encoder_v1``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aerogel.export.function import DOMAIN
+from aerogel.export.fusion import Fused, Fusion
+from aerogel.export.fusions._encoder import encoder_call, encoder_function
+from aerogel.export.fusions._graph import Mismatch
+from aerogel.export.fusions._layer import Layer, match_layer
+from aerogel.export.plan import DENSE
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["FUSION", "PostLayerNorm"]
+
+
+class PostLayerNorm(Fusion):
+    """See the module's docstring."""
+
+    def fuse(self, model: ir.Model) -> Fused:
+        """Replace the longest run of consecutive layers. See `Fusion.fuse`."""
+        import onnx_ir.passes.common as passes
+
+        run, found, why = _longest_run(model.graph)
+        if all(matrix.kind == DENSE for layer in run for matrix in layer.matrices):
+            return Fused(0, found, why or "none of its matrices is stored packed")
+        function, call, last = encoder_function(run, model.graph), encoder_call(run), run[-1].y
+        model.functions[function.identifier()] = function
+        model.graph.opset_imports[DOMAIN] = 1
+        made = last.producer()
+        assert made is not None  # a layer's output is computed by its last node
+        call.outputs[0].name, last.name = last.name, None
+        model.graph.insert_after(made, call)
+        last.replace_all_uses_with(call.outputs[0], replace_graph_outputs=True)
+        passes.RemoveUnusedNodesPass()(model)
+        return Fused(len(run), found, why)
+
+
+def _longest_run(graph: ir.Graph) -> tuple[list[Layer], int, str]:
+    """The longest run of consecutive layers, how many layers the graph has, and what is wrong with the first misfit."""
+    runs: list[list[Layer]] = [[]]
+    why = ""
+    attentions = [node for node in graph if _is_attention(node)]
+    for number, softmax in enumerate(attentions):
+        try:
+            layer = match_layer(softmax)
+            reason = _gap(runs[-1][-1], layer) if runs[-1] else ""
+        except Mismatch as mismatch:
+            why = why or f"layer {number}: {mismatch}"
+            runs.append([])
+            continue
+        if reason:
+            why = why or f"layer {number}: {reason}"
+            runs.append([])
+        runs[-1].append(layer)
+    return max(runs, key=len), len(attentions), why or ("" if attentions else "it has no attention")
+
+
+def _is_attention(node: ir.Node) -> bool:
+    """Whether a node is a Softmax over scores ``[batch, heads, sequence, sequence]``."""
+    shape = node.outputs[0].shape
+    return node.op_type == "Softmax" and not node.domain and shape is not None and len(shape) == 4
+
+
+def _gap(before: Layer, layer: Layer) -> str:
+    """Why `layer` cannot follow `before` in one node; empty if it can."""
+    if layer.x is not before.y:
+        return f"reads {layer.x.name}, not {before.y.name}, which the layer before gives"
+    for name in ("heads", "epsilon", "activation"):
+        one, two = getattr(before, name), getattr(layer, name)
+        if one != two:
+            return f"has {name} {two}, the layer before {one}"
+    if before.y.is_graph_output() or any(use.node not in layer.nodes for use in before.y.uses()):
+        return f"is not the only one to read {before.y.name}, which the layer before gives"
+    return ""
+
+
+FUSION = PostLayerNorm()
