@@ -18,6 +18,18 @@ from aerogel.runtime import library_path
 __all__ = ["Isa", "SparseLinear", "check_selection", "isas", "selected"]
 
 _ERROR_BYTES = 512
+# The C interface's numbers of the kinds of stored values.
+_KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.int8): 2}
+
+
+class _Matrix(ctypes.Structure):
+    """AerogelMatrix of src/c_api.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("out_features", "in_features", "block_rows", "block_cols", "entries")),
+        *((name, ctypes.c_int) for name in ("kind", "wide_indices")),
+        *((name, ctypes.c_void_p) for name in ("data", "indices", "indptr", "scale", "bias")),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Isa:
     """An instruction set the library knows.
 
     Attributes:
-        name: scalar, avx2, avx512 or neon.
+        name: such as scalar, avx2 or neondot.
         available: whether this build and this machine have it.
         reason: why not; empty where available.
     """
@@ -74,7 +86,9 @@ class SparseLinear:
     """y = x W^T + b on the CPU, with W in CSR or BSR.
 
     Args:
-        arrays: CSR data ``[nnz]`` or BSR data ``[blocks, r, c]``, float32; indices, uint16 or int32; indptr, int32.
+        arrays: CSR data ``[nnz]`` or BSR data ``[blocks, r, c]``, float32, float16 or int8; indices, uint16 or int32;
+            indptr, int32; for int8 data in [-127, 127] also scale, float32 ``[out_features]``: activations are then
+            rounded to eight bits as well, per token.
         bias: float32 ``[out_features]``, or None for zeros.
         in_features: columns of W.
         isa: instruction set to use; None for `selected()`.
@@ -91,9 +105,9 @@ class SparseLinear:
         isa: str | None = None,
     ) -> None:
         data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
-        if data.dtype != np.float32 or data.ndim not in (1, 3):
+        if data.dtype not in _KINDS or data.ndim not in (1, 3):
             raise FormatError(
-                f"data must be float32 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}"
+                f"data must be float32, float16 or int8 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}"
             )
         if indices.dtype not in (np.uint16, np.int32) or indices.shape != data.shape[:1]:
             raise FormatError(
@@ -106,21 +120,27 @@ class SparseLinear:
         rows, cols = data.shape[1:] or (1, 1)
         self.in_features = in_features
         self.out_features = (len(indptr) - 1) * rows
-        if bias is None:
-            bias = np.zeros(self.out_features, np.float32)
-        if bias.dtype != np.float32 or bias.shape != (self.out_features,):
-            raise FormatError(
-                f"bias must be float32 [{self.out_features}], not {bias.dtype}{list(bias.shape)}"
-            )
-        data, indices, indptr, bias = map(np.ascontiguousarray, (data, indices, indptr, bias))
-        # The library may point into these for as long as the layer lives.
-        self._arrays = data, indices
+        vectors = {"bias": np.zeros(self.out_features, np.float32) if bias is None else bias}
+        if data.dtype == np.int8:
+            vectors["scale"] = arrays["scale"]
+        for name, vector in vectors.items():
+            if vector.dtype != np.float32 or vector.shape != (self.out_features,):
+                raise FormatError(
+                    f"{name} must be float32 [{self.out_features}], not {vector.dtype}{list(vector.shape)}"
+                )
+        data, indices, indptr = map(np.ascontiguousarray, (data, indices, indptr))
+        vectors = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
+        pointers = {name: vector.ctypes.data for name, vector in vectors.items()}
+        # The library may point into it for as long as the layer lives.
+        self._data = data
+        matrix = _Matrix(
+            self.out_features, in_features, rows, cols, len(data), _KINDS[data.dtype], indices.dtype == np.int32,
+            data.ctypes.data, indices.ctypes.data, indptr.ctypes.data, pointers.get("scale"), pointers["bias"],
+        )  # fmt: skip
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = _library().aerogel_linear_create(
-            self.out_features, in_features, rows, cols, len(data), data.ctypes.data, indices.ctypes.data,
-            indices.dtype == np.int32, indptr.ctypes.data, bias.ctypes.data, isa.encode() if isa else None,
-            error, _ERROR_BYTES,
-        )  # fmt: skip
+            ctypes.byref(matrix), isa.encode() if isa else None, error, _ERROR_BYTES
+        )
         if not self._handle:
             raise FormatError(error.value.decode())
         weakref.finalize(self, _library().aerogel_linear_destroy, self._handle)
@@ -159,9 +179,7 @@ def _library() -> ctypes.CDLL:
     library.aerogel_isa_selected.restype = text
     library.aerogel_isa_selected.argtypes = [text, ctypes.c_size_t]
     library.aerogel_linear_create.restype = pointer
-    library.aerogel_linear_create.argtypes = [
-        size, size, size, size, size, pointer, pointer, integer, pointer, pointer, text, text, ctypes.c_size_t,
-    ]  # fmt: skip
+    library.aerogel_linear_create.argtypes = [pointer, text, text, ctypes.c_size_t]
     library.aerogel_linear_run.argtypes = [pointer, pointer, size, pointer, integer]
     library.aerogel_linear_destroy.argtypes = [pointer]
     library.aerogel_linear_destroy.restype = None

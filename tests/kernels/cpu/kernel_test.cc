@@ -41,10 +41,16 @@ struct Matrix {
     // uint16 indices are cut from the int32 ones just before the call, into a buffer of exactly their size.
     narrow = std::vector<uint16_t>(indices.begin(), indices.end());
     char text[256] = "";
-    AerogelLinear* linear =
-        aerogel_linear_create(out, in, r, c, entries < 0 ? static_cast<int64_t>(indices.size()) : entries, data.data(),
-                              wide ? static_cast<const void*>(indices.data()) : narrow.data(), wide, indptr.data(),
-                              bias.data(), isa, text, sizeof text);
+    AerogelMatrix source{};
+    source.out_features = out, source.in_features = in, source.block_rows = r, source.block_cols = c;
+    source.entries = entries < 0 ? static_cast<int64_t>(indices.size()) : entries;
+    source.kind = AEROGEL_FLOAT32;
+    source.wide_indices = wide;
+    source.data = data.data();
+    source.indices = wide ? static_cast<const void*>(indices.data()) : narrow.data();
+    source.indptr = indptr.data();
+    source.bias = bias.data();
+    AerogelLinear* linear = aerogel_linear_create(&source, isa, text, sizeof text);
     *error = text;
     return linear;
   }

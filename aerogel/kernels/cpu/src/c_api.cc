@@ -7,16 +7,23 @@
 #include <vector>
 
 #include "dispatch.h"
+#include "encoder.h"
 #include "sparse_linear.h"
 
 struct AerogelLinear {
-  std::unique_ptr<aerogel::SparseLinear> linear;
+  aerogel::SparseLinear linear;
+};
+
+struct AerogelEncoder {
+  std::unique_ptr<aerogel::Encoder> encoder;
 };
 
 namespace {
 
 using aerogel::IsaAt;
+using aerogel::KernelTable;
 using aerogel::kIsaCount;
+using aerogel::Matrix;
 
 void Say(const std::string& message, char* error, size_t size) {
   if (size == 0) return;
@@ -48,6 +55,32 @@ class Threads final : public aerogel::Parallel {
   int count_;
 };
 
+// Calls make(kernels, message) with the kernels that `isa` names; turns whatever goes wrong into null and a reason.
+template <typename Made, typename Make>
+Made* Create(const char* isa, char* error, size_t error_size, Make make) {
+  try {
+    std::string message;
+    const KernelTable* kernels = isa ? aerogel::SelectIsa(isa, &message) : aerogel::DefaultIsa(&message);
+    if (kernels) {
+      if (Made* made = make(*kernels, &message)) return made;
+    }
+    Say(message, error, error_size);
+  } catch (const std::exception& e) {
+    Say(e.what(), error, error_size);
+  }
+  return nullptr;
+}
+
+template <typename Body>
+int Run(Body body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception&) {
+    return 1;
+  }
+}
+
 }  // namespace
 
 int aerogel_isa_count(void) { return kIsaCount; }
@@ -70,33 +103,37 @@ const char* aerogel_isa_selected(char* error, size_t error_size) {
   return nullptr;
 }
 
-AerogelLinear* aerogel_linear_create(int64_t out_features, int64_t in_features, int64_t block_rows, int64_t block_cols,
-                                     int64_t entries, const float* data, const void* indices, int wide_indices,
-                                     const int32_t* indptr, const float* bias, const char* isa, char* error,
-                                     size_t error_size) {
-  try {
-    std::string message;
-    const aerogel::KernelTable* kernels = isa ? aerogel::SelectIsa(isa, &message) : aerogel::DefaultIsa(&message);
-    if (kernels) {
-      auto linear = aerogel::SparseLinear::Create(
-          {out_features, in_features, block_rows, block_cols, entries, data, indices, wide_indices != 0, indptr}, bias,
-          *kernels, &message);
-      if (linear) return new AerogelLinear{std::move(linear)};
-    }
-    Say(message, error, error_size);
-  } catch (const std::exception& e) {
-    Say(e.what(), error, error_size);
-  }
-  return nullptr;
+AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error, size_t error_size) {
+  return Create<AerogelLinear>(isa, error, error_size, [&](const KernelTable& kernels, std::string* message) {
+    auto made = Matrix::Create(*matrix, kernels, message);
+    return made ? new AerogelLinear{aerogel::SparseLinear(std::move(made))} : nullptr;
+  });
 }
 
 int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y, int threads) {
-  try {
-    linear->linear->Run(x, tokens, y, Threads(threads));
-    return 0;
-  } catch (const std::exception&) {
-    return 1;
-  }
+  return Run([&] { linear->linear.Run(x, tokens, y, Threads(threads)); });
 }
 
 void aerogel_linear_destroy(AerogelLinear* linear) { delete linear; }
+
+AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads, float epsilon,
+                                       int activation, const char* isa, char* error, size_t error_size) {
+  return Create<AerogelEncoder>(
+      isa, error, error_size, [&](const KernelTable& kernels, std::string* message) -> AerogelEncoder* {
+        std::vector<aerogel::EncoderLayer> made;
+        for (int64_t i = 0; i < count; ++i) {
+          made.push_back(aerogel::MakeLayer(layers[i], kernels, message));
+          if (!message->empty()) return nullptr;
+        }
+        auto encoder = aerogel::Encoder::Create(std::move(made), heads, epsilon,
+                                                static_cast<aerogel::Activation>(activation), message);
+        return encoder ? new AerogelEncoder{std::move(encoder)} : nullptr;
+      });
+}
+
+int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask, int64_t batch,
+                        int64_t sequence, float* y, int threads) {
+  return Run([&] { encoder->encoder->Run(hidden, mask, batch, sequence, y, Threads(threads)); });
+}
+
+void aerogel_encoder_destroy(AerogelEncoder* encoder) { delete encoder; }

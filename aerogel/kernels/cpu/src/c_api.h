@@ -17,6 +17,7 @@ extern "C" {
 #endif
 
 typedef struct AerogelLinear AerogelLinear;
+typedef struct AerogelEncoder AerogelEncoder;
 
 /* Number of instruction sets known, from the plainest to the fastest. */
 AEROGEL_EXPORT int aerogel_isa_count(void);
@@ -25,19 +26,50 @@ AEROGEL_EXPORT const char* aerogel_isa(int i, const char** reason);
 /* Name of the one in use, AEROGEL_ISA considered; null, with the reason in `error`, when that names none. */
 AEROGEL_EXPORT const char* aerogel_isa_selected(char* error, size_t error_size);
 
-/* Packs a CSR (block 1x1) or BSR matrix. data [entries, block_rows, block_cols]; indices [entries], uint16, or int32
- * if wide_indices; indptr int32 [out_features / block_rows + 1]; bias [out_features]. data and indices must outlive the
- * result, which may point into them; the rest is copied. isa: a name, or null for the one in use. Returns null, with
- * the reason in `error`, when anything is malformed. */
-AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(int64_t out_features, int64_t in_features, int64_t block_rows,
-                                                    int64_t block_cols, int64_t entries, const float* data,
-                                                    const void* indices, int wide_indices, const int32_t* indptr,
-                                                    const float* bias, const char* isa, char* error, size_t error_size);
-/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads. Returns 0, or 1 when memory
- * could not be had; threads that cannot be started are done without. */
+enum { AEROGEL_FLOAT32 = 0, AEROGEL_FLOAT16 = 1, AEROGEL_INT8 = 2 };
+enum { AEROGEL_GELU = 0, AEROGEL_GELU_TANH = 1, AEROGEL_RELU = 2 };
+
+/* A weight W [out_features, in_features] with its bias. Sparse: data [entries, block_rows, block_cols] of `kind`, a CSR
+ * (blocks of 1x1) or BSR matrix; indices [entries], uint16, or int32 if wide_indices; indptr int32
+ * [out_features / block_rows + 1]; scale [out_features] where kind is int8 (values in [-127, 127]), else unused. Dense:
+ * indptr is null and data float32 [in_features, out_features]. bias [out_features]. */
+typedef struct {
+  int64_t out_features, in_features, block_rows, block_cols, entries;
+  int kind, wide_indices;
+  const void* data;
+  const void* indices;
+  const int32_t* indptr;
+  const float* scale;
+  const float* bias;
+} AerogelMatrix;
+
+/* Prepares a matrix. data must outlive the result, which may point into it; the rest is copied. isa: a name, or null
+ * for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
+AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error,
+                                                    size_t error_size);
+/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads. With int8 weights activations
+ * are rounded to eight bits per token. Returns 0, or 1 when memory could not be had; threads that cannot be started are
+ * done without. */
 AEROGEL_EXPORT int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y,
                                       int threads);
 AEROGEL_EXPORT void aerogel_linear_destroy(AerogelLinear* linear);
+
+/* One post-LayerNorm encoder layer; gamma and beta have as many entries as hidden features and are copied. */
+typedef struct {
+  AerogelMatrix q, k, v, o, ffn1, ffn2;
+  const float *gamma1, *beta1, *gamma2, *beta2;
+} AerogelEncoderLayer;
+
+/* Prepares a stack of layers; as aerogel_linear_create. activation: AEROGEL_GELU (erf), AEROGEL_GELU_TANH or
+ * AEROGEL_RELU. */
+AEROGEL_EXPORT AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads,
+                                                      float epsilon, int activation, const char* isa, char* error,
+                                                      size_t error_size);
+/* hidden, y [batch, sequence, hidden features]; mask [batch, sequence], nonzero for real tokens; y is zero at the
+ * others. Returns as aerogel_linear_run. */
+AEROGEL_EXPORT int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask,
+                                       int64_t batch, int64_t sequence, float* y, int threads);
+AEROGEL_EXPORT void aerogel_encoder_destroy(AerogelEncoder* encoder);
 
 #ifdef __cplusplus
 }

@@ -3,45 +3,85 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace aerogel {
 namespace {
 
 #if defined(__x86_64__)
-constexpr const char* kNoNeon = "not an Arm machine";
 // __builtin_cpu_supports asks the operating system (XGETBV) as well as cpuid: registers that are not saved at a context
 // switch must not be used.
-bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+// GCC 12 and Clang 14 do not know the feature by name. It lies in registers that AVX2 uses.
+bool HasAvxVnni() {
+  unsigned eax, ebx, ecx, edx;
+  return HasAvx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << 4));
 }
 #else
 constexpr const char* kNotX86 = "not an x86-64 machine";
 #endif
 
+#if defined(__aarch64__)
+bool HasDot() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+  return true;  // every 64-bit Arm machine of Apple's that runs a desktop system
+#endif
+}
+#else
+constexpr const char* kNotArm = "not a 64-bit Arm machine";
+#endif
+
+// From the plainest to the fastest.
 struct Isas {
   Isa all[kIsaCount];
   Isas()
-      : all{{"scalar", kScalar, kScalarStages, ""},
+      : all{
+            {"scalar", &kScalar, ""},
 #if defined(__x86_64__)
-            {"avx2", nullptr, nullptr, "the CPU or the operating system lacks AVX2 or FMA"},
-            {"avx512", nullptr, nullptr, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
-            {"neon", nullptr, nullptr, kNoNeon}}
+            {"avx2", &kAvx2, "the CPU or the operating system lacks AVX2, FMA or F16C"},
+            {"avxvnni", &kAvxVnni, "the CPU lacks AVX-VNNI, or the operating system AVX2"},
+            {"avx512", &kAvx512, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
+            {"avx512vnni", &kAvx512Vnni, "the CPU lacks AVX-512 VNNI, or the operating system AVX-512"},
 #else
-            {"avx2", nullptr, nullptr, kNotX86},
-            {"avx512", nullptr, nullptr, kNotX86},
+            {"avx2", nullptr, kNotX86},   {"avxvnni", nullptr, kNotX86},
+            {"avx512", nullptr, kNotX86}, {"avx512vnni", nullptr, kNotX86},
+#endif
 #if defined(__aarch64__)
-            {"neon", kNeon, kNeonStages, ""}}
+            {"neon", &kNeon, ""},
+            {"neondot", &kNeonDot, "the CPU lacks the dot product of bytes"},
 #else
-            {"neon", nullptr, nullptr, "not a 64-bit Arm machine"}}
+            {"neon", nullptr, kNotArm},   {"neondot", nullptr, kNotArm},
 #endif
-#endif
-  {
+        } {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (HasAvx2()) all[1] = {"avx2", kAvx2, kAvx2Stages, ""};
-    if (HasAvx512()) all[2] = {"avx512", kAvx512, kAvx512Stages, ""};
+    const bool has[] = {true, HasAvx2(), HasAvxVnni(), HasAvx512(), HasAvx512Vnni(), false, false};
+#elif defined(__aarch64__)
+    const bool has[] = {true, false, false, false, false, true, HasDot()};
+#else
+    const bool has[] = {true, false, false, false, false, false, false};
 #endif
+    for (int i = 0; i < kIsaCount; ++i) {
+      if (has[i]) {
+        all[i].reason = "";
+      } else {
+        all[i].kernels = nullptr;
+      }
+    }
   }
 };
 
@@ -73,12 +113,6 @@ const KernelTable* SelectIsa(const char* name, std::string* error) {
   }
   if (!IsaAt(i).kernels) *error = std::string(name) + " is not available: " + IsaAt(i).reason;
   return IsaAt(i).kernels;
-}
-
-const StageTable& StagesOf(const KernelTable& kernels) {
-  int i = 0;
-  while (IsaAt(i).kernels != &kernels) ++i;
-  return *IsaAt(i).stages;
 }
 
 const KernelTable* DefaultIsa(std::string* error) {

@@ -4,19 +4,17 @@
 #include <string>
 
 #include "kernels.h"
-#include "stages.h"
 
 namespace aerogel {
 
 struct Isa {
   const char* name;
   const KernelTable* kernels;  // null where `reason` says why not
-  const StageTable* stages;    // likewise
   const char* reason;          // empty where available
 };
 
 // From the plainest to the fastest; always begins with scalar.
-constexpr int kIsaCount = 4;
+constexpr int kIsaCount = 7;
 const Isa& IsaAt(int i);
 
 // The one called `name`. Null, with `error` set, when it is not known or not available.
@@ -24,8 +22,5 @@ const KernelTable* SelectIsa(const char* name, std::string* error);
 
 // As SelectIsa, capped by the environment variable AEROGEL_ISA: the fastest available up to the one it names.
 const KernelTable* DefaultIsa(std::string* error);
-
-// The stages of the same instruction set.
-const StageTable& StagesOf(const KernelTable& kernels);
 
 }  // namespace aerogel

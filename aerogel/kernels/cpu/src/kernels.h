@@ -4,48 +4,80 @@
 #include <cstdint>
 
 #include "packed.h"
+#include "stages.h"
 
 namespace aerogel {
 
-// Tokens are processed in tiles. A tile's activations are feature-major: `xt` is [in_features][vectors * width], so
-// that one weight meets `width` tokens in one instruction.
-struct ChunkArgs {
-  // One chunk of a PackedMatrix, as plain pointers (see simd.h for why no containers).
-  const Segment* segments;  // [tiles + 1]
-  const Panel* panels;
-  const uint8_t* near_columns;
-  const uint16_t* columns;
-  const float* values;
-  bool rows_in_place;
+// Tokens are processed in tiles. A tile's activations are feature-major: `x` is float [in_features][stride] with
+// stride = vectors * width, so that one weight meets `width` tokens in one instruction. Eight-bit activations are
+// [ceil(in_features / 4)][stride][4] bytes: four neighbouring features of a token are adjacent. Either way a column of
+// the packed matrix is stride * 4 bytes.
+
+// One chunk of a packed matrix against one tile of tokens, as plain pointers (see simd.h for why no containers).
+struct SpmmArgs {
+  Values kind;
   int height;
+  const Segment* segments;  // [tiles + 1], of this chunk
+  const Group* groups;
+  const uint32_t* firsts;
+  const uint16_t* rows;
+  const uint8_t* columns;
+  const void* values;
+  const char* ahead;  // values to have in the second-level cache before they are read out of order
+  int64_t ahead_bytes;
   int64_t tiles;
   int64_t tile_cols;
-  int64_t rows;       // of this chunk
-  const float* bias;  // [rows]
-  // One tile of tokens.
-  const float* xt;  // [in_features][vectors * width]
-  int vectors;      // a power of two, at most KernelTable::max_vectors(height)
-  int64_t tokens;   // real ones; the rest of the last vector is padding
-  float* y;         // [tokens] rows of `y_stride`, from this chunk's first column on
-  int64_t y_stride;
-  float* accumulators;  // scratch [rows][vectors * width]
+  const void* x;
+  int vectors;         // 1, 2 or 4
+  void* accumulators;  // float (int32 if kind is kInt8) [rows][vectors * width]; added to
+};
+
+// A dense float matrix [in_features][out_features], read where it lies.
+struct GemmArgs {
+  const float* weight;  // from this chunk's first output on
+  int64_t in_features;
+  int64_t out_features;  // the row stride of `weight`
+  int64_t rows;          // outputs of this chunk
+  const float* x;
+  int vectors;
+  float* accumulators;
+};
+
+// What turns 32-bit sums into y: y = sum * (token_scale * row_scale) + bias (+ residual).
+struct DequantizeArgs {
+  void* accumulators;  // int32 in, float out, [rows][stride]
+  int64_t rows;
+  int vectors;
+  const float* row_scale;    // [rows]
+  const float* token_scale;  // [stride]
+  const float* bias;         // [rows]
+  const float* residual;     // [rows][stride] or null
 };
 
 struct KernelTable {
   const char* name;
-  int width;  // floats in a vector
-  int (*max_vectors)(int height);
-  // Transposes `tokens` rows of x (row stride `stride`), columns [0, features), into xt [features][vectors * width];
-  // padding tokens become zeros.
-  void (*load_tile)(const float* x, int64_t stride, int64_t tokens, int64_t features, int vectors, float* xt);
-  // y[t, n] = bias[n] + sum_k W[n, k] x[t, k] for all rows n of one chunk.
-  void (*run_chunk)(const ChunkArgs& args);
+  int width;                  // floats in a vector
+  bool unsigned_activations;  // eight-bit activations carry an offset of 128
+  void (*spmm)(const SpmmArgs&);
+  void (*gemm)(const GemmArgs&);
+  // accumulators[n][t] = bias[n] (+ residual[n][t]; may be null)
+  void (*start)(float* accumulators, int64_t rows, int vectors, const float* bias, const float* residual);
+  // The same for 32-bit sums.
+  void (*start_sums)(void* accumulators, int64_t rows, int vectors, const int32_t* offset);
+  void (*dequantize)(const DequantizeArgs&);
+  const StageTable* stages;
 };
 
-// One an instruction set; null where it was not compiled for this architecture.
-extern const KernelTable* const kScalar;
-extern const KernelTable* const kAvx2;
-extern const KernelTable* const kAvx512;
-extern const KernelTable* const kNeon;
+// Vectors of tokens in a full tile.
+constexpr int kTileVectors = 4;
+
+// One an instruction set that was compiled for this architecture.
+extern const KernelTable kScalar;
+extern const KernelTable kAvx2;
+extern const KernelTable kAvxVnni;
+extern const KernelTable kAvx512;
+extern const KernelTable kAvx512Vnni;
+extern const KernelTable kNeon;
+extern const KernelTable kNeonDot;
 
 }  // namespace aerogel

@@ -25,8 +25,8 @@ namespace ort {
 constexpr uint32_t kApiVersion = 17;
 
 enum ErrorCode : int { kInvalidArgument = 2 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint16 = 4, kInt32 = 6 };
-enum Characteristic : int { kRequired = 0 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kInt8 = 3, kUint16 = 4, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
+enum Characteristic : int { kRequired = 0, kVariadic = 2 };
 enum MemoryType : int { kMemoryDefault = 0 };
 
 // Function-table slots of OrtApi under their official names, counted in pointers from its start.
@@ -45,10 +45,13 @@ enum Slot : int {
   GetDimensions = 62,
   GetSymbolicDimensions = 63,
   GetTensorTypeAndShape = 65,
+  KernelInfoGetAttribute_float = 85,
   KernelInfoGetAttribute_int64 = 86,
+  KernelInfoGetAttribute_string = 87,
   KernelContext_GetInput = 90,
   KernelContext_GetOutput = 91,
   ReleaseTensorTypeAndShapeInfo = 99,
+  KernelInfo_GetInputCount = 230,
   KernelInfo_GetInputName = 232,
   KernelInfoGetConstantInput_tensor = 249,
   ShapeInferContext_GetInputTypeShape = 268,

@@ -1,107 +1,77 @@
 #include "packed.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace aerogel {
 namespace {
 
-int64_t IndexAt(const SparseView& m, int64_t i) {
-  return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
-}
+// 255 x 127 x 65,536 is the largest power of two of them that fits in 31 bits.
+constexpr int64_t kMostInt8Features = 65536;
 
-// Longest rows whose values are read in place; see packed.h.
-constexpr int64_t kInPlaceColumns = 1024;
+// The columns of one panel, ascending, and where its values lie.
+struct PanelEntries {
+  std::vector<int32_t> columns;
+  std::vector<char> values;  // [columns, height] of ValueBytes; empty where values are read in place
+  int64_t first = 0;         // of the file's values, in units of `height` values; in place only
+};
 
-// Calls visit(column, value) for every stored entry of a row, by ascending columns. The entries below it in the same
-// block follow at multiples of block_cols.
-template <typename Visit>
-void ForEachEntry(const SparseView& m, int64_t row, const Visit& visit) {
-  for (int64_t i = m.indptr[row / m.block_rows]; i < m.indptr[row / m.block_rows + 1]; ++i) {
-    const float* block = m.data + (i * m.block_rows + row % m.block_rows) * m.block_cols;
-    for (int64_t c = 0; c < m.block_cols; ++c) visit(IndexAt(m, i) * m.block_cols + c, block + c);
+// Collects a panel of `height` rows from `row` on.
+void Collect(const SparseView& m, int64_t row, int height, bool in_place, PanelEntries* panel) {
+  panel->columns.clear();
+  panel->values.clear();
+  const int64_t features = ColumnFeatures(m.kind);
+  const int64_t begin = m.indptr[row / m.block_rows], end = m.indptr[row / m.block_rows + 1];
+  if (in_place) {
+    panel->first = begin;
+    for (int64_t i = begin; i < end; ++i) panel->columns.push_back(static_cast<int32_t>(IndexAt(m, i)));
+    return;
   }
-}
-
-// Height 1: entries in the order chunk, tile, panel by falling length.
-void PackRows(const SparseView& m, PackedMatrix* p) {
-  struct Entry {
-    int64_t column;
-    const float* value;
-  };
-  struct Run {  // one row's entries within the tile
-    uint16_t row;
-    size_t begin, end;
-  };
-  const auto entries = static_cast<size_t>(m.entries * m.block_rows * m.block_cols);
-  p->own_near_columns.reserve(entries);
-  const bool in_place = m.block_rows * m.block_cols == 1 && m.in_features <= kInPlaceColumns;
-  if (!in_place) p->own_values.reserve(entries);
-  std::vector<Entry> chunk_entries;
-  std::vector<size_t> next, ends;  // per row of the chunk: its first entry that no tile has taken yet, and its end
-  std::vector<Run> runs;
-  for (int64_t chunk = 0; chunk < p->chunks; ++chunk) {
-    const int64_t row0 = chunk * p->tiling.chunk_rows;
-    const int64_t rows = std::min(p->tiling.chunk_rows, m.out_features - row0);
-    chunk_entries.clear();
-    next.clear();
-    ends.clear();
-    for (int64_t row = row0; row < row0 + rows; ++row) {
-      next.push_back(chunk_entries.size());
-      ForEachEntry(m, row, [&](int64_t column, const float* value) { chunk_entries.push_back({column, value}); });
-      ends.push_back(chunk_entries.size());
-    }
-    for (int64_t tile = 0; tile < p->tiles; ++tile) {
-      const int64_t first_column = tile * p->tiling.tile_cols;
-      p->segments.push_back({p->panels.size(), p->own_near_columns.size()});
-      runs.clear();
-      for (size_t i = 0; i < next.size(); ++i) {
-        const size_t begin = next[i];
-        while (next[i] < ends[i] && chunk_entries[next[i]].column < first_column + p->tiling.tile_cols) ++next[i];
-        if (next[i] > begin) runs.push_back({static_cast<uint16_t>(i), begin, next[i]});
+  const int64_t bytes = ValueBytes(m.kind);        // of a row's value in a column
+  const int64_t feature_bytes = bytes / features;  // of one weight
+  const auto* data = static_cast<const char*>(m.data);
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t c = 0; c < m.block_cols; ++c) {
+      const int64_t feature = IndexAt(m, i) * m.block_cols + c;
+      const auto column = static_cast<int32_t>(feature / features);
+      if (panel->columns.empty() || panel->columns.back() != column) {
+        panel->columns.push_back(column);
+        panel->values.resize(panel->values.size() + static_cast<size_t>(height * bytes), 0);
       }
-      std::stable_sort(runs.begin(), runs.end(),
-                       [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
-      for (const Run& run : runs) {
-        const size_t first =
-            in_place ? static_cast<size_t>(chunk_entries[run.begin].value - m.data) : p->own_values.size();
-        p->panels.push_back({static_cast<uint32_t>(first), run.row, static_cast<uint16_t>(run.end - run.begin)});
-        for (size_t i = run.begin; i < run.end; ++i) {
-          p->own_near_columns.push_back(static_cast<uint8_t>(chunk_entries[i].column - first_column));
-          if (!in_place) p->own_values.push_back(*chunk_entries[i].value);
-        }
+      char* value = panel->values.data() + panel->values.size() - height * bytes + feature % features * feature_bytes;
+      for (int h = 0; h < height; ++h) {
+        const int64_t from = (i * m.block_rows + row % m.block_rows + h) * m.block_cols + c;
+        std::memcpy(value + h * bytes, data + from * feature_bytes, static_cast<size_t>(feature_bytes));
       }
     }
   }
-  p->segments.push_back({p->panels.size(), p->own_near_columns.size()});
-  p->near_columns = p->own_near_columns.data();
-  p->values = in_place ? m.data : p->own_values.data();
-  p->rows_in_place = in_place;
 }
 
-// Height 2 and 4: one panel a row of blocks, in the order of the file.
-void PackBlocks(const SparseView& m, PackedMatrix* p) {
-  const bool adopt_values = m.block_rows == p->height && m.block_cols == 1;
-  const bool adopt_columns = adopt_values && !m.wide_indices;
-  size_t entries = 0;
-  for (int64_t row = 0; row < m.out_features; row += p->height) {
-    if (row % p->tiling.chunk_rows == 0) p->segments.push_back({p->panels.size(), entries});
-    const size_t first = entries;
-    ForEachEntry(m, row, [&](int64_t column, const float* value) {
-      ++entries;
-      if (!adopt_columns) p->own_columns.push_back(static_cast<uint16_t>(column));
-      for (int r = 0; r < p->height && !adopt_values; ++r) p->own_values.push_back(value[r * m.block_cols]);
-    });
-    if (entries > first) {
-      p->panels.push_back({static_cast<uint32_t>(first), static_cast<uint16_t>(row % p->tiling.chunk_rows),
-                           static_cast<uint16_t>(entries - first)});
+// Cuts rows into chunks of about equal numbers of entries, each of whole panels and of at most tiling.chunk_rows.
+std::vector<Chunk> CutRows(const SparseView& m, const Tiling& tiling, int height) {
+  const int64_t most = std::max<int64_t>(tiling.chunk_rows / height, 1) * height;
+  const int64_t wanted = std::max((m.out_features + most - 1) / most, tiling.chunks);
+  // A row costs something too: what a few entries do.
+  constexpr int64_t kRowCost = 4;
+  const auto cost = [&](int64_t row) {
+    const int64_t blocks = m.indptr[row / m.block_rows + 1] - m.indptr[row / m.block_rows];
+    return blocks * m.block_cols + kRowCost;
+  };
+  int64_t left = 0;
+  for (int64_t row = 0; row < m.out_features; ++row) left += cost(row);
+  std::vector<Chunk> chunks;
+  for (int64_t row = 0; row < m.out_features;) {
+    const int64_t share = left / std::max<int64_t>(wanted - static_cast<int64_t>(chunks.size()), 1);
+    Chunk chunk{row, 0, 0, 0};
+    int64_t taken = 0;
+    while (row < m.out_features && chunk.rows < most && (taken < share || chunk.rows % height)) {
+      taken += cost(row++), ++chunk.rows;
     }
+    left -= taken;
+    chunks.push_back(chunk);
   }
-  p->segments.push_back({p->panels.size(), entries});
-  p->own_columns.shrink_to_fit();
-  p->own_values.shrink_to_fit();
-  p->columns = adopt_columns ? static_cast<const uint16_t*>(m.indices) : p->own_columns.data();
-  p->values = adopt_values ? m.data : p->own_values.data();
+  return chunks;
 }
 
 }  // namespace
@@ -146,27 +116,106 @@ std::string Validate(const SparseView& m) {
       last = column;
     }
   }
+  if (m.kind == Values::kInt8) {
+    if (m.in_features > kMostInt8Features) {
+      return std::to_string(m.in_features) + " columns of eight-bit weights; sums of more than " +
+             std::to_string(kMostInt8Features) + " products could exceed 32 bits";
+    }
+    const auto* data = static_cast<const int8_t*>(m.data);
+    const int64_t count = m.entries * m.block_rows * m.block_cols;
+    // Kernels without a dot product of signed bytes negate weights.
+    const int8_t* found = std::find(data, data + count, int8_t{-128});
+    if (found != data + count) return "value -128 at position " + std::to_string(found - data) + "; give -127 to 127";
+  }
   return {};
 }
 
-int PanelHeight(const SparseView& m) {
-  if (m.in_features > 65535) return 1;  // what Panel::count and 16-bit columns can hold
-  return m.block_rows % 4 == 0 ? 4 : m.block_rows % 2 == 0 ? 2 : 1;
-}
-
-PackedMatrix Pack(const SparseView& m, const Tiling& tiling) {
+PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<bool>* keep) {
+  struct Run {  // one panel's entries within the tile
+    uint16_t row;
+    uint32_t first;  // in place: of the file's values
+    size_t begin, end;
+  };
   PackedMatrix p;
   p.out_features = m.out_features;
   p.in_features = m.in_features;
-  p.height = PanelHeight(m);
-  p.tiling = tiling;
-  // A chunk holds whole panels.
-  p.tiling.chunk_rows = std::max<int64_t>(tiling.chunk_rows / p.height, 1) * p.height;
-  p.chunks = (m.out_features + p.tiling.chunk_rows - 1) / p.tiling.chunk_rows;
-  p.tiles = p.height == 1 ? (m.in_features + p.tiling.tile_cols - 1) / p.tiling.tile_cols : 1;
-  p.segments.reserve(static_cast<size_t>(p.chunks * p.tiles) + 1);
-  (p.height == 1 ? PackRows : PackBlocks)(m, &p);
-  p.panels.shrink_to_fit();
+  p.kind = m.kind;
+  p.height = m.block_rows % 4 == 0 ? 4 : m.block_rows % 2 == 0 ? 2 : 1;
+  p.tile_cols = tiling.tile_cols;
+  const int64_t columns = (m.in_features + ColumnFeatures(m.kind) - 1) / ColumnFeatures(m.kind);
+  p.tiles = (columns + p.tile_cols - 1) / p.tile_cols;
+  p.in_place = m.block_rows == p.height && m.block_cols == ColumnFeatures(m.kind);
+  p.chunks = CutRows(m, tiling, p.height);
+  const auto value_bytes = static_cast<size_t>(p.height * ValueBytes(m.kind));
+
+  std::vector<PanelEntries> panels;  // of the chunk
+  std::vector<size_t> next;          // per panel: its first entry that no tile has taken yet
+  std::vector<Run> runs;
+  for (Chunk& chunk : p.chunks) {
+    panels.resize(static_cast<size_t>(chunk.rows / p.height));
+    if (p.in_place) {
+      chunk.first_value = m.indptr[chunk.row / m.block_rows];
+      chunk.values = m.indptr[(chunk.row + chunk.rows) / m.block_rows] - chunk.first_value;
+    }
+    next.assign(panels.size(), 0);
+    for (size_t i = 0; i < panels.size(); ++i) {
+      const int64_t row = chunk.row + static_cast<int64_t>(i) * p.height;
+      bool read = !keep;
+      for (int h = 0; h < p.height && !read; ++h) read = (*keep)[static_cast<size_t>(row + h)];
+      if (read) {
+        Collect(m, row, p.height, p.in_place, &panels[i]);
+      } else {
+        panels[i] = PanelEntries();
+      }
+    }
+    for (int64_t tile = 0; tile < p.tiles; ++tile) {
+      const int64_t first_column = tile * p.tile_cols;
+      p.segments.push_back({p.groups.size(), p.rows.size(), p.columns.size()});
+      runs.clear();
+      for (size_t i = 0; i < panels.size(); ++i) {
+        const std::vector<int32_t>& all = panels[i].columns;
+        const size_t begin = next[i];
+        while (next[i] < all.size() && all[next[i]] < first_column + p.tile_cols) ++next[i];
+        if (next[i] == begin) continue;
+        const auto first = static_cast<uint32_t>(panels[i].first + static_cast<int64_t>(begin));
+        runs.push_back({static_cast<uint16_t>(i * static_cast<size_t>(p.height)), first, begin, next[i]});
+      }
+      std::stable_sort(runs.begin(), runs.end(),
+                       [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
+      const size_t segment_groups = p.groups.size();
+      for (const Run& run : runs) {
+        const PanelEntries& panel = panels[run.row / static_cast<size_t>(p.height)];
+        const auto count = static_cast<uint16_t>(run.end - run.begin);
+        if (p.groups.size() == segment_groups || p.groups.back().count != count) p.groups.push_back({count, 0});
+        ++p.groups.back().panels;
+        p.rows.push_back(run.row);
+        p.firsts.push_back(p.in_place ? run.first : static_cast<uint32_t>(p.own_values.size() / value_bytes));
+        for (size_t i = run.begin; i < run.end; ++i) {
+          p.columns.push_back(static_cast<uint8_t>(panel.columns[i] - first_column));
+        }
+        if (!p.in_place) {
+          p.own_values.insert(p.own_values.end(), panel.values.begin() + static_cast<int64_t>(run.begin * value_bytes),
+                              panel.values.begin() + static_cast<int64_t>(run.end * value_bytes));
+        }
+      }
+    }
+  }
+  p.segments.push_back({p.groups.size(), p.rows.size(), p.columns.size()});
+  for (int i = 0; i < kPrefetchDistance; ++i) p.rows.push_back(0), p.firsts.push_back(0);
+  p.groups.shrink_to_fit(), p.rows.shrink_to_fit(), p.firsts.shrink_to_fit(), p.columns.shrink_to_fit();
+  p.own_values.shrink_to_fit();
+  p.values = p.in_place ? m.data : p.own_values.data();
+  if (m.kind == Values::kInt8) {
+    const auto* data = static_cast<const int8_t*>(m.data);
+    p.row_sums.assign(static_cast<size_t>(m.out_features), 0);
+    for (int64_t row = 0; row < m.out_features; ++row) {
+      int32_t& sum = p.row_sums[static_cast<size_t>(row)];
+      for (int64_t i = m.indptr[row / m.block_rows]; i < m.indptr[row / m.block_rows + 1]; ++i) {
+        const int8_t* block = data + (i * m.block_rows + row % m.block_rows) * m.block_cols;
+        for (int64_t c = 0; c < m.block_cols; ++c) sum += block[c];
+      }
+    }
+  }
   return p;
 }
 

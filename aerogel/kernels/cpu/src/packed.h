@@ -1,17 +1,13 @@
 // The order in which the kernels walk a sparse matrix. Private to this library: files hold plain CSR or BSR.
 //
-// Rows are cut into chunks, the unit of parallel work, and into panels of `height` rows that share their columns.
+// Rows are cut into chunks, the unit of parallel work, at equal numbers of entries; columns into tiles, so that the
+// activations which a tile reads stay in the first-level cache. A panel is what `height` rows that share their columns
+// have in one tile. Within a chunk and tile, panels are sorted by length and those of one length form a group: each
+// group runs through code unrolled for its length, without a branch that could be predicted wrongly.
 //
-// Height 1 (CSR, and blocks of odd height): columns are cut into tiles too, so that the activations a tile reads stay
-// in the first-level cache. A panel is what one row has in one tile. Columns are copied in the order of use, as single
-// bytes; within a chunk and tile, panels are sorted by length, so that the branch which ends a panel's loop is
-// predicted (12% on 3072 x 768 at 10%). Values are copied in that order too where rows are long. CSR rows of up to 1024
-// columns are short enough for a chunk's values to stay in the second-level cache, and are read from the file's own
-// array: 6% slower than a copy, which would take another 22 MB of a BERT-base at 10% density.
-//
-// Height 2 or 4 (blocks of such heights): an entry does two or four rows' work per activation, and the activations may
-// come from the second-level cache. There is one tile, a panel is a whole row of blocks, and entries keep the order of
-// the file: where blocks are height x 1 nothing is copied, panels read the file's own arrays.
+// A column is a feature, or four neighbouring features where weights are eight-bit. Columns are copied in the order of
+// use, as single bytes counted from their tile's first. Values are read from the file's own array where their order
+// within a panel is the same there (CSR, blocks of height x 1, eight-bit blocks of 1 x 4), else they are copied.
 #pragma once
 
 #include <cstddef>
@@ -21,64 +17,88 @@
 
 namespace aerogel {
 
+enum class Values { kFloat32, kFloat16, kInt8 };
+
 // A CSR (block 1 x 1) or BSR matrix as it lies in a file. Nothing is owned.
 struct SparseView {
   int64_t out_features;
   int64_t in_features;
   int64_t block_rows;
   int64_t block_cols;
-  int64_t entries;        // stored blocks
-  const float* data;      // [entries, block_rows, block_cols]
+  int64_t entries;  // stored blocks
+  Values kind;
+  const void* data;       // [entries, block_rows, block_cols] of the kind's type
   const void* indices;    // [entries], block columns
   bool wide_indices;      // int32 instead of uint16
   const int32_t* indptr;  // [out_features / block_rows + 1]
 };
 
-// Reads every index. Returns an empty string, or what is wrong.
+inline int64_t IndexAt(const SparseView& m, int64_t i) {
+  return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
+}
+
+// Reads every index, and every eight-bit value (-128 is refused). Returns an empty string, or what is wrong.
 std::string Validate(const SparseView& matrix);
 
 struct Tiling {
-  int64_t chunk_rows;  // at most 65,535
-  int64_t tile_cols;   // at most 256; for panels of height 1
+  int64_t chunks;      // wanted; as many more as `chunk_rows` demands
+  int64_t chunk_rows;  // at most this many in a chunk; at most 65,535
+  int64_t tile_cols;   // at most 256
 };
 
-struct Panel {
-  uint32_t first;  // index into the values, in units of `height`
-  uint16_t row;    // first row, counted from the chunk's first
-  uint16_t count;  // entries, never 0
+struct Group {
+  uint16_t count;  // entries of each panel, never 0
+  uint16_t panels;
 };
 
-struct Segment {       // what a chunk has in a tile; the panels and entries up to the next segment's
-  size_t first_panel;  // index into PackedMatrix::panels
-  size_t first_entry;  // index into the columns and (times `height`) the values
+struct Segment {       // what a chunk has in a tile; all up to the next segment's
+  size_t first_group;  // index into PackedMatrix::groups
+  size_t first_panel;  // index into `firsts` and `rows`
+  size_t first_entry;  // index into `columns`
+};
+
+struct Chunk {
+  int64_t row;
+  int64_t rows;
+  int64_t first_value;  // in place: of the file's values, and how many are the chunk's; in units as `firsts`
+  int64_t values;
 };
 
 // Movable, since vectors keep their elements' places when moved; a copy would point into the original.
 struct PackedMatrix {
   PackedMatrix() = default;
   PackedMatrix(PackedMatrix&&) = default;
+  PackedMatrix& operator=(PackedMatrix&&) = default;
 
   int64_t out_features = 0;
   int64_t in_features = 0;
+  Values kind = Values::kFloat32;
   int height = 1;  // rows per panel: 1, 2 or 4
-  Tiling tiling{};
-  int64_t chunks = 0;
+  int64_t tile_cols = 0;
   int64_t tiles = 0;
+  std::vector<Chunk> chunks;
   std::vector<Segment> segments;  // [chunks * tiles + 1]
-  std::vector<Panel> panels;
-  const uint8_t* near_columns = nullptr;  // height 1: of every entry, counted from the tile's first
-  const uint16_t* columns = nullptr;      // height 2 and 4: of every entry
-  const float* values = nullptr;          // [entries, height]
-  bool rows_in_place = false;             // height 1: `values` is the file's array, in the order of rows
-  std::vector<uint8_t> own_near_columns;
-  std::vector<uint16_t> own_columns;  // empty where `columns` is the file's array
-  std::vector<float> own_values;      // empty where `values` is the file's array
+  std::vector<Group> groups;
+  std::vector<uint32_t> firsts;  // [panels + slack], index of a panel's first value, in units of 4 bytes x height
+                                 // (2 bytes where values are float16)
+  std::vector<uint16_t> rows;    // [panels + slack], a panel's first row, counted from the chunk's
+  std::vector<uint8_t> columns;  // [entries]
+  std::vector<char> own_values;  // empty where `values` is the file's array
+  const void* values = nullptr;
+  bool in_place = false;
+  std::vector<int32_t> row_sums;  // [out_features] of the integers, where values are eight-bit
 };
 
-// Height of panels that suits a matrix.
-int PanelHeight(const SparseView& matrix);
+// The kernels prefetch this many panels ahead; `firsts` and `rows` have as many spare places at their ends.
+constexpr int kPrefetchDistance = 2;
 
-// `matrix` must have passed Validate, and its data and indices must outlive the result.
-PackedMatrix Pack(const SparseView& matrix, const Tiling& tiling);
+// Features in a column.
+constexpr int64_t ColumnFeatures(Values kind) { return kind == Values::kInt8 ? 4 : 1; }
+// Bytes of one row's value in a column.
+constexpr int64_t ValueBytes(Values kind) { return kind == Values::kFloat16 ? 2 : 4; }
+
+// `matrix` must have passed Validate, and its data must outlive the result. keep: null, or per row whether anyone reads
+// its results; the entries of the others are left out.
+PackedMatrix Pack(const SparseView& matrix, const Tiling& tiling, const std::vector<bool>* keep = nullptr);
 
 }  // namespace aerogel

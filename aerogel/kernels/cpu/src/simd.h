@@ -62,10 +62,9 @@ inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
   _mm512_storeu_si512(q, _mm512_xor_si512(_mm512_shuffle_epi8(bytes, order), _mm512_set1_epi32(flip)));
 }
 
-// Transposes 16 rows of 16 floats: src row stride `from`, dst row stride `to`.
-inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
-  __m512 r[16], t[16];
-  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(src + i * from);
+// Transposes kWidth rows of kWidth floats.
+inline void Transpose(Vec (&r)[16]) {
+  __m512 t[16];
   for (int i = 0; i < 8; ++i) {  // pairs of rows, 32-bit units
     t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
     t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
@@ -78,15 +77,16 @@ inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
       r[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
     }
   }
-  for (int j = 0; j < 4; ++j) {  // r[4 i + j] holds columns j, j+4, j+8, j+12 of rows 4i..4i+3, one a 128-bit lane
+  // r[4 i + j] holds columns j, j+4, j+8, j+12 of rows 4i..4i+3, one a 128-bit lane.
+  for (int j = 0; j < 4; ++j) {
     const __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88);       // columns j, j+8 of rows 0..7
     const __m512 b = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);  // the same of rows 8..15
     const __m512 c = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd);       // columns j+4, j+12
     const __m512 d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
-    _mm512_storeu_ps(dst + j * to, _mm512_shuffle_f32x4(a, b, 0x88));
-    _mm512_storeu_ps(dst + (j + 8) * to, _mm512_shuffle_f32x4(a, b, 0xdd));
-    _mm512_storeu_ps(dst + (j + 4) * to, _mm512_shuffle_f32x4(c, d, 0x88));
-    _mm512_storeu_ps(dst + (j + 12) * to, _mm512_shuffle_f32x4(c, d, 0xdd));
+    r[j] = _mm512_shuffle_f32x4(a, b, 0x88);
+    r[j + 8] = _mm512_shuffle_f32x4(a, b, 0xdd);
+    r[j + 4] = _mm512_shuffle_f32x4(c, d, 0x88);
+    r[j + 12] = _mm512_shuffle_f32x4(c, d, 0xdd);
   }
 }
 
@@ -134,9 +134,8 @@ inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
                       _mm256_xor_si256(_mm256_shuffle_epi8(bytes, order), _mm256_set1_epi32(flip)));
 }
 
-inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
-  __m256 r[8], t[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(src + i * from);
+inline void Transpose(Vec (&r)[8]) {
+  __m256 t[8];
   for (int i = 0; i < 4; ++i) {
     t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
     t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
@@ -148,8 +147,9 @@ inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
     }
   }
   for (int j = 0; j < 4; ++j) {
-    _mm256_storeu_ps(dst + j * to, _mm256_permute2f128_ps(r[j], r[4 + j], 0x20));
-    _mm256_storeu_ps(dst + (j + 4) * to, _mm256_permute2f128_ps(r[j], r[4 + j], 0x31));
+    const __m256 low = r[j];
+    r[j] = _mm256_permute2f128_ps(low, r[4 + j], 0x20);
+    r[4 + j] = _mm256_permute2f128_ps(low, r[4 + j], 0x31);
   }
 }
 
@@ -190,13 +190,13 @@ inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
   vst1q_u8(q, vreinterpretq_u8_s32(veorq_s32(quads, vdupq_n_s32(flip))));
 }
 
-inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
-  const float32x4x2_t a = vtrnq_f32(vld1q_f32(src), vld1q_f32(src + from));
-  const float32x4x2_t b = vtrnq_f32(vld1q_f32(src + 2 * from), vld1q_f32(src + 3 * from));
-  vst1q_f32(dst, vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0])));
-  vst1q_f32(dst + to, vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1])));
-  vst1q_f32(dst + 2 * to, vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0])));
-  vst1q_f32(dst + 3 * to, vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1])));
+inline void Transpose(Vec (&r)[4]) {
+  const float32x4x2_t a = vtrnq_f32(r[0], r[1]);
+  const float32x4x2_t b = vtrnq_f32(r[2], r[3]);
+  r[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+  r[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+  r[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+  r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 
 #else  // scalar: plain C++, the reference the other instruction sets are held against
@@ -277,9 +277,13 @@ inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
     q[i] = whole ^ static_cast<uint8_t>(flip);
   }
 }
-inline void Transpose(const float* src, int64_t from, float* dst, int64_t to) {
+inline void Transpose(Vec (&r)[4]) {
   for (int i = 0; i < 4; ++i) {
-    for (int j = 0; j < 4; ++j) dst[j * to + i] = src[i * from + j];
+    for (int j = 0; j < i; ++j) {
+      const float x = r[i].v[j];
+      r[i].v[j] = r[j].v[i];
+      r[j].v[i] = x;
+    }
   }
 }
 

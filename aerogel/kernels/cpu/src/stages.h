@@ -71,10 +71,13 @@ struct StageTable {
   int64_t (*attention_scratch)(int64_t head_size);
 };
 
-// One an instruction set; null where it was not compiled for this architecture.
-extern const StageTable* const kScalarStages;
-extern const StageTable* const kAvx2Stages;
-extern const StageTable* const kAvx512Stages;
-extern const StageTable* const kNeonStages;
+// One an instruction set that was compiled for this architecture.
+extern const StageTable kScalarStages;
+extern const StageTable kAvx2Stages;
+extern const StageTable kAvxVnniStages;
+extern const StageTable kAvx512Stages;
+extern const StageTable kAvx512VnniStages;
+extern const StageTable kNeonStages;
+extern const StageTable kNeonDotStages;
 
 }  // namespace aerogel

@@ -1,0 +1,341 @@
+#include "encoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "workspace.h"
+
+namespace aerogel {
+namespace {
+
+// Whole sequences are taken together up to this many tokens: enough for many threads to share, few enough for the
+// activations to stay in cache.
+constexpr int64_t kGroupTokens = 512;
+constexpr int64_t kMostTileTokens = kTileVectors * 16;
+
+struct Tile {
+  int64_t first;  // token of the group
+  int64_t tokens;
+  int vectors;
+};
+
+// One sequence: tokens [first, first + tokens) of the group.
+struct Sequence {
+  int64_t first;
+  int64_t tokens;
+  size_t spans;  // where its spans begin, of each head in turn
+  int span_count;
+};
+
+// The queries of one sequence that lie in one tile.
+struct Queries {
+  size_t sequence;
+  int64_t tile;
+};
+
+std::string Sizes(const Matrix& m) { return std::to_string(m.out_features()) + "x" + std::to_string(m.in_features()); }
+
+}  // namespace
+
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, std::string* error) {
+  EncoderLayer layer;
+  const auto make = [&](const char* name, const AerogelMatrix& matrix, const std::vector<bool>* keep = nullptr) {
+    std::unique_ptr<Matrix> made = Matrix::Create(matrix, kernels, error, keep);
+    if (!error->empty()) *error = std::string(name) + ": " + *error;
+    return made;
+  };
+  (layer.q = make("q", source.q)) && (layer.k = make("k", source.k)) && (layer.v = make("v", source.v)) &&
+      (layer.o = make("o", source.o)) && (layer.down = make("ffn2", source.ffn2)) &&
+      // Neurons that nothing reads need no products; a mismatch of sizes is found later.
+      (layer.up = make("ffn1", source.ffn1,
+                       layer.down->in_features() == source.ffn1.out_features ? layer.down->read() : nullptr));
+  const int64_t hidden = source.o.out_features;
+  layer.gamma1.assign(source.gamma1, source.gamma1 + hidden);
+  layer.beta1.assign(source.beta1, source.beta1 + hidden);
+  layer.gamma2.assign(source.gamma2, source.gamma2 + hidden);
+  layer.beta2.assign(source.beta2, source.beta2 + hidden);
+  return layer;
+}
+
+std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
+                                         Activation activation, std::string* error) {
+  std::unique_ptr<Encoder> encoder(new Encoder);
+  if (layers.empty()) {
+    *error = "there is no layer";
+    return nullptr;
+  }
+  const int64_t hidden = layers[0].q->in_features(), attended = layers[0].q->out_features();
+  if (heads < 1 || attended % heads != 0) {
+    *error = std::to_string(heads) + " heads do not divide " + std::to_string(attended) + " features";
+    return nullptr;
+  }
+  if (!(epsilon >= 0.0f)) {
+    *error = "epsilon must not be negative";
+    return nullptr;
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const EncoderLayer& layer = layers[i];
+    const int64_t inner = layer.up->out_features();
+    const struct {
+      const char* name;
+      const Matrix& matrix;
+      int64_t out, in;
+    } wanted[] = {{"q", *layer.q, attended, hidden},  {"k", *layer.k, attended, hidden},
+                  {"v", *layer.v, attended, hidden},  {"o", *layer.o, hidden, attended},
+                  {"ffn1", *layer.up, inner, hidden}, {"ffn2", *layer.down, hidden, inner}};
+    for (const auto& w : wanted) {
+      if (w.matrix.out_features() == w.out && w.matrix.in_features() == w.in) continue;
+      *error = "layer " + std::to_string(i) + ": " + w.name + " is " + Sizes(w.matrix) + ", not " +
+               std::to_string(w.out) + "x" + std::to_string(w.in);
+      return nullptr;
+    }
+    encoder->inner_ = std::max(encoder->inner_, inner);
+    for (const auto& w : wanted) encoder->quantized_ |= w.matrix.quantized();
+    encoder->live_heads_.push_back(layer.o->ReadColumns(attended / heads));
+  }
+  if (layers[0].q->kernels().stages->attention_scratch(attended / heads) > kScratchFloats) {
+    *error = "heads of " + std::to_string(attended / heads) + " features are too large";
+    return nullptr;
+  }
+  encoder->layers_ = std::move(layers);
+  encoder->heads_ = heads;
+  encoder->attended_ = attended;
+  encoder->epsilon_ = epsilon;
+  encoder->activation_ = activation;
+  return encoder;
+}
+
+// One group of sequences on its way through the layers.
+class EncoderRun {
+ public:
+  EncoderRun(const Encoder& encoder, const Parallel& parallel)
+      : encoder_(encoder),
+        parallel_(parallel),
+        kernels_(encoder.layers_[0].q->kernels()),
+        stages_(*kernels_.stages),
+        tile_tokens_(int64_t{kTileVectors} * kernels_.width) {}
+
+  // rows_in, rows_out: of each token, its place in the caller's tensors. lengths: tokens of each sequence.
+  void Run(const std::vector<const float*>& rows_in, const std::vector<float*>& rows_out,
+           const std::vector<int64_t>& lengths, Workspace* workspace) {
+    Plan(static_cast<int64_t>(rows_in.size()), lengths, workspace);
+    ForTiles([&](const Tile& tile) {
+      stages_.gather_rows(&rows_in[static_cast<size_t>(tile.first)], tile.tokens, encoder_.features(), tile.vectors,
+                          At(x_, tile));
+      Quantize(x_, encoder_.features(), tile, xq_, x_scale_);
+    });
+    for (size_t i = 0; i < encoder_.layers_.size(); ++i) Layer(encoder_.layers_[i], encoder_.live_heads_[i]);
+    ForTiles([&](const Tile& tile) {
+      stages_.scatter_rows(At(x_, tile), Stride(tile), tile.tokens, encoder_.features(),
+                           &rows_out[static_cast<size_t>(tile.first)]);
+    });
+  }
+
+ private:
+  // A tensor [features] of all tiles, one tile behind the other.
+  struct Buffer {
+    float* data;
+    int64_t features;
+  };
+
+  void Plan(int64_t tokens, const std::vector<int64_t>& lengths, Workspace* workspace) {
+    tiles_.clear();
+    for (int64_t first = 0; first < tokens; first += tile_tokens_) {
+      const int64_t here = std::min(tile_tokens_, tokens - first);
+      tiles_.push_back({first, here, VectorsFor(here, kernels_.width)});
+    }
+    const int64_t lanes = static_cast<int64_t>(tiles_.size()) * tile_tokens_;
+    const int64_t hidden = encoder_.features(), attended = encoder_.attended_, inner = encoder_.inner_;
+    const auto rounded = [&](int64_t features) { return encoder_.quantized_ ? (features + 3) / 4 : 0; };
+    const int64_t widest = std::max(attended, inner);
+    const int64_t scales = encoder_.quantized_ ? 2 : 0;
+    float* next =
+        workspace->Get(lanes * (2 * hidden + 4 * attended + inner + rounded(hidden) + rounded(widest) + scales));
+    const auto take = [&](int64_t features) {
+      const Buffer buffer{next, features};
+      next += lanes * features;
+      return buffer;
+    };
+    x_ = take(hidden), y_ = take(hidden);
+    q_ = take(attended), k_ = take(attended), v_ = take(attended), context_ = take(attended);
+    inner_ = take(inner);
+    xq_ = take(rounded(hidden)), innerq_ = take(rounded(widest));
+    x_scale_ = take(scales / 2), inner_scale_ = take(scales / 2);
+
+    sequences_.clear(), spans_.clear(), queries_.clear();
+    int64_t first = 0;
+    for (const int64_t length : lengths) {
+      const size_t begin = spans_.size();
+      for (int64_t head = 0; head < encoder_.heads_; ++head) {
+        for (int64_t token = first; token < first + length;) {
+          const Tile& tile = tiles_[static_cast<size_t>(token / tile_tokens_)];
+          const int64_t lane = token - tile.first;
+          const int64_t here = std::min(first + length - token, tile.tokens - lane);
+          spans_.push_back({Head(k_, tile, head) + lane, Head(v_, tile, head) + lane, Stride(tile), here});
+          if (head == 0) queries_.push_back({sequences_.size(), token / tile_tokens_});
+          token += here;
+        }
+      }
+      const auto count = (spans_.size() - begin) / static_cast<size_t>(encoder_.heads_);
+      sequences_.push_back({first, length, begin, static_cast<int>(count)});
+      first += length;
+    }
+  }
+
+  void Layer(const EncoderLayer& layer, const std::vector<int64_t>& heads) {
+    const int64_t hidden = encoder_.features();
+    const Matrix* const projections[] = {layer.q.get(), layer.k.get(), layer.v.get()};
+    const Buffer projected[] = {q_, k_, v_};
+    const auto tiles = static_cast<int64_t>(tiles_.size());
+    const int64_t starts[] = {0, layer.q->chunks(), layer.q->chunks() + layer.k->chunks()};
+    ParallelFor(parallel_, tiles * (starts[2] + layer.v->chunks()), [&](int64_t unit) {
+      const int64_t chunk = unit / tiles;
+      const int which = chunk < starts[1] ? 0 : chunk < starts[2] ? 1 : 2;
+      Multiply(*projections[which], chunk - starts[which], tiles_[static_cast<size_t>(unit % tiles)], x_, xq_, x_scale_,
+               nullptr, projected[which]);
+    });
+    Attend(heads);
+    if (layer.o->quantized()) {
+      ForTiles([&](const Tile& tile) { Quantize(context_, encoder_.attended_, tile, innerq_, inner_scale_); });
+    }
+    ForChunks(*layer.o, [&](int64_t chunk, const Tile& tile) {
+      Multiply(*layer.o, chunk, tile, context_, innerq_, inner_scale_, &x_, y_);
+    });
+    ForTiles([&](const Tile& tile) {
+      Normalize(y_, tile, layer.gamma1, layer.beta1, y_);
+      if (layer.up->quantized()) Quantize(y_, hidden, tile, xq_, x_scale_);
+    });
+    ForChunks(*layer.up, [&](int64_t chunk, const Tile& tile) {
+      Multiply(*layer.up, chunk, tile, y_, xq_, x_scale_, nullptr, inner_);
+      Activate(At(inner_, tile) + layer.up->chunk(chunk).row * Stride(tile),
+               layer.up->chunk(chunk).rows * Stride(tile));
+    });
+    if (layer.down->quantized()) {
+      ForTiles([&](const Tile& tile) { Quantize(inner_, layer.up->out_features(), tile, innerq_, inner_scale_); });
+    }
+    ForChunks(*layer.down, [&](int64_t chunk, const Tile& tile) {
+      Multiply(*layer.down, chunk, tile, inner_, innerq_, inner_scale_, &y_, x_);
+    });
+    ForTiles([&](const Tile& tile) {
+      Normalize(x_, tile, layer.gamma2, layer.beta2, x_);
+      Quantize(x_, hidden, tile, xq_, x_scale_);
+    });
+  }
+
+  void Attend(const std::vector<int64_t>& heads) {
+    const int64_t head_size = encoder_.attended_ / encoder_.heads_;
+    const auto live = static_cast<int64_t>(heads.size());
+    ParallelFor(parallel_, static_cast<int64_t>(queries_.size()) * live, [&](int64_t unit) {
+      const Queries& queries = queries_[static_cast<size_t>(unit / live)];
+      const int64_t head = heads[static_cast<size_t>(unit % live)];
+      const Sequence& sequence = sequences_[queries.sequence];
+      const Tile& tile = tiles_[static_cast<size_t>(queries.tile)];
+      const int64_t begin = std::max(sequence.first - tile.first, int64_t{0});
+      const int64_t end = std::min(sequence.first + sequence.tokens - tile.first, tile.tokens);
+      const int64_t vector = begin / kernels_.width;
+      const int64_t skipped = vector * kernels_.width;
+      AttentionArgs args{};
+      args.q = Head(q_, tile, head) + skipped;
+      args.q_stride = args.out_stride = Stride(tile);
+      args.vectors = static_cast<int>((end + kernels_.width - 1) / kernels_.width - vector);
+      args.first_lane = begin - skipped;
+      args.end_lane = end - skipped;
+      args.spans = &spans_[sequence.spans + static_cast<size_t>(head) * static_cast<size_t>(sequence.span_count)];
+      args.span_count = sequence.span_count;
+      args.head_size = head_size;
+      args.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
+      args.out = Head(context_, tile, head) + skipped;
+      args.scratch = Scratch();
+      stages_.attention(args);
+    });
+  }
+
+  void Multiply(const Matrix& matrix, int64_t chunk, const Tile& tile, const Buffer& x, const Buffer& xq,
+                const Buffer& scale, const Buffer* residual, const Buffer& y) const {
+    const int64_t row = matrix.chunk(chunk).row * Stride(tile);
+    const Activations activations{At(x, tile), reinterpret_cast<const uint8_t*>(At(xq, tile)), At(scale, tile),
+                                  tile.vectors};
+    matrix.Run(chunk, activations, residual ? At(*residual, tile) + row : nullptr, At(y, tile) + row);
+  }
+
+  void Quantize(const Buffer& x, int64_t features, const Tile& tile, const Buffer& q, const Buffer& scale) const {
+    if (!encoder_.quantized_) return;
+    QuantizeTile(kernels_, At(x, tile), features, tile.vectors, reinterpret_cast<uint8_t*>(At(q, tile)),
+                 At(scale, tile));
+  }
+
+  void Normalize(const Buffer& x, const Tile& tile, const std::vector<float>& gamma, const std::vector<float>& beta,
+                 const Buffer& y) const {
+    stages_.layer_norm(At(x, tile), encoder_.features(), Stride(tile), tile.vectors, gamma.data(), beta.data(),
+                       encoder_.epsilon_, At(y, tile));
+  }
+
+  void Activate(float* x, int64_t count) const {
+    (encoder_.activation_ == Activation::kGelu       ? stages_.gelu
+     : encoder_.activation_ == Activation::kGeluTanh ? stages_.gelu_tanh
+                                                     : stages_.relu)(x, count);
+  }
+
+  template <typename Work>
+  void ForTiles(Work work) const {
+    ParallelFor(parallel_, static_cast<int64_t>(tiles_.size()),
+                [&](int64_t i) { work(tiles_[static_cast<size_t>(i)]); });
+  }
+
+  // Tiles in the inner loop: a chunk's weights stay in cache from one to the next.
+  template <typename Work>
+  void ForChunks(const Matrix& matrix, Work work) const {
+    const auto tiles = static_cast<int64_t>(tiles_.size());
+    ParallelFor(parallel_, tiles * matrix.chunks(),
+                [&](int64_t unit) { work(unit / tiles, tiles_[static_cast<size_t>(unit % tiles)]); });
+  }
+
+  int64_t Stride(const Tile& tile) const { return int64_t{tile.vectors} * kernels_.width; }
+  static float* At(const Buffer& buffer, const Tile& tile) { return buffer.data + tile.first * buffer.features; }
+  float* Head(const Buffer& buffer, const Tile& tile, int64_t head) const {
+    return At(buffer, tile) + head * (encoder_.attended_ / encoder_.heads_) * Stride(tile);
+  }
+
+  const Encoder& encoder_;
+  const Parallel& parallel_;
+  const KernelTable& kernels_;
+  const StageTable& stages_;
+  const int64_t tile_tokens_;
+  std::vector<Tile> tiles_;
+  std::vector<Sequence> sequences_;
+  std::vector<KeySpan> spans_;
+  std::vector<Queries> queries_;
+  Buffer x_{}, y_{}, q_{}, k_{}, v_{}, context_{}, inner_{}, xq_{}, innerq_{}, x_scale_{}, inner_scale_{};
+};
+
+void Encoder::Run(const float* hidden, const int64_t* mask, int64_t batch, int64_t sequence, float* y,
+                  const Parallel& parallel) const {
+  thread_local Workspace workspace;
+  EncoderRun run(*this, parallel);
+  std::vector<const float*> rows_in;
+  std::vector<float*> rows_out;
+  std::vector<int64_t> lengths;
+  const auto flush = [&] {
+    if (!rows_in.empty()) run.Run(rows_in, rows_out, lengths, &workspace);
+    rows_in.clear(), rows_out.clear(), lengths.clear();
+  };
+  const int64_t width = features();
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t* const real = mask + b * sequence;
+    const int64_t length = std::count_if(real, real + sequence, [](int64_t m) { return m != 0; });
+    if (static_cast<int64_t>(rows_in.size()) + length > kGroupTokens) flush();
+    for (int64_t s = 0; s < sequence; ++s) {
+      float* const row = y + (b * sequence + s) * width;
+      if (real[s] == 0) {
+        std::fill(row, row + width, 0.0f);
+        continue;
+      }
+      rows_in.push_back(hidden + (b * sequence + s) * width);
+      rows_out.push_back(row);
+    }
+    if (length > 0) lengths.push_back(length);
+  }
+  flush();
+}
+
+}  // namespace aerogel

@@ -1,0 +1,58 @@
+// A stack of post-LayerNorm encoder layers: the object behind the operator Encoder_v1 and its C interface.
+//
+//   Q, K, V = x W^T + b;   x1 = LN(x + softmax(Q K^T / sqrt(d)) V Wo^T + bo);   y = LN(x1 + W2 act(W1 x1 + b1) + b2)
+//
+// Activations stay feature-major from the first matrix to the last, in tiles of tokens, so that nothing is transposed
+// between layers. Tokens that are masked out are dropped at the start: a ragged batch costs its real tokens.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "matrix.h"
+#include "parallel.h"
+
+namespace aerogel {
+
+enum class Activation { kGelu, kGeluTanh, kRelu };
+
+struct EncoderLayer {
+  std::unique_ptr<Matrix> q, k, v, o, up, down;
+  std::vector<float> gamma1, beta1, gamma2, beta2;
+};
+
+// On failure says in `error` which matrix is malformed, and how.
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, std::string* error);
+
+class Encoder {
+ public:
+  // Checks that sizes fit together; on failure returns null and says what does not in `error`.
+  static std::unique_ptr<Encoder> Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
+                                         Activation activation, std::string* error);
+
+  // hidden, y [batch, sequence, features()]; mask [batch, sequence], nonzero for real tokens; y is zero elsewhere.
+  // Results do not depend on the number of threads, nor on which other sequences share the call.
+  // Throws std::bad_alloc, only from the calling thread. May be called by several threads at once.
+  void Run(const float* hidden, const int64_t* mask, int64_t batch, int64_t sequence, float* y,
+           const Parallel& parallel) const;
+
+  int64_t features() const { return layers_[0].q->in_features(); }
+
+ private:
+  Encoder() = default;
+
+  std::vector<EncoderLayer> layers_;
+  std::vector<std::vector<int64_t>> live_heads_;  // per layer: those that the output matrix reads
+  int64_t heads_ = 0;
+  int64_t attended_ = 0;  // features of Q, K and V
+  int64_t inner_ = 0;     // features between the two last matrices, of the widest layer
+  float epsilon_ = 0;
+  Activation activation_ = Activation::kGelu;
+  bool quantized_ = false;  // whether any matrix takes eight-bit activations
+
+  friend class EncoderRun;
+};
+
+}  // namespace aerogel

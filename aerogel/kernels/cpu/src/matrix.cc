@@ -1,0 +1,148 @@
+#include "matrix.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "workspace.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+namespace aerogel {
+namespace {
+
+int64_t FirstLevelCacheBytes() {
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  const long size = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  if (size >= 8192 && size <= (1 << 20)) return size;
+#endif
+  return 32768;
+}
+
+Tiling ChooseTiling(int64_t out_features, const KernelTable& kernels) {
+  const int64_t tile = int64_t{kTileVectors} * kernels.width;
+  const int64_t bytes_per_column = tile * 4;
+  Tiling tiling{};
+  // Five sixths of the first-level cache for activations, the rest for sums and the weights passing through.
+  tiling.tile_cols = std::clamp<int64_t>(FirstLevelCacheBytes() * 5 / 6 / bytes_per_column / 16 * 16, 16, 256);
+  tiling.chunk_rows = 256;
+  // As many chunks as cores, or a multiple, but none so short that reloading the activations shows.
+  const auto cores = static_cast<int64_t>(std::max(std::thread::hardware_concurrency(), 1u));
+  const int64_t fewest = (out_features + tiling.chunk_rows - 1) / tiling.chunk_rows;
+  const int64_t most = std::max<int64_t>(out_features / 64, 1);
+  tiling.chunks = std::min((fewest + cores - 1) / cores * cores, most);
+  return tiling;
+}
+
+}  // namespace
+
+std::unique_ptr<Matrix> Matrix::Create(const AerogelMatrix& source, const KernelTable& kernels, std::string* error,
+                                       const std::vector<bool>* keep) {
+  std::unique_ptr<Matrix> matrix(new Matrix);
+  matrix->kernels_ = &kernels;
+  error->clear();
+  if (source.indptr) {
+    *error = matrix->SetSparse(source, keep);
+  } else {
+    matrix->SetDense(source);
+  }
+  if (!error->empty()) return nullptr;
+  matrix->bias_.assign(source.bias, source.bias + source.out_features);
+  return matrix;
+}
+
+std::string Matrix::SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep) {
+  const auto kind = static_cast<Values>(source.kind);
+  const SparseView view{
+      source.out_features, source.in_features, source.block_rows,        source.block_cols, source.entries, kind,
+      source.data,         source.indices,     source.wide_indices != 0, source.indptr};
+  std::string error = Validate(view);
+  if (!error.empty()) return error;
+  packed_ = Pack(view, ChooseTiling(view.out_features, *kernels_), keep);
+  if (quantized()) {
+    scale_.assign(source.scale, source.scale + view.out_features);
+    offset_ = std::move(packed_.row_sums);
+    const int32_t offset = kernels_->unsigned_activations ? -128 : 0;
+    for (int32_t& sum : offset_) sum *= offset;
+    return {};  // rounding to eight bits looks at every activation
+  }
+  read_.assign(static_cast<size_t>(view.in_features), false);
+  for (int64_t i = 0; i < view.entries; ++i) {
+    const int64_t column = IndexAt(view, i) * view.block_cols;
+    for (int64_t c = 0; c < view.block_cols; ++c) read_[static_cast<size_t>(column + c)] = true;
+  }
+  return {};
+}
+
+void Matrix::SetDense(const AerogelMatrix& source) {
+  packed_.in_features = source.in_features;
+  packed_.out_features = source.out_features;
+  const Tiling tiling = ChooseTiling(source.out_features, *kernels_);
+  const int64_t share = (source.out_features / tiling.chunks + 3) / 4 * 4;
+  for (int64_t row = 0; row < source.out_features; row += share) {
+    packed_.chunks.push_back({row, std::min(share, source.out_features - row), 0, 0});
+  }
+  dense_ = static_cast<const float*>(source.data);
+}
+
+std::vector<int64_t> Matrix::ReadColumns(int64_t width) const {
+  std::vector<int64_t> found;
+  for (int64_t first = 0; first < in_features(); first += width) {
+    bool read = read_.empty();
+    for (int64_t i = first; i < std::min(first + width, in_features()) && !read; ++i)
+      read = read_[static_cast<size_t>(i)];
+    if (read) found.push_back(first / width);
+  }
+  return found;
+}
+
+void Matrix::Run(int64_t i, const Activations& activations, const float* residual, float* y) const {
+  const PackedMatrix& m = packed_;
+  const Chunk& rows = chunk(i);
+  if (quantized()) {
+    kernels_->start_sums(y, rows.rows, activations.vectors, offset_.data() + rows.row);
+  } else {
+    kernels_->start(y, rows.rows, activations.vectors, bias_.data() + rows.row, residual);
+  }
+  if (dense_) {
+    kernels_->gemm(
+        {dense_ + rows.row, m.in_features, m.out_features, rows.rows, activations.x, activations.vectors, y});
+    return;
+  }
+  SpmmArgs args{};
+  args.kind = m.kind;
+  args.height = m.height;
+  args.segments = m.segments.data() + i * m.tiles;
+  args.groups = m.groups.data();
+  args.firsts = m.firsts.data();
+  args.rows = m.rows.data();
+  args.columns = m.columns.data();
+  args.values = m.values;
+  args.ahead = static_cast<const char*>(m.values) + rows.first_value * m.height * ValueBytes(m.kind);
+  args.ahead_bytes = m.in_place ? rows.values * m.height * ValueBytes(m.kind) : 0;
+  args.tiles = m.tiles;
+  args.tile_cols = m.tile_cols;
+  args.x = quantized() ? static_cast<const void*>(activations.q) : activations.x;
+  args.vectors = activations.vectors;
+  args.accumulators = y;
+  kernels_->spmm(args);
+  if (quantized()) {
+    kernels_->dequantize({y, rows.rows, activations.vectors, scale_.data() + rows.row, activations.scale,
+                          bias_.data() + rows.row, residual});
+  }
+}
+
+void QuantizeTile(const KernelTable& kernels, const float* x, int64_t features, int vectors, uint8_t* q, float* scale) {
+  const int64_t stride = int64_t{vectors} * kernels.width;
+  float inverse[kTileVectors * 16];
+  kernels.stages->absmax(x, features, stride, vectors, scale);
+  for (int64_t t = 0; t < stride; ++t) {
+    const float most = std::max(scale[t], 1e-20f);
+    inverse[t] = 127.0f / most;
+    scale[t] = most * (1.0f / 127.0f);
+  }
+  kernels.stages->quantize(x, features, stride, vectors, inverse, kernels.unsigned_activations ? 128 : 0, q);
+}
+
+}  // namespace aerogel

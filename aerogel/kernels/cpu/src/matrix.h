@@ -1,0 +1,66 @@
+// A weight matrix with its bias, ready to be multiplied with tiles of activations.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "c_api.h"
+#include "kernels.h"
+#include "packed.h"
+
+namespace aerogel {
+
+// One tile of activations: `x` for float weights, `q` and `scale` ([stride], of each token) for eight-bit ones.
+struct Activations {
+  const float* x;
+  const uint8_t* q;
+  const float* scale;
+  int vectors;
+};
+
+// Vectors of a tile that holds `tokens`: 1, 2 or 4.
+inline int VectorsFor(int64_t tokens, int width) { return tokens <= width ? 1 : tokens <= 2 * width ? 2 : 4; }
+
+class Matrix {
+ public:
+  // source.data must outlive the result, the rest is copied. keep: see Pack. On failure returns null and says why in
+  // `error`.
+  static std::unique_ptr<Matrix> Create(const AerogelMatrix& source, const KernelTable& kernels, std::string* error,
+                                        const std::vector<bool>* keep = nullptr);
+
+  // y[n, t] = bias[n] + sum_k W[n, k] x[k, t] (+ residual[n, t], which may be null) for the rows n of one chunk;
+  // y and residual point to the chunk's first row, [rows][stride].
+  void Run(int64_t chunk, const Activations& activations, const float* residual, float* y) const;
+
+  // Which of the runs of `width` columns, numbered from the left, have any influence on y, or on how it is rounded.
+  std::vector<int64_t> ReadColumns(int64_t width) const;
+  // The same of every column; null where all are read.
+  const std::vector<bool>* read() const { return read_.empty() ? nullptr : &read_; }
+
+  int64_t chunks() const { return static_cast<int64_t>(packed_.chunks.size()); }
+  const Chunk& chunk(int64_t i) const { return packed_.chunks[static_cast<size_t>(i)]; }
+  int64_t in_features() const { return packed_.in_features; }
+  int64_t out_features() const { return packed_.out_features; }
+  bool quantized() const { return packed_.kind == Values::kInt8; }
+  const KernelTable& kernels() const { return *kernels_; }
+
+ private:
+  Matrix() = default;
+  std::string SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep);
+  void SetDense(const AerogelMatrix& source);
+
+  PackedMatrix packed_;     // of a dense matrix: sizes and chunks only
+  std::vector<bool> read_;  // [in_features]; empty: all are
+  const float* dense_ = nullptr;
+  std::vector<float> bias_, scale_;
+  std::vector<int32_t> offset_;  // what sums of eight-bit products start from
+  const KernelTable* kernels_ = nullptr;
+};
+
+// Scales and rounds a tile of activations to eight bits: m[t] = max(max_k |x[k, t]|, 1e-20), q = round(x 127 / m),
+// scale = m / 127. `q` has room for ceil(features / 4) * stride * 4 bytes.
+void QuantizeTile(const KernelTable& kernels, const float* x, int64_t features, int vectors, uint8_t* q, float* scale);
+
+}  // namespace aerogel

@@ -1,0 +1,221 @@
+#include "ort_call.h"
+
+#include <limits>
+
+namespace aerogel {
+
+OrtStatus* Status(const Api* api, const std::string& message) {
+  return api->Get<OrtStatus* (*)(int, const char*)>(ort::slot::CreateStatus)(ort::kInvalidArgument, message.c_str());
+}
+
+Tensor Read(const Api* api, const OrtValue* value) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  AEROGEL_CALL(api, GetTensorTypeAndShape, (const OrtValue*, OrtTensorTypeAndShapeInfo**), value, &info);
+  const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::slot::ReleaseTensorTypeAndShapeInfo);
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> owner(info, release);
+  Tensor tensor;
+  size_t rank = 0;
+  AEROGEL_CALL(api, GetTensorElementType, (const OrtTensorTypeAndShapeInfo*, int*), info, &tensor.type);
+  AEROGEL_CALL(api, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), info, &rank);
+  tensor.shape.resize(rank);
+  AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), info, tensor.shape.data(),
+               rank);
+  AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), const_cast<OrtValue*>(value), &tensor.data);
+  return tensor;
+}
+
+std::string Show(const Tensor& tensor) {
+  const char* const types[] = {"untyped", "float32", "uint8",  "int8", "uint16", "int16",
+                               "int32",   "int64",   "string", "bool", "float16"};
+  const auto known = tensor.type >= 0 && tensor.type <= ort::kFloat16;
+  std::string text = known ? types[tensor.type] : "element type " + std::to_string(tensor.type);
+  text += " [";
+  const std::vector<int64_t>& shape = tensor.shape;
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+int64_t Creation::Integer(const char* attribute) const {
+  int64_t value = 0;
+  AEROGEL_CALL(api_, KernelInfoGetAttribute_int64, (const OrtKernelInfo*, const char*, int64_t*), info_, attribute,
+               &value);
+  return value;
+}
+
+float Creation::Float(const char* attribute) const {
+  float value = 0;
+  AEROGEL_CALL(api_, KernelInfoGetAttribute_float, (const OrtKernelInfo*, const char*, float*), info_, attribute,
+               &value);
+  return value;
+}
+
+std::string Creation::String(const char* attribute) const {
+  size_t size = 0;
+  AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
+               attribute, static_cast<char*>(nullptr), &size);
+  std::string value(size, '\0');
+  AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
+               attribute, &value[0], &size);
+  return value.c_str();
+}
+
+size_t Creation::InputCount() const {
+  size_t count = 0;
+  AEROGEL_CALL(api_, KernelInfo_GetInputCount, (const OrtKernelInfo*, size_t*), info_, &count);
+  return count;
+}
+
+std::string Creation::Where(size_t input, const char* role) const {
+  size_t size = 0;
+  AEROGEL_CALL(api_, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info_, input,
+               static_cast<char*>(nullptr), &size);
+  std::string tensor(size, '\0');
+  AEROGEL_CALL(api_, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info_, input, &tensor[0],
+               &size);
+  return std::string(op_) + ": " + role + " '" + tensor.c_str() + "'";
+}
+
+Tensor Creation::Constant(size_t input, const char* role) const {
+  int is_constant = 0;
+  const OrtValue* value = nullptr;
+  AEROGEL_CALL(api_, KernelInfoGetConstantInput_tensor, (const OrtKernelInfo*, size_t, int*, const OrtValue**), info_,
+               input, &is_constant, &value);
+  if (!is_constant) throw Refusal(Where(input, role) + " must be an initializer");
+  return Read(api_, value);
+}
+
+const float* Creation::Floats(size_t input, const char* role, int64_t size, int64_t* found) const {
+  const Tensor tensor = Constant(input, role);
+  if (tensor.type != ort::kFloat || tensor.shape.size() != 1 || (size >= 0 && tensor.shape[0] != size)) {
+    throw Refusal(Where(input, role) + " must be float32 [" + (size < 0 ? "n" : std::to_string(size)) + "], not " +
+                  Show(tensor));
+  }
+  if (found) *found = tensor.shape[0];
+  return static_cast<const float*>(tensor.data);
+}
+
+namespace {
+
+struct Form {
+  const char* name;
+  size_t rank;  // of the data; a dense matrix has 2
+  int kind;
+  int type;
+  size_t tensors;
+};
+
+constexpr Form kForms[] = {
+    {"dense", 2, AEROGEL_FLOAT32, ort::kFloat, 2},      {"csr", 1, AEROGEL_FLOAT32, ort::kFloat, 4},
+    {"bsr", 3, AEROGEL_FLOAT32, ort::kFloat, 4},        {"csr-fp16", 1, AEROGEL_FLOAT16, ort::kFloat16, 4},
+    {"bsr-fp16", 3, AEROGEL_FLOAT16, ort::kFloat16, 4}, {"csr-int8", 1, AEROGEL_INT8, ort::kInt8, 5},
+    {"bsr-int8", 3, AEROGEL_INT8, ort::kInt8, 5},
+};
+
+const Form* FindForm(const std::string& name) {
+  for (const Form& form : kForms) {
+    if (name == form.name) return &form;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+size_t TensorCount(const std::string& form) {
+  const Form* found = FindForm(form);
+  return found ? found->tensors : 0;
+}
+
+AerogelMatrix Creation::Matrix(size_t first, const std::string& name, int64_t in_features) const {
+  const Form& form = *FindForm(name);
+  const Tensor data = Constant(first, "data");
+  Tensor expected;
+  expected.type = form.type;
+  if (data.type != form.type || data.shape.size() != form.rank) {
+    throw Refusal(Where(first, "data") + " must be " + Show(expected).substr(0, Show(expected).find(' ')) +
+                  " of rank " + std::to_string(form.rank) + ", not " + Show(data));
+  }
+  AerogelMatrix matrix{};
+  matrix.in_features = in_features;
+  matrix.kind = form.kind;
+  matrix.data = data.data;
+  if (form.rank == 2) {
+    if (data.shape[0] != in_features || data.shape[1] < 1) {
+      throw Refusal(Where(first, "data") + " must have " + std::to_string(in_features) + " rows and a column, not " +
+                    Show(data));
+    }
+    matrix.out_features = data.shape[1];
+  } else {
+    const Tensor indices = Constant(first + 1, "indices");
+    const Tensor indptr = Constant(first + 2, "indptr");
+    if ((indices.type != ort::kUint16 && indices.type != ort::kInt32) || indices.shape.size() != 1 ||
+        indices.shape[0] != data.shape[0]) {
+      throw Refusal(Where(first + 1, "indices") + " must be uint16 or int32 [" + std::to_string(data.shape[0]) +
+                    "], not " + Show(indices));
+    }
+    if (indptr.type != ort::kInt32 || indptr.shape.size() != 1 || indptr.shape[0] < 2) {
+      throw Refusal(Where(first + 2, "indptr") + " must be int32 of rank 1 and at least 2 entries, not " +
+                    Show(indptr));
+    }
+    matrix.block_rows = form.rank == 3 ? data.shape[1] : 1;
+    matrix.block_cols = form.rank == 3 ? data.shape[2] : 1;
+    if (matrix.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
+      throw Refusal(Where(first, "data") + " has blocks of " + std::to_string(matrix.block_rows) +
+                    " rows, too many for " + std::to_string(indptr.shape[0] - 1) + " rows of blocks");
+    }
+    matrix.out_features = (indptr.shape[0] - 1) * matrix.block_rows;
+    matrix.entries = data.shape[0];
+    matrix.indices = indices.data;
+    matrix.wide_indices = indices.type == ort::kInt32;
+    matrix.indptr = static_cast<const int32_t*>(indptr.data);
+    if (form.kind == AEROGEL_INT8) matrix.scale = Floats(first + 3, "scale", matrix.out_features);
+  }
+  matrix.bias = Floats(first + form.tensors - 1, "bias", matrix.out_features);
+  return matrix;
+}
+
+ShapeInput InputShape(const Api* api, const OrtShapeInferContext* context, size_t input) {
+  ShapeInput found{};
+  AEROGEL_CALL(api, ShapeInferContext_GetInputTypeShape,
+               (const OrtShapeInferContext*, size_t, OrtTensorTypeAndShapeInfo**), context, input, &found.info);
+  size_t rank = 0;
+  AEROGEL_CALL(api, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo*, size_t*), found.info, &rank);
+  found.shape.resize(rank);
+  AEROGEL_CALL(api, GetDimensions, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t), found.info, found.shape.data(),
+               rank);
+  found.symbols.assign(rank, "");
+  AEROGEL_CALL(api, GetSymbolicDimensions, (const OrtTensorTypeAndShapeInfo*, const char**, size_t), found.info,
+               found.symbols.data(), rank);
+  return found;
+}
+
+void SetOutputShape(const Api* api, OrtShapeInferContext* context, const ShapeInput& output) {
+  OrtTensorTypeAndShapeInfo* out = nullptr;
+  AEROGEL_CALL(api, CreateTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo**), &out);
+  const auto release = api->Get<void (*)(OrtTensorTypeAndShapeInfo*)>(ort::slot::ReleaseTensorTypeAndShapeInfo);
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> owner(out, release);
+  std::vector<const char*> symbols = output.symbols;
+  AEROGEL_CALL(api, SetTensorElementType, (OrtTensorTypeAndShapeInfo*, int), out, static_cast<int>(ort::kFloat));
+  AEROGEL_CALL(api, SetDimensions, (OrtTensorTypeAndShapeInfo*, const int64_t*, size_t), out, output.shape.data(),
+               output.shape.size());
+  AEROGEL_CALL(api, SetSymbolicDimensions, (OrtTensorTypeAndShapeInfo*, const char**, size_t), out, symbols.data(),
+               symbols.size());
+  AEROGEL_CALL(api, ShapeInferContext_SetOutputTypeShape,
+               (const OrtShapeInferContext*, size_t, const OrtTensorTypeAndShapeInfo*), context, size_t{0}, out);
+}
+
+float* Output(const Api* api, OrtKernelContext* context, const std::vector<int64_t>& shape) {
+  OrtValue* output = nullptr;
+  AEROGEL_CALL(api, KernelContext_GetOutput, (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**), context,
+               size_t{0}, shape.data(), shape.size(), &output);
+  void* y = nullptr;
+  AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), output, &y);
+  return static_cast<float*>(y);
+}
+
+Tensor Input(const Api* api, const OrtKernelContext* context, size_t i) {
+  const OrtValue* input = nullptr;
+  AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context, i, &input);
+  return Read(api, input);
+}
+
+}  // namespace aerogel

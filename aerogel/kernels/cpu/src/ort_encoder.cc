@@ -1,0 +1,128 @@
+// The operator Encoder_v1: a stack of post-LayerNorm encoder layers in one node, see encoder.h.
+//
+//   inputs hidden, mask, tensors...; attributes heads, epsilon, activation, matrices; output y
+//
+// `matrices` has six words a layer, the forms of q, k, v, o, ffn1 and ffn2 (see Creation::Matrix). The tensors of a
+// layer are those of q, k, v and o, gamma1, beta1, those of ffn1 and ffn2, gamma2, beta2.
+#include <sstream>
+
+#include "dispatch.h"
+#include "encoder.h"
+#include "ort_call.h"
+
+namespace aerogel {
+namespace {
+
+constexpr const char* kName = "Encoder_v1";
+constexpr size_t kTensors = 2;  // index of the first
+
+class EncoderKernel final : public Kernel {
+ public:
+  explicit EncoderKernel(std::unique_ptr<Encoder> encoder) : encoder_(std::move(encoder)) {}
+
+  void Compute(const Api* api, OrtKernelContext* context) const override {
+    const Tensor hidden = Input(api, context, 0);
+    const Tensor mask = Input(api, context, 1);
+    if (hidden.shape.size() != 3 || hidden.shape[2] != encoder_->features()) {
+      throw Refusal(std::string(kName) + ": hidden must be [batch, sequence, " + std::to_string(encoder_->features()) +
+                    "], not " + Show(hidden));
+    }
+    if (mask.shape.size() != 2 || mask.shape[0] != hidden.shape[0] || mask.shape[1] != hidden.shape[1]) {
+      throw Refusal(std::string(kName) + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
+                    std::to_string(hidden.shape[1]) + "], not " + Show(mask));
+    }
+    float* const y = Output(api, context, hidden.shape);
+    encoder_->Run(static_cast<const float*>(hidden.data), static_cast<const int64_t*>(mask.data), hidden.shape[0],
+                  hidden.shape[1], y, SessionThreads(api, context));
+  }
+
+ private:
+  std::unique_ptr<Encoder> encoder_;
+};
+
+Activation ActivationOf(const std::string& name) {
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "gelu_tanh") return Activation::kGeluTanh;
+  if (name == "relu") return Activation::kRelu;
+  throw Refusal(std::string(kName) + ": activation '" + name + "' is none of gelu, gelu_tanh, relu");
+}
+
+// Six forms a layer.
+std::vector<std::string> Forms(const Creation& creation) {
+  std::vector<std::string> forms;
+  std::istringstream words(creation.String("matrices"));
+  size_t tensors = 0;
+  for (std::string word; words >> word;) {
+    if (TensorCount(word) == 0) throw Refusal(std::string(kName) + ": matrices names an unknown form '" + word + "'");
+    tensors += TensorCount(word);
+    forms.push_back(word);
+  }
+  if (forms.empty() || forms.size() % 6 != 0) {
+    throw Refusal(std::string(kName) + ": matrices has " + std::to_string(forms.size()) + " words, not six a layer");
+  }
+  const size_t wanted = kTensors + tensors + forms.size() / 6 * 4;
+  if (creation.InputCount() != wanted) {
+    throw Refusal(std::string(kName) + " has " + std::to_string(creation.InputCount()) +
+                  " inputs where matrices asks for " + std::to_string(wanted));
+  }
+  return forms;
+}
+
+class EncoderOperatorV1 final : public Operator {
+ public:
+  const char* name() const override { return kName; }
+  size_t inputs() const override { return kTensors + 1; }
+  int input_type(size_t i) const override { return i == 0 ? ort::kFloat : i == 1 ? ort::kInt64 : ort::kUndefined; }
+  bool variadic() const override { return true; }
+
+  std::unique_ptr<Kernel> Create(const Creation& creation) const override {
+    std::string error;
+    const KernelTable* kernels = DefaultIsa(&error);
+    if (!kernels) throw Refusal(error);
+    const std::vector<std::string> forms = Forms(creation);
+    std::vector<EncoderLayer> layers;
+    size_t input = kTensors;
+    for (size_t i = 0; i < forms.size(); i += 6) {
+      AerogelEncoderLayer source{};
+      int64_t hidden = 0;
+      size_t norm = input;
+      for (size_t j = 0; j < 4; ++j) norm += TensorCount(forms[i + j]);
+      source.gamma1 = creation.Floats(norm, "gamma1", -1, &hidden);
+      source.beta1 = creation.Floats(norm + 1, "beta1", hidden);
+      const auto next = [&](size_t j, int64_t in_features) {
+        const AerogelMatrix matrix = creation.Matrix(input, forms[i + j], in_features);
+        input += TensorCount(forms[i + j]);
+        return matrix;
+      };
+      source.q = next(0, hidden), source.k = next(1, hidden), source.v = next(2, hidden);
+      source.o = next(3, source.q.out_features);
+      input += 2;
+      source.ffn1 = next(4, hidden);
+      source.ffn2 = next(5, source.ffn1.out_features);
+      source.gamma2 = creation.Floats(input, "gamma2", hidden);
+      source.beta2 = creation.Floats(input + 1, "beta2", hidden);
+      input += 2;
+      if (source.o.out_features != hidden) {
+        throw Refusal(creation.Where(norm, "gamma1") + " has " + std::to_string(hidden) + " entries where layer " +
+                      std::to_string(i / 6) + " has " + std::to_string(source.o.out_features) + " features");
+      }
+      layers.push_back(MakeLayer(source, *kernels, &error));
+      if (!error.empty()) throw Refusal(std::string(kName) + ": layer " + std::to_string(i / 6) + ": " + error);
+    }
+    auto encoder = Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
+                                   ActivationOf(creation.String("activation")), &error);
+    if (!encoder) throw Refusal(std::string(kName) + ": " + error);
+    return std::unique_ptr<Kernel>(new EncoderKernel(std::move(encoder)));
+  }
+
+  void InferShape(const Api* api, OrtShapeInferContext* context) const override {
+    const ShapeInput hidden = InputShape(api, context, 0);
+    if (hidden.shape.size() == 3) SetOutputShape(api, context, hidden);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Operator> EncoderOperator() { return std::unique_ptr<Operator>(new EncoderOperatorV1); }
+
+}  // namespace aerogel
