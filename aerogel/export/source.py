@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Source", "load_source"]
+__all__ = ["Source", "load_model", "load_source"]
 
 # Which outputs are exported: those of the first line that the model gives in full.
 _OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
@@ -75,10 +75,21 @@ def load_source(path: Path) -> Source:
     require("torch", "export")
     require("transformers", "export")
     with quiet():
-        return _describe(_load_model(path), _load_tokenizer(path))
+        return _describe(load_model(path), _load_tokenizer(path))
 
 
-def _load_model(path: Path) -> PreTrainedModel:
+def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
+    """The model of a checkpoint directory in float32 and evaluation mode, of the class its configuration names.
+
+    Args:
+        path: the directory.
+        attention: the implementation of transformers to use; None for the one it finds best. What is captured must be
+            made of plain operations, which "eager" is.
+
+    Raises:
+        CheckpointError: transformers cannot read the directory, or it lacks some of the model's weights.
+        ExportError: the class is none of transformers.
+    """
     import torch
     import transformers
 
@@ -97,7 +108,7 @@ def _load_model(path: Path) -> PreTrainedModel:
         )
     try:
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
+            path, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
             output_loading_info=True, **_OFFLINE,
         )  # fmt: skip
     except Exception as error:

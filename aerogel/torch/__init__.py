@@ -1,0 +1,17 @@
+"""Pruned models in plain PyTorch, on the CPU kernels.
+
+    model = aerogel.torch.sparsify("checkpoint")  # or a live model with exact zeros
+    print(aerogel.torch.report(model))
+
+Here ``torch`` is always PyTorch: modules of this package import each other by their full names.
+"""
+
+from aerogel.errors import require
+
+require("torch", "export")
+
+from aerogel.torch.linear import SparseLinear  # noqa: E402 - says what is missing before it is needed
+from aerogel.torch.summary import LayerSummary, Summary, report  # noqa: E402 - the same
+from aerogel.torch.swap import densify, sparsify  # noqa: E402 - the same
+
+__all__ = ["LayerSummary", "SparseLinear", "Summary", "densify", "report", "sparsify"]
