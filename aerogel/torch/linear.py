@@ -13,7 +13,7 @@ from aerogel.errors import FormatError, UsageError
 from aerogel.sparse.formats import FORMATS
 from aerogel.torch.dense import to_dense
 from aerogel.torch.ops import bsr_linear, csr_linear
-from aerogel.torch.packed import WIDENED
+from aerogel.torch.packed import FLOATS
 
 __all__ = ["SparseLinear"]
 
@@ -77,7 +77,7 @@ class SparseLinear(nn.Module):
             UsageError: unknown format, or a block that does not divide the weight or that the format does not have.
         """
         weight = linear.weight.detach()
-        if weight.dtype not in WIDENED:
+        if weight.dtype not in FLOATS:
             raise UsageError(f"the layer's weight is {weight.dtype}; convert the model with model.float()")
         encoder = FORMATS.get(format)
         if block != (1, 1) and not encoder.blocked:

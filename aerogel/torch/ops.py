@@ -22,7 +22,7 @@ import torch
 
 from aerogel.errors import FormatError, UsageError
 from aerogel.torch.dense import to_dense
-from aerogel.torch.packed import WIDENED, packed
+from aerogel.torch.packed import FLOATS, packed
 
 __all__ = ["bsr_linear", "csr_linear", "threads_for"]
 
@@ -54,7 +54,7 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
         bias: torch.Tensor | None,
         in_features: int,
     ) -> torch.Tensor:
-        if x.dtype not in WIDENED:
+        if x.dtype not in FLOATS:
             raise UsageError(
                 f"{name} takes x in float32, float16 or bfloat16, not {str(x.dtype).removeprefix('torch.')}; "
                 "convert it with x.float()"

@@ -16,10 +16,10 @@ import torch
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import find_library, native
 
-__all__ = ["WIDENED", "check_library", "packed"]
+__all__ = ["FLOATS", "check_library", "packed"]
 
-WIDENED = (torch.float32, torch.bfloat16, torch.float16)
-"""Dtypes that are taken: kernels compute in float32, to which the others are widened without loss."""
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+"""Dtypes that are taken. Sums are float32, to which the others are widened without loss."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def packed(
 
     Raises:
         FormatError: the tensors are malformed.
-        UsageError: data or bias is of a dtype that is not widened.
+        UsageError: data or bias is of a dtype that is not taken.
         RuntimeLoadError: there is no native library.
     """
     tensors = (data, indices, indptr, bias)
@@ -59,8 +59,16 @@ def packed(
     if entry is not None and entry.is_of(tensors, stamp):
         return entry.linear
     check_library()
-    arrays = {"data": _floats(data, "data"), "indices": _array(indices), "indptr": _array(indptr)}
-    linear = native.SparseLinear(arrays, None if bias is None else _floats(bias, "bias"), in_features)
+    for name, tensor in (("data", data), ("bias", bias)):
+        if tensor is not None and tensor.dtype not in FLOATS:
+            raise UsageError(
+                f"{name} of SparseLinear is {str(tensor.dtype).removeprefix('torch.')}, but kernels sum in float32; "
+                "convert the model with model.float()"
+            )
+    # Kernels read float16 as it is. numpy has no bfloat16.
+    values = data if data.dtype == torch.float16 else data.float()
+    arrays = {"data": _array(values), "indices": _array(indices), "indptr": _array(indptr)}
+    linear = native.SparseLinear(arrays, None if bias is None else _array(bias.float()), in_features)
     # The layer may read `data` where it lies, but through an alias: the tensor itself dies with its last user, and
     # this entry with it.
     references = (
@@ -89,15 +97,6 @@ def check_library() -> None:
 def _state(tensor: torch.Tensor) -> tuple[int, int]:
     # Tensors made in inference mode count no versions.
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
-
-
-def _floats(tensor: torch.Tensor, name: str) -> np.ndarray:
-    if tensor.dtype not in WIDENED:
-        raise UsageError(
-            f"{name} of SparseLinear is {str(tensor.dtype).removeprefix('torch.')}, and kernels compute in float32; "
-            "convert the model with model.float()"
-        )
-    return _array(tensor.float())
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

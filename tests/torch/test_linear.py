@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,13 +138,16 @@ def test_changes_are_noticed(pruned_linear: Factory) -> None:
     check()
     layer.data.data = torch.randn_like(layer.data)
     check()
-    # The allocator gives the next tensor of this size the place of the last, also of version 0.
-    for value in range(4):
-        layer.bias = None
-        layer.bias = torch.full((8,), float(value))
+    # As an allocator may do it: another tensor, also unaltered since it was made, in the place of the last.
+    place = np.zeros(8, np.float32)
+    for value in range(3):
+        place[:] = value
+        layer.bias = torch.from_numpy(place)
         check()
+        layer.bias = None
     layer.indices = layer.indices.int()
     check()
+    layer.bias = torch.from_numpy(place)
     layer.half()
     assert layer.data.dtype == torch.float16
     close(layer(x), nn.functional.linear(x, layer.weight.float(), layer.bias.float()))
@@ -155,9 +159,11 @@ def test_layers_may_share_tensors(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
     x = torch.randn(3, 6)
     twin = SparseLinear(dict(layer.named_buffers()), None, 6)
-    assert twin.data is layer.data
+    wide = SparseLinear(dict(layer.named_buffers()), layer.bias, 9)
+    assert twin.data is wide.data is layer.data
     for _ in range(2):
         close(layer(x) - layer.bias, twin(x))
+        close(layer(x), wide(nn.functional.pad(x, (0, 3), value=7.0)))
 
 
 def test_prepared_once_and_dropped_with_the_module(
