@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write plain operators only, for runtimes that refuse functions; the sparse kernels cannot run then",
     )
     parser.add_argument(
+        "--no-fuse",
+        action="store_true",
+        help="leave a node for each linear layer instead of one for the encoder",
+    )
+    parser.add_argument(
         "--verify-text",
         type=Path,
         metavar="FILE",
@@ -65,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         block=args.block,
         max_density=args.max_density,
         inline=args.inline,
+        fuse=not args.no_fuse,
         force=args.force,
         verify_text=args.verify_text,
     )

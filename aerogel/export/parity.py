@@ -6,11 +6,14 @@ An output ``y`` agrees with its reference ``z`` when, over all batches of a set 
 
 In float32 one rounding is 6e-8 of a value; an encoder of 12 or 24 layers, summed in another order, ends 5e-7 to 1e-5
 away from itself, while a wrong weight, mask or position shows at 1e-3 and above. The tolerance stands between.
+
+Of an output per token only the real tokens count, those where attention_mask is not 0: what stands at padding means
+nothing, and is zeros where a fused encoder computes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,35 +83,43 @@ def text_batches(source: Source, texts: list[str], pairs: list[str] | None) -> I
         yield source.tokenize([texts[i] for i in some], [pairs[i] for i in some] if pairs else None)
 
 
-def compare(source: Source, inputs: Iterable[Batch], runners: Mapping[str, Runner]) -> dict[str, Comparison]:
+def compare(
+    source: Source, inputs: Iterable[Batch], runners: Mapping[str, Runner], per_token: Collection[str] = ()
+) -> dict[str, Comparison]:
     """Run every batch through PyTorch and through each runner of the artifact.
+
+    Args:
+        source: the PyTorch model.
+        inputs: batches that it takes.
+        runners: ways to run the artifact, by name.
+        per_token: names of the outputs ``[batch, sequence, ...]``, which are compared at real tokens only.
 
     Raises:
         ParityError: an output is missing, of another shape, not finite, or further off than TOLERANCE.
     """
-    tallies = {name: _Tally(name) for name in runners}
+    tallies = {name: _Tally(name, per_token) for name in runners}
     for batch in inputs:
         reference = source.run(batch)
         for name, run in runners.items():
-            tallies[name].add(batch["input_ids"].shape, reference, run(batch))
+            tallies[name].add(batch, reference, run(batch))
     return {name: tally.result() for name, tally in tallies.items()}
 
 
 class _Tally:
     """What one runner's outputs come to, batch by batch."""
 
-    def __init__(self, runner: str) -> None:
+    def __init__(self, runner: str, per_token: Collection[str]) -> None:
         self.runner = runner
+        self.per_token = per_token
         # Per output: its largest value, its largest difference, and where that was.
         self.scales: dict[str, float] = {}
         self.gaps: dict[str, tuple[float, str]] = {}
         self.shapes: set[tuple[int, ...]] = set()
         self.texts = self.labels = self.agreeing = 0
 
-    def add(
-        self, shape: tuple[int, ...], reference: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]
-    ) -> None:
+    def add(self, batch: Batch, reference: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> None:
         """Count one batch of (texts, tokens)."""
+        shape = batch["input_ids"].shape
         where = f"{self.runner}, batch {shape[0]}, sequence {shape[1]}"
         self.shapes.add(shape)
         self.texts += shape[0]
@@ -122,11 +133,13 @@ class _Tally:
             for side, values in (("PyTorch's", expected), ("the artifact's", found)):
                 if not np.isfinite(values).all():
                     raise ParityError(f"{side} output {name} is not finite ({where})")
-            gap, scale = float(np.abs(expected - found).max()), float(np.abs(expected).max())
+            real = batch["attention_mask"] != 0 if name in self.per_token else None
+            counted = ... if real is None else real
+            gap, scale = (float(np.abs(values[counted]).max()) for values in (expected - found, expected))
             self.gaps[name] = max(self.gaps.get(name, (0.0, where)), (gap, where))
             self.scales[name] = max(self.scales.get(name, 0.0), scale)
             if name != "last_hidden_state" and expected.shape[-1] > 1:
-                same = expected.argmax(-1) == found.argmax(-1)
+                same = _decisions(expected, real) == _decisions(found, real)
                 self.labels, self.agreeing = self.labels + same.size, self.agreeing + int(same.sum())
 
     def result(self) -> Comparison:
@@ -141,3 +154,11 @@ class _Tally:
                 )
             worst = max(worst, (gap / scale if scale else 0.0, gap))
         return Comparison(worst[1], worst[0], self.texts, len(self.shapes), self.labels, self.agreeing)
+
+
+def _decisions(values: np.ndarray, real: np.ndarray | None) -> np.ndarray:
+    """The largest entry of each row, of each real token, or (a score per token) the real token that has it."""
+    if real is not None:
+        values = np.where(real, values, -np.inf) if values.ndim == 2 else values[real]
+    largest: np.ndarray = values.argmax(-1)
+    return largest

@@ -48,6 +48,13 @@ def verdict(document: dict[str, Any]) -> str:
     lines = [
         f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
     ]
+    for name, fused in document["fusions"].items():
+        why = f"; {fused['why']}" if fused["why"] else ""
+        lines.append(
+            f"{name} fusion: {fused['layers'] or 'none'} of {fused['found']} layers in one node{why}"
+        )
+    if not document["fusions"]:
+        lines.append("no layers fused, --no-fuse")
     for name, result in document["parity"].items():
         if name == "tolerance":
             continue

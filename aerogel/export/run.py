@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ class ExportConfig:
         block: (rows, cols) of stored blocks; the checkpoint's own if None.
         max_density: stored fraction above which a matrix stays dense; the format's break-even if None.
         inline: put the functions' bodies in place of their calls.
+        fuse: make one node of an encoder that a fusion recognises.
         force: overwrite files that are not of an earlier export.
         verify_text: compare outputs over every line of this file as well.
     """
@@ -45,6 +46,7 @@ class ExportConfig:
     block: tuple[int, int] | None = None
     max_density: float | None = None
     inline: bool = False
+    fuse: bool = True
     force: bool = False
     verify_text: Path | None = None
 
@@ -73,6 +75,7 @@ def export(
 
     # Imported late: what is above needs no torch, and fails at once where the request is wrong.
     from aerogel.export.capture import capture
+    from aerogel.export.fusion import fuse
     from aerogel.export.rewrite import attach_functions, rewrite
     from aerogel.export.simplify import simplify
     from aerogel.export.source import load_source
@@ -84,11 +87,15 @@ def export(
     rewrite(model, plan)
     simplify(model)
     attach_functions(model, plan)
+    fusions = fuse(model) if config.fuse else {}
     with layout.staging(config.out) as folder:
         artifact = folder / config.out.name
         details = target.write(model, artifact, inline=config.inline)
         runners = target.runners(artifact)
-        checked = _verify(source, runners, texts, progress)
+        details["fusions"] = {name: asdict(fused) for name, fused in fusions.items()}
+        tokens = details["inputs"][0]["shape"][1]
+        per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}
+        checked = _verify(source, runners, texts, per_token, progress)
         document = manifest(checkpoint, plan, config, artifact, details, checked, source.max_length)
         layout.place(artifact, document, checkpoint.path, config.out)
     return document
@@ -98,6 +105,7 @@ def _verify(
     source: Source,
     runners: Mapping[str, parity.Runner | str],
     texts: tuple[list[str], list[str] | None] | None,
+    per_token: Collection[str],
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
     """Compare over the bundled texts, and over a file's if there is one: per runner the results, or why not."""
@@ -117,6 +125,6 @@ def _verify(
         name: {"not_checked": run} if isinstance(run, str) else {} for name, run in runners.items()
     }
     for kind, batches in inputs.items():
-        for name, comparison in parity.compare(source, told(batches), usable).items():
+        for name, comparison in parity.compare(source, told(batches), usable, per_token).items():
             report[name][kind] = asdict(comparison)
     return report

@@ -132,6 +132,11 @@ DOCUMENT = {
         "enc.layer.2.query.weight": matrix(180, "dense"),
         "enc.layer.0.key.weight": matrix(20),
     },
+    "fusions": {
+        "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
+        "two": {"layers": 0, "found": 1, "why": "it is odd"},
+        "three": {"layers": 4, "found": 4, "why": ""},
+    },
     "parity": {
         "tolerance": 1e-4,
         "onnxruntime": {
@@ -159,6 +164,12 @@ def test_table_joins_layers_that_are_stored_alike() -> None:
 def test_verdict_says_what_was_and_was_not_checked() -> None:
     lines = verdict(DOCUMENT).splitlines()
     assert lines[0] == "m.onnx: 2.5 MB, sequences up to 128 tokens"
+    assert lines[1:4] == [
+        "one fusion: 2 of 3 layers in one node; layer 2: Add node x is odd",
+        "two fusion: none of 1 layers in one node; it is odd",
+        "three fusion: 4 of 4 layers in one node",
+    ]
+    lines = lines[3:]
     assert lines[1].startswith(
         "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
     )
@@ -166,3 +177,4 @@ def test_verdict_says_what_was_and_was_not_checked() -> None:
     assert "872 texts (the given file)" in lines[2]
     assert "labels" not in lines[2]
     assert lines[3] == "with the sparse kernels: not checked, the native library is not built on this machine"
+    assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused, --no-fuse"

@@ -40,7 +40,13 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
 
     assert json.loads(out.with_suffix(".manifest.json").read_text()) == document
     assert (document["bytes"], document["sha256"]) == (out.stat().st_size, sha256(out))
-    assert document["functions"] == ([] if form == "dense" else [f"{form.capitalize()}Linear_v1"])
+    if form == "dense":
+        assert document["functions"] == []
+        assert document["fusions"]["post-layernorm"]["layers"] == 0
+        assert "packed" in document["fusions"]["post-layernorm"]["why"]
+    else:
+        assert document["functions"] == [f"{form.capitalize()}Linear_v1", "Encoder_v1"]
+        assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "why": ""}}
     assert document["opset"] == {"ai.onnx": 18} | ({} if form == "dense" else {"aerogel": 1})
     assert [value["name"] for value in document["inputs"]] == [
         "input_ids",
@@ -88,10 +94,19 @@ def test_mixed_file_keeps_dense_what_is_too_dense(capture_once: Once, tmp_path: 
     path = capture_once("bert", density=0.5, scope="global", num_hidden_layers=1)
     kept = checkpoint.load(path).accounting.matrices
     limit = sorted(m.density for m in kept.values())[2]
-    export(ExportConfig(path, tmp_path / "m.onnx", max_density=limit))
+    export(ExportConfig(path, tmp_path / "m.onnx", max_density=limit, fuse=False))
     calls = {node.name for node in onnx.load(tmp_path / "m.onnx").graph.node if node.domain}
     assert calls == {name.removesuffix(".weight") for name, m in kept.items() if m.density <= limit}
     assert len(calls) == 3
+    export(ExportConfig(path, tmp_path / "fused.onnx", max_density=limit))
+    kinds = next(
+        attribute.s.decode()
+        for node in onnx.load(tmp_path / "fused.onnx").graph.node
+        for attribute in node.attribute
+        if attribute.name == "matrices"
+    )
+    # The checkpoint's order is q, k, v, o, ffn1, ffn2, as the encoder's is.
+    assert kinds.split() == ["csr" if m.density <= limit else "dense" for m in kept.values()]
 
 
 def test_inlined_file_has_no_functions_and_the_same_outputs(capture_once: Once, tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_the_file_can_be_quantised_by_onnxruntime(capture_once: Once, tmp_path: 
     quantize_dynamic(path, tmp_path / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
     assert runtime.session(tmp_path / "int8.onnx").get_outputs()[0].name == "logits"
     names = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
-    assert ("CsrLinear_v1" in names) == (form == "csr")
+    assert ("Encoder_v1" in names) == (form == "csr")
 
 
 @pytest.mark.parametrize(
