@@ -11,13 +11,18 @@ import numpy as np
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint
 from aerogel.errors import UsageError, require
 from aerogel.export.functions import carrier
+from aerogel.export.weight import WEIGHTS
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import check_block
 
-__all__ = ["DENSE", "Choice", "make_plan", "read_weights"]
+__all__ = ["DENSE", "FP32", "Choice", "default_format", "make_plan", "read_weights"]
 
 DENSE = "dense"
+FP32 = "fp32"
+
+# Blocks that a matrix is stored in when all of it is: the first that divides it.
+_WHOLE = ((16, 16), (4, 4), (1, 1))
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Choice:
         why: the reason, in words.
         arrays: the packed arrays; empty when dense.
         stored: entries that the format would store, zeros inside blocks included.
+        weights: type of the stored values.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Choice:
     why: str
     arrays: Arrays
     stored: int
+    weights: str = FP32
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,12 +64,25 @@ class Choice:
         """Bytes of the matrix as it is stored."""
         return sum(array.nbytes for array in self.arrays.values()) if self.arrays else self.weight.nbytes
 
+    def rounded(self) -> np.ndarray:
+        """The weight as it is stored: float32 ``[out, in]``, unpacked from the arrays."""
+        if not self.arrays:
+            return self.weight
+        values = FORMATS.get(self.format).decode(self.arrays, self.shape)
+        return WEIGHTS.get(self.weights).decode(values, self.arrays)
+
+
+def default_format(checkpoint: Checkpoint, block: tuple[int, int] | None = None) -> str:
+    """The format to use where none is asked for: blocks where there are any, of `block` or of the checkpoint."""
+    return "csr" if (block or checkpoint.record.block) == (1, 1) else "bsr"
+
 
 def make_plan(
     checkpoint: Checkpoint,
     format_name: str,
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
+    weights: str = FP32,
 ) -> dict[str, Choice]:
     """Choose a storage for every pruned matrix of a checkpoint.
 
@@ -70,21 +90,31 @@ def make_plan(
         checkpoint: where the masks and weights are.
         format_name: a storage format that ONNX can carry, or "dense" for none.
         block: (rows, cols) of the blocks to store; the checkpoint's own if None.
-        max_density: matrices whose stored entries exceed this fraction stay dense; the format's break-even if None.
+        max_density: matrices whose stored entries exceed this fraction stay dense, or, where the weight type has no
+            dense form, are stored whole; the function's break-even if None.
+        weights: type of the stored values.
 
     Raises:
-        UsageError: unknown format, a density out of range, or a block that does not divide a matrix.
-        ExportError: a format that ONNX cannot carry.
+        UsageError: unknown format or weight type, a density out of range, a block that does not divide a matrix, or
+            another type than fp32 where nothing would be packed.
+        ExportError: a format that ONNX cannot carry, or values that the weight type cannot store.
     """
     if block and (format_name == DENSE or not FORMATS.get(format_name).blocked):
         raise UsageError(f"--block does not apply to --format {format_name}, which has no blocks")
-    weights = read_weights(checkpoint.path, list(checkpoint.masks))
+    kind = WEIGHTS.get(weights)
+    if weights != FP32 and format_name == DENSE:
+        raise UsageError(f"--weights {weights} does not apply to --format dense, which packs nothing")
+    if weights != FP32 and not checkpoint.masks:
+        raise UsageError(
+            f"--weights {weights}: {checkpoint.path} has no pruned matrices to store so; drop it"
+        )
+    matrices = read_weights(checkpoint.path, list(checkpoint.masks))
     if format_name == DENSE:
         return {
-            name: Choice(name, weights[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
+            name: Choice(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
             for name, mask in checkpoint.masks.items()
         }
-    function = carrier(format_name)
+    function = carrier(format_name, weights)
     encoder = FORMATS.get(format_name)
     block = block or checkpoint.record.block
     limit = function.max_density(block) if max_density is None else max_density
@@ -95,15 +125,28 @@ def make_plan(
             check_block(mask.shape, block, name)
     plan = {}
     for name, mask in checkpoint.masks.items():
-        arrays = encoder.encode(weights[name], mask, block)
+        values, beside = kind.encode(matrices[name], name)
+        arrays = encoder.encode(values, mask, block)
         stored, kept = arrays["data"].size, int(mask.sum())
-        share = stored / mask.size
-        packed = share <= limit
-        why = f"{'at most' if packed else 'more than'} {limit:.0%} stored"
-        plan[name] = Choice(
-            name, weights[name], kept, format_name if packed else DENSE, why, arrays if packed else {}, stored
-        )
+        pays = stored / mask.size <= limit
+        why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
+        if pays:
+            plan[name] = Choice(
+                name, matrices[name], kept, format_name, why, arrays | beside, stored, weights
+            )
+        elif kind.dense:
+            plan[name] = Choice(name, matrices[name], kept, DENSE, why, {}, stored)
+        else:
+            arrays = _whole(values) | beside
+            plan[name] = Choice(name, matrices[name], kept, "bsr", why, arrays, mask.size, weights)
     return plan
+
+
+def _whole(values: np.ndarray) -> Arrays:
+    """All of a matrix in blocks, none of them left out."""
+    rows, cols = values.shape
+    block = next((r, c) for r, c in _WHOLE if rows % r == 0 and cols % c == 0)
+    return FORMATS.get("bsr").encode(values, np.ones_like(values, bool), block)
 
 
 def read_weights(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:

@@ -16,7 +16,7 @@ from aerogel.export.plan import DENSE, Choice
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["attach_functions", "rewrite"]
+__all__ = ["attach_functions", "constant", "rewrite"]
 
 
 def rewrite(model: ir.Model, plan: Mapping[str, Choice]) -> None:
@@ -47,8 +47,9 @@ def attach_functions(model: ir.Model, plan: Mapping[str, Choice]) -> None:
     """Add the functions that the model calls, and import their domain."""
     import onnx_ir as ir
 
-    for name in sorted({choice.format for choice in plan.values()} - {DENSE}):
-        function = ir.serde.deserialize_function(carrier(name).proto())
+    kinds = {(choice.format, choice.weights) for choice in plan.values() if choice.format != DENSE}
+    for kind in sorted(kinds):
+        function = ir.serde.deserialize_function(carrier(*kind).proto())
         model.functions[function.identifier()] = function
         model.graph.opset_imports[DOMAIN] = 1
 
@@ -77,9 +78,9 @@ def _check_value(model: ir.Model, choice: Choice) -> None:
 def _replace(model: ir.Model, linear: Linear, choice: Choice) -> None:
     import onnx_ir as ir
 
-    function = carrier(choice.format)
-    bias = linear.bias or _constant(model, f"{choice.name}.no_bias", np.zeros(choice.shape[0], np.float32))
-    packed = [_constant(model, f"{choice.name}.{name}", choice.arrays[name]) for name in function.arrays]
+    function = carrier(choice.format, choice.weights)
+    bias = linear.bias or constant(model, f"{choice.name}.no_bias", np.zeros(choice.shape[0], np.float32))
+    packed = [constant(model, f"{choice.name}.{name}", choice.arrays[name]) for name in function.arrays]
     node = ir.node(
         function.name, [linear.x, *packed, bias], {"in_features": choice.shape[1]}, domain=DOMAIN,
         name=choice.name.removesuffix(".weight"),
@@ -91,7 +92,7 @@ def _replace(model: ir.Model, linear: Linear, choice: Choice) -> None:
     model.graph.remove(reversed(linear.nodes), safe=True)
 
 
-def _constant(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+def constant(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     """The initializer of that name, made on its first use: a weight may serve several layers."""
     import onnx_ir as ir
 

@@ -24,13 +24,12 @@ class WeightType(ABC):
         suffix: what the names of the functions that carry it end in.
         dense: whether a dense matrix of the graph is what it would make of a matrix that does not pay to store
             sparse. If not, that matrix is stored in blocks, all of them present.
-        tolerance: how far outputs may be from those of PyTorch on the same rounded values, as a share of their
-            largest value. See `aerogel.export.parity`.
+        rounds_activations: whether `activations` changes anything.
     """
 
     suffix: str
     dense: bool
-    tolerance: float
+    rounds_activations: bool = False
 
     @abstractmethod
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:

@@ -10,7 +10,7 @@ import pytest
 from aerogel import checkpoint
 from aerogel.errors import UsageError
 from aerogel.export.functions import carrier
-from aerogel.export.plan import make_plan, read_weights
+from aerogel.export.plan import default_format, make_plan, read_weights
 from aerogel.sparse.formats import FORMATS
 
 Checkpoints = Callable[..., Path]
@@ -104,3 +104,58 @@ def test_choosing_needs_no_torch(tiny_checkpoint: Checkpoints, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "torch", None)
     plan = make_plan(loaded, "csr")
     assert {choice.weight.dtype.name for choice in plan.values()} == {"float32"}
+
+
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+@pytest.mark.parametrize(("form", "block"), [("csr", None), ("bsr", (1, 4))])
+def test_values_are_stored_as_asked(
+    tiny_checkpoint: Checkpoints, weights: str, form: str, block: tuple[int, int] | None
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=0.1, block=(1, 4)))
+    for choice in make_plan(loaded, form, block, weights=weights).values():
+        assert (choice.format, choice.weights) == (form, weights)
+        assert choice.arrays["data"].dtype == {"fp16": np.float16, "int8": np.int8}[weights]
+        assert choice.arrays["data"].shape[1:] == (block or ())
+        beside = {"scale": choice.shape[0]} if weights == "int8" else {}
+        assert {name: len(choice.arrays[name]) for name in choice.arrays.keys() & {"scale"}} == beside
+        step = 2**-11 if weights == "fp16" else 0.5 / 127
+        largest = np.abs(choice.weight).max(1, keepdims=True)
+        error = np.abs(choice.rounded() - choice.weight)
+        assert (error <= 1.0001 * step * largest).all()
+        assert error.max() > 0.1 * step * largest.max()
+        np.testing.assert_array_equal(choice.rounded()[choice.weight == 0], 0)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "block"), [(32, (16, 16)), (12, (4, 4)), (6, (1, 1))], ids=["16x16", "4x4", "1x1"]
+)
+def test_8_bits_store_whole_what_does_not_pay_sparse(
+    tiny_checkpoint: Checkpoints, hidden: int, block: tuple[int, int]
+) -> None:
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": 1}
+    loaded = checkpoint.load(tiny_checkpoint(density=0.5, **sizes))
+    for choice in make_plan(loaded, "csr", max_density=0.4, weights="int8").values():
+        assert (choice.format, choice.weights, choice.why) == ("bsr", "int8", "more than 40% stored")
+        assert choice.arrays["data"].shape[1:] == block
+        assert choice.stored == choice.arrays["data"].size == choice.weight.size
+        assert np.count_nonzero(choice.rounded()) <= choice.kept
+    for choice in make_plan(loaded, "csr", max_density=0.4, weights="fp16").values():
+        assert (choice.format, choice.weights, choice.arrays) == ("dense", "fp32", {})
+
+
+def test_the_format_follows_the_checkpoints_blocks(tiny_checkpoint: Checkpoints) -> None:
+    plain, blocks = (checkpoint.load(tiny_checkpoint(block=block)) for block in ((1, 1), (1, 4)))
+    assert default_format(plain) == default_format(blocks, (1, 1)) == "csr"
+    assert default_format(blocks) == default_format(plain, (4, 1)) == "bsr"
+
+
+def test_bad_requests_for_types_of_values(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    with pytest.raises(
+        UsageError, match=r"unknown weight type 'int9'; known: fp16, fp32, int8; did you mean"
+    ):
+        make_plan(loaded, "csr", weights="int9")
+    with pytest.raises(UsageError, match="--weights int8 does not apply to --format dense"):
+        make_plan(loaded, "dense", weights="int8")
+    with pytest.raises(UsageError, match=r"--weights fp16: .* has no pruned matrices"):
+        make_plan(checkpoint.load(tiny_checkpoint(density=1)), "csr", weights="fp16")

@@ -14,6 +14,7 @@ from aerogel.errors import ExportError
 from aerogel.export.function import DOMAIN
 from aerogel.export.plan import Choice, make_plan
 from aerogel.export.rewrite import attach_functions, rewrite
+from aerogel.export.weight import WEIGHTS
 from aerogel.sparse.formats import FORMATS
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,2] x) => (float[n,3] y)'
@@ -61,6 +62,20 @@ def test_linear_layer_becomes_a_call_of_the_same_value(which: str, form: str) ->
     x = np.array([[1, 10], [3, -1]], np.float32)
     expected = x @ WEIGHT.T + ([0, 0, 0] if "without" in which else [1, 2, 3])
     np.testing.assert_array_equal(outputs(model, x), expected)
+
+
+@pytest.mark.parametrize("form", ["csr", "bsr"])
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+def test_values_of_other_types_are_inputs_of_their_own_functions(form: str, weights: str) -> None:
+    values, beside = WEIGHTS.get(weights).encode(WEIGHT, "w")
+    arrays = FORMATS.get(form).encode(values, WEIGHT != 0) | beside
+    model = rewritten(LINEARS["gemm"], {"w": Choice("w", WEIGHT, 2, form, "", arrays, 2, weights)})
+    (node,) = model.graph
+    assert node.op_type == f"{form.capitalize()}Linear{weights.capitalize()}_v1"
+    assert [value.name for value in node.inputs] == ["x", *(f"w.{name}" for name in arrays), "b"]
+    # Powers of two and 127 lose nothing in either type.
+    x = np.array([[127, 10], [3, -127]], np.float32)
+    np.testing.assert_allclose(outputs(model, x), x @ WEIGHT.T + [1, 2, 3], rtol=2**-22)
 
 
 def test_matrix_of_several_layers_is_stored_once() -> None:

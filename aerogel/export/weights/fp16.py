@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from aerogel.errors import ExportError
-from aerogel.export.parity import TOLERANCE
 from aerogel.export.weight import WeightType
 from aerogel.sparse.format import Arrays
 
@@ -19,7 +18,6 @@ class Fp16(WeightType):
 
     suffix = "-fp16"
     dense = True
-    tolerance = TOLERANCE
 
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:
         """Values float16 of the weight's shape, rounded to the nearest."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aerogel.export.parity import TOLERANCE
 from aerogel.export.weight import WeightType
 from aerogel.sparse.format import Arrays
 
@@ -18,7 +17,6 @@ class Fp32(WeightType):
 
     suffix = ""
     dense = True
-    tolerance = TOLERANCE
 
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:  # noqa: ARG002 - the interface's
         """See `WeightType.encode`."""

@@ -29,7 +29,7 @@ class Int8(WeightType):
 
     suffix = "-int8"
     dense = False
-    tolerance = 1e-2
+    rounds_activations = True
 
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:
         """Integers int8 of the weight's shape, and scale float32 ``[rows]``; that of a row of zeros is 1."""
