@@ -10,7 +10,19 @@ from aerogel.export.linear import only_user
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Dim", "Mismatch", "compose", "is_view", "maker", "operand", "other", "scalar", "sizes", "user"]
+__all__ = [
+    "Dim",
+    "Mismatch",
+    "compose",
+    "is_view",
+    "maker",
+    "operand",
+    "other",
+    "scalar",
+    "sizes",
+    "user",
+    "view",
+]
 
 Dim = int | str | None
 """A size: known, open and called by a name, or unknown."""
@@ -105,17 +117,22 @@ def compose(outer: Sequence[int], inner: Sequence[int]) -> tuple[int, ...]:
     return tuple(inner[axis] for axis in outer)
 
 
+def view(reshape: ir.Node) -> list[Dim]:
+    """The dimensions that a Reshape asks for, -1 where it leaves one to be inferred; empty if that is not known."""
+    target = _vector(operand(reshape, 1)) or []
+    copied = [] if reshape.attributes.get_int("allowzero", 0) else sizes(operand(reshape, 0))
+    return [copied[axis] if size == 0 and axis < len(copied) else size for axis, size in enumerate(target)]
+
+
 def is_view(reshape: ir.Node, wanted: Sequence[Dim]) -> bool:
-    """Whether a Reshape asks for the dimensions `wanted`; it may leave one of them to be inferred."""
-    found = _vector(operand(reshape, 1))
-    if found is None or len(found) != len(wanted) or found.count(-1) > 1:
-        return False
-    keeps = reshape.attributes.get_int("allowzero", 0) == 0
-    before = sizes(operand(reshape, 0))
-    for axis, size in enumerate(found):
-        if size == 0 and keeps and axis < len(before):
-            found[axis] = before[axis]
-    return all(size == -1 or size == want for size, want in zip(found, wanted, strict=True))
+    """Whether a Reshape gives the dimensions `wanted`, all known or named; it may leave one to be inferred."""
+    found = view(reshape)
+    return (
+        len(found) == len(wanted)
+        and found.count(-1) <= 1
+        and None not in wanted
+        and all(size in (-1, want) for size, want in zip(found, wanted, strict=True))
+    )
 
 
 def _vector(value: ir.Value) -> list[Dim] | None:

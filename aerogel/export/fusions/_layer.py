@@ -25,6 +25,7 @@ from aerogel.export.fusions._graph import (
     scalar,
     sizes,
     user,
+    view,
 )
 from aerogel.export.fusions._matrix import Matrix, Slot, check_vector, matrix_of, reader_of
 from aerogel.export.linear import only_user
@@ -117,6 +118,8 @@ def match_layer(softmax: ir.Node) -> Layer:
     for part in (k, v):
         if part.matrix.x is not x:
             raise Mismatch(part.matrix.nodes[0], f"does not read {x.name}, which q is made of")
+    if sizes(mask) != sizes(x)[:2]:
+        raise Mismatch(add, f"masks {sizes(mask)} where the layer reads {sizes(x)}")
     heads = _check_heads(x, (q, k, v), tuple(together.attributes.get_ints("perm", ())), merge)
     d = q.matrix.shape[0] // heads
     total = scale * q.scale * k.scale
@@ -229,15 +232,16 @@ def _check_heads(x: ir.Value, parts: tuple[_Heads, ...], together: tuple[int, ..
             raise Mismatch(part.split, f"is of heads in the order {list(part.order)}, not {list(order)}")
     split = parts[0].split
     width = parts[0].matrix.shape[0]
-    heads = sizes(split.outputs[0])[2:3]
-    if len(outer) != 3 or len(heads) != 1 or type(heads[0]) is not int or width % heads[0]:
+    count, d = ([0, 0, *view(split)])[-2:]
+    heads = count if count != -1 or not isinstance(d, int) else width // max(d, 1)
+    if len(outer) != 3 or not isinstance(heads, int) or heads < 1 or width % heads:
         raise Mismatch(split, "does not split [batch, sequence, features] into heads")
     for part in parts:
-        if not is_view(part.split, [*outer[:2], heads[0], width // heads[0]]):
-            raise Mismatch(part.split, f"does not split features into {heads[0]} heads")
+        if not is_view(part.split, [*outer[:2], heads, width // heads]):
+            raise Mismatch(part.split, f"does not split [batch, sequence, features] into {heads} heads")
     if together != _SPLIT or not is_view(merge, [*outer[:2], width]):
         raise Mismatch(merge, "does not put the heads together as they were split")
-    return heads[0]
+    return heads
 
 
 def _residual(matrix: Matrix, x: ir.Value) -> ir.Node:
