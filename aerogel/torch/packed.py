@@ -24,18 +24,13 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class _Entry:
-    references: tuple[weakref.ref[torch.Tensor] | None, ...]
-    stamp: tuple[int, ...]
+    references: tuple[weakref.ref[torch.Tensor], ...]
+    state: tuple[tuple[int, int], ...]
     linear: native.SparseLinear
 
-    def is_of(self, tensors: tuple[torch.Tensor | None, ...], stamp: tuple[int, ...]) -> bool:
-        return stamp == self.stamp and all(
-            tensor is (reference() if reference else None)
-            for tensor, reference in zip(tensors, self.references, strict=True)
-        )
 
-
-_entries: dict[int, _Entry] = {}
+# By the identities of the tensors. An entry goes when the first of them does, before that identity can be another's.
+_entries: dict[tuple[int, ...], _Entry] = {}
 
 
 def packed(
@@ -52,11 +47,11 @@ def packed(
         UsageError: data or bias is of a dtype that is not taken.
         RuntimeLoadError: there is no native library.
     """
-    tensors = (data, indices, indptr, bias)
-    stamp = (in_features, *(number for tensor in tensors if tensor is not None for number in _state(tensor)))
-    key = id(data)
+    tensors = (data, indices, indptr) if bias is None else (data, indices, indptr, bias)
+    key = (in_features, *map(id, tensors))
+    state = tuple(map(_state, tensors))
     entry = _entries.get(key)
-    if entry is not None and entry.is_of(tensors, stamp):
+    if entry is not None and entry.state == state:
         return entry.linear
     check_library()
     for name, tensor in (("data", data), ("bias", bias)):
@@ -69,13 +64,12 @@ def packed(
     values = data if data.dtype == torch.float16 else data.float()
     arrays = {"data": _array(values), "indices": _array(indices), "indptr": _array(indptr)}
     linear = native.SparseLinear(arrays, None if bias is None else _array(bias.float()), in_features)
-    # The layer may read `data` where it lies, but through an alias: the tensor itself dies with its last user, and
-    # this entry with it.
-    references = (
-        weakref.ref(data, lambda _: _entries.pop(key, None)),
-        *(None if tensor is None else weakref.ref(tensor) for tensor in tensors[1:]),
-    )
-    _entries[key] = _Entry(references, stamp, linear)
+
+    def drop(_: object) -> None:
+        _entries.pop(key, None)
+
+    # The layer may read `data` where it lies, but holds an alias of it: the tensor itself dies with its last user.
+    _entries[key] = _Entry(tuple(weakref.ref(tensor, drop) for tensor in tensors), state, linear)
     return linear
 
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,6 +24,14 @@ Factory = Callable[..., nn.Linear]
 
 def close(a: torch.Tensor, b: torch.Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-5)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one whenever the kernels prepare a matrix."""
+    made: list[int] = []
+    create = packed.native.SparseLinear
+    monkeypatch.setattr(packed.native, "SparseLinear", lambda *args: made.append(1) or create(*args))
+    return made
 
 
 def test_from_a_hand_worked_matrix() -> None:
@@ -155,7 +164,8 @@ def test_changes_are_noticed(pruned_linear: Factory) -> None:
     check()
 
 
-def test_layers_may_share_tensors(pruned_linear: Factory) -> None:
+def test_layers_may_share_tensors(pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
     x = torch.randn(3, 6)
     twin = SparseLinear(dict(layer.named_buffers()), None, 6)
@@ -164,14 +174,13 @@ def test_layers_may_share_tensors(pruned_linear: Factory) -> None:
     for _ in range(2):
         close(layer(x) - layer.bias, twin(x))
         close(layer(x), wide(nn.functional.pad(x, (0, 3), value=7.0)))
+    assert len(made) == 3
 
 
 def test_prepared_once_and_dropped_with_the_module(
     pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
-    create = packed.native.SparseLinear
-    monkeypatch.setattr(packed.native, "SparseLinear", lambda *args: made.append(1) or create(*args))
+    made = counted(monkeypatch)
     gc.collect()
     before = len(packed._entries)
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
@@ -186,6 +195,9 @@ def test_prepared_once_and_dropped_with_the_module(
     layer.float()
     layer(torch.randn(3, 6))
     assert (len(made), len(packed._entries)) == (2, before + 1)
+    layer.bias = layer.bias.clone()
+    assert len(packed._entries) == before
+    layer(torch.randn(3, 6))
     del layer
     gc.collect()
     assert len(packed._entries) == before
@@ -197,6 +209,14 @@ def test_made_and_run_in_inference_mode(pruned_linear: Factory) -> None:
         layer = copy.deepcopy(SparseLinear.from_linear(linear))
         x = torch.randn(3, 6)
         close(layer(x), linear(x))
+
+
+def test_callers_may_be_threads(pruned_linear: Factory) -> None:
+    layer = SparseLinear.from_linear(pruned_linear(64, 64))
+    inputs = torch.randn(16, 9, 64).unbind()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(layer, inputs))
+    assert all(torch.equal(y, layer(x)) for x, y in zip(inputs, found, strict=True))
 
 
 def test_autocast(pruned_linear: Factory) -> None:
