@@ -38,9 +38,13 @@ def encoder_call(layers: Sequence[Layer]) -> ir.Node:
     first, last = layers[0], layers[-1]
     node = ir.node(
         NAME,
-        [first.x, first.mask, *(operand(node, at) for layer in layers for _, node, at in layer.tensors)],
+        [
+            first.attention.x,
+            first.attention.mask,
+            *(operand(node, at) for layer in layers for _, node, at in layer.tensors),
+        ],
         {
-            "heads": first.heads,
+            "heads": first.attention.heads,
             "epsilon": first.epsilon,
             "activation": first.activation,
             "matrices": " ".join(matrix.kind for layer in layers for matrix in layer.matrices),
@@ -65,19 +69,19 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph) -> ir.Function:
     lowered = body.add("Mul", [inverted, body.constant(_LOWEST)])
     additive = body.add("Unsqueeze", [lowered, body.constant(np.array([1, 2]))])
     width = layers[0].matrices[0].shape[0]
-    dims = (layers[0].heads, width // layers[0].heads)
-    split = body.add("Concat", [batch, sequence, body.constant(np.array(dims))], {"axis": 0})
+    dims = np.array([layers[0].attention.heads, width // layers[0].attention.heads])
+    split = body.add("Concat", [batch, sequence, body.constant(dims)], {"axis": 0})
     merged = body.add("Concat", [batch, sequence, body.constant(np.array([width]))], {"axis": 0})
 
-    values: dict[ir.Value, ir.Value] = {layers[0].x: hidden}
+    values: dict[ir.Value, ir.Value] = {layers[0].attention.x: hidden}
     formal: list[ir.Value] = []
     operands: dict[tuple[ir.Node, int], ir.Value] = {}
     for number, layer in enumerate(layers):
         for name, node, at in layer.tensors:
             formal.append(ir.Value(name=f"layer{number}_{name}"))
             operands[node, at] = formal[-1]
-        operands |= {layer.added: additive, (layer.merge, 1): merged}
-        operands |= {(reshape, 1): split for reshape in layer.splits}
+        operands |= {layer.attention.added: additive, (layer.attention.merge, 1): merged}
+        operands |= {(reshape, 1): split for reshape in layer.attention.splits}
     inside = {node for layer in layers for node in layer.nodes}
     for node in graph:
         if node in inside:

@@ -67,15 +67,20 @@ def _is_attention(node: ir.Node) -> bool:
 
 def _gap(before: Layer, layer: Layer) -> str:
     """Why `layer` cannot follow `before` in one node; empty if it can."""
-    if layer.x is not before.y:
-        return f"reads {layer.x.name}, not {before.y.name}, which the layer before gives"
-    for name in ("heads", "epsilon", "activation"):
-        one, two = getattr(before, name), getattr(layer, name)
-        if one != two:
-            return f"has {name} {two}, the layer before {one}"
+    x = layer.attention.x
+    if x is not before.y:
+        return f"reads {x.name}, not {before.y.name}, which the layer before gives"
+    one, two = _settings(before), _settings(layer)
+    if one != two:
+        return f"has {two}, the layer before {one}"
     if before.y.is_graph_output() or any(use.node not in layer.nodes for use in before.y.uses()):
         return f"is not the only one to read {before.y.name}, which the layer before gives"
     return ""
+
+
+def _settings(layer: Layer) -> str:
+    """What ``Encoder_v1`` has but one of for all layers."""
+    return f"{layer.attention.heads} heads, epsilon {layer.epsilon} and {layer.activation}"
 
 
 FUSION = PostLayerNorm()
