@@ -66,9 +66,10 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
         if x.ndim == 0 or x.shape[-1] != in_features:
             raise FormatError(f"{name} takes x [..., {in_features}], not {list(x.shape)}")
         linear = packed(data, indices, indptr, bias, in_features)
-        y = torch.empty((*x.shape[:-1], linear.out_features))
-        threads = threads_for(data.numel(), x.numel() // in_features)
-        linear(x.detach().float().contiguous().numpy(), threads, out=y.numpy())
+        # Neither is left to torch's defaults, which anyone may set.
+        y = torch.empty((*x.shape[:-1], linear.out_features), dtype=torch.float32, device="cpu")
+        rows, tokens = x.float().contiguous(), x.numel() // in_features
+        linear.run(rows.data_ptr(), tokens, y.data_ptr(), threads_for(data.numel(), tokens))
         return y.to(x.dtype)
 
     def elsewhere(x: torch.Tensor, data: torch.Tensor, *_: Any) -> torch.Tensor:

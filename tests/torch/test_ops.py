@@ -83,6 +83,19 @@ def test_layout_of_x_does_not_matter(pruned_linear: Factory) -> None:
     torch.testing.assert_close(layer(x[:, :1].T.expand(4, 6)), layer(x[:, 0].repeat(4, 1)), rtol=0, atol=0)
 
 
+def test_defaults_of_torch_do_not_matter(pruned_linear: Factory) -> None:
+    layer = SparseLinear.from_linear(pruned_linear(8, 6))
+    x = torch.randn(5, 6)
+    expected = layer(x)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        assert torch.equal(layer(x), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_summed_in_float32(pruned_linear: Factory, dtype: torch.dtype) -> None:
     linear = pruned_linear(60, 44).to(dtype)
