@@ -17,7 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint directory")
     parser.add_argument("--to", default="onnx", metavar="TARGET", help="kind of artifact (default: onnx)")
     parser.add_argument(
-        "--format", default="csr", help="how pruned matrices are stored: csr, bsr or dense (default: csr)"
+        "--format",
+        help="how pruned matrices are stored: csr, bsr or dense (default: bsr if they were pruned in blocks, else csr)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="fp32",
+        metavar="TYPE",
+        help="type of their values: fp32, fp16 or int8 (default: fp32)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        default="fp32",
+        metavar="TYPE",
+        help="type of the embedding tables' values: fp32, fp16 or int8 (default: fp32)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
     parser.add_argument(
@@ -27,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-density",
         type=float,
         metavar="D",
-        help="a matrix that would store more than this fraction stays dense (default: the format's break-even)",
+        help="a matrix that would store more than this fraction is stored whole (default: the kernel's break-even)",
     )
     parser.add_argument(
         "--inline",
@@ -67,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         target=args.to,
         format=args.format,
+        weights=args.weights,
+        embeddings=args.embeddings,
         block=args.block,
         max_density=args.max_density,
         inline=args.inline,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel import __version__
 from aerogel.checkpoint import RECORD_FILE, Checkpoint
+from aerogel.export.embeddings import Table
 from aerogel.export.layout import companions
 from aerogel.export.parity import TOLERANCE
 from aerogel.export.plan import Choice
@@ -24,6 +25,7 @@ SCHEMA = 1
 def manifest(
     checkpoint: Checkpoint,
     plan: Mapping[str, Choice],
+    tables: Mapping[str, Table],
     config: ExportConfig,
     artifact: Path,
     details: dict[str, Any],
@@ -42,12 +44,14 @@ def manifest(
         **details,
         "max_length": max_length,
         "format": config.format,
+        "weights": config.weights,
         "matrices": {
             name: {
                 "shape": list(choice.shape),
                 "kept": choice.kept,
                 "stored": choice.stored,
                 "format": choice.format,
+                "weights": choice.weights,
                 "why": choice.why,
                 "arrays": {
                     key: {"dtype": array.dtype.name, "shape": list(array.shape)}
@@ -57,6 +61,16 @@ def manifest(
                 "dense_bytes": choice.weight.nbytes,
             }
             for name, choice in plan.items()
+        },
+        "embeddings": {
+            name: {
+                "shape": list(table.shape),
+                "weights": table.weights,
+                "why": table.why,
+                "bytes": table.bytes,
+                "dense_bytes": table.rounded.nbytes,
+            }
+            for name, table in tables.items()
         },
         "density": accounting.density,
         "encoder_density": accounting.encoder_density,

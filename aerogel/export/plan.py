@@ -65,11 +65,9 @@ class Choice:
         return sum(array.nbytes for array in self.arrays.values()) if self.arrays else self.weight.nbytes
 
     def rounded(self) -> np.ndarray:
-        """The weight as it is stored: float32 ``[out, in]``, unpacked from the arrays."""
-        if not self.arrays:
-            return self.weight
-        values = FORMATS.get(self.format).decode(self.arrays, self.shape)
-        return WEIGHTS.get(self.weights).decode(values, self.arrays)
+        """What the weight is once it is stored: float32 ``[out, in]``, made without the arrays that shall give it."""
+        kind = WEIGHTS.get(self.weights)
+        return kind.decode(*kind.encode(self.weight, self.name))
 
 
 def default_format(checkpoint: Checkpoint, block: tuple[int, int] | None = None) -> str:

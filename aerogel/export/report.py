@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["table", "verdict"]
 
-_RUNNERS = {"onnxruntime": "stock ONNX Runtime", "aerogel": "with the sparse kernels"}
+_RUNNERS = {
+    "onnxruntime": "stock ONNX Runtime",
+    "aerogel": "with the sparse kernels",
+    "unrounded": "stock ONNX Runtime, activations not rounded",
+}
 
 
 def table(document: dict[str, Any]) -> Table:
@@ -23,7 +27,7 @@ def table(document: dict[str, Any]) -> Table:
     for name, m in matrices.items():
         # What stands before the layer's number is the same for all of them.
         inner = re.sub(r"^.*?\.\d+\.", "", name.removesuffix(".weight"))
-        groups.setdefault((inner, "x".join(map(str, m["shape"])), m["format"]), []).append(m)
+        groups.setdefault((inner, "x".join(map(str, m["shape"])), _kind(m)), []).append(m)
 
     rows = Table(title=f"{document['file']}: pruned matrices", show_footer=True)
     rows.add_column("matrix", overflow="fold")
@@ -55,6 +59,7 @@ def verdict(document: dict[str, Any]) -> str:
         )
     if not document["fusions"]:
         lines.append("no layers fused, --no-fuse")
+    lines += _embeddings(document["embeddings"])
     for name, result in document["parity"].items():
         if name == "tolerance":
             continue
@@ -65,12 +70,41 @@ def verdict(document: dict[str, Any]) -> str:
             if kind == "not_checked":
                 continue
             what = "the given file" if kind == "file" else f"{c['shapes']} shapes"
-            labels = f", {c['agreeing']} of {c['labels']} labels agree" if c["labels"] else ""
             lines.append(
                 f"{title}: agrees with PyTorch over {c['texts']} texts ({what}), largest difference "
-                f"{c['difference']:.2g} ({c['relative']:.1g} of the output's scale){labels}"
+                f"{c['difference']:.2g} ({c['relative']:.1g} of the output's scale){_labels(c)}"
             )
+            if drift := c.get("drift"):
+                lines.append(
+                    f"{title}: from the unrounded checkpoint, largest difference {drift['difference']:.2g} "
+                    f"({drift['relative']:.1g} of the output's scale), mean {drift['mean']:.2g}{_labels(drift)}"
+                )
     return "\n".join(lines)
+
+
+def _labels(comparison: dict[str, Any]) -> str:
+    """How many decisions are the same, where there are any."""
+    if not comparison["labels"]:
+        return ""
+    return f", {comparison['agreeing']} of {comparison['labels']} labels agree"
+
+
+def _embeddings(tables: dict[str, dict[str, Any]]) -> list[str]:
+    """One line for the embedding tables, if there are any."""
+    if not tables:
+        return []
+    kinds: dict[str, list[str]] = {}
+    for name, t in tables.items():
+        kinds.setdefault(t["weights"], []).append(name.removesuffix(".weight").rpartition(".")[2])
+    told = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
+    stored, dense = _size(_total(tables.values(), "bytes")), _size(_total(tables.values(), "dense_bytes"))
+    return [f"embeddings: {stored}{f' for {dense}' if stored != dense else ''}: {told}"]
+
+
+def _kind(matrix: dict[str, Any]) -> str:
+    """Format of a matrix and, unless it is the usual one, type of its values."""
+    weights = matrix["weights"]
+    return str(matrix["format"]) + (f"-{weights}" if weights != "fp32" else "")
 
 
 def _total(matrices: Iterable[dict[str, Any]], key: str) -> int:

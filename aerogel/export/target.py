@@ -49,5 +49,13 @@ class Target(ABC):
             RuntimeLoadError: a runtime that is there refuses the artifact.
         """
 
+    @abstractmethod
+    def unrounded(self, path: Path) -> Runner:
+        """Run the artifact at `path`, on what runs it without kernels of ours, with activations left as they are.
+
+        Rounding them is all that is left out: what stands in the file is checked closely so, see
+        `aerogel.export.parity`. May write beside `path`.
+        """
+
 
 TARGETS: Registry[Target] = Registry("target", "aerogel.export.targets", "TARGET")

@@ -114,10 +114,10 @@ def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert "'4by1' is not ROWSxCOLS" in capsys.readouterr().err
 
 
-def matrix(kept: int, form: str = "csr") -> dict[str, object]:
+def matrix(kept: int, form: str = "csr", weights: str = "fp32") -> dict[str, object]:
     return {
-        "shape": [10, 20], "kept": kept, "stored": kept, "format": form, "why": "because", "bytes": kept * 6,
-        "dense_bytes": 800,
+        "shape": [10, 20], "kept": kept, "stored": kept, "format": form, "weights": weights, "why": "because",
+        "bytes": kept * 6, "dense_bytes": 800,
     }  # fmt: skip
 
 
@@ -130,7 +130,11 @@ DOCUMENT = {
         "enc.layer.0.query.weight": matrix(20),
         "enc.layer.1.query.weight": matrix(60),
         "enc.layer.2.query.weight": matrix(180, "dense"),
-        "enc.layer.0.key.weight": matrix(20),
+        "enc.layer.0.key.weight": matrix(20, "bsr", "int8"),
+    },
+    "embeddings": {
+        "e.words.weight": {"shape": [100, 20], "weights": "int8", "bytes": 2400, "dense_bytes": 8000},
+        "e.kinds.weight": {"shape": [2, 20], "weights": "fp16", "bytes": 80, "dense_bytes": 160},
     },
     "fusions": {
         "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
@@ -143,7 +147,10 @@ DOCUMENT = {
             "bundled": {
                 "difference": 1e-6, "relative": 2e-6, "texts": 24, "shapes": 8, "labels": 24, "agreeing": 23,
             },
-            "file": {"difference": 2e-6, "relative": 2e-6, "texts": 872, "shapes": 40, "labels": 0, "agreeing": 0},
+            "file": {
+                "difference": 2e-6, "relative": 2e-6, "texts": 872, "shapes": 40, "labels": 0, "agreeing": 0,
+                "drift": {"difference": 0.08, "relative": 0.02, "mean": 0.017, "labels": 872, "agreeing": 869},
+            },
         },
         "aerogel": {"not_checked": "the native library is not built on this machine"},
     },
@@ -156,7 +163,7 @@ def test_table_joins_layers_that_are_stored_alike() -> None:
     assert columns["matrix"] == ["query", "query", "key"]
     assert columns["count"] == ["2", "1", "1"]
     assert columns["density"] == ["10.0%-30.0%", "90.0%", "10.0%"]
-    assert columns["format"] == ["csr", "dense", "csr"]
+    assert columns["format"] == ["csr", "dense", "bsr-int8"]
     assert columns["dense"] == ["1.6 kB", "0.8 kB", "0.8 kB"]
     assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
 
@@ -169,12 +176,17 @@ def test_verdict_says_what_was_and_was_not_checked() -> None:
         "two fusion: none of 1 layers in one node; it is odd",
         "three fusion: 4 of 4 layers in one node",
     ]
-    lines = lines[3:]
+    assert lines[4] == "embeddings: 2.5 kB for 8.2 kB: int8 words; fp16 kinds"
+    lines = lines[4:]
     assert lines[1].startswith(
         "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
     )
     assert lines[1].endswith("23 of 24 labels agree")
     assert "872 texts (the given file)" in lines[2]
     assert "labels" not in lines[2]
-    assert lines[3] == "with the sparse kernels: not checked, the native library is not built on this machine"
+    assert lines[3] == (
+        "stock ONNX Runtime: from the unrounded checkpoint, largest difference 0.08 (0.02 of the output's scale), "
+        "mean 0.017, 869 of 872 labels agree"
+    )
+    assert lines[4] == "with the sparse kernels: not checked, the native library is not built on this machine"
     assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused, --no-fuse"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aerogel.errors import ParityError
-from aerogel.export.parity import TOLERANCE, Batch, batches, compare, text_batches
+from aerogel.export.parity import ROUNDING, TOLERANCE, Batch, batches, compare, text_batches
 
 
 @dataclass
@@ -89,6 +89,45 @@ def test_batch_of_small_values_is_judged_by_the_scale_of_them_all() -> None:
     assert found["it"].relative == pytest.approx(2e-5, rel=0.01)
     with pytest.raises(ParityError, match=r"differs .* largest value is 0\.001"):
         compare(Growing(), some[:1], {"it": lambda b: {"logits": b["input_ids"] + 1e-4}})  # type: ignore[arg-type]
+
+
+def rounded(got: Batch, ties: bool, off: float = 0.5) -> Any:
+    """`got` beside REFERENCE, which rounding has moved away from the original by `off`."""
+    sources: list[Any] = [Fake({"logits": REFERENCE}), Fake({"logits": REFERENCE - np.float32(off)})]
+    some = [{"input_ids": np.zeros((2, 3), np.int64), "attention_mask": np.ones((2, 3), np.int64)}]
+    return compare(sources[0], some, {"it": lambda _: got}, original=sources[1], ties=ties)["it"]
+
+
+def test_ties_allow_twice_what_rounding_does() -> None:
+    for gap, passes in ((0.99, True), (1.01, False)):
+        got = {"logits": REFERENCE + np.float32(gap * ROUNDING * 0.5)}
+        if passes:
+            found = rounded(got, ties=True)
+            assert found.relative == pytest.approx(gap * ROUNDING * 0.5 / 4)
+            assert found.allowed == pytest.approx(ROUNDING * 0.5 / 4)
+        else:
+            with pytest.raises(
+                ParityError, match=r"differs from PyTorch's by 1\.01 .* 0\.25 of that is allowed"
+            ):
+                rounded(got, ties=True)
+    with pytest.raises(ParityError, match=r"0\.0001 of that is allowed"):
+        rounded({"logits": REFERENCE + np.float32(0.1)}, ties=False)
+
+
+def test_ties_never_allow_less_than_float32_does() -> None:
+    found = rounded({"logits": REFERENCE + np.float32(2**-13)}, ties=True, off=0.0)
+    assert found.allowed == TOLERANCE
+
+
+def test_the_distance_from_the_unrounded_model_is_told() -> None:
+    found = rounded({"logits": REFERENCE}, ties=False)
+    assert (found.difference, found.mean, found.drift.difference, found.drift.mean) == (0, 0, 0.5, 0.5)
+    assert found.drift.allowed is None
+    assert found.drift.drift is None
+    # The largest of the original's values is 4.5 in size.
+    assert found.drift.relative == pytest.approx(0.5 / 4.5)
+    assert (found.drift.labels, found.drift.agreeing) == (2, 2)
+    assert check({"logits": REFERENCE}, {"logits": REFERENCE}).drift is None
 
 
 def test_reference_that_is_not_finite_never_agrees() -> None:
