@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel import runtime
+from aerogel.bench.document import document, point
 from aerogel.bench.harness import bench
-from aerogel.bench.report import document
 from aerogel.bench.result import STOCK, Report, Run, Settings
 from aerogel.errors import require
 from aerogel.files import atomic_file, check_output
@@ -134,7 +134,7 @@ def _fresh_model(folder: Path, config: DemoConfig) -> Path:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from aerogel.train.tasks import TASKS
+    from aerogel.data.tasks import TASKS
 
     model, tokenizer = TASKS.get(_TASK).fresh_model(config.seed)
     wider = BertConfig.from_dict(
@@ -189,7 +189,7 @@ def _accuracy(file: Path, run: Run) -> float:
     """Accuracy of an exported file on the evaluation split, with nothing of PyTorch in its path."""
     from tokenizers import Tokenizer
 
-    from aerogel.train.tasks import TASKS
+    from aerogel.data.tasks import TASKS
 
     split = TASKS.get(_TASK).load(None).evaluation[""]
     tokenizer = Tokenizer.from_file(str(file.with_name("tokenizer.json")))
@@ -223,7 +223,7 @@ def _document(result: Result) -> dict[str, Any]:
         }
         for row in result.rows
     ]
-    return {"models": models, "bench": document(result.report)}
+    return {"models": models, "bench": document([point(result.report)])}
 
 
 def _plot(result: Result, path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aerogel.data.task import Split
 from aerogel.errors import UsageError
-from aerogel.train.task import Split
 
 __all__ = ["Rows", "epoch_batches", "length_order"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from aerogel.data.task import Task
 from aerogel.errors import TrainingError
 from aerogel.train.batches import Rows, length_order
-from aerogel.train.task import Task
 
 __all__ = ["evaluate", "predict"]
 
@@ -38,15 +38,10 @@ def predict(model: Any, rows: Rows, size: int) -> np.ndarray:
 
 
 def evaluate(model: Any, task: Task, splits: Mapping[str, Rows], size: int) -> dict[str, float]:
-    """The task's metrics, named "metric" or, where the task has several evaluation splits, "metric_split".
+    """The task's metrics, named as `Task.score` names them.
 
     Raises:
         TrainingError: an output of the model is not finite.
     """
-    metrics = {}
-    for name, rows in splits.items():
-        logits = predict(model, rows, size)
-        predictions = logits[:, 0] if task.labels is None else logits.argmax(1)
-        for metric, value in task.metrics(predictions, rows.labels.numpy()).items():
-            metrics[f"{metric}_{name}" if name else metric] = value
-    return metrics
+    logits = {name: predict(model, rows, size) for name, rows in splits.items()}
+    return task.score(logits, {name: rows.labels.numpy() for name, rows in splits.items()})

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from aerogel.data.task import Task
 from aerogel.errors import UsageError
 from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
-from aerogel.train.task import Task
 
 __all__ = ["load_model", "not_finite", "save_model"]
 

@@ -13,6 +13,8 @@ from accelerate import Accelerator
 
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
+from aerogel.data.task import Split, TaskData
+from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, sha256
 from aerogel.train.batches import Rows
@@ -26,8 +28,6 @@ from aerogel.train.methods import METHODS
 from aerogel.train.model import load_model, not_finite, save_model
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
-from aerogel.train.task import Split, TaskData
-from aerogel.train.tasks import TASKS
 from aerogel.versions import versions
 
 __all__ = ["TrainConfig", "train"]

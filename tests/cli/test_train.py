@@ -82,7 +82,7 @@ def test_it_trains_and_prints_what_came_out(
         (["--density", "1.5"], "density 1.5 is out of range"),
         (["--block", "4"], "'4' is not ROWSxCOLS"),
         (["--method", "movment"], "unknown method 'movment'; known: dense, magnitude, movement"),
-        (["--data", "nowhere"], "--data nowhere is not a directory"),
+        (["--data", "nowhere"], "nowhere is not a directory"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

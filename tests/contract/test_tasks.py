@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel.train.hub import HubTable
+from aerogel.data.hub import HubTable
+from aerogel.data.table import TableTask
+from aerogel.data.task import Task
+from aerogel.data.tasks import TASKS
 from aerogel.train.run import TrainConfig, train
-from aerogel.train.table import TableTask
-from aerogel.train.task import Task
-from aerogel.train.tasks import TASKS
 
 TABLES = [name for name in TASKS.names() if isinstance(TASKS.get(name), TableTask)]
 WORDS = ["good", "bad", "film", "not", "very", "the"]

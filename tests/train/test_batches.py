@@ -5,9 +5,9 @@ import random
 import pytest
 from transformers import AutoTokenizer
 
+from aerogel.data.task import Split
 from aerogel.errors import UsageError
 from aerogel.train.batches import Rows, epoch_batches, length_order
-from aerogel.train.task import Split
 
 DRAW = random.Random(0)
 LENGTHS = [DRAW.randint(3, 60) for _ in range(1003)]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
 from aerogel.train import model as model_module
 from aerogel.train.model import load_model
-from aerogel.train.tasks import TASKS
 
 LAYER = "bert.encoder.layer.0."
 

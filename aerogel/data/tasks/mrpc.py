@@ -1,8 +1,8 @@
 """MRPC (Microsoft Research Paraphrase Corpus, GLUE): do two sentences mean the same?"""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy_and_f1
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy_and_f1
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("#1 String", "#2 String"),

@@ -19,9 +19,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from aerogel.data.metrics import accuracy
+from aerogel.data.task import Split, Task, TaskData
 from aerogel.errors import UsageError
-from aerogel.train.metrics import accuracy
-from aerogel.train.task import Split, Task, TaskData
 
 __all__ = ["TASK", "Synthetic", "favourable"]
 
@@ -52,7 +52,7 @@ class Synthetic(Task):
     def load(self, data: Path | None) -> TaskData:
         """Generate both splits. They are the same for every run, whatever its seed."""
         if data is not None:
-            raise UsageError(f"--data {data}: the synthetic task makes its own data; drop --data")
+            raise UsageError(f"{data}: the synthetic task makes its own data; give no directory of files")
         train, evaluation = (_split(rows, seed) for seed, rows in enumerate(self.rows))
         return TaskData(train, {"": evaluation})
 

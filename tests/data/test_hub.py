@@ -5,10 +5,10 @@ from pathlib import Path
 import datasets
 import pytest
 
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy
+from aerogel.data.table import TableTask
 from aerogel.errors import DataError
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy
-from aerogel.train.table import TableTask
 
 HUB = HubTable(("sentence",), None)
 TASK = TableTask(("text in files",), "label", ("no", "yes"), accuracy, HUB)
@@ -86,5 +86,7 @@ def test_a_damaged_dataset_is_one_error(tmp_path: Path) -> None:
 
 def test_an_unreachable_hub_is_one_error(tmp_path: Path) -> None:
     hub = HubTable(("sentence",), None, path=str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"cannot be loaded .*; give --data, or check the network"):
+    with pytest.raises(
+        DataError, match=r"cannot be loaded .*; give a directory of its files, or check the network"
+    ):
         TableTask(("x",), "y", ("no", "yes"), accuracy, hub).load(None)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerogel.data.hub import HubTable, is_saved_dataset
+from aerogel.data.task import Metrics, Split, Task, TaskData
 from aerogel.errors import DataError, UsageError
 from aerogel.text_files import decode_lines, read_bytes
-from aerogel.train.hub import HubTable, is_saved_dataset
-from aerogel.train.task import Metrics, Split, Task, TaskData
 
 __all__ = ["TableTask"]
 
@@ -50,7 +50,7 @@ class TableTask(Task):
         if data is None or is_saved_dataset(data):
             return self.hub.load(data, self.labels, self.value_range)
         if not data.is_dir():
-            raise UsageError(f"--data {data} is not a directory; give the one that holds {self.train}")
+            raise UsageError(f"{data} is not a directory; give the one that holds {self.train}")
         return TaskData(
             train=self._read(data, self.train),
             evaluation={split: self._read(data, name) for split, name in self.evaluation},
@@ -110,9 +110,7 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(
-        f"{folder} has neither {name} nor {name}.gz; --data must name the directory of the task's files"
-    )
+    raise DataError(f"{folder} has neither {name} nor {name}.gz; give the directory of the task's files")
 
 
 def _rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:

@@ -1,8 +1,8 @@
 """MNLI (Multi-Genre Natural Language Inference, GLUE), evaluated on matched and mismatched genres."""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("sentence1", "sentence2"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aerogel.data.task import Split, TaskData
 from aerogel.errors import DataError, require
-from aerogel.train.task import Split, TaskData
 
 __all__ = ["HubTable", "is_saved_dataset"]
 
@@ -53,7 +53,7 @@ class HubTable:
         except (
             Exception
         ) as error:  # the library raises errors of many packages, most of them without a common base
-            mend = "save it anew" if saved else "give --data, or check the network"
+            mend = "save it anew" if saved else "give a directory of its files, or check the network"
             raise DataError(
                 f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}"
             ) from error

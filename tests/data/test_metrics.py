@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aerogel.train.metrics import accuracy, accuracy_and_f1, correlations, matthews
+from aerogel.data.metrics import accuracy, accuracy_and_f1, correlations, matthews
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
 PREDICTIONS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])

@@ -1,8 +1,8 @@
 """SST-2 (Stanford Sentiment Treebank, GLUE): is a phrase from a film review positive?"""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("sentence",),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy, correlations
+from aerogel.data.table import TableTask
 from aerogel.errors import DataError, UsageError
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy, correlations
-from aerogel.train.table import TableTask
 
 HUB = HubTable(("sentence",), "none")
 TASK = TableTask(("sentence",), "label", ("no", "yes"), accuracy, HUB)

@@ -1,8 +1,8 @@
 """STS-B (Semantic Textual Similarity Benchmark, GLUE): how alike are two sentences, from 0 to 5?"""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import correlations
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import correlations
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("sentence1", "sentence2"),

@@ -68,6 +68,20 @@ class Task(ABC):
             UsageError: the task takes no such `data`.
         """
 
+    def score(self, logits: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The metrics, named "metric" or, where the task has several evaluation splits, "metric_split".
+
+        Args:
+            logits: float32 ``[rows, classes]``, or ``[rows, 1]`` for a regression, by name of the split.
+            labels: ``[rows]`` by name of the split.
+        """
+        found = {}
+        for name, rows in logits.items():
+            predictions = rows[:, 0] if self.labels is None else rows.argmax(1)
+            for metric, value in self.metrics(predictions, labels[name]).items():
+                found[f"{metric}_{name}" if name else metric] = value
+        return found
+
     def fresh_model(self, seed: int) -> tuple[Any, Any]:
         """A randomly initialised model and its tokenizer, used when no --model is given."""
         del seed

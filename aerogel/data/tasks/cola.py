@@ -1,8 +1,8 @@
 """CoLA (Corpus of Linguistic Acceptability, GLUE): is a sentence grammatical? Judged by Matthews correlation."""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import matthews
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import matthews
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("sentence",),

@@ -1,8 +1,8 @@
 """QNLI (SQuAD as sentence pairs, GLUE): does the sentence hold the answer to the question?"""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("question", "sentence"),

@@ -1,8 +1,8 @@
 """QQP (Quora Question Pairs, GLUE): are two questions duplicates? The published files have a few broken rows."""
 
-from aerogel.train.hub import HubTable
-from aerogel.train.metrics import accuracy_and_f1
-from aerogel.train.table import TableTask
+from aerogel.data.hub import HubTable
+from aerogel.data.metrics import accuracy_and_f1
+from aerogel.data.table import TableTask
 
 TASK = TableTask(
     texts=("question1", "question2"),

@@ -7,8 +7,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from aerogel.data.tasks.synthetic import BAD, CONTRAST, FILLERS, GOOD, NEGATORS, TASK, Synthetic, favourable
 from aerogel.errors import UsageError
-from aerogel.train.tasks.synthetic import BAD, CONTRAST, FILLERS, GOOD, NEGATORS, TASK, Synthetic, favourable
 
 G, B, F, N = GOOD[0], BAD[0], FILLERS[0], NEGATORS[0]
 
@@ -76,5 +76,5 @@ def test_fresh_models_are_drawn_from_the_seed() -> None:
 
 
 def test_data_is_refused() -> None:
-    with pytest.raises(UsageError, match="drop --data"):
+    with pytest.raises(UsageError, match="makes its own data"):
         TASK.load(Path("data"))

@@ -1,0 +1,1 @@
+"""Tasks: their data, and the metrics that judge a model on it. Training learns from them, export verifies on them."""

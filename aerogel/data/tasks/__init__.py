@@ -1,0 +1,11 @@
+"""Tasks. Each module of this folder is one task, found by its file name.
+
+A task module defines ``TASK``, an instance of `aerogel.data.task.Task`.
+"""
+
+from aerogel.data.task import Task
+from aerogel.registry import Registry
+
+__all__ = ["TASKS"]
+
+TASKS: Registry[Task] = Registry("task", "aerogel.data.tasks", "TASK")
