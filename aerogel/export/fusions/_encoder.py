@@ -88,6 +88,7 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph) -> ir.Function:
             body.copy(node, values, operands)
     kept = body.add("Unsqueeze", [real, body.constant(np.array([2]))])
     y = body.add("Mul", [values[layers[-1].y], kept])
+    y.name = "y"
     opsets = {"": graph.opset_imports[""], DOMAIN: 1}
     return ir.Function(
         DOMAIN,

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from aerogel.export.fusion import Fused
+from aerogel.export.fusions.post_layernorm import FUSION
+
+Graph = Callable[..., ir.Model]
+Inputs = Sequence[dict[str, np.ndarray]]
+Check = Callable[..., None]
+Run = Callable[..., list[np.ndarray]]
+
+
+def attributes(model: ir.Model) -> dict[str, Any]:
+    (node,) = (node for node in model.graph if node.op_type == "Encoder_v1")
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
+GELU = {
+    "a": "t_1 = Div (f, root2) t_2 = Erf (t_1) t_3 = Add (t_2, one) t_4 = Mul (f, t_3) a = Mul (t_4, half)"
+}
+EPSILON = {
+    "x1": "x1 = LayerNormalization <epsilon = 0.5, axis = -1> (sum1, g1, b1)",
+    "y": "y = LayerNormalization <epsilon = 0.5, axis = -1> (sum2, g2, b2)",
+}
+
+
+def test_layers_become_one_node(encoder_graph: Graph, same_results: Check) -> None:
+    before, after = encoder_graph({}, {}, {}), encoder_graph({}, {}, {})
+    assert FUSION.fuse(after) == Fused(3, 3, "")
+    (node,) = after.graph
+    assert attributes(after)["matrices"] == " ".join(["csr dense dense dense dense dense"] * 3)
+    layer = "wq_data wq_indices wq_indptr bq wk bk wv bv wo bo g1 b1 w1 c1 w2 c2 g2 b2 "
+    assert " ".join(value.name for value in node.inputs) == f"x attention_mask {layer * 3}".strip()
+    same_results(before, after)
+
+
+@pytest.mark.parametrize(
+    ("layers", "fused", "left"),
+    [
+        (
+            ({"scaled": "", "masked": "masked = Add (scores, mask)"}, {}, {}, {}),
+            3,
+            "layer 0: MatMul node n_scores_0",
+        ),
+        (({}, {"a": "a = Tanh (f)"}, {}, {}), 2, "layer 1: Tanh node n_a_1"),
+        (({}, {}, {"a": "a = Tanh (f)"}, {}), 2, "layer 2: Tanh node n_a_2"),
+        (
+            ({}, EPSILON, EPSILON),
+            2,
+            "layer 1: has 2 heads, epsilon 0.5 and relu, the layer before 2 heads, epsilon 0.00",
+        ),
+        (({}, GELU), 1, "layer 1: has 2 heads, epsilon 0.00"),
+    ],
+)
+def test_the_longest_run_of_equal_layers_is_fused(
+    encoder_graph: Graph, same_results: Check, layers: tuple[dict[str, str], ...], fused: int, left: str
+) -> None:
+    before, after = (encoder_graph(*layers) for _ in range(2))
+    found = FUSION.fuse(after)
+    assert (found.layers, found.found) == (fused, len(layers))
+    assert found.why.startswith(left)
+    assert sum(node.op_type == "Encoder_v1" for node in after.graph) == 1
+    # What follows the fused layers may have something else at padding.
+    same_results(before, after, zeros=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fused", "why"),
+    [
+        (
+            "probs",
+            "float[batch, 2, length, length]",
+            0,
+            "n_probs gives a result that is not read by one MatMul alone",
+        ),
+        ("f", "float[batch, length, 6]", 0, "n_f gives a result that is used outside the layer"),
+        (
+            "x1",
+            "float[batch, length, 4]",
+            0,
+            "n_x1 is not read by one linear layer and one residual Add alone",
+        ),
+        ("mask", "float[batch, 1, 1, length]", 1, ""),
+    ],
+)
+def test_results_that_leave_the_graph_stay(
+    encoder_graph: Graph, same_results: Check, name: str, kind: str, fused: int, why: str
+) -> None:
+    before, after = (encoder_graph(outputs={name: kind}) for _ in range(2))
+    found = FUSION.fuse(after)
+    assert found.layers == fused
+    assert why in found.why
+    assert [value.name for value in after.graph.outputs] == ["y", name]
+    if fused:
+        same_results(before, after)
+
+
+def test_layer_whose_output_something_else_reads_ends_the_run(
+    encoder_graph: Graph, same_results: Check
+) -> None:
+    after = encoder_graph({}, {}, {})
+    (first,) = (node for node in after.graph if node.name == "n_y_0")
+    after.graph.outputs.append(first.outputs[0])
+    found = FUSION.fuse(after)
+    assert (found.layers, found.found) == (2, 3)
+    assert found.why == "layer 1: is not the only one to read y_0, which the layer before gives"
+    same_results(encoder_graph({}, {}, {}), after)
+
+
+def test_layers_without_a_packed_matrix_stay(encoder_graph: Graph) -> None:
+    model = encoder_graph({"qf": "t_p = MatMul (x, wk) qf = Add (t_p, bk)"})
+    assert FUSION.fuse(model) == Fused(0, 1, "none of its matrices is stored packed")
+    assert not any(node.op_type == "Encoder_v1" for node in model.graph)
+
+
+def test_model_without_attention_has_no_layers() -> None:
+    model = ir.from_onnx_text(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[n] x) => (float[n] y) { y = Softmax (x) }'
+    )
+    assert FUSION.fuse(model) == Fused(0, 0, "it has no attention")
+
+
+def test_mask_of_other_dimensions_is_not_the_layers(encoder_graph: Graph) -> None:
+    model = encoder_graph()
+    model.graph.inputs[1].shape = ir.Shape(["batch", "keys"])
+    assert (
+        "n_masked masks ['batch', 'keys'] where the layer reads ['batch', 'length', 4]"
+        in FUSION.fuse(model).why
+    )
+
+
+def test_matrix_of_another_shape_is_named(encoder_graph: Graph) -> None:
+    model = encoder_graph()
+    model.graph.initializers["w2"].const_value = ir.tensor(np.zeros((5, 4), np.float32))
+    assert FUSION.fuse(model).why == "layer 0: MatMul node n_hp is 4x5 where 4x6 should be"
+
+
+def test_any_number_but_zero_marks_a_real_token(encoder_graph: Graph, inputs: Inputs, run_graph: Run) -> None:
+    model = encoder_graph()
+    FUSION.fuse(model)
+    feed = inputs[2]
+    odd = feed | {"attention_mask": feed["attention_mask"] * np.array([7, -1, 2**40, 1, 256])}
+    one, other = run_graph(model, [feed, odd])
+    np.testing.assert_array_equal(one, other)
+
+
+def test_no_text_but_padding_is_zeros(encoder_graph: Graph, inputs: Inputs, run_graph: Run) -> None:
+    model = encoder_graph({}, {})
+    FUSION.fuse(model)
+    (got,) = run_graph(model, [inputs[1] | {"attention_mask": np.zeros((2, 3), np.int64)}])
+    np.testing.assert_array_equal(got, np.zeros_like(got))
