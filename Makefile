@@ -47,7 +47,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m aerogel.bench.headline --out $(OUT)/bench
 
-# $(call kernels,FOLDER,CMAKE FLAGS): builds kernel_test in build/FOLDER, with the cmake and ninja of the environment
+# $(call kernels,FOLDER,CMAKE FLAGS): builds the test programs in build/FOLDER, with the cmake and ninja of the environment
 # where the system has none.
 define kernels
 	PATH="$(PATH):$(abspath $(BIN))" && { command -v cmake >/dev/null && command -v ninja >/dev/null || \
@@ -58,6 +58,7 @@ endef
 test-sanitize: $(INSTALLED)
 	$(call kernels,sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DAEROGEL_SANITIZE=ON)
 	build/sanitize/kernel_test
+	build/sanitize/stages_test
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  AEROGEL_LIBRARY=build/sanitize/libaerogel.so $(BIN)/python -m pytest tests/kernels/cpu/test_ort_ops.py
 
@@ -75,6 +76,7 @@ test-arm64: $(INSTALLED)
 	  { echo "test-arm64 needs: apt-get install g++-aarch64-linux-gnu qemu-user-static"; exit 2; }
 	$(call kernels,arm64,-DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test
+	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/stages_test
 
 # The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
 # RUNTIMES_ARCH names another shape of `aerogel synth`.

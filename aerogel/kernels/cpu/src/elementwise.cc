@@ -13,6 +13,10 @@ int64_t AttentionScratch(int64_t head_size);
 
 namespace {
 
+void ExpAll(float* x, int64_t count) {
+  for (int64_t i = 0; i < count; i += kWidth) Store(x + i, Exp(Load(x + i)));
+}
+
 template <typename Form>
 void GeluAll(float* x, int64_t count) {
   constexpr int kAtOnce = 4;
@@ -169,9 +173,9 @@ void ScatterRows(const float* xt, int64_t stride, int64_t tokens, int64_t featur
 
 }  // namespace
 
-constexpr StageTable kStages = {AEROGEL_NAME, kWidth,      GeluAll<GeluErf>, GeluAll<GeluTanh>,
-                                Relu,         LayerNorm,   AbsMax,           Quantize,
-                                GatherRows,   ScatterRows, Attention,        AttentionScratch};
+constexpr StageTable kStages = {AEROGEL_NAME, kWidth,    ExpAll,          GeluAll<GeluErf>, GeluAll<GeluTanh>,
+                                Relu,         LayerNorm, AbsMax,          Quantize,         GatherRows,
+                                ScatterRows,  Attention, AttentionScratch};
 
 }  // namespace AEROGEL_ISA
 

@@ -215,7 +215,7 @@ inline float Widen(uint16_t half) {
 struct Float16 : Float32 {
   using Value = uint16_t;
   static AEROGEL_INLINE Quad LoadFour(const uint16_t* p) {
-    return {{Widen(p[0]), Widen(p[1]), Widen(p[2]), Widen(p[3])}};
+    return {Floats{Widen(p[0]), Widen(p[1]), Widen(p[2]), Widen(p[3])}};
   }
   static AEROGEL_INLINE Quad LoadOne(const uint16_t* p) { return Set(Widen(*p)); }
 };
@@ -267,8 +267,8 @@ inline Vec LoadAsFloat(const char* p) {
   return vcvtq_f32_s32(Int8::LoadSum(p));
 #else
   const Int8::Sum s = Int8::LoadSum(p);
-  return {
-      {static_cast<float>(s.v[0]), static_cast<float>(s.v[1]), static_cast<float>(s.v[2]), static_cast<float>(s.v[3])}};
+  return {Floats{static_cast<float>(s.v[0]), static_cast<float>(s.v[1]), static_cast<float>(s.v[2]),
+                 static_cast<float>(s.v[3])}};
 #endif
 }
 

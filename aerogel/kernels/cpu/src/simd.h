@@ -199,82 +199,51 @@ inline void Transpose(Vec (&r)[4]) {
   r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 
-#else  // scalar: plain C++, the reference the other instruction sets are held against
+#else  // scalar: what GCC and Clang make of plain C++, the reference the other instruction sets are held against
 
 constexpr int kWidth = 4;
+typedef float Floats __attribute__((vector_size(16)));
+typedef int32_t Ints __attribute__((vector_size(16)));
 struct Vec {
-  float v[4];
+  Floats v;
 };
-inline Vec Load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
-inline void Store(float* p, Vec a) {
-  for (int i = 0; i < 4; ++i) p[i] = a.v[i];
-}
-inline Vec Set(float x) { return {{x, x, x, x}}; }
-inline Vec MulAdd(Vec a, Vec b, Vec c) {
-  for (int i = 0; i < 4; ++i) c.v[i] += a.v[i] * b.v[i];
-  return c;
-}
-template <typename Function>
-inline Vec Each(Vec a, Vec b, Function function) {
-  for (int i = 0; i < 4; ++i) a.v[i] = function(a.v[i], b.v[i]);
+inline Vec Load(const float* p) { return {Floats{p[0], p[1], p[2], p[3]}}; }
+inline void Store(float* p, Vec a) { __builtin_memcpy(p, &a.v, sizeof a.v); }
+inline Vec Set(float x) { return {Floats{x, x, x, x}}; }
+inline Vec MulAdd(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+inline Vec Add(Vec a, Vec b) { return {a.v + b.v}; }
+inline Vec Sub(Vec a, Vec b) { return {a.v - b.v}; }
+inline Vec Mul(Vec a, Vec b) { return {a.v * b.v}; }
+inline Vec Div(Vec a, Vec b) { return {a.v / b.v}; }
+inline Vec Min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
+inline Vec Max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+inline Vec Sqrt(Vec a) {
+  for (int i = 0; i < 4; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
   return a;
 }
-inline Vec Add(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x + y; });
-}
-inline Vec Sub(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x - y; });
-}
-inline Vec Mul(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x * y; });
-}
-inline Vec Div(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x / y; });
-}
-inline Vec Min(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x < y ? x : y; });
-}
-inline Vec Max(Vec a, Vec b) {
-  return Each(a, b, [](float x, float y) { return x > y ? x : y; });
-}
-inline Vec Sqrt(Vec a) {
-  return Each(a, a, [](float x, float) { return __builtin_sqrtf(x); });
-}
-inline float RoundOne(float x) {  // beyond 2^23 there is no place for a fraction
-  return x + 12582912.0f - 12582912.0f;
-}
-inline Vec Round(Vec a) {
-  return Each(a, a, [](float x, float) { return RoundOne(x); });
+inline Vec Round(Vec a) {  // beyond 2^23 there is no place for a fraction
+  const Floats shift = Set(12582912.0f).v;
+  return {a.v + shift - shift};
 }
 inline Vec ScaleUnless(Vec x, Vec limit, Vec a, Vec n) {
-  for (int i = 0; i < 4; ++i) {
-    if (x.v[i] < limit.v[i]) {
-      a.v[i] = 0.0f;
-    } else if (n.v[i] == n.v[i]) {
-      const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.v[i]) + 127) << 23;
-      float power;
-      __builtin_memcpy(&power, &bits, sizeof power);
-      a.v[i] *= power;
-    }
-  }
-  return a;
+  const Ints exponent = __builtin_convertvector(n.v, Ints) + 127;
+  const Floats power = reinterpret_cast<Floats>(exponent << 23);
+  return {x.v < limit.v ? Set(0.0f).v : a.v * power};
 }
 inline Vec MaxAbs(Vec m, Vec x) {
-  return Each(m, x, [](float a, float b) {
-    const float magnitude = __builtin_fabsf(b);
-    return a != a || magnitude <= a ? a : magnitude;
-  });
+  const Ints bits = reinterpret_cast<Ints>(x.v) & 0x7fffffff, before = reinterpret_cast<Ints>(m.v);
+  return {reinterpret_cast<Floats>(bits > before ? bits : before)};
 }
 inline void StoreLanes(float* p, Vec v, int64_t first, int64_t end) {
   for (int64_t i = first; i < end; ++i) p[i] = v.v[i];
 }
 inline void StoreQuads(uint8_t* q, Vec a, Vec b, Vec c, Vec d, int32_t flip) {
   const Vec all[4] = {a, b, c, d};
-  for (int i = 0; i < 16; ++i) {
-    const float x = all[i % 4].v[i / 4];
-    const float clamped = x > 127.0f ? 127.0f : x > -127.0f ? x : -127.0f;  // NaN to the least
-    const auto whole = static_cast<uint8_t>(static_cast<int8_t>(RoundOne(clamped)));
-    q[i] = whole ^ static_cast<uint8_t>(flip);
+  for (int i = 0; i < 4; ++i) {
+    const Vec whole = Round(Max(Min(all[i], Set(127.0f)), Set(-127.0f)));
+    for (int j = 0; j < 4; ++j) {
+      q[4 * j + i] = static_cast<uint8_t>(static_cast<int8_t>(whole.v[j])) ^ static_cast<uint8_t>(flip);
+    }
   }
 }
 inline void Transpose(Vec (&r)[4]) {

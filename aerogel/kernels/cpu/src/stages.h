@@ -41,6 +41,8 @@ struct StageTable {
   int width;  // floats in a vector
 
   // In place on `count` numbers, a multiple of `width`. NaN stays NaN.
+  // exp: of x up to 88, within 2 units in the last place; 0 where it would be below the smallest normal number.
+  void (*exp)(float* x, int64_t count);
   // gelu: x/2 (1 + erf(x / sqrt 2)), error below 3e-7 max(1, |x|).
   void (*gelu)(float* x, int64_t count);
   // gelu_tanh: x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the same error.
@@ -52,7 +54,7 @@ struct StageTable {
   void (*layer_norm)(const float* x, int64_t features, int64_t stride, int vectors, const float* gamma,
                      const float* beta, float epsilon, float* y);
 
-  // m[t] = max_k |x[k, t]|, for m [vectors * width]; 0 where there is no feature, NaN where there is one.
+  // m[t] = max_k |x[k, t]|, for m [vectors * width]; NaN for a token that has one.
   void (*absmax)(const float* x, int64_t features, int64_t stride, int vectors, float* m);
   // Four consecutive features of a token become four adjacent bytes: q is [ceil(features / 4)][stride][4], and
   // q[k, t] = clamp(round_half_even(x[k, t] * inverse[t]), -127, 127) + offset, 0 + offset for features beyond the
