@@ -59,6 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also compare outputs over every line of FILE: a text, or two with a tab between (.gz is unpacked)",
     )
     parser.add_argument(
+        "--verify-task",
+        action="store_true",
+        help="also measure the file on the checkpoint's own task; a loss beyond --allow-drop fails the export",
+    )
+    parser.add_argument(
+        "--task-data", type=Path, metavar="DIR", help="directory of that task's files (default: from the hub)"
+    )
+    parser.add_argument(
+        "--allow-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="how much worse, in hundredths of a metric, the file may be than the checkpoint (default: 0.5)",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="overwrite files that an earlier export did not make"
     )
     parser.add_argument(
@@ -88,11 +103,16 @@ def run(args: argparse.Namespace) -> int:
         fuse=not args.no_fuse,
         force=args.force,
         verify_text=args.verify_text,
+        verify_task=args.verify_task,
+        task_data=args.task_data,
+        allow_drop=args.allow_drop,
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
         if args.json.resolve().is_relative_to(args.checkpoint.resolve()):
             raise UsageError(f"--json {args.json} lies in the checkpoint itself; choose another folder")
+        if args.task_data and args.json.resolve().is_relative_to(args.task_data.resolve()):
+            raise UsageError(f"--json {args.json} lies in --task-data; choose another folder")
         taken = {"the --verify-text file": args.verify_text, "the model": args.out}
         if args.out.name:  # else --out is refused with the rest
             taken["the model's manifest"] = manifest_path(args.out)

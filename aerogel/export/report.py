@@ -79,6 +79,13 @@ def verdict(document: dict[str, Any]) -> str:
                     f"{title}: from the unrounded checkpoint, largest difference {drift['difference']:.2g} "
                     f"({drift['relative']:.1g} of the output's scale), mean {drift['mean']:.2g}{_labels(drift)}"
                 )
+    if task := document["task"]:
+        title = _RUNNERS.get(task["runner"], task["runner"])
+        for metric, value in task["metrics"].items():
+            lines.append(
+                f"{task['name']}, {title}: {metric} {100 * value:.2f} where the checkpoint has "
+                f"{100 * task['checkpoint'][metric]:.2f} (by {task['checkpoint_from']})"
+            )
     return "\n".join(lines)
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aerogel import checkpoint as checkpoints
+from aerogel.errors import UsageError
 from aerogel.export import layout
 from aerogel.export.manifest import manifest
+from aerogel.export.parity import Runner
 from aerogel.export.plan import FP32, default_format, make_plan
 from aerogel.export.target import TARGETS
 from aerogel.export.texts import read_texts
+from aerogel.export.trial import ALLOWED_DROP, Trial, load_trial
 from aerogel.export.weight import WEIGHTS
 from aerogel.kernels.cpu.native import check_selection
+
+if TYPE_CHECKING:
+    from aerogel.export.source import Source
 
 __all__ = ["ExportConfig", "export"]
 
@@ -37,6 +43,9 @@ class ExportConfig:
         fuse: make one node of an encoder that a fusion recognises.
         force: overwrite files that are not of an earlier export.
         verify_text: compare outputs over every line of this file as well.
+        verify_task: measure the artifact on the checkpoint's task.
+        task_data: directory of that task's files; None as in training.
+        allow_drop: points that the artifact may be worse on it.
     """
 
     checkpoint: Path
@@ -51,6 +60,9 @@ class ExportConfig:
     fuse: bool = True
     force: bool = False
     verify_text: Path | None = None
+    verify_task: bool = False
+    task_data: Path | None = None
+    allow_drop: float = ALLOWED_DROP
 
 
 def export(
@@ -72,6 +84,9 @@ def export(
     checkpoint = checkpoints.load(config.checkpoint)
     layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force)
     texts = read_texts(config.verify_text) if config.verify_text else None
+    if config.task_data and not config.verify_task:
+        raise UsageError("--task-data is for --verify-task, which is not given")
+    trial = load_trial(checkpoint, config.task_data, config.allow_drop) if config.verify_task else None
     check_selection()
     config = replace(config, format=config.format or default_format(checkpoint, config.block))
     plan = make_plan(checkpoint, str(config.format), config.block, config.max_density, config.weights)
@@ -103,6 +118,20 @@ def export(
         tokens = details["inputs"][0]["shape"][1]
         per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}
         checked = verify(source, plan, tables, target, artifact, runners, texts, per_token, progress)
+        details["task"] = _try(trial, source, runners, progress)
         document = manifest(checkpoint, plan, tables, config, artifact, details, checked, source.max_length)
         layout.place(artifact, document, checkpoint.path, config.out)
     return document
+
+
+def _try(
+    trial: Trial | None,
+    source: Source,
+    runners: Mapping[str, Runner | str],
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any] | None:
+    """Measure the artifact on its task, if that is asked for, by the last and fastest way to run it."""
+    if trial is None:
+        return None
+    name, run = [(name, run) for name, run in runners.items() if not isinstance(run, str)][-1]
+    return trial.hold(source, name, run, progress)

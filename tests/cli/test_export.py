@@ -69,6 +69,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
         ("config.json", "would overwrite the model's config.json;"),
         ("texts.txt", "would overwrite the --verify-text file;"),
         ("ckpt/config.json", "lies in the checkpoint itself"),
+        ("data/dev.tsv", "lies in --task-data"),
     ],
 )
 def test_a_report_replaces_nothing_else(
@@ -82,7 +83,18 @@ def test_a_report_replaces_nothing_else(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ckpt").mkdir()
     (tmp_path / "ckpt" / "config.json").write_text("{}")
-    argv = ["export", "ckpt", "--out", "m.onnx", "--verify-text", "texts.txt", "--json", report]
+    argv = [
+        "export",
+        "ckpt",
+        "--out",
+        "m.onnx",
+        "--verify-text",
+        "texts.txt",
+        "--task-data",
+        "data",
+        "--json",
+        report,
+    ]
     assert cli.main(argv) == 2
     printed = capsys.readouterr().err
     assert f"--json {report} " in printed
@@ -141,6 +153,7 @@ DOCUMENT = {
         "two": {"layers": 0, "found": 1, "why": "it is odd"},
         "three": {"layers": 4, "found": 4, "why": ""},
     },
+    "task": None,
     "parity": {
         "tolerance": 1e-4,
         "onnxruntime": {
@@ -166,6 +179,16 @@ def test_table_joins_layers_that_are_stored_alike() -> None:
     assert columns["format"] == ["csr", "dense", "bsr-int8"]
     assert columns["dense"] == ["1.6 kB", "0.8 kB", "0.8 kB"]
     assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
+
+
+def test_verdict_tells_the_metrics_of_a_task() -> None:
+    task = {
+        "name": "sst2", "runner": "aerogel", "metrics": {"accuracy": 0.7901}, "checkpoint": {"accuracy": 0.79128},
+        "checkpoint_from": "aerogel.json",
+    }  # fmt: skip
+    assert verdict(DOCUMENT | {"task": task}).splitlines()[-1] == (
+        "sst2, with the sparse kernels: accuracy 79.01 where the checkpoint has 79.13 (by aerogel.json)"
+    )
 
 
 def test_verdict_says_what_was_and_was_not_checked() -> None:
