@@ -19,6 +19,22 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "intermediate_size": 64,
     },
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "albert": {
+        "embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+    "roberta-prelayernorm": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    },
+    "deberta-v2": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 8,
+    },
+    "modernbert": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "global_attn_every_n_layers": 2, "local_attention": 8, "bos_token_id": 2, "cls_token_id": 2,
+        "eos_token_id": 3, "sep_token_id": 3,
+    },
 }  # fmt: skip
 
 
