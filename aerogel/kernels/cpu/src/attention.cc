@@ -30,6 +30,16 @@ template <>
 struct HeightsOf<1> : Heights<10, 4, 2, 1> {};
 template <>
 struct HeightsOf<2> : Heights<6, 4, 2, 1> {};
+#elif defined(AEROGEL_NEON)
+constexpr int kGroup = 4;
+template <>
+struct HeightsOf<1> : Heights<16, 8, 4, 2, 1> {};
+template <>
+struct HeightsOf<2> : Heights<8, 4, 2, 1> {};
+template <>
+struct HeightsOf<3> : Heights<4, 2, 1> {};
+template <>
+struct HeightsOf<4> : Heights<4, 2, 1> {};
 #else
 constexpr int kGroup = 4;
 template <>
