@@ -12,6 +12,7 @@ from aerogel.errors import AerogelError, UsageError
 from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
 from aerogel.export.functions import carrier
 from aerogel.export.target import TARGETS, Target
+from aerogel.export.weight import WEIGHTS
 from aerogel.sparse.formats import FORMATS
 
 
@@ -30,10 +31,11 @@ def constant(name: str, array: np.ndarray) -> ir.Value:
     )
 
 
-def sparse_model() -> ir.Model:
+def sparse_model(weights: str = "fp32") -> ir.Model:
     """y = x W^T + 1 in CSR, over x [batch, 4]."""
-    function = carrier("csr")
-    arrays = FORMATS.get("csr").encode(WEIGHT, WEIGHT != 0)
+    function = carrier("csr", weights)
+    stored, beside = WEIGHTS.get(weights).encode(WEIGHT, "w")
+    arrays = FORMATS.get("csr").encode(stored, WEIGHT != 0) | beside
     values = [constant(name, array) for name, array in arrays.items()] + [
         constant("bias", np.ones(3, np.float32))
     ]
@@ -57,6 +59,20 @@ def test_artifact_runs_every_way_it_says_it_can(target: Target, inline: bool, tm
     assert runners
     for name, run in runners.items():
         np.testing.assert_allclose(run({"x": x})["y"], x @ WEIGHT.T + 1, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_the_rounding_of_activations_can_be_left_out(target: Target, inline: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"model{target.suffix}"
+    target.write(sparse_model("int8"), path, inline=inline)
+    kind = WEIGHTS.get("int8")
+    stored = kind.decode(*kind.encode(WEIGHT, "w"))
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+    exact = x @ stored.T + 1
+    np.testing.assert_allclose(target.unrounded(path)({"x": x})["y"], exact, rtol=0, atol=1e-5)
+    rounded = next(run for run in target.runners(path).values() if not isinstance(run, str))({"x": x})["y"]
+    assert np.abs(rounded - exact).max() > 1e-4
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_details_describe_the_artifact(target: Target, tmp_path: Path) -> None:
