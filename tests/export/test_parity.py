@@ -173,3 +173,46 @@ def test_text_batches_hold_every_line_once(captured: Callable[..., Any]) -> None
     assert sorted(int(row.sum()) for batch in found for row in batch["attention_mask"]) == expected
     (pairs,) = text_batches(source, ["the", "a"], ["film", "good film"])
     assert pairs["token_type_ids"].sum() == 2 + 3
+
+
+PADDED = np.array([[1, 1, 0], [1, 0, 0]], np.int64)
+
+
+def check_padded(reference: Batch, got: Batch, per_token: tuple[str, ...] = ("logits",)) -> Any:
+    batch = {"input_ids": np.zeros((2, 3), np.int64), "attention_mask": PADDED}
+    return compare(Fake(reference), [batch], {"it": lambda _: got}, per_token)["it"]  # type: ignore[arg-type]
+
+
+def test_padding_does_not_count_in_outputs_per_token() -> None:
+    tokens = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    zeroed = np.where(PADDED[..., None] == 1, tokens, 0).astype(np.float32)
+    found = check_padded({"logits": tokens}, {"logits": zeroed})
+    # Three real tokens, and as many labels; the largest value at one of them is 7.
+    assert (found.difference, found.labels, found.agreeing) == (0, 3, 3)
+    with pytest.raises(ParityError, match="logits differs"):
+        check_padded({"logits": tokens}, {"logits": zeroed}, per_token=())
+    for row, column, differs in [(0, 1, True), (1, 0, True), (0, 2, False), (1, 1, False)]:
+        off = zeroed.copy()
+        off[row, column, 0] += 1
+        if differs:
+            with pytest.raises(
+                ParityError, match=r"logits differs from PyTorch's by 1 where its largest value is 7"
+            ):
+                check_padded({"logits": tokens}, {"logits": off})
+        else:
+            assert check_padded({"logits": tokens}, {"logits": off}).difference == 0
+
+
+def test_the_end_of_a_span_is_a_real_token() -> None:
+    scores = np.array([[1, 2, 9], [3, 9, 9]], np.float32)
+    found = check_padded({"start_logits": scores}, {"start_logits": scores * PADDED}, ("start_logits",))
+    assert (found.labels, found.agreeing) == (2, 2)
+    with pytest.raises(ParityError):
+        check_padded({"start_logits": scores}, {"start_logits": scores * PADDED}, ())
+
+
+def test_padding_that_is_not_finite_is_refused_all_the_same() -> None:
+    tokens = np.ones((2, 3, 2), np.float32)
+    odd = np.where(PADDED[..., None] == 1, tokens, np.nan)
+    with pytest.raises(ParityError, match="the artifact's output logits is not finite"):
+        check_padded({"logits": tokens}, {"logits": odd})

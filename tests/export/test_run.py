@@ -71,6 +71,16 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
         assert sha256(out.parent / name) == digest == sha256(path / name)
 
 
+@pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering", ""])
+def test_outputs_per_token_agree_where_tokens_are_real(capture_once: Once, tmp_path: Path, head: str) -> None:
+    document = export(ExportConfig(capture_once("bert", head, num_hidden_layers=1), tmp_path / "m.onnx"))
+    assert document["fusions"] == {"post-layernorm": {"layers": 1, "found": 1, "why": ""}}
+    for runner in ("onnxruntime", "aerogel"):
+        found = document["parity"][runner]["bundled"]
+        assert found["agreeing"] == found["labels"]
+        assert (found["labels"] == 0) == (head == "")
+
+
 def test_file_holds_the_packed_matrices_and_not_the_dense_ones(capture_once: Once, tmp_path: Path) -> None:
     path = capture_once("bert")
     document = export(ExportConfig(path, tmp_path / "m.onnx"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,27 @@ MASKS = [
 ]
 
 
-def prepared(model: ir.Model, path: Path, form: str = "csr", *, fusing: bool = True) -> dict[str, Fused]:
+def prepared(
+    model: ir.Model, path: Path, form: str = "csr", weights: str = "fp32", *, fusing: bool = True
+) -> dict[str, Fused]:
     """Do to a captured graph what the export does; what came of fusing."""
-    plan = make_plan(checkpoint.load(path), form, max_density=1.0)
+    plan = make_plan(checkpoint.load(path), form, max_density=1.0, weights=weights)
     rewrite(model, plan)
     simplify(model)
     attach_functions(model, plan)
     return fuse(model) if fusing else {}
+
+
+def feed_of(
+    rows: list[list[int]], names: Collection[str], random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    mask = np.array(rows, np.int64)
+    feed = {
+        "input_ids": random.integers(5, 60, mask.shape),
+        "attention_mask": mask,
+        "token_type_ids": random.integers(0, 2, mask.shape),
+    }
+    return {name: feed[name] for name in names}
 
 
 def check(model: ir.Model, source: Source, file: Path) -> None:
@@ -69,13 +83,8 @@ def check(model: ir.Model, source: Source, file: Path) -> None:
     sessions = [runtime.session(file, library=False), runtime.session(file, library=True)]
     names = [value.name for value in sessions[0].get_inputs()]
     for rows in MASKS:
-        mask = np.array(rows, np.int64)
-        feed = {
-            "input_ids": random.integers(5, 60, mask.shape),
-            "attention_mask": mask,
-            "token_type_ids": random.integers(0, 2, mask.shape),
-        }
-        feed = {name: feed[name] for name in names}
+        feed = feed_of(rows, names, random)
+        mask = feed["attention_mask"]
         for session in sessions:
             for name, got in zip(source.outputs, session.run(None, feed), strict=True):
                 expected = source.run(feed)[name]
@@ -141,6 +150,28 @@ def test_mixed_encoder_lists_what_each_matrix_is(captured: Captured, tmp_path: P
     (node,) = (node for node in model.graph if node.domain)
     assert node.attributes.get_string("matrices") == "csr bsr dense dense bsr csr csr bsr dense dense bsr csr"
     check(model, source, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("form", ["csr", "bsr"])
+@pytest.mark.parametrize("weights", ["fp16", "int8"])
+def test_rounded_weights_give_what_the_layers_give(
+    captured: Captured, form: str, weights: str, tmp_path: Path
+) -> None:
+    sessions = []
+    for fusing in (False, True):
+        path, _, model = captured("bert")
+        found = prepared(model, path, form, weights, fusing=fusing)
+        onnx.save(ir.to_proto(model), tmp_path / "m.onnx")
+        sessions.append(runtime.session(tmp_path / "m.onnx", library=False))
+    assert found == {"post-layernorm": Fused(2, 2, "")}
+    (node,) = (node for node in model.graph if node.domain)
+    assert node.attributes.get_string("matrices") == " ".join([f"{form}-{weights}"] * 12)
+    random = np.random.default_rng(0)
+    for rows in MASKS:
+        feed = feed_of(rows, [value.name for value in sessions[0].get_inputs()], random)
+        layers, one = (session.run(None, feed)[0] for session in sessions)
+        # The same operations in the same order: both round activations to the same integers.
+        np.testing.assert_allclose(one, layers, rtol=0, atol=1e-6 * np.abs(layers).max())
 
 
 @pytest.mark.parametrize("form", ["csr", "bsr"])
