@@ -4,7 +4,7 @@
 // runs down the keys, so that it needs no sums across a vector. Keys are taken in blocks, which bounds the scratch; a
 // new block rescales what was summed so far by e^(old maximum - new maximum). Blocks are counted from the sequence's
 // first key, and every sum runs in the order of keys or features: nothing depends on where the sequence lies.
-#include "math.h"
+#include "exp.h"
 #include "simd.h"
 #include "stages.h"
 

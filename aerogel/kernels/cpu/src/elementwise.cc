@@ -1,6 +1,7 @@
 // What an encoder does to each token or number alone, and the table of it all (see stages.h). Compiled once per
 // instruction set, as linear.cc is.
-#include "math.h"
+#include "exp.h"
+#include "gelu.h"
 #include "simd.h"
 #include "stages.h"
 

@@ -15,6 +15,9 @@
 #include <arm_neon.h>
 #endif
 
+// Unrolled before arrays are taken apart into registers; without it GCC keeps them on the stack.
+#define AEROGEL_UNROLL _Pragma("GCC unroll 32")
+
 namespace aerogel {
 namespace AEROGEL_ISA {
 
