@@ -120,6 +120,10 @@ AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_
                                        int activation, const char* isa, char* error, size_t error_size) {
   return Create<AerogelEncoder>(
       isa, error, error_size, [&](const KernelTable& kernels, std::string* message) -> AerogelEncoder* {
+        if (activation < AEROGEL_GELU || activation > AEROGEL_RELU) {
+          *message = "unknown activation " + std::to_string(activation);
+          return nullptr;
+        }
         std::vector<aerogel::EncoderLayer> made;
         for (int64_t i = 0; i < count; ++i) {
           made.push_back(aerogel::MakeLayer(layers[i], kernels, message));

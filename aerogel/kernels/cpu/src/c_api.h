@@ -54,7 +54,7 @@ AEROGEL_EXPORT int aerogel_linear_run(const AerogelLinear* linear, const float* 
                                       int threads);
 AEROGEL_EXPORT void aerogel_linear_destroy(AerogelLinear* linear);
 
-/* One post-LayerNorm encoder layer; gamma and beta have as many entries as hidden features and are copied. */
+/* One post-LayerNorm encoder layer; gamma and beta have q.in_features entries and are copied. */
 typedef struct {
   AerogelMatrix q, k, v, o, ffn1, ffn2;
   const float *gamma1, *beta1, *gamma2, *beta2;

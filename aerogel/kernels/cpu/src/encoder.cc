@@ -49,7 +49,8 @@ EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& ker
       // Neurons that nothing reads need no products; a mismatch of sizes is found later.
       (layer.up = make("ffn1", source.ffn1,
                        layer.down->in_features() == source.ffn1.out_features ? layer.down->read() : nullptr));
-  const int64_t hidden = source.o.out_features;
+  if (!error->empty()) return layer;  // sizes by which nothing may be read
+  const int64_t hidden = layer.q->in_features();
   layer.gamma1.assign(source.gamma1, source.gamma1 + hidden);
   layer.beta1.assign(source.beta1, source.beta1 + hidden);
   layer.gamma2.assign(source.gamma2, source.gamma2 + hidden);
