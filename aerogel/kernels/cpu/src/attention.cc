@@ -4,7 +4,7 @@
 // runs down the keys, so that it needs no sums across a vector. Keys are taken in blocks, which bounds the scratch; a
 // new block rescales what was summed so far by e^(old maximum - new maximum). Blocks are counted from the sequence's
 // first key, and every sum runs in the order of keys or features: nothing depends on where the sequence lies.
-#include "exp.h"
+#include "exp2.h"
 #include "simd.h"
 #include "stages.h"
 
@@ -162,7 +162,7 @@ template <int V>
 void Queries(const AttentionArgs& args, int64_t lane) {
   float* s = args.scratch;  // [kKeys][V * kWidth], scores and then p
   float* o = s + kKeys * V * kWidth;
-  const Vec scale = Set(args.scale);
+  const float factor = args.scale * 1.44269504f;  // e^x = 2^(x log2(e))
   Vec most[V], sum[V], again[V];
   AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
     most[v] = Set(-__builtin_inff());
@@ -186,14 +186,14 @@ void Queries(const AttentionArgs& args, int64_t lane) {
     if (count == 0) break;
     Vec shift[V];
     AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
-      shift[v] = Mul(most[v], Sub(Set(0.0f), scale));
-      again[v] = Exp(MulAdd(before[v], scale, shift[v]));
+      shift[v] = Mul(most[v], Set(-factor));
+      again[v] = Exp2(MulAdd(before[v], Set(factor), shift[v]));
       sum[v] = Mul(sum[v], again[v]);
     }
     for (int64_t j = 0; j < count; ++j) {
       AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
         float* at = s + (j * V + v) * kWidth;
-        const Vec p = Exp(MulAdd(Load(at), scale, shift[v]));
+        const Vec p = Exp2(MulAdd(Load(at), Set(factor), shift[v]));
         sum[v] = Add(sum[v], p);
         Store(at, p);
       }

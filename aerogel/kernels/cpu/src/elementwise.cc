@@ -1,6 +1,6 @@
 // What an encoder does to each token or number alone, and the table of it all (see stages.h). Compiled once per
 // instruction set, as linear.cc is.
-#include "exp.h"
+#include "exp2.h"
 #include "gelu.h"
 #include "simd.h"
 #include "stages.h"
@@ -14,8 +14,8 @@ int64_t AttentionScratch(int64_t head_size);
 
 namespace {
 
-void ExpAll(float* x, int64_t count) {
-  for (int64_t i = 0; i < count; i += kWidth) Store(x + i, Exp(Load(x + i)));
+void Exp2All(float* x, int64_t count) {
+  for (int64_t i = 0; i < count; i += kWidth) Store(x + i, Exp2(Load(x + i)));
 }
 
 template <typename Form>
@@ -174,7 +174,7 @@ void ScatterRows(const float* xt, int64_t stride, int64_t tokens, int64_t featur
 
 }  // namespace
 
-constexpr StageTable kStages = {AEROGEL_NAME, kWidth,    ExpAll,          GeluAll<GeluErf>, GeluAll<GeluTanh>,
+constexpr StageTable kStages = {AEROGEL_NAME, kWidth,    Exp2All,         GeluAll<GeluErf>, GeluAll<GeluTanh>,
                                 Relu,         LayerNorm, AbsMax,          Quantize,         GatherRows,
                                 ScatterRows,  Attention, AttentionScratch};
 

@@ -41,8 +41,8 @@ struct StageTable {
   int width;  // floats in a vector
 
   // In place on `count` numbers, a multiple of `width`. NaN stays NaN.
-  // exp: of x up to 88, within 2 units in the last place; 0 where it would be below the smallest normal number.
-  void (*exp)(float* x, int64_t count);
+  // exp2: of x up to 127, within 2 units in the last place; 0 where it would be below the smallest normal number.
+  void (*exp2)(float* x, int64_t count);
   // gelu: x/2 (1 + erf(x / sqrt 2)), error below 3e-7 max(1, |x|).
   void (*gelu)(float* x, int64_t count);
   // gelu_tanh: x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the same error.
