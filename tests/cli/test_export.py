@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aerogel import cli
+from aerogel.errors import UsageError
 from aerogel.export import run
 from aerogel.export.report import table, verdict
 
@@ -59,6 +60,21 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
     printed = capsys.readouterr().err
     assert f"{tmp_path} is a folder" in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-fuse"]])
+def test_encoders_are_fused_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    asked: list[bool] = []
+
+    def export(config: run.ExportConfig, _: object) -> None:
+        asked.append(config.fuse)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(run, "export", export)
+    assert cli.main(["export", "ckpt", "--out", str(tmp_path / "m.onnx"), *flags]) == 2
+    assert asked == [not flags]
 
 
 @pytest.mark.parametrize(
