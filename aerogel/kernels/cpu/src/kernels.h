@@ -23,13 +23,16 @@ struct SpmmArgs {
   const uint16_t* rows;
   const uint8_t* columns;
   const void* values;
-  const char* ahead;  // values to have in the second-level cache before they are read out of order
-  int64_t ahead_bytes;
   int64_t tiles;
   int64_t tile_cols;
   const void* x;
-  int vectors;         // 1, 2 or 4
-  void* accumulators;  // float (int32 if kind is kInt8) [rows][vectors * width]; added to
+  int vectors;  // 1, 2 or 4
+  // sums[n, t] = start[n] (+ residual[n, t], which may be null) + products.
+  const void* start;          // float (int32 if kind is kInt8) [rows]
+  const float* residual;      // [rows][vectors * width]; null if kind is kInt8
+  const uint16_t* idle_rows;  // those without an entry in the first tile
+  int64_t idle;
+  void* sums;  // float (int32 if kind is kInt8) [rows][vectors * width]
 };
 
 // A dense float matrix [in_features][out_features], read where it lies.
@@ -40,12 +43,14 @@ struct GemmArgs {
   int64_t rows;          // outputs of this chunk
   const float* x;
   int vectors;
-  float* accumulators;
+  const float* bias;      // [rows]
+  const float* residual;  // [rows][vectors * width] or null
+  float* y;               // [rows][vectors * width]
 };
 
 // What turns 32-bit sums into y: y = sum * (token_scale * row_scale) + bias (+ residual).
 struct DequantizeArgs {
-  void* accumulators;  // int32 in, float out, [rows][stride]
+  void* y;  // int32 in, float out, [rows][stride]
   int64_t rows;
   int vectors;
   const float* row_scale;    // [rows]
@@ -60,10 +65,6 @@ struct KernelTable {
   bool unsigned_activations;  // eight-bit activations carry an offset of 128
   void (*spmm)(const SpmmArgs&);
   void (*gemm)(const GemmArgs&);
-  // accumulators[n][t] = bias[n] (+ residual[n][t]; may be null)
-  void (*start)(float* accumulators, int64_t rows, int vectors, const float* bias, const float* residual);
-  // The same for 32-bit sums.
-  void (*start_sums)(void* accumulators, int64_t rows, int vectors, const int32_t* offset);
   void (*dequantize)(const DequantizeArgs&);
   const StageTable* stages;
 };

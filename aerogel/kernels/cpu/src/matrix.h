@@ -49,7 +49,7 @@ class Matrix {
  private:
   Matrix() = default;
   std::string SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep);
-  void SetDense(const AerogelMatrix& source);
+  std::string SetDense(const AerogelMatrix& source);
 
   PackedMatrix packed_;     // of a dense matrix: sizes and chunks only
   std::vector<bool> read_;  // [in_features]; empty: all are

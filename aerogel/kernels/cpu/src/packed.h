@@ -7,7 +7,8 @@
 //
 // A column is a feature, or four neighbouring features where weights are eight-bit. Columns are copied in the order of
 // use, as single bytes counted from their tile's first. Values are read from the file's own array where their order
-// within a panel is the same there (CSR, blocks of height x 1, eight-bit blocks of 1 x 4), else they are copied.
+// within a panel is the same there (CSR, blocks of height x 1, eight-bit blocks of 1 x 4) and a chunk has few of them,
+// else they are copied in the order of use.
 #pragma once
 
 #include <cstddef>
@@ -37,13 +38,15 @@ inline int64_t IndexAt(const SparseView& m, int64_t i) {
   return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
 }
 
+// Whether a matrix may have these sizes, before anything is read or allocated by them. Returns as Validate.
+std::string ValidateSizes(int64_t out_features, int64_t in_features);
+
 // Reads every index, and every eight-bit value (-128 is refused). Returns an empty string, or what is wrong.
 std::string Validate(const SparseView& matrix);
 
 struct Tiling {
-  int64_t chunks;      // wanted; as many more as `chunk_rows` demands
-  int64_t chunk_rows;  // at most this many in a chunk; at most 65,535
-  int64_t tile_cols;   // at most 256
+  int64_t chunks;     // wanted; more where one would exceed 65,535 rows
+  int64_t tile_cols;  // at most 256
 };
 
 struct Group {
@@ -60,8 +63,8 @@ struct Segment {       // what a chunk has in a tile; all up to the next segment
 struct Chunk {
   int64_t row;
   int64_t rows;
-  int64_t first_value;  // in place: of the file's values, and how many are the chunk's; in units as `firsts`
-  int64_t values;
+  size_t first_idle;  // index into PackedMatrix::idle_rows
+  size_t idle;
 };
 
 // Movable, since vectors keep their elements' places when moved; a copy would point into the original.
@@ -79,18 +82,21 @@ struct PackedMatrix {
   std::vector<Chunk> chunks;
   std::vector<Segment> segments;  // [chunks * tiles + 1]
   std::vector<Group> groups;
-  std::vector<uint32_t> firsts;  // [panels + slack], index of a panel's first value, in units of 4 bytes x height
-                                 // (2 bytes where values are float16)
-  std::vector<uint16_t> rows;    // [panels + slack], a panel's first row, counted from the chunk's
-  std::vector<uint8_t> columns;  // [entries]
-  std::vector<char> own_values;  // empty where `values` is the file's array
+  std::vector<uint32_t> firsts;     // [panels + spare], index of a panel's first value, in units of 4 bytes x height
+                                    // (2 bytes where values are float16)
+  std::vector<uint16_t> rows;       // [panels + spare], a panel's first row, counted from the chunk's
+  std::vector<uint8_t> columns;     // [entries]
+  std::vector<uint16_t> idle_rows;  // rows, counted from their chunk's first, without an entry in the first tile
+  std::vector<char> own_values;     // empty where `values` is the file's array
   const void* values = nullptr;
   bool in_place = false;
   std::vector<int32_t> row_sums;  // [out_features] of the integers, where values are eight-bit
 };
 
-// The kernels prefetch this many panels ahead; `firsts` and `rows` have as many spare places at their ends.
-constexpr int kPrefetchDistance = 2;
+// How many panels ahead the kernels prefetch sums and values; `rows` and `firsts` have as many spare places at their
+// ends.
+constexpr int kSumsAhead = 2;
+constexpr int kValuesAhead = 16;
 
 // Features in a column.
 constexpr int64_t ColumnFeatures(Values kind) { return kind == Values::kInt8 ? 4 : 1; }

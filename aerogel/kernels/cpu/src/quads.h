@@ -5,9 +5,10 @@
 // Each kind of stored value is a struct with the same operations:
 //
 //   Value          what lies in memory
-//   Sum            a vector of sums; Load, Store
+//   Sum            a vector of sums; LoadSum, StoreSum, Plus
 //   X              a vector of activations; LoadX
 //   Quad           four weights; LoadFour(p), LoadOne(p) (in place 0), MulAdd<j>(quad, x, sum)
+//   Start          SpreadStart(p): a row's bias, or the offset of its eight-bit sums, for every token
 #pragma once
 
 #include "simd.h"
@@ -21,6 +22,7 @@ namespace AEROGEL_ISA {
 
 struct Float32 {
   using Value = float;
+  using Start = float;
   using Sum = Vec;
   using X = Vec;
   using Quad = __m512;  // the four in every 128-bit lane
@@ -29,6 +31,8 @@ struct Float32 {
   static AEROGEL_INLINE X LoadX(const char* p) { return _mm512_loadu_ps(p); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return _mm512_loadu_ps(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm512_storeu_ps(p, s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const float* p) { return _mm512_set1_ps(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return _mm512_fmadd_ps(_mm512_permute_ps(q, J * 0x55), x, s);
@@ -47,6 +51,7 @@ struct Float16 : Float32 {
 
 struct Int8 {
   using Value = int32_t;  // four int8 weights of neighbouring features
+  using Start = int32_t;
   using Sum = __m512i;
   using X = __m512i;
   using Quad = __m512i;
@@ -57,6 +62,8 @@ struct Int8 {
   static AEROGEL_INLINE X LoadX(const char* p) { return _mm512_loadu_si512(p); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return _mm512_loadu_si512(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm512_storeu_si512(p, s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return _mm512_set1_epi32(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     const __m512i w = _mm512_shuffle_epi32(q, static_cast<_MM_PERM_ENUM>(J * 0x55));
@@ -75,6 +82,7 @@ struct Int8 {
 
 struct Float32 {
   using Value = float;
+  using Start = float;
   using Sum = Vec;
   using X = Vec;
   using Quad = __m256;
@@ -85,6 +93,8 @@ struct Float32 {
   static AEROGEL_INLINE X LoadX(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return LoadX(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm256_storeu_ps(reinterpret_cast<float*>(p), s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm256_add_ps(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const float* p) { return _mm256_broadcast_ss(p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return _mm256_fmadd_ps(_mm256_permute_ps(q, J * 0x55), x, s);
@@ -104,6 +114,7 @@ struct Float16 : Float32 {
 
 struct Int8 {
   using Value = int32_t;
+  using Start = int32_t;
   using Sum = __m256i;
   using X = __m256i;
   using Quad = __m256i;
@@ -114,6 +125,8 @@ struct Int8 {
   static AEROGEL_INLINE X LoadX(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return LoadX(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return _mm256_set1_epi32(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     const __m256i w = _mm256_shuffle_epi32(q, J * 0x55);
@@ -131,6 +144,7 @@ struct Int8 {
 
 struct Float32 {
   using Value = float;
+  using Start = float;
   using Sum = Vec;
   using X = Vec;
   using Quad = float32x4_t;
@@ -139,6 +153,8 @@ struct Float32 {
   static AEROGEL_INLINE X LoadX(const char* p) { return vld1q_f32(reinterpret_cast<const float*>(p)); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return LoadX(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { vst1q_f32(reinterpret_cast<float*>(p), s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return vaddq_f32(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const float* p) { return vdupq_n_f32(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return vfmaq_laneq_f32(s, x, q, J);
@@ -153,6 +169,7 @@ struct Float16 : Float32 {
 
 struct Int8 {
   using Value = int32_t;
+  using Start = int32_t;
   using Sum = int32x4_t;
   using X = int8x16_t;
   using Quad = int8x16_t;
@@ -161,6 +178,8 @@ struct Int8 {
   static AEROGEL_INLINE X LoadX(const char* p) { return vld1q_s8(reinterpret_cast<const int8_t*>(p)); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return vld1q_s32(reinterpret_cast<const int32_t*>(p)); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { vst1q_s32(reinterpret_cast<int32_t*>(p), s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return vaddq_s32(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return vdupq_n_s32(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
 #if defined(AEROGEL_DOT)
@@ -178,6 +197,7 @@ struct Int8 {
 
 struct Float32 {
   using Value = float;
+  using Start = float;
   using Sum = Vec;
   using X = Vec;
   using Quad = Vec;
@@ -186,6 +206,8 @@ struct Float32 {
   static AEROGEL_INLINE X LoadX(const char* p) { return Load(reinterpret_cast<const float*>(p)); }
   static AEROGEL_INLINE Sum LoadSum(const char* p) { return LoadX(p); }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { Store(reinterpret_cast<float*>(p), s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return Add(a, b); }
+  static AEROGEL_INLINE Sum SpreadStart(const float* p) { return Set(*p); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return aerogel::AEROGEL_ISA::MulAdd(Set(q.v[J]), x, s);
@@ -222,6 +244,7 @@ struct Float16 : Float32 {
 
 struct Int8 {
   using Value = int32_t;
+  using Start = int32_t;
   struct Sum {
     int32_t v[4];
   };
@@ -246,6 +269,11 @@ struct Int8 {
     return s;
   }
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { __builtin_memcpy(p, &s, sizeof s); }
+  static AEROGEL_INLINE Sum Plus(Sum a, Sum b) {
+    for (int t = 0; t < 4; ++t) a.v[t] += b.v[t];
+    return a;
+  }
+  static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return {{*p, *p, *p, *p}}; }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     for (int t = 0; t < 4; ++t) {

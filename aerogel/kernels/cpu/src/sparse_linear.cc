@@ -18,6 +18,7 @@ struct TokenTile {
   int64_t tokens;
   int vectors;
   float* xt;
+  float* yt;
   uint8_t* q;
   float* scale;
 };
@@ -34,7 +35,7 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
   const int64_t tiles = std::min((tokens + tile_tokens - 1) / tile_tokens, kTilesPerGroup);
   // Activations, and where weights are eight-bit their scales and rounded form.
   const int64_t rounded = matrix_->quantized() ? (in + 3) / 4 * tile_tokens : 0;
-  const int64_t each = in * tile_tokens + kMostTileTokens + rounded;
+  const int64_t each = (in + out) * tile_tokens + kMostTileTokens + rounded;
   float* const memory = workspace.Get(tiles * each);
 
   TokenTile group[kTilesPerGroup];
@@ -43,10 +44,10 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
     for (; count < kTilesPerGroup && first < tokens; ++count) {
       const int64_t here = std::min(tile_tokens, tokens - first);
       float* const tile = memory + count * each;
-      float* const scale = tile + in * tile_tokens;
-      group[count] = {
-          first, here, VectorsFor(here, kernels.width), tile, reinterpret_cast<uint8_t*>(scale + kMostTileTokens),
-          scale};
+      float* const results = tile + in * tile_tokens;
+      float* const scale = results + out * tile_tokens;
+      auto* const q = reinterpret_cast<uint8_t*>(scale + kMostTileTokens);
+      group[count] = {first, here, VectorsFor(here, kernels.width), tile, results, q, scale};
       first += here;
     }
     ParallelFor(parallel, count * loads, [&](int64_t unit) {
@@ -63,14 +64,16 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
         QuantizeTile(kernels, tile.xt, in, tile.vectors, tile.q, tile.scale);
       });
     }
+    // Tiles in the inner loop: a chunk's weights stay in cache from one to the next.
     ParallelFor(parallel, count * matrix_->chunks(), [&](int64_t unit) {
       const TokenTile& tile = group[unit % count];
+      const int64_t stride = int64_t{tile.vectors} * kernels.width;
       const Chunk& chunk = matrix_->chunk(unit / count);
-      float* const sums = Scratch();
-      matrix_->Run(unit / count, {tile.xt, tile.q, tile.scale, tile.vectors}, nullptr, sums);
+      float* const yt = tile.yt + chunk.row * stride;
+      matrix_->Run(unit / count, {tile.xt, tile.q, tile.scale, tile.vectors}, nullptr, yt);
       float* rows[kMostTileTokens];
       for (int64_t t = 0; t < tile.tokens; ++t) rows[t] = y + (tile.first + t) * out + chunk.row;
-      stages.scatter_rows(sums, int64_t{tile.vectors} * kernels.width, tile.tokens, chunk.rows, rows);
+      stages.scatter_rows(yt, stride, tile.tokens, chunk.rows, rows);
     });
   }
 }
