@@ -15,21 +15,48 @@ from aerogel.kernels.cpu.native import isas
 from aerogel.sparse.formats import FORMATS
 
 OUT, IN = 24, 36
-FUNCTIONS = {"csr": "CsrLinear_v1", "bsr": "BsrLinear_v1"}
+FUNCTIONS = {
+    "csr": "CsrLinear_v1",
+    "bsr": "BsrLinear_v1",
+    "csr-fp16": "CsrLinearFp16_v1",
+    "bsr-fp16": "BsrLinearFp16_v1",
+    "csr-int8": "CsrLinearInt8_v1",
+    "bsr-int8": "BsrLinearInt8_v1",
+}
+BLOCKED = [form for form in FUNCTIONS if form.startswith("bsr")]
 RANDOM = np.random.default_rng(0)
 
 
 def sample(form: str, block: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Node inputs but x, and the dense weight."""
+    """Node inputs but x, and the dense weight as it is stored; with eight bits before it is scaled."""
     kept = RANDOM.random((OUT // block[0], IN // block[1])) < 0.3
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
+    stored, _, weights = form.partition("-")
     weight = np.where(mask, RANDOM.standard_normal(mask.shape), 0).astype(np.float32)
-    bias = RANDOM.standard_normal(OUT).astype(np.float32)
-    return {**FORMATS.get(form).encode(weight, mask, block), "bias": bias}, weight
+    beside = {"bias": RANDOM.standard_normal(OUT).astype(np.float32)}
+    if weights == "fp16":
+        weight = weight.astype(np.float16)
+    if weights == "int8":
+        weight = np.clip(np.rint(weight * 60), -127, 127).astype(np.int8)
+        beside["scale"] = RANDOM.uniform(0.001, 0.02, OUT).astype(np.float32)
+    return {**FORMATS.get(stored).encode(weight, mask, block), **beside}, weight
+
+
+def exact(x: np.ndarray, inputs: dict[str, np.ndarray], weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The product in float64, and how far float32 may be from it."""
+    eps = np.finfo(np.float32).eps
+    transposed, bias = weight.T.astype(np.float64), inputs["bias"].astype(np.float64)
+    if "scale" not in inputs:
+        size = np.abs(x).astype(np.float64) @ np.abs(transposed) + np.abs(bias)
+        return x.astype(np.float64) @ transposed + bias, 8 * eps * size
+    m = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-20))
+    q = np.rint(x * (np.float32(127) / m)).astype(np.int64)  # rint takes ties to the even number
+    product = (q @ transposed) * (m.astype(np.float64) / 127) * inputs["scale"]
+    return product + bias, 4 * eps * (np.abs(product) + np.abs(bias))
 
 
 def model(form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: int = IN) -> bytes:
-    names = ["data", "indices", "indptr", "bias"]
+    names = ["data", "indices", "indptr", *["scale"] * form.endswith("int8"), "bias"]
     node = helper.make_node(FUNCTIONS[form], ["x", *names], ["y"], domain="aerogel", in_features=in_features)
     fed = [name for name in names if name not in inputs]
     graph = helper.make_graph(
@@ -58,7 +85,14 @@ def session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize(("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (3, 2))])
+@pytest.mark.parametrize(
+    ("form", "block"),
+    [
+        (form, block)
+        for form in FUNCTIONS
+        for block in ([(4, 1), (3, 2), (1, 4)] if form in BLOCKED else [(1, 1)])
+    ],
+)
 def test_against_numpy(
     isa: str, wide: bool, form: str, block: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,25 +104,26 @@ def test_against_numpy(
     for shape in ((1, 1), (2, 37), (3, 200), (0, 5)):
         x = RANDOM.standard_normal((*shape, IN)).astype(np.float32)
         (y,) = opened.run(None, {"x": x})
-        expected = x.astype(np.float64) @ weight.T + inputs["bias"]
-        scale = np.abs(x).astype(np.float64) @ np.abs(weight.T) + np.abs(inputs["bias"])
+        expected, bound = exact(x, inputs, weight)
         assert y.shape == (*shape, OUT)
-        assert np.all(np.abs(y - expected) <= 8 * np.finfo(np.float32).eps * scale)
+        assert np.all(np.abs(y - expected) <= bound)
 
 
-def test_results_do_not_depend_on_threads() -> None:
-    inputs, _ = sample("csr", (1, 1))
-    data = model("csr", inputs)
+@pytest.mark.parametrize("form", FUNCTIONS)
+def test_results_do_not_depend_on_threads(form: str) -> None:
+    inputs, _ = sample(form, (1, 1))
+    data = model(form, inputs)
     x = RANDOM.standard_normal((4, 130, IN)).astype(np.float32)
     first = session(data, 1).run(None, {"x": x})[0]
     for threads in (2, 5, 8):
         np.testing.assert_array_equal(session(data, threads).run(None, {"x": x})[0], first)
 
 
+@pytest.mark.parametrize("form", BLOCKED)
 @pytest.mark.parametrize("rank", [1, 2, 4])
-def test_shape_inference(rank: int) -> None:
-    inputs, _ = sample("bsr", (4, 1))
-    opened = session(model("bsr", inputs, rank))
+def test_shape_inference(form: str, rank: int) -> None:
+    inputs, _ = sample(form, (4, 1))
+    opened = session(model(form, inputs, rank))
     assert opened.get_outputs()[0].shape == [*(f"d{i}" for i in range(rank - 1)), OUT]
     shape = (2,) * (rank - 1)
     assert opened.run(None, {"x": np.zeros((*shape, IN), np.float32)})[0].shape == (*shape, OUT)
@@ -109,7 +144,7 @@ def put(position: int, value: int) -> Any:
     return change
 
 
-@pytest.mark.parametrize("form", ["csr", "bsr"])
+@pytest.mark.parametrize("form", FUNCTIONS)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -122,7 +157,8 @@ def put(position: int, value: int) -> Any:
         ({"indptr": put(3, -1)}, "indptr falls or overruns"),
         ({"indptr": lambda a: a[:1]}, "indptr 'indptr' must be int32"),
         ({"bias": lambda a: a[:-1]}, r"bias 'bias' must be float32 \[24\]"),
-        ({"data": lambda a: a[..., None]}, "data 'data' must be float32 of rank"),
+        ({"data": lambda a: a[..., None]}, "data 'data' must be (float32|float16|int8) of rank"),
+        ({"data": lambda a: a.astype(np.float64)}, "data 'data' must be (float32|float16|int8) of rank"),
     ],
 )
 def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str, Any], message: str) -> None:
@@ -130,11 +166,42 @@ def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str
         session(model(form, broken(form, **changes)))
 
 
-def test_weights_must_be_initializers() -> None:
-    inputs, _ = sample("csr", (1, 1))
+@pytest.mark.parametrize("form", ["csr-int8", "bsr-int8"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 3, -128, a).astype(np.int8)},
+         "value -128 at position 3; give -127 to 127"),
+        ({"data": lambda a: a.astype(np.uint8)}, "data 'data' must be int8 of rank"),
+        ({"scale": lambda a: a[:-1]}, r"scale 'scale' must be float32 \[24\], not float32 \[23\]"),
+        ({"scale": lambda a: a.astype(np.float16)}, r"scale 'scale' must be float32 \[24\], not float16"),
+    ],
+)  # fmt: skip
+def test_malformed_eight_bit_weights_are_refused_at_load(
+    form: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: .*{message}"):
+        session(model(form, broken(form, **changes)))
+
+
+@pytest.mark.parametrize("form", FUNCTIONS)
+def test_weights_must_be_initializers(form: str) -> None:
+    inputs, _ = sample(form, (1, 1))
     del inputs["data"]
-    with pytest.raises(Exception, match="data 'data' must be an initializer"):
-        session(model("csr", inputs))
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: data 'data' must be an initializer"):
+        session(model(form, inputs))
+
+
+def test_a_token_that_is_no_number_stays_alone() -> None:
+    inputs, weight = sample("csr-int8", (1, 1))
+    opened = session(model("csr-int8", inputs))
+    x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
+    x[0, 7, 3] = np.nan
+    (y,) = opened.run(None, {"x": x})
+    assert np.isnan(y[0, 7]).all()
+    rest = np.delete(x, 7, axis=1)
+    expected, bound = exact(rest, inputs, weight)
+    assert np.all(np.abs(np.delete(y, 7, axis=1) - expected) <= bound)
 
 
 @pytest.mark.parametrize("in_features", [0, -1, 2**31, 2**62, 2**63 - 1])
