@@ -11,7 +11,6 @@ namespace {
 // Whole sequences are taken together up to this many tokens: enough for many threads to share, few enough for the
 // activations to stay in cache.
 constexpr int64_t kGroupTokens = 512;
-constexpr int64_t kMostTileTokens = kTileVectors * 16;
 
 struct Tile {
   int64_t first;  // token of the group
