@@ -7,6 +7,9 @@
 namespace aerogel {
 namespace {
 
+// What a byte can number.
+constexpr int64_t kMostTileCols = 256;
+
 // Values are read out of order where they are not copied, so a chunk's must stay in the second-level cache. At 10%
 // density that costs 3072 x 768 a sixth of its speed and 768 x 768 nothing.
 constexpr int64_t kInPlaceBytes = 256 << 10;
@@ -154,9 +157,11 @@ PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<b
   p.in_features = m.in_features;
   p.kind = m.kind;
   p.height = m.block_rows % 4 == 0 ? 4 : m.block_rows % 2 == 0 ? 2 : 1;
-  p.tile_cols = tiling.tile_cols;
+  // Tiles of about equal width; a last one of a few columns would cost as much as the others for every row.
   const int64_t columns = (m.in_features + ColumnFeatures(m.kind) - 1) / ColumnFeatures(m.kind);
-  p.tiles = (columns + p.tile_cols - 1) / p.tile_cols;
+  const int64_t fewest = (columns + kMostTileCols - 1) / kMostTileCols;
+  p.tiles = std::max((columns + tiling.tile_cols / 2) / tiling.tile_cols, fewest);
+  p.tile_cols = (columns + p.tiles - 1) / p.tiles;
   const int64_t chunk_bytes = m.entries * m.block_rows * m.block_cols * ValueBytes(m.kind) / ColumnFeatures(m.kind) /
                               std::max<int64_t>(tiling.chunks, 1);
   p.in_place = m.block_rows == p.height && m.block_cols == ColumnFeatures(m.kind) && chunk_bytes <= kInPlaceBytes;

@@ -46,7 +46,7 @@ std::string Validate(const SparseView& matrix);
 
 struct Tiling {
   int64_t chunks;     // wanted; more where one would exceed 65,535 rows
-  int64_t tile_cols;  // at most 256
+  int64_t tile_cols;  // about; at most 256
 };
 
 struct Group {

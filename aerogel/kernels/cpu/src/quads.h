@@ -5,7 +5,7 @@
 // Each kind of stored value is a struct with the same operations:
 //
 //   Value          what lies in memory
-//   Sum            a vector of sums; LoadSum, StoreSum, Plus
+//   Sum            a vector of sums; LoadSum, StoreSum, Plus, Zero
 //   X              a vector of activations; LoadX
 //   Quad           four weights; LoadFour(p), LoadOne(p) (in place 0), MulAdd<j>(quad, x, sum)
 //   Start          SpreadStart(p): a row's bias, or the offset of its eight-bit sums, for every token
@@ -33,6 +33,7 @@ struct Float32 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm512_storeu_ps(p, s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm512_add_ps(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const float* p) { return _mm512_set1_ps(*p); }
+  static AEROGEL_INLINE Sum Zero() { return _mm512_setzero_ps(); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return _mm512_fmadd_ps(_mm512_permute_ps(q, J * 0x55), x, s);
@@ -64,6 +65,7 @@ struct Int8 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm512_storeu_si512(p, s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return _mm512_set1_epi32(*p); }
+  static AEROGEL_INLINE Sum Zero() { return _mm512_setzero_si512(); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     const __m512i w = _mm512_shuffle_epi32(q, static_cast<_MM_PERM_ENUM>(J * 0x55));
@@ -95,6 +97,7 @@ struct Float32 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm256_storeu_ps(reinterpret_cast<float*>(p), s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm256_add_ps(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const float* p) { return _mm256_broadcast_ss(p); }
+  static AEROGEL_INLINE Sum Zero() { return _mm256_setzero_ps(); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return _mm256_fmadd_ps(_mm256_permute_ps(q, J * 0x55), x, s);
@@ -127,6 +130,7 @@ struct Int8 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return _mm256_set1_epi32(*p); }
+  static AEROGEL_INLINE Sum Zero() { return _mm256_setzero_si256(); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     const __m256i w = _mm256_shuffle_epi32(q, J * 0x55);
@@ -155,6 +159,7 @@ struct Float32 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { vst1q_f32(reinterpret_cast<float*>(p), s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return vaddq_f32(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const float* p) { return vdupq_n_f32(*p); }
+  static AEROGEL_INLINE Sum Zero() { return vdupq_n_f32(0.0f); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return vfmaq_laneq_f32(s, x, q, J);
@@ -180,6 +185,7 @@ struct Int8 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { vst1q_s32(reinterpret_cast<int32_t*>(p), s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return vaddq_s32(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return vdupq_n_s32(*p); }
+  static AEROGEL_INLINE Sum Zero() { return vdupq_n_s32(0); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
 #if defined(AEROGEL_DOT)
@@ -208,6 +214,7 @@ struct Float32 {
   static AEROGEL_INLINE void StoreSum(char* p, Sum s) { Store(reinterpret_cast<float*>(p), s); }
   static AEROGEL_INLINE Sum Plus(Sum a, Sum b) { return Add(a, b); }
   static AEROGEL_INLINE Sum SpreadStart(const float* p) { return Set(*p); }
+  static AEROGEL_INLINE Sum Zero() { return Set(0.0f); }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     return aerogel::AEROGEL_ISA::MulAdd(Set(q.v[J]), x, s);
@@ -274,6 +281,7 @@ struct Int8 {
     return a;
   }
   static AEROGEL_INLINE Sum SpreadStart(const int32_t* p) { return {{*p, *p, *p, *p}}; }
+  static AEROGEL_INLINE Sum Zero() { return {{0, 0, 0, 0}}; }
   template <int J>
   static AEROGEL_INLINE Sum MulAdd(Quad q, X x, Sum s) {
     for (int t = 0; t < 4; ++t) {
