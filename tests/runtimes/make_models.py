@@ -1,4 +1,4 @@
-"""Write what check_models.py needs into a folder: a dense, a CSR and a BSR export of one random encoder.
+"""Write what check_models.py needs into a folder: dense, CSR and BSR exports of one random encoder.
 
     python tests/runtimes/make_models.py FOLDER ARCH
 
@@ -16,16 +16,34 @@ import aerogel
 from aerogel.cli import main as command
 
 SEQUENCES = (1, 37, 128)
+# By folder: block of the checkpoint, and options of its exports by their name.
+EXPORTS = {
+    "csr": (
+        "1x1",
+        {
+            "dense": ["--format", "dense"],
+            "csr": ["--format", "csr"],
+            "int8": ["--format", "csr", "--weights", "int8", "--embeddings", "int8"],
+        },
+    ),
+    "bsr": (
+        "4x1",
+        {
+            "bsr": ["--format", "bsr"],
+            "fp16": ["--format", "bsr", "--weights", "fp16", "--embeddings", "fp16"],
+        },
+    ),
+}
 
 
 def make(folder: Path, arch: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for form, block in (("csr", "1x1"), ("bsr", "4x1")):
+    for form, (block, exports) in EXPORTS.items():
         checkpoint = folder / form / "checkpoint"
         run("synth", "--arch", arch, "--density", "0.1", "--block", block, "--out", str(checkpoint))
-        for out in (form, "dense") if form == "csr" else (form,):
-            target = folder / form / f"{out}.onnx"
-            run("export", str(checkpoint), "--to", "onnx", "--format", out, "--out", str(target))
+        for name, options in exports.items():
+            target = folder / form / f"{name}.onnx"
+            run("export", str(checkpoint), "--to", "onnx", *options, "--out", str(target))
             reference(target)
     (folder / "arch.txt").write_text(arch, encoding="utf-8")
     (folder / "library.txt").write_text(aerogel.library_path(), encoding="utf-8")
