@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from aerogel.bench.inputs import Input
+from aerogel.bench.kind import Kind
 from aerogel.bench.model import OnnxFile
 
 __all__ = ["Candidate", "Runner"]
@@ -20,9 +21,11 @@ class Runner(Protocol):
 
     Attributes:
         inputs: what the model wants, in its own order.
+        details: what a reader should know of how the runtime runs it; may be empty.
     """
 
     inputs: list[Input]
+    details: str
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference: all outputs, in the model's order."""
@@ -37,17 +40,37 @@ class Candidate(ABC):
     Attributes:
         settings: names of the settings worth trying. Where there are several, the harness times them
             all while it warms up and measures the fastest.
+        rival: whether it belongs to somebody else: measured only when asked for, and no error where it fails.
     """
 
     settings: tuple[str, ...] = ("default",)
+    rival: bool = False
 
     @abstractmethod
     def refuse(self, model: OnnxFile) -> str | None:
         """Why this candidate has nothing to measure on `model` here, or None if it has."""
 
     @abstractmethod
-    def open(self, path: Path, threads: int, setting: str) -> Runner:
-        """Load a model for `threads` threads.
+    def kind(self, model: OnnxFile) -> Kind:
+        """What it computes on `model`."""
+
+    def python(self) -> Path | None:
+        """The interpreter to open it in; None: this one."""
+        return None
+
+    def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - for those that convert
+        """The file to open, made from `model` in `folder`, which is this model's and candidate's own.
+
+        Files already in `folder` were made from the same model by the same candidate and may be used again.
+
+        Raises:
+            AerogelError: the model cannot be converted.
+        """
+        return model
+
+    @abstractmethod
+    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:
+        """Load what `prepare` gave for `threads` threads; it will be run at [batch, seq] only.
 
         Raises:
             RuntimeLoadError: the runtime refuses the file.

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aerogel.bench.result import Settings
 from aerogel.cli import bench
 from aerogel.errors import UsageError
 
@@ -75,7 +74,7 @@ def _check(parser: argparse.ArgumentParser, measurement: Sequence[str]) -> None:
     bench.add_arguments(measuring := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False))
     asked = measuring.parse_args(["MODEL.onnx", *measurement])
     try:
-        Settings(asked.threads, asked.batch, asked.seq, asked.rounds, asked.repeats, asked.seed)
+        bench.settings(asked)
     except UsageError as error:
         parser.error(str(error))
 

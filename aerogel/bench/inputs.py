@@ -1,4 +1,4 @@
-"""Filling a model's inputs: random token ids, attention on every token."""
+"""Filling a model's inputs: random token ids, attention on every token that is no padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from aerogel.errors import UsageError
 
-__all__ = ["Input", "check_length", "feeds", "vocabulary"]
+__all__ = ["Input", "check_length", "feeds", "real_tokens", "vocabulary"]
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # Ids that any vocabulary has, for a model without a config.json.
@@ -68,13 +68,25 @@ def _count(file: Path, field: str) -> int | None:
     return count if type(count) is int and count > 0 else None
 
 
+def real_tokens(batch: int, seq: int, lengths: Sequence[int] = ()) -> np.ndarray:
+    """Boolean ``[batch, seq]``: which positions hold tokens; the others are padding."""
+    return np.arange(seq) < np.asarray(lengths or [seq] * batch)[:, np.newaxis]
+
+
 def feeds(
-    model: Path, inputs: Sequence[Input], *, batch: int, seq: int, vocab: int, seed: int
+    model: Path,
+    inputs: Sequence[Input],
+    *,
+    batch: int,
+    seq: int,
+    vocab: int,
+    seed: int,
+    lengths: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Arrays ``[batch, seq]`` for every input of a token model, of the integer type that it asks for.
 
     By the end of their names: masks are ones, token types zeros, position ids count up, other ids are random
-    below `vocab`.
+    below `vocab`. Where `lengths` are given, masks are zero in each row from its length on.
 
     Raises:
         UsageError: an input of another kind, or of a fixed shape that is not batch x seq.
@@ -92,7 +104,7 @@ def feeds(
             if isinstance(given, int) and given != size:
                 raise UsageError(f"{model}: input {item.name!r} is fixed to {given}; give {flag} {given}")
         if item.name.endswith("mask"):
-            filled[item.name] = np.ones((batch, seq), dtype)
+            filled[item.name] = real_tokens(batch, seq, lengths).astype(dtype)
         elif "type" in item.name:
             filled[item.name] = np.zeros((batch, seq), dtype)
         elif "position" in item.name:

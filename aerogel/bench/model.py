@@ -1,4 +1,4 @@
-"""A look at an ONNX file without loading it: is it one, and which operator domains does it call?
+"""A look at an ONNX file without loading it: is it one, which operator domains does it call, what functions has it?
 
 Only the outermost protobuf fields are read and the graph is stepped over, so this takes microseconds for a
 file of any size and needs neither `onnx` nor `protobuf`.
@@ -13,15 +13,18 @@ from pathlib import Path
 from aerogel.errors import RuntimeLoadError
 from aerogel.runtime import check_model
 
-__all__ = ["DOMAIN", "OnnxFile", "scan"]
+__all__ = ["DOMAIN", "SHARED_DATA", "OnnxFile", "scan"]
 
 DOMAIN = "aerogel"
 """Operator domain of the sparse functions."""
 
-# Field numbers of ModelProto, and of OperatorSetIdProto inside it.
-_GRAPH, _OPSET_IMPORT, _OPSET_DOMAIN = 7, 8, 1
-# A domain and a version take a few dozen bytes; more than this is no opset import.
-_OPSET_LIMIT = 4096
+SHARED_DATA = "shared.data"
+"""External data of several files in one folder."""
+
+# Field numbers of ModelProto, and of OperatorSetIdProto and FunctionProto inside it.
+_GRAPH, _OPSET_IMPORT, _FUNCTION, _OPSET_DOMAIN, _FUNCTION_NAME = 7, 8, 25, 1, 1
+# A domain and a version take a few dozen bytes; more than this is no opset import, nor a name.
+_TEXT_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class OnnxFile:
         path: the file.
         domains: operator domains it imports; "" is ONNX's own.
         size: bytes of the file and of the external data files beside it.
+        functions: names of the functions whose bodies it brings.
     """
 
     path: Path
     domains: frozenset[str]
     size: int
+    functions: frozenset[str] = frozenset()
 
     @property
     def sparse(self) -> bool:
@@ -45,21 +50,23 @@ class OnnxFile:
 
 
 def scan(path: Path) -> OnnxFile:
-    """Check that `path` is an ONNX file and read its operator domains.
+    """Check that `path` is an ONNX file and read its operator domains and the names of its functions.
 
     Raises:
         RuntimeLoadError: the file is missing, is not ONNX, or is cut short.
     """
     check_model(path)
     size = path.stat().st_size
-    domains, graph = set(), False
+    domains, functions, graph = set(), set(), False
     with path.open("rb") as stream:
         try:
             while stream.tell() < size:
                 field, length = _field(stream, size)
                 graph = graph or field == _GRAPH
-                if field == _OPSET_IMPORT and length <= _OPSET_LIMIT:
-                    domains.add(_domain(stream, stream.tell() + length))
+                if field == _OPSET_IMPORT and length <= _TEXT_LIMIT:
+                    domains.add(_text(stream, stream.tell() + length, _OPSET_DOMAIN))
+                elif field == _FUNCTION:
+                    functions.add(_text(stream, stream.tell() + length, _FUNCTION_NAME))
                 else:
                     stream.seek(length, 1)
         except ValueError as error:
@@ -70,20 +77,27 @@ def scan(path: Path) -> OnnxFile:
         raise RuntimeLoadError(
             f"{path} is not an ONNX file (no graph or no opset in it); give an exported .onnx file"
         )
-    external = (path.with_name(path.name + suffix) for suffix in (".data", "_data"))
+    external = (path.with_name(name) for name in (f"{path.name}.data", f"{path.name}_data", SHARED_DATA))
     return OnnxFile(
-        path, frozenset(domains), size + sum(file.stat().st_size for file in external if file.is_file())
+        path,
+        frozenset(domains),
+        size + sum(file.stat().st_size for file in external if file.is_file()),
+        frozenset(functions),
     )
 
 
-def _domain(stream: BufferedReader, end: int) -> str:
-    domain = b""
+def _text(stream: BufferedReader, end: int, wanted: int) -> str:
+    """The text in field `wanted` of the message that ends at `end`, to which the stream is moved."""
+    text = b""
     while stream.tell() < end:
         field, length = _field(stream, end)
-        content = stream.read(length)
-        if field == _OPSET_DOMAIN:
-            domain = content
-    return domain.decode("utf-8")
+        if field == wanted:
+            if length > _TEXT_LIMIT:
+                raise ValueError(f"a name of {length} bytes")
+            text = stream.read(length)
+        else:
+            stream.seek(length, 1)
+    return text.decode("utf-8")
 
 
 def _field(stream: BufferedReader, end: int) -> tuple[int, int]:

@@ -1,10 +1,12 @@
-"""A measurement as a picture: latency and memory of every run."""
+"""Measurements as a picture: latency and memory of every run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from aerogel.bench.report import labels
+from aerogel.bench.report import title
 from aerogel.bench.result import Report
 from aerogel.errors import UsageError, require
 from aerogel.files import atomic_file
@@ -30,14 +32,23 @@ def check(path: Path) -> None:
         )
 
 
-def plot(report: Report, path: Path) -> None:
+def plot(reports: Sequence[Report], path: Path) -> None:
     """Draw median latency (whiskers up to p99) and resident memory as bars; the suffix gives the format."""
     check(path)
+    bars = [len(report.runs) for report in reports]
     figure = require("matplotlib.figure", "bench").Figure(
-        figsize=(10, 1.6 + 0.5 * len(report.runs)), layout="constrained"
+        figsize=(10, sum(1.6 + 0.5 * count for count in bars)), layout="constrained"
     )
+    parts = figure.subfigures(len(reports), 1, squeeze=False, height_ratios=[count + 3 for count in bars])
+    for part, report in zip(parts[:, 0], reports, strict=True):
+        _draw(part, report)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.removeprefix(".").lower(), dpi=150)
+
+
+def _draw(figure: Any, report: Report) -> None:
+    """One point: latency on the left, memory on the right."""
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-    names = labels(report)
     rows = range(len(report.runs))
     colours = [
         _BASELINE if run is report.baseline else _MEASURED if run.correct else _WRONG for run in report.runs
@@ -50,7 +61,7 @@ def plot(report: Report, path: Path) -> None:
         text = f"{run.latency.median:.1f} ms{'' if run is report.baseline else gain}"
         times.text(run.latency.p99, row, f"  {text}", va="center", fontsize=9)
     times.set_xlim(0, 1.35 * max(run.latency.p99 for run in report.runs))
-    times.set_yticks(rows, [f"{names[run.model]}\n{run.candidate}" for run in report.runs], fontsize=9)
+    times.set_yticks(rows, [f"{run.label}\n{run.candidate}, {run.kind}" for run in report.runs], fontsize=9)
     times.invert_yaxis()
     times.set_xlabel("latency, ms (bar: median, whisker: 99th percentile)")
     sizes = [run.memory["after_runs"] / 1e6 for run in report.runs]
@@ -59,9 +70,4 @@ def plot(report: Report, path: Path) -> None:
     memory.set_xlabel("resident memory, MB")
     for axes in (times, memory):
         axes.spines[["top", "right"]].set_visible(False)
-    s = report.settings
-    figure.suptitle(
-        f"batch {s.batch}, sequence {s.seq}, {s.threads} thread{'s' * (s.threads > 1)}", fontsize=11
-    )
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".").lower(), dpi=150)
+    figure.suptitle(title(report.settings), fontsize=11)

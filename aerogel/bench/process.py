@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+import aerogel
 from aerogel import errors
 from aerogel.errors import AerogelError, RuntimeLoadError
 
@@ -30,24 +31,33 @@ class Worker:
     Args:
         module: dotted name of the candidate's module.
         model: the .onnx file.
-        arguments: the rest of what ``open`` takes: threads, setting, batch, seq, vocab, seed.
+        python: interpreter of another environment, which needs numpy and the candidate's runtime and nothing of ours;
+            None for this one.
+        arguments: the rest of what ``open`` takes: threads, setting, batch, seq, vocab, seed, lengths.
 
     Raises:
         AerogelError: whatever opening the candidate raised in the worker.
         RuntimeLoadError: the worker died.
     """
 
-    def __init__(self, module: str, model: Path, **arguments: int | str) -> None:
+    def __init__(
+        self,
+        module: str,
+        model: Path,
+        *,
+        python: Path | None = None,
+        **arguments: int | str | tuple[int, ...],
+    ) -> None:
         self.model = model
+        self._folder = tempfile.TemporaryDirectory() if python else None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process, closed by `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aerogel.bench.worker"],
+            [python or sys.executable, "-m", "aerogel.bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             encoding="utf-8",
-            # The worker finds modules where this process finds them, however that was arranged.
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+            env=os.environ | {"PYTHONPATH": self._modules()},
         )
         try:
             reply = self._ask("open", module=module, model=str(model), **arguments)
@@ -55,6 +65,7 @@ class Worker:
             self.close()
             raise
         self.open_seconds = float(reply["open_seconds"])
+        self.details = str(reply["details"])
 
     def run(self, iterations: int) -> tuple[list[float], float]:
         """Time `iterations` inferences.
@@ -91,12 +102,24 @@ class Worker:
         if self._process.stdout:
             self._process.stdout.close()
         self._log.close()
+        if self._folder:
+            self._folder.cleanup()
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _modules(self) -> str:
+        """Where the worker looks for modules: where this process does, however that was arranged.
+
+        Another environment has packages of its own, of other versions: it gets this package and nothing beside it.
+        """
+        if not self._folder:
+            return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        Path(self._folder.name, "aerogel").symlink_to(Path(aerogel.__file__).resolve().parent)
+        return self._folder.name
 
     def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None

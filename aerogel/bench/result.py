@@ -5,21 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aerogel.bench.kind import Kind
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import UsageError
 from aerogel.runtime import check_threads
 
-__all__ = ["STOCK", "TOLERANCE", "Report", "Run", "Settings", "Skipped", "check_seed"]
+__all__ = ["STOCK", "Report", "Run", "Settings", "Skipped", "check_seed"]
 
 STOCK = "onnxruntime"
 """The candidate whose outputs are taken as right and whose times are the baseline."""
-
-TOLERANCE = 1e-4
-"""Largest difference of an output from stock ONNX Runtime's, relative to that output's largest magnitude.
-
-Two correct float32 orders of summation differ by about 1e-6 after twelve layers; a wrong kernel differs by
-far more than 1e-4.
-"""
 
 
 def check_seed(seed: int) -> None:
@@ -36,6 +30,10 @@ def check_seed(seed: int) -> None:
 class Settings:
     """What is measured: `rounds` rounds of `repeats` inferences (None: as many as take half a second).
 
+    Attributes:
+        lengths: real tokens of each of the `batch` sequences, the longest of which is `seq`; the others are padded.
+            Empty: all are `seq` long.
+
     Raises:
         UsageError: a number that cannot be meant.
     """
@@ -46,6 +44,7 @@ class Settings:
     rounds: int = 10
     repeats: int | None = None
     seed: int = 0
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_threads(self.threads, "--threads")
@@ -54,6 +53,17 @@ class Settings:
             if value is not None and value < 1:
                 raise UsageError(f"--{name} {value} is out of range; give at least 1")
         check_seed(self.seed)
+        if self.lengths and (
+            min(self.lengths) < 1 or (len(self.lengths), max(self.lengths)) != (self.batch, self.seq)
+        ):
+            raise UsageError(
+                f"--lengths do not fit: {self.batch} lengths from 1 to {self.seq}, the longest {self.seq}, are needed"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens of one inference."""
+        return sum(self.lengths) if self.lengths else self.batch * self.seq
 
 
 @dataclass(frozen=True)
@@ -70,31 +80,39 @@ class Run:
     """What was measured of one candidate on one model.
 
     Attributes:
+        label: what the model is called in tables.
+        kind: what was computed, and so how exact it must be.
         setting: the setting that was measured, the fastest of `tried` (median milliseconds by setting).
-        size: bytes of the file.
+        details: what the runtime says of itself.
+        size: bytes of the file that was opened.
         open_seconds: time to open the model.
         memory: bytes resident before_load, after_load and after_runs, and at the peak, of the worker process.
         share: CPU seconds per second of wall clock.
-        difference: relative to stock ONNX Runtime on the same file (see `difference`); None for stock itself.
+        reference: file whose outputs on stock ONNX Runtime were taken as right.
+        difference: relative to those (see `compare.difference`); None where the run is that one itself.
         speedup: against the baseline; None where the outputs are wrong.
     """
 
     model: Path
+    label: str
     candidate: str
+    kind: Kind
     setting: str
     tried: dict[str, float]
+    details: str
     size: int
     open_seconds: float
     memory: dict[str, int]
     share: float
+    reference: Path
     difference: float | None
     latency: Latency
     speedup: Speedup | None
 
     @property
     def correct(self) -> bool:
-        """Whether the outputs are those of stock ONNX Runtime, within `TOLERANCE`."""
-        return self.difference is None or self.difference <= TOLERANCE
+        """Whether the outputs are the reference's, within the tolerance of the kind."""
+        return self.difference is None or self.difference <= self.kind.tolerance
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,23 @@ class _Opened:
         seq: int,
         vocab: int,
         seed: int,
+        lengths: Sequence[int] = (),
     ) -> None:
         candidate: Candidate = importlib.import_module(module).CANDIDATE
         self._memory = {"before_load": memory.resident()}
         start = time.perf_counter()
-        self._runner = candidate.open(Path(model), threads, setting)
+        self._runner = candidate.open(Path(model), threads, setting, batch, seq)
         self._open_seconds = time.perf_counter() - start
         self._memory["after_load"] = memory.resident()
         try:
             self._feeds = feeds(
-                Path(model), self._runner.inputs, batch=batch, seq=seq, vocab=vocab, seed=seed
+                Path(model),
+                self._runner.inputs,
+                batch=batch,
+                seq=seq,
+                vocab=vocab,
+                seed=seed,
+                lengths=lengths,
             )
             self._runner.run(self._feeds)
         except AerogelError:
@@ -62,7 +70,7 @@ class _Opened:
             raise UsageError(f"{model} does not run at --batch {batch} --seq {seq}: {error}") from error
 
     def opened(self) -> dict[str, Any]:
-        return {"open_seconds": self._open_seconds}
+        return {"open_seconds": self._open_seconds, "details": self._runner.details}
 
     def run(self, iterations: int) -> dict[str, Any]:
         """Time `iterations` inferences, after one that only brings the model back into the caches."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerogel.errors import UsageError
 
-__all__ = ["apart", "block"]
+__all__ = ["apart", "block", "numbers", "words"]
 
 
 def block(text: str) -> tuple[int, int]:
@@ -18,6 +18,18 @@ def block(text: str) -> tuple[int, int]:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLS with whole numbers from 1, such as 4x1")
     return int(match[1]), int(match[2])
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between."""
+    if not re.fullmatch(r"-?[0-9]{1,18}(,-?[0-9]{1,18})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or several with commas between")
+    return [int(word) for word in text.split(",")]
+
+
+def words(text: str) -> list[str]:
+    """Names with commas between."""
+    return [word for word in text.split(",") if word]
 
 
 def apart(outputs: Mapping[str, Path | None], taken: Mapping[str, Path | None]) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-HELP = "measure exported models against the dense baseline"
+from aerogel.cli import _arguments
+
+if TYPE_CHECKING:
+    from aerogel.bench.opening import Progress
+    from aerogel.bench.result import Settings
+
+HELP = "measure exported models against the dense baseline and other runtimes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
+    numbers = _arguments.numbers
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported models")
     parser.add_argument(
         "--baseline",
@@ -19,13 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model whose run on stock ONNX Runtime is 1.0 (default: the first dense one, else the first)",
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="threads per inference (default: 1)"
+        "--rivals",
+        type=_arguments.words,
+        default=[],
+        metavar="NAME,...",
+        help="other runtimes to measure on dense exports: deepsparse, openvino, ...; all for every one",
     )
     parser.add_argument(
-        "--batch", type=int, default=1, metavar="N", help="sequences per inference (default: 1)"
+        "--threads", type=numbers, default=[1], metavar="N,...", help="threads per inference (default: 1)"
     )
+    parser.add_argument("--batch", type=numbers, metavar="N,...", help="sequences per inference (default: 1)")
+    parser.add_argument("--seq", type=numbers, metavar="N,...", help="tokens per sequence (default: 128)")
     parser.add_argument(
-        "--seq", type=int, default=128, metavar="N", help="tokens per sequence (default: 128)"
+        "--lengths",
+        metavar="N,...|FILE",
+        help="instead of --seq: lengths of the sequences of a padded batch, in FILE one a line; "
+        "with --batch N, N are drawn",
     )
     parser.add_argument(
         "--rounds", type=int, default=10, metavar="N", help="turns of each candidate (default: 10)"
@@ -40,47 +57,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of the random token ids (default: 0)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE as Markdown")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what the --json file has of the same points, models and versions",
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE as Markdown")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw latency and memory to FILE.png")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write what was asked for; 1 if a candidate's outputs were wrong."""
-    from aerogel.bench import plot, report
-    from aerogel.bench.harness import bench
-    from aerogel.bench.result import Settings
-    from aerogel.cli._arguments import apart
+    """Measure, print the tables, write what was asked for; 1 if a candidate's outputs were wrong."""
+    from aerogel.bench import document, plot, report
     from aerogel.cli._terminal import console, progress
+    from aerogel.errors import UsageError
     from aerogel.files import atomic_file, check_output
 
-    settings = Settings(args.threads, args.batch, args.seq, args.rounds, args.repeats, args.seed)
-    outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
+    points = settings(args)
+    _check_outputs(args)
+    if args.plot:
+        plot.check(args.plot)
+    for output in filter(None, (args.json, args.markdown, args.plot)):
+        check_output(output)
+    if args.resume and not args.json:
+        raise UsageError("--resume takes up what the --json file has; give --json too")
+    known = document.load(args.json) if args.resume else []
+    measured: list[dict[str, Any]] = []
+    errors = console(stderr=True)
+    for number, point in enumerate(points):
+        with progress() as step:
+            if len(points) > 1:
+                step("points", number, len(points))
+            measured.append(_point(args, point, known, step))
+        found = document.parse(measured[-1])
+        console().print(report.table(found))
+        for note in report.notes(found):
+            errors.print(f"note: {note}")
+        for warning in found.warnings:
+            errors.print(f"warning: {warning}")
+        if args.json:
+            with atomic_file(args.json) as file:
+                text = json.dumps(document.document(measured), indent=2, allow_nan=False)
+                file.write_text(text + "\n", encoding="utf-8")
+    reports = [document.parse(item) for item in measured]
+    if args.markdown:
+        with atomic_file(args.markdown) as file:
+            file.write_text("\n".join(map(report.markdown, reports)), encoding="utf-8")
+    if args.plot:
+        plot.plot(reports, args.plot)
+    return 0 if all(item.correct for found in reports for item in found.runs) else 1
+
+
+def settings(args: argparse.Namespace) -> list[Settings]:
+    """The points that the arguments ask for.
+
+    Raises:
+        UsageError: one cannot be meant.
+    """
+    from aerogel.bench.points import points, read_lengths
+    from aerogel.bench.result import Settings
+
+    lengths = read_lengths(args.lengths) if args.lengths is not None else None
+    same = Settings(rounds=args.rounds, repeats=args.repeats, seed=args.seed)
+    return points(args.threads, args.batch, args.seq, lengths, same)
+
+
+def _point(
+    args: argparse.Namespace, point: Settings, known: list[dict[str, Any]], step: Progress
+) -> dict[str, Any]:
+    """One point, measured or taken from what is known."""
+    from aerogel.bench import document
+    from aerogel.bench.candidates import CANDIDATES, rivals
+    from aerogel.bench.harness import bench
+    from aerogel.bench.pairs import scan_all
+
+    names = rivals() if args.rivals == ["all"] else args.rivals
+    files = scan_all([args.baseline, *args.models] if args.baseline else args.models)
+    pythons = [f"{name} {CANDIDATES.get(name).python()}" for name in names]
+    mark = document.identity([file.path for file in files], point, [str(args.baseline), *pythons])
+    for item in known:
+        if item["identity"] == mark:
+            return item
+    report = bench(args.models, point, args.baseline, rivals=names, progress=step)
+    return document.point(report, mark)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse outputs that would replace a model, its manifest or one another."""
     taken = {f"the model {model}": model for model in args.models}
     if args.baseline:
         taken["the --baseline model"] = args.baseline
+    if args.lengths is not None:
+        taken["the --lengths file"] = Path(args.lengths)
     for what, model in list(taken.items()):
-        if model.name:  # else the path is no file, and refused with the rest
+        if model.name and what != "the --lengths file":  # else the path is no file, and refused with the rest
             taken[f"the manifest of {what}"] = model.with_suffix(".manifest.json")
-    apart(outputs, taken)
-    if args.plot:
-        plot.check(args.plot)
-    for output in filter(None, outputs.values()):
-        check_output(output)
-    with progress() as step:
-        measured = bench(args.models, settings, args.baseline, progress=step)
-    console().print(report.table(measured))
-    errors = console(stderr=True)
-    for item in measured.skipped:
-        errors.print(f"note: {item.model.name} was not run on {item.candidate}: {item.reason}")
-    for warning in measured.warnings:
-        errors.print(f"warning: {warning}")
-    if args.json:
-        with atomic_file(args.json) as file:
-            document = json.dumps(report.document(measured), indent=2, allow_nan=False)
-            file.write_text(document + "\n", encoding="utf-8")
-    if args.markdown:
-        with atomic_file(args.markdown) as file:
-            file.write_text(report.markdown(measured), encoding="utf-8")
-    if args.plot:
-        plot.plot(measured, args.plot)
-    return 0 if all(item.correct for item in measured.runs) else 1
+    _arguments.apart({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)

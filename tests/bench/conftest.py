@@ -16,6 +16,7 @@ import numpy as np
 
 from aerogel.bench.candidate import Candidate
 from aerogel.bench.inputs import Input
+from aerogel.bench.kind import Kind
 
 # The worker that imports this reads a clock that only inferences move: timings are exact on the busiest machine.
 clock = [0.0]
@@ -23,6 +24,7 @@ clock = [0.0]
 
 class Runner:
     inputs = [Input("input_ids", "tensor(int64)", ("batch", "sequence"))]
+    details = "fake runtime 1.0"
 
     def __init__(self, seconds, share, outputs):
         self.seconds, self.outputs = seconds, outputs
@@ -42,10 +44,13 @@ class Fake(Candidate):
     def refuse(self, model):
         return None
 
+    def kind(self, model):
+        return Kind(False, "fp32")
+
     def outputs(self, ids):
         return [ids]
 
-    def open(self, path, threads, setting):
+    def open(self, path, threads, setting, batch, seq):
         return Runner(self.seconds[setting], self.share, self.outputs)
 """
 

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from aerogel.bench import harness
+from aerogel.bench import harness, opening
 from aerogel.bench.candidate import Candidate
-from aerogel.bench.harness import alternate, bench, difference
-from aerogel.bench.result import TOLERANCE, Report, Run, Settings
+from aerogel.bench.harness import bench, measure
+from aerogel.bench.kind import TOLERANCES
+from aerogel.bench.model import scan
+from aerogel.bench.pairs import Pair
+from aerogel.bench.result import Report, Run, Settings
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.registry import Registry
 
@@ -21,57 +23,8 @@ Models = Callable[..., Path]
 QUICK = Settings(seq=4, rounds=3, repeats=2)
 
 
-class Recorder:
-    def __init__(self, name: str, log: list[tuple[str, int]]) -> None:
-        self.name, self.log = name, log
-
-    def run(self, iterations: int) -> tuple[list[float], float]:
-        self.log.append((self.name, iterations))
-        return [float(len(self.log))] * iterations, 1.0
-
-
 def find(report: Report, candidate: str, model: str = "model.onnx") -> Run:
     return next(run for run in report.runs if run.candidate == candidate and run.model.name == model)
-
-
-def test_rounds_alternate_forwards_and_backwards() -> None:
-    log: list[tuple[str, int]] = []
-    steps: list[tuple[str, int, int]] = []
-    timed = alternate([Recorder(name, log) for name in "ABC"], 3, 5, lambda *step: steps.append(step))
-    assert "".join(name for name, _ in log) == "ABCCBAABC"
-    assert {iterations for _, iterations in log} == {5}
-    # The number of the turn is the fake's time, so each time must have come back to whom it belongs.
-    assert [[times[0] for times, _ in rounds] for rounds in timed] == [[1, 6, 7], [2, 5, 8], [3, 4, 9]]
-    assert steps == [("measuring", n, 3) for n in (1, 2, 3)]
-
-
-def test_difference_is_relative_to_each_outputs_largest_value() -> None:
-    expected = [np.array([1.0, -2.0]), np.array([100.0, 0.0])]
-    outputs = [np.array([1.0, -2.001]), np.array([100.01, 0.0])]
-    assert difference(outputs, expected) == pytest.approx(0.0005)
-    assert difference(expected, expected) == 0
-    assert difference([np.zeros(2)], [np.zeros(2)]) == 0
-
-
-@pytest.mark.parametrize(
-    ("outputs", "expected"),
-    [
-        ([np.array([np.nan])], [np.array([1.0])]),
-        ([np.array([np.inf])], [np.array([1.0])]),
-        ([np.ones((2, 1))], [np.ones((1, 2))]),
-        ([np.ones(1)], [np.ones(1), np.ones(1)]),
-        ([np.ones(1)], [np.zeros(1)]),
-    ],
-)
-def test_what_cannot_be_compared_is_infinitely_wrong(
-    outputs: list[np.ndarray], expected: list[np.ndarray]
-) -> None:
-    assert difference(outputs, expected) == math.inf
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nothing_can_be_compared_with_what_is_not_finite(value: float) -> None:
-    assert math.isnan(difference([np.array([value])], [np.array([value])]))
 
 
 def test_models_whose_own_outputs_are_not_finite_are_said_to_be_so(
@@ -91,7 +44,7 @@ def test_models_whose_own_outputs_are_not_finite_are_said_to_be_so(
 def test_a_sequence_longer_than_the_model_takes_is_refused_before_opening(
     fake_candidates: Fakes, token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "Worker", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(opening, "Worker", lambda *_, **__: pytest.fail("opened"))
     (tmp_path / "model.manifest.json").write_text('{"max_length": 3}')
     with pytest.raises(UsageError, match="give --seq 3 or less, not 4"):
         bench([token_model("model.onnx")], QUICK, candidates=fake_candidates())
@@ -113,10 +66,12 @@ def test_speed_up_of_a_candidate_four_times_as_fast(fake_candidates: Fakes, toke
 
 
 def test_wrong_outputs_have_no_speed_up(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(wrong=f"def outputs(self, ids):\n    return [ids * (1 + 2 * {TOLERANCE!r})]")
+    fakes = fake_candidates(
+        wrong=f"def outputs(self, ids):\n    return [ids * (1 + 2 * {TOLERANCES['fp32']!r})]"
+    )
     report = bench([token_model("model.onnx")], QUICK, candidates=fakes)
     wrong = find(report, "wrong")
-    assert wrong.difference == pytest.approx(2 * TOLERANCE, rel=0.01)
+    assert wrong.difference == pytest.approx(2 * TOLERANCES["fp32"], rel=0.01)
     assert not wrong.correct
     assert wrong.speedup is None
     assert any("model.onnx on wrong gives other outputs" in text for text in report.warnings)
@@ -124,7 +79,9 @@ def test_wrong_outputs_have_no_speed_up(fake_candidates: Fakes, token_model: Mod
 
 
 def test_rounding_is_accepted(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(near=f"def outputs(self, ids):\n    return [ids * (1 + {TOLERANCE!r} / 2)]")
+    fakes = fake_candidates(
+        near=f"def outputs(self, ids):\n    return [ids * (1 + {TOLERANCES['fp32']!r} / 2)]"
+    )
     assert find(bench([token_model("model.onnx")], QUICK, candidates=fakes), "near").correct
 
 
@@ -172,19 +129,6 @@ def test_a_candidate_that_dies_is_an_error(fake_candidates: Fakes, token_model: 
         bench([token_model("model.onnx")], QUICK, candidates=fakes)
 
 
-def test_repeats_fill_half_a_second_of_the_slowest() -> None:
-    class Fixed:
-        def __init__(self, seconds: float) -> None:
-            self.seconds = seconds
-
-        def run(self, iterations: int) -> tuple[list[float], float]:
-            return [self.seconds] * iterations, 1.0
-
-    assert harness._repeats([Fixed(0.01), Fixed(0.1)]) == 5
-    assert harness._repeats([Fixed(10.0)]) == 3
-    assert harness._repeats([Fixed(1e-6)]) == 200
-
-
 @pytest.mark.parametrize("name", ["threads", "batch", "seq", "rounds", "repeats"])
 def test_settings_out_of_range_name_the_flag(name: str) -> None:
     with pytest.raises(UsageError, match=f"--{name} 0 is out of range; give a"):
@@ -211,3 +155,116 @@ def test_warnings_about_the_machine(
     )
     crowded = bench([model], replace(QUICK, threads=3), candidates=fakes)
     assert any("3 threads share 2 cores" in text for text in crowded.warnings)
+
+
+def test_many_disturbed_rows_are_one_warning(
+    fake_candidates: Fakes, token_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "load_average", lambda: None)
+    fakes = fake_candidates(a="share = 0.7", b="share = 0.6", c="share = 0.9")
+    (warning,) = bench([token_model("model.onnx")], QUICK, candidates=fakes).warnings
+    assert warning.startswith("model.onnx on b had only 60% of its core and 2 more less than 95%")
+
+
+RIVAL = "rival = True\n"
+
+
+def test_rivals_are_measured_where_they_are_named(fake_candidates: Fakes, token_model: Models) -> None:
+    fakes, model = fake_candidates(other=RIVAL, third=RIVAL), token_model("model.onnx")
+    assert [run.candidate for run in bench([model], QUICK, candidates=fakes).runs] == ["onnxruntime"]
+    named = bench([model], QUICK, rivals=["third"], candidates=fakes)
+    assert [run.candidate for run in named.runs] == ["onnxruntime", "third"]
+    with pytest.raises(UsageError, match="unknown candidate 'fourth'; known: onnxruntime, other, third"):
+        bench([model], QUICK, rivals=["fourth"], candidates=fakes)
+
+
+def test_a_rival_that_fails_is_left_out_with_its_reason(fake_candidates: Fakes, token_model: Models) -> None:
+    broken = (
+        "def open(self, path, threads, setting, batch, seq):\n"
+        "    from aerogel.errors import RuntimeLoadError\n"
+        "    raise RuntimeLoadError('no such operator')"
+    )
+    fakes = fake_candidates(other=RIVAL + broken)
+    report = bench([token_model("model.onnx")], QUICK, rivals=["other"], candidates=fakes)
+    assert [run.candidate for run in report.runs] == ["onnxruntime"]
+    assert [(item.candidate, item.reason) for item in report.skipped] == [("other", "no such operator")]
+
+
+def test_what_is_converted_is_opened_and_found_again(
+    fake_candidates: Fakes, token_model: Models, tmp_path: Path
+) -> None:
+    converting = (
+        "def prepare(self, model, setting, folder, batch, seq):\n"
+        "    out = folder / f'{setting}-{batch}x{seq}.onnx'\n"
+        "    if not out.exists():\n"
+        "        folder.mkdir(parents=True, exist_ok=True)\n"
+        "        out.write_bytes(model.read_bytes())\n"
+        "    return out\n"
+        "def open(self, path, threads, setting, batch, seq):\n"
+        "    runner = super().open(path, threads, setting, batch, seq)\n"
+        "    runner.details = path.name\n"
+        "    return runner"
+    )
+    fakes, model, work = (
+        fake_candidates(other=RIVAL + converting),
+        token_model("model.onnx"),
+        tmp_path / "work",
+    )
+    for _ in range(2):
+        report = bench([model], QUICK, rivals=["other"], candidates=fakes, work=work)
+        assert find(report, "other").details == "default-1x4.onnx"
+        assert find(report, "other").size == model.stat().st_size
+    (first,) = work.rglob("*.onnx")
+    os.utime(model, (1, 1))
+    bench([model], QUICK, rivals=["other"], candidates=fakes, work=work)
+    assert len([file for file in work.rglob("*.onnx") if file != first]) == 1
+
+
+def test_each_kind_has_its_tolerance(fake_candidates: Fakes, token_model: Models) -> None:
+    off = "def outputs(self, ids):\n    return [ids * 1.1]"
+    int8 = f"{RIVAL}def kind(self, model):\n    return Kind(True, 'int8')\n{off}"
+    fakes = fake_candidates(coarse=int8, exact=RIVAL + off)
+    report = bench([token_model("model.onnx")], QUICK, rivals=["coarse", "exact"], candidates=fakes)
+    coarse, exact = find(report, "coarse"), find(report, "exact")
+    assert (str(coarse.kind), coarse.correct) == ("sparse int8", True)
+    assert (str(exact.kind), exact.correct, exact.speedup) == ("dense fp32", False, None)
+    assert coarse.difference == exact.difference == pytest.approx(0.1)
+
+
+def test_outputs_are_compared_with_the_reference_that_a_pair_names(
+    fake_candidates: Fakes, token_model: Models
+) -> None:
+    """The reference is opened for its outputs only; the fake multiplies by the length of the file's name."""
+    named = (
+        "def open(self, path, threads, setting, batch, seq):\n"
+        "    runner = super().open(path, threads, setting, batch, seq)\n"
+        "    runner.outputs = lambda ids: [ids + len(path.name)]\n"
+        "    return runner"
+    )
+    fakes = fake_candidates(onnxruntime=named, other=named)
+    dense, near, far = (scan(token_model(name)) for name in ("dense.onnx", "naked.onnx", "far.onnx"))
+    pairs = [
+        Pair(dense, "onnxruntime", "the dense one", dense),
+        Pair(near, "other", "near", dense),
+        Pair(far, "other", "far", near),
+    ]
+    report = measure(pairs, QUICK, pairs[0], candidates=fakes)
+    assert [run.label for run in report.runs] == ["the dense one", "near", "far"]
+    assert [run.correct for run in report.runs] == [True, True, False]
+    assert report.runs[1].difference == 0
+    assert report.runs[2].reference.name == "naked.onnx"
+
+
+def test_padding_is_masked_and_not_compared(fake_candidates: Fakes, token_model: Models) -> None:
+    garbage = "def outputs(self, ids):\n    ids[1, 2:] = 1e6\n    return [ids]"
+    fakes = fake_candidates(other=garbage)
+    uneven = replace(QUICK, batch=2, lengths=(4, 2))
+    assert find(bench([token_model("model.onnx")], uneven, candidates=fakes), "other").difference == 0
+    even = replace(QUICK, batch=2)
+    assert not find(bench([token_model("model.onnx")], even, candidates=fakes), "other").correct
+
+
+@pytest.mark.parametrize("lengths", [(5,), (4, 3), (5, 6), (5, 0)])
+def test_lengths_that_are_not_the_batchs_are_refused(lengths: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="--lengths do not fit: 2 lengths from 1 to 5"):
+        Settings(batch=2, seq=5, lengths=lengths)

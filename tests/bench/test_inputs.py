@@ -46,6 +46,20 @@ def test_each_kind_of_input() -> None:
     assert all(array.shape == (3, 400) for array in filled.values())
 
 
+def test_masks_end_where_sequences_do() -> None:
+    filled = feeds(
+        MODEL,
+        [open_input("input_ids"), open_input("attention_mask")],
+        batch=2,
+        seq=4,
+        vocab=7,
+        seed=0,
+        lengths=[4, 1],
+    )
+    assert filled["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
+    assert (filled["input_ids"] == fill(open_input("input_ids"), batch=2, seq=4)["input_ids"]).all()
+
+
 def test_the_seed_decides_the_ids() -> None:
     item = open_input("input_ids")
     assert (fill(item, seed=1)["input_ids"] == fill(item, seed=1)["input_ids"]).all()

@@ -19,6 +19,7 @@ def test_domains_and_size(token_model: Callable[..., Path]) -> None:
     assert not dense.sparse
     assert sparse.domains == {"", "aerogel"}
     assert sparse.sparse
+    assert (dense.functions, sparse.functions) == (frozenset(), {"CsrLinear_v1"})
     assert sparse.size == sparse.path.stat().st_size
 
 

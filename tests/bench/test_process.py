@@ -48,7 +48,7 @@ def test_the_worker_imports_nothing_but_its_runtime(fake_candidates: Fakes, toke
         spy="def outputs(self, ids):\n"
         "    import sys, aerogel.bench.candidates.onnxruntime as stock\n"
         "    from pathlib import Path\n"
-        f"    stock.CANDIDATE.open(Path({str(token_model('spied.onnx'))!r}), 1, 'default')\n"
+        f"    stock.CANDIDATE.open(Path({str(token_model('spied.onnx'))!r}), 1, 'default', 1, 4)\n"
         f"    return [np.array([name in sys.modules for name in {heavy!r} + ('onnxruntime',)])]"
     )
     with start(fakes.module("spy"), token_model("model.onnx")) as worker:
@@ -114,7 +114,7 @@ def test_errors_come_back_as_what_they_were(token_model: Models, tmp_path: Path)
 
 def test_a_candidates_own_error_keeps_its_type(fake_candidates: Fakes, token_model: Models) -> None:
     fakes = fake_candidates(
-        poor="def open(self, path, threads, setting):\n"
+        poor="def open(self, path, threads, setting, batch, seq):\n"
         "    from aerogel.errors import require\n"
         "    require('no_such_runtime', 'bench')"
     )
@@ -123,7 +123,7 @@ def test_a_candidates_own_error_keeps_its_type(fake_candidates: Fakes, token_mod
 
 
 def test_a_bug_in_a_candidate_shows_its_last_line(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(buggy="def open(self, path, threads, setting):\n    return 1 / 0")
+    fakes = fake_candidates(buggy="def open(self, path, threads, setting, batch, seq):\n    return 1 / 0")
     with pytest.raises(
         RuntimeLoadError, match=r"ended with status 1 \(ZeroDivisionError: division by zero\)"
     ):

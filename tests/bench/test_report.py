@@ -2,24 +2,31 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aerogel.bench import plot, report
+from aerogel.bench import document, plot, report
+from aerogel.bench.kind import Kind
 from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import speedup, summarise
-from aerogel.errors import UsageError
+from aerogel.errors import DataError, UsageError
 
 
-def run(model: str, candidate: str, milliseconds: float, difference: float | None = None) -> Run:
+def run(
+    label: str, candidate: str, milliseconds: float, kind: str = "dense fp32", difference: float | None = None
+) -> Run:
     latency = summarise([[milliseconds / 1000] * 3] * 2)
-    wrong = difference is not None and difference > 0.1
+    wrong = difference is not None and not difference <= Kind.parse(kind).tolerance
     return Run(
-        model=Path(model),
+        model=Path("out", label),
+        label=label,
         candidate=candidate,
+        kind=Kind.parse(kind),
         setting="default",
         tried={"default": milliseconds, "other": milliseconds + 1},
+        details="" if candidate == "onnxruntime" else f"{candidate} 1.0",
         size=12_345_678,
         open_seconds=0.25,
         memory={
@@ -29,6 +36,7 @@ def run(model: str, candidate: str, milliseconds: float, difference: float | Non
             "peak": 120_000_000,
         },
         share=0.99,
+        reference=Path("out/dense.onnx"),
         difference=difference,
         latency=latency,
         speedup=None if wrong else speedup(summarise([[0.12] * 3] * 2), latency),
@@ -38,37 +46,33 @@ def run(model: str, candidate: str, milliseconds: float, difference: float | Non
 @pytest.fixture
 def measured() -> Report:
     runs = [
-        run("out/dense/model.onnx", "onnxruntime", 120),
-        run("out/csr/model.onnx", "onnxruntime", 121),
-        run("out/csr/model.onnx", "aerogel", 40, difference=1e-6),
-        run("out/csr/model.onnx", "broken", 1, difference=0.5),
+        run("dense.onnx", "onnxruntime", 120),
+        run("csr.onnx", "aerogel", 40, "sparse fp32", 1e-6),
+        run("int8.onnx", "aerogel", 20, "sparse int8", 0.03),
+        run("csr.onnx", "broken", 1, "sparse fp32", 0.5),
     ]
-    skipped = [Skipped(Path("out/dense/model.onnx"), "aerogel", "no sparse function")]
+    skipped = [
+        Skipped(Path("out/csr.onnx"), name, "it takes plain operators only") for name in ("first", "second")
+    ]
     return Report(Settings(rounds=2), 3, runs, runs[0], skipped, ["beware"])
 
 
 def test_document_has_everything_and_is_json(measured: Report) -> None:
-    document = json.loads(json.dumps(report.document(measured)))
-    assert set(document) == {
-        "schema", "time", "machine", "versions", "settings", "baseline", "runs", "skipped", "warnings",
+    found = json.loads(json.dumps(document.document([document.point(measured, "abc")])))
+    assert found["schema"] == 2
+    (point,) = found["points"]
+    assert set(point) == {
+        "time", "identity", "machine", "versions", "library", "settings", "baseline", "runs", "skipped", "warnings",
     }  # fmt: skip
-    assert document["schema"] == 1
-    assert set(document["machine"]) == {"cpu", "cores", "features", "kernels", "system"}
-    assert set(document["versions"]) == {"aerogel", "numpy", "onnxruntime"}
-    assert document["settings"] == {
-        "threads": 1,
-        "batch": 1,
-        "seq": 128,
-        "rounds": 2,
-        "repeats": 3,
-        "seed": 0,
-    }
-    assert document["baseline"] == {"model": "out/dense/model.onnx", "candidate": "onnxruntime"}
-    assert document["skipped"] == [
-        {"model": "out/dense/model.onnx", "candidate": "aerogel", "reason": "no sparse function"}
-    ]
-    assert document["warnings"] == ["beware"]
-    sparse, broken = document["runs"][2:]
+    assert set(point["machine"]) == {"cpu", "cores", "features", "kernels", "system"}
+    assert set(point["versions"]) == {"aerogel", "numpy", "onnxruntime"}
+    assert point["settings"] == {
+        "threads": 1, "batch": 1, "seq": 128, "rounds": 2, "repeats": 3, "seed": 0, "lengths": [],
+    }  # fmt: skip
+    assert (point["baseline"], point["identity"]) == (0, "abc")
+    assert [item["candidate"] for item in point["skipped"]] == ["first", "second"]
+    assert point["warnings"] == ["beware"]
+    sparse, int8, broken = point["runs"][1:]
     assert sparse["latency_ms"] == {
         "median": pytest.approx(40), "p90": pytest.approx(40), "p99": pytest.approx(40), "spread": 0,
         "round_medians": [pytest.approx(40)] * 2,
@@ -78,52 +82,97 @@ def test_document_has_everything_and_is_json(measured: Report) -> None:
         "low": pytest.approx(3),
         "high": pytest.approx(3),
     }
-    assert sparse["correct"] is True
+    assert (sparse["kind"], sparse["tolerance"], sparse["correct"]) == ("sparse fp32", 1e-4, True)
+    assert (int8["kind"], int8["tolerance"], int8["correct"]) == ("sparse int8", 0.2, True)
     assert sparse["settings_tried_ms"] == {"default": 40, "other": 41}
     assert sparse["memory_bytes"]["after_runs"] == 90_000_000
-    assert broken["correct"] is False
-    assert broken["speedup"] is None
+    assert (broken["correct"], broken["speedup"]) == (False, None)
+
+
+def test_a_document_read_back_is_the_report(measured: Report, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(document.document([document.point(measured)])))
+    (point,) = document.load(file)
+    # The repetitions that were measured stand where those asked for stood.
+    assert document.parse(point) == replace(measured, settings=replace(measured.settings, repeats=3))
+    assert document.load(tmp_path / "nothing.json") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no JSON", "[]", "{}", "[" * 200_000, '{"schema": 1, "runs": []}', '{"schema": 2, "points": [{}]}'],
+)
+def test_other_files_are_no_documents(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bench.json"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"bench\.json|measure anew"):
+        document.load(file)
 
 
 @pytest.mark.parametrize("apart", [math.inf, math.nan])
 def test_document_is_strict_json_where_outputs_cannot_be_compared(measured: Report, apart: float) -> None:
-    runs = [*measured.runs[:1], run("out/csr/model.onnx", "broken", 1, difference=apart)]
+    runs = [*measured.runs[:1], run("csr.onnx", "broken", 1, "sparse fp32", apart)]
     made = Report(measured.settings, 3, runs, runs[0])
-    found = json.loads(json.dumps(report.document(made), allow_nan=False))["runs"][1]
-    assert (found["relative_difference"], found["correct"]) == (None, False)
+    found = json.loads(json.dumps(document.point(made), allow_nan=False))
+    assert (found["runs"][1]["relative_difference"], found["runs"][1]["correct"]) == (None, False)
+    assert not document.parse(found).runs[1].correct
 
 
-def test_labels_take_as_many_folders_as_tell_files_apart(measured: Report) -> None:
-    assert sorted(report.labels(measured).values()) == ["csr/model.onnx", "dense/model.onnx"]
-    only = Report(measured.settings, 3, measured.runs[:1], measured.runs[0])
-    assert list(report.labels(only).values()) == ["model.onnx"]
+def test_what_could_change_the_outcome_changes_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a")
+    library = tmp_path / "library.so"
+    library.write_bytes(b"a")
+    monkeypatch.setattr(document, "find_library", lambda: library)
+    monkeypatch.setattr(document, "describe", lambda: {"cpu": "one"})
+    seen = [document.identity([model], Settings())]
+    assert document.identity([model], Settings()) == seen[0]
+    model.write_bytes(b"ab")
+    seen.append(document.identity([model], Settings()))
+    library.write_bytes(b"b")
+    seen.append(document.identity([model], Settings()))
+    seen.append(document.identity([model], Settings(threads=2)))
+    seen.append(document.identity([model], Settings(threads=2), ["deepsparse"]))
+    monkeypatch.setattr(document, "describe", lambda: {"cpu": "another"})
+    seen.append(document.identity([model], Settings(threads=2), ["deepsparse"]))
+    assert len(set(seen)) == 6
 
 
 def test_markdown_rows(measured: Report) -> None:
-    lines = report.markdown(measured).splitlines()
+    text = report.markdown(measured)
+    lines = text.splitlines()
     assert lines[0] == "batch 1, sequence 128, 1 thread; 2 rounds of 3 inferences"
     assert (
-        "| dense/model.onnx | onnxruntime | 120.00 | 120.00 | 120.00 | 0.0% | baseline | 0.25 | 90 | 120 | 12 |"
-        in lines
+        "| dense.onnx | onnxruntime | dense fp32 | 120.00 | 120.00 | 120.00 | 0.0% | baseline | - | 0.25 | 90 "
+        "| 120 | 12 |" in lines
     )
     assert (
-        "| csr/model.onnx | aerogel | 40.00 | 40.00 | 40.00 | 0.0% | 3.00 (3.00-3.00) | 0.25 | 90 | 120 | 12 |"
-        in lines
+        "| csr.onnx | aerogel | sparse fp32 | 40.00 | 40.00 | 40.00 | 0.0% | 3.00 (3.00-3.00) | 1e-06 | 0.25 | 90 "
+        "| 120 | 12 |" in lines
     )
     assert any("| broken |" in line and "| wrong output |" in line for line in lines)
+    assert "at most 0.0001 in fp32, 0.2 in int8" in text
+    assert text.count("aerogel 1.0") == 1
+    assert "Note: csr.onnx was not run on first, second: it takes plain operators only" in lines
     assert lines[-1] == "Warning: beware"
 
 
-def test_plot_is_a_picture_with_a_bar_per_run(measured: Report, tmp_path: Path) -> None:
-    plot.plot(measured, tmp_path / "bench.png")
+def test_the_title_tells_how_much_is_padding() -> None:
+    settings = Settings(threads=2, batch=3, seq=100, lengths=(20, 30, 100))
+    assert report.title(settings) == "batch 3 of 20 to 100 tokens (50% padding), 2 threads"
+
+
+def test_plot_is_a_picture(measured: Report, tmp_path: Path) -> None:
+    plot.plot([measured, measured], tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    plot.plot(measured, tmp_path / "bench.svg")
-    drawing = (tmp_path / "bench.svg").read_text()
-    assert "<svg" in drawing
+    plot.plot([measured, measured], tmp_path / "bench.svg")
+    assert "<svg" in (tmp_path / "bench.svg").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.png", "bench.svg"]
 
 
 def test_plot_refuses_other_files(measured: Report, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--plot .*bench\.xyz: unknown kind of picture"):
-        plot.plot(measured, tmp_path / "bench.xyz")
+        plot.plot([measured, measured], tmp_path / "bench.xyz")
     assert list(tmp_path.iterdir()) == []

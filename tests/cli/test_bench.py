@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench import harness
+from aerogel.bench import harness, opening
+from aerogel.bench.model import OnnxFile
+from aerogel.bench.pairs import Pair
+from aerogel.bench.result import Skipped
 from aerogel.cli import main
 
 Models = Callable[..., Path]
@@ -26,10 +29,10 @@ def test_measures_prints_and_writes(
     assert "dense.onnx" in printed.out
     assert "baseline" in printed.out
     assert "dense.onnx was not run on aerogel: it has no sparse function" in printed.err
-    document = json.loads((out / "b.json").read_text())
-    assert document["baseline"] == {"model": str(dense), "candidate": "onnxruntime"}
-    assert [run["model"] for run in document["runs"]][:2] == [str(dense), str(sparse)]
-    assert all(run["correct"] for run in document["runs"])
+    (point,) = json.loads((out / "b.json").read_text())["points"]
+    assert point["baseline"] == 0
+    assert [run["model"] for run in point["runs"]][:2] == [str(dense), str(sparse)]
+    assert all(run["correct"] for run in point["runs"])
     assert (out / "b.md").read_text().startswith("batch 1, sequence 6, 1 thread")
     assert sorted(file.name for file in out.iterdir()) == ["b.json", "b.md", "b.png"]
 
@@ -39,10 +42,12 @@ def test_wrong_outputs_are_status_1(
 ) -> None:
     model = token_model("sparse.onnx", sparse=True)
     # The model runs on stock ONNX Runtime twice; the second run is said to differ by the whole output.
-    monkeypatch.setattr(harness, "_compare", lambda entries, _: [None, *[1.0] * (len(entries) - 1)])
-    monkeypatch.setattr(
-        harness, "_plan", lambda files, _: ([harness._Entry(files[0], "onnxruntime")] * 2, [])
-    )
+    monkeypatch.setattr(harness, "_compare", lambda opened, *_: [None, *[1.0] * (len(opened) - 1)])
+
+    def twice(files: list[OnnxFile], *_: object) -> tuple[list[Pair], list[Skipped]]:
+        return [Pair(files[0], "onnxruntime", "sparse.onnx", files[0]) for _ in range(2)], []
+
+    monkeypatch.setattr(harness, "plan", twice)
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     assert main(["bench", str(model), *QUICK]) == 1
     printed = capsys.readouterr()
@@ -59,6 +64,12 @@ def test_wrong_outputs_are_status_1(
         (["FOLDER"], "folder.onnx is a folder; give the .onnx file"),
         (["MODEL", "--seed", "-1"], "--seed -1 is out of range"),
         (["MODEL", "--seq", "-5"], "--seq -5 is out of range"),
+        (["MODEL", "--batch", "1,0"], "--batch 0 is out of range"),
+        (["MODEL", "--lengths", "4,0"], "--lengths 4,0: entry 2 is '0'"),
+        (["MODEL", "--lengths", "nowhere"], "--lengths nowhere is neither whole numbers"),
+        (["MODEL", "--lengths", "4", "--seq", "5"], "leave --seq out"),
+        (["MODEL", "--rivals", "nobody"], "unknown candidate 'nobody'; known: aerogel,"),
+        (["MODEL", "--resume"], "--resume takes up what the --json file has; give --json too"),
         (["MODEL", "--baseline", "other.onnx"], "other.onnx does not exist"),
         (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown kind of picture"),
         (["NOT_ONNX"], "text.onnx is not an ONNX file"),
@@ -156,7 +167,39 @@ def test_a_batch_that_no_memory_holds_is_explained(
 def test_an_unknown_instruction_set_is_refused_before_anything_is_opened(
     token_model: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(harness, "Worker", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(opening, "Worker", lambda *_, **__: pytest.fail("opened"))
     monkeypatch.setenv("AEROGEL_ISA", "foo")
     assert main(["bench", str(token_model("model.onnx")), *QUICK]) == 2
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
+
+
+def test_several_points_and_what_was_measured_before(
+    token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, file = str(token_model("model.onnx")), tmp_path / "b.json"
+    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
+    same = ["bench", model, "--rounds", "2", "--repeats", "2", "--json", str(file)]
+    assert main([*same, "--batch", "1,2", "--seq", "3", "--markdown", str(tmp_path / "b.md")]) == 0
+    assert (tmp_path / "b.md").read_text().count("| model.onnx | onnxruntime |") == 2
+    first = json.loads(file.read_text())["points"]
+    assert [point["settings"]["batch"] for point in first] == [1, 2]
+    measured = []
+    real = harness.bench
+    monkeypatch.setattr(harness, "bench", lambda *a, **k: measured.append(a[1]) or real(*a, **k))
+    assert main([*same, "--batch", "2", "--seq", "3,4", "--resume"]) == 0
+    assert [(point.batch, point.seq) for point in measured] == [(2, 4)]
+    second = json.loads(file.read_text())["points"]
+    assert second[0] == first[1]
+    assert capsys.readouterr().out.count("batch 2, sequence 3") == 2
+
+
+def test_lengths_are_a_padded_batch(token_model: Models, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
+    (tmp_path / "lengths.txt").write_text("7\n3\n")
+    file = tmp_path / "b.json"
+    sparse = str(token_model("model.onnx", sparse=True))
+    same = ["bench", sparse, "--rounds", "2", "--repeats", "2", "--json", str(file)]
+    for words in ("7,3", str(tmp_path / "lengths.txt")):
+        assert main([*same, "--lengths", words]) == 0
+        settings = json.loads(file.read_text())["points"][0]["settings"]
+        assert (settings["batch"], settings["seq"], settings["lengths"]) == (2, 7, [7, 3])

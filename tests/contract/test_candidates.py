@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aerogel.bench.candidates import CANDIDATES
-from aerogel.bench.inputs import feeds
+from aerogel.bench.candidates import CANDIDATES, rivals
+from aerogel.bench.inputs import Input, feeds
+from aerogel.bench.kind import TOLERANCES
 from aerogel.bench.model import scan
-from aerogel.bench.result import STOCK, TOLERANCE
+from aerogel.bench.process import Worker
+from aerogel.bench.result import STOCK
 from aerogel.errors import AerogelError
 
 Models = Callable[..., Path]
@@ -32,22 +35,43 @@ def test_settings_are_distinct_names(name: str) -> None:
     assert len(set(settings)) == len(settings)
 
 
+def test_kinds_have_a_tolerance_and_stock_is_dense_and_exact(name: str, token_model: Models) -> None:
+    for sparse in (False, True):
+        kind = CANDIDATES.get(name).kind(scan(token_model("model.onnx", sparse=sparse)))
+        assert kind.tolerance == TOLERANCES[kind.precision]
+        assert name != STOCK or str(kind) == "dense fp32"
+
+
 @pytest.mark.parametrize("sparse", [False, True])
-def test_runs_right_under_every_setting_or_says_why_not(name: str, token_model: Models, sparse: bool) -> None:
+def test_runs_right_under_every_setting_or_says_why_not(
+    name: str, token_model: Models, tmp_path: Path, sparse: bool
+) -> None:
+    """In its own interpreter, where it has one: set the variables of docs/bench.md to run the rivals here."""
     candidate, path = CANDIDATES.get(name), token_model("model.onnx", sparse=sparse)
-    reason = candidate.refuse(scan(path))
+    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
+    model = scan(path)
+    reason = candidate.refuse(model)
     assert reason is None or reason.strip()
     if reason is not None:
         return
     for setting in candidate.settings:
-        runner = candidate.open(path, 1, setting)
-        assert [item.name for item in runner.inputs] == ["input_ids", "attention_mask"]
-        for batch, seq in ((1, 1), (3, 7)):
-            given = feeds(path, runner.inputs, batch=batch, seq=seq, vocab=50, seed=batch)
-            (logits,) = runner.run(given)
-            expected = reference(given["input_ids"])
+        for batch, seq, lengths in ((1, 1, ()), (3, 7, ()), (2, 5, (5, 3))):
+            prepared = candidate.prepare(path, setting, tmp_path / "work", batch, seq)
+            with start(name, prepared, setting, batch, seq, lengths) as worker:
+                (logits,) = worker.outputs()
+            expected = reference(batch, seq, lengths)
             assert logits.shape == expected.shape
-            assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+            assert np.abs(logits - expected).max() <= candidate.kind(model).tolerance * np.abs(expected).max()
+
+
+def test_rivals_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, token_model: Models) -> None:
+    model = scan(token_model("model.onnx"))
+    for name in rivals():
+        candidate = CANDIDATES.get(name)
+        for variable in [key for key in os.environ if key.startswith("AEROGEL_PYTHON_")]:
+            monkeypatch.delenv(variable)
+        reason = candidate.refuse(model)
+        assert reason is None or ("pip install" in reason and "AEROGEL_PYTHON_" in reason)
 
 
 def test_one_candidate_runs_sparse_functions_where_the_library_is(token_model: Models) -> None:
@@ -57,20 +81,35 @@ def test_one_candidate_runs_sparse_functions_where_the_library_is(token_model: M
     assert (CANDIDATES.get("aerogel").refuse(model) is None) == (find_library() is not None)
 
 
-def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path) -> None:
+def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path, token_model: Models) -> None:
+    if CANDIDATES.get(name).refuse(scan(token_model("model.onnx"))) is not None:
+        # What is not installed here refuses even to be opened.
+        with pytest.raises(AerogelError):
+            CANDIDATES.get(name).open(tmp_path / "none.onnx", 1, CANDIDATES.get(name).settings[0], 1, 4)
+        return
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"\x08\x09nonsense")
     for setting in CANDIDATES.get(name).settings:
         with pytest.raises(AerogelError):
-            CANDIDATES.get(name).open(path, 1, setting)
+            start(name, path, setting, 1, 4)
 
 
-def reference(ids: np.ndarray) -> np.ndarray:
-    """The fixture's model in float64, from the same random stream."""
+def start(name: str, path: Path, setting: str, batch: int, seq: int, lengths: tuple[int, ...] = ()) -> Worker:
+    return Worker(
+        CANDIDATES.module(name), path, python=CANDIDATES.get(name).python(), threads=1, setting=setting,
+        batch=batch, seq=seq, vocab=50, seed=batch, lengths=lengths,
+    )  # fmt: skip
+
+
+def reference(batch: int, seq: int, lengths: tuple[int, ...]) -> np.ndarray:
+    """The fixture's model in float64, from the same random streams."""
+    inputs = [Input(item, "tensor(int64)", ("b", "s")) for item in ("input_ids", "attention_mask")]
+    given = feeds(Path("m"), inputs, batch=batch, seq=seq, vocab=50, seed=batch, lengths=lengths)
     vocab, width = 50, 16
     random = np.random.default_rng(0)
     mask = random.random((width, width)) < 0.25
     weight = np.where(mask, random.standard_normal((width, width)), 0)
     table = random.standard_normal((vocab, width), np.float32)
     bias = random.standard_normal(width, np.float32)
-    return np.tanh(table[ids].astype(np.float64) @ weight.T + bias).mean(axis=1)
+    tokens = np.tanh(table[given["input_ids"]].astype(np.float64) @ weight.T + bias)
+    return (tokens * given["attention_mask"][..., np.newaxis]).mean(axis=1)

@@ -6,6 +6,11 @@ A candidate's module defines ``CANDIDATE``, an instance of `aerogel.bench.candid
 from aerogel.bench.candidate import Candidate
 from aerogel.registry import Registry
 
-__all__ = ["CANDIDATES"]
+__all__ = ["CANDIDATES", "rivals"]
 
 CANDIDATES: Registry[Candidate] = Registry("candidate", "aerogel.bench.candidates", "CANDIDATE")
+
+
+def rivals() -> list[str]:
+    """Names of all candidates that belong to somebody else."""
+    return [name for name in CANDIDATES.names() if CANDIDATES.get(name).rival]

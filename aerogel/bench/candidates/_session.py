@@ -20,6 +20,7 @@ class SessionRunner:
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
+        self.details = ""
         self.inputs = [Input(item.name, item.type, tuple(item.shape)) for item in session.get_inputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aerogel import runtime
 from aerogel.bench.candidate import Candidate, Runner
+from aerogel.bench.kind import Kind, stored_precision
 from aerogel.bench.model import OnnxFile
 from aerogel.errors import RuntimeLoadError
 
@@ -25,7 +26,11 @@ class Aerogel(Candidate):
             return str(error)
         return None
 
-    def open(self, path: Path, threads: int, setting: str) -> Runner:  # noqa: ARG002 - there is one setting
+    def kind(self, model: OnnxFile) -> Kind:
+        """Sparse, in the precision that the file stores its matrices in."""
+        return Kind(True, stored_precision(model))
+
+    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting, all shapes
         """Open with the native library."""
         from aerogel.bench.candidates._session import SessionRunner
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aerogel import runtime
 from aerogel.bench.candidate import Candidate, Runner
+from aerogel.bench.kind import Kind
 from aerogel.bench.model import OnnxFile
 
 __all__ = ["CANDIDATE", "OnnxRuntime"]
@@ -20,7 +21,11 @@ class OnnxRuntime(Candidate):
         """Never refuses."""
         return None
 
-    def open(self, path: Path, threads: int, setting: str) -> Runner:
+    def kind(self, model: OnnxFile) -> Kind:  # noqa: ARG002 - whatever a file stores, its bodies compute this
+        """Dense float32: bodies of sparse functions rebuild dense matrices, from rounded values too."""
+        return Kind(False, "fp32")
+
+    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - all shapes
         """Open without the native library."""
         from aerogel.bench.candidates._session import SessionRunner
 
