@@ -4,6 +4,8 @@
 
 hidden, y: float32 ``[batch, sequence, hidden]``; mask: int64 ``[batch, sequence]``, not 0 where a token is real.
 Padding takes no part in it: a kernel skips it, and y is zero there, for which the body ends in a product with the mask.
+Where the model reads nothing but each sequence's first token, as sentence classifiers do, attribute tokens is "first"
+instead of "all", and y ``[batch, 1, hidden]``: a kernel then leaves most of the last layer out.
 
 Only the nodes that make the additive mask and the target shapes of reshapes are new: a function sees its inputs alone.
 """
@@ -22,16 +24,28 @@ from aerogel.export.fusions._layer import Layer
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "encoder_call", "encoder_function"]
+__all__ = ["NAME", "encoder_call", "encoder_function", "reads_first_only"]
 
 NAME = "Encoder_v1"
 
 _FLOAT, _BOOL = 1, 9
 _LOWEST = np.finfo(np.float32).min
-_ATTRIBUTES = ("heads", "epsilon", "activation", "matrices")
+_ATTRIBUTES = ("heads", "epsilon", "activation", "matrices", "tokens")
 
 
-def encoder_call(layers: Sequence[Layer]) -> ir.Node:
+def reads_first_only(y: ir.Value) -> bool:
+    """Whether a graph takes nothing of `y` ``[batch, sequence, hidden]`` but position 0 of the sequence."""
+    return not y.is_graph_output() and all(_takes_first(use.node, use.idx) for use in y.uses())
+
+
+def _takes_first(node: ir.Node, at: int) -> bool:
+    if node.op_type != "Gather" or at != 0 or node.attributes.get_int("axis", 0) != 1:
+        return False
+    index = node.inputs[1].const_value if node.inputs[1] is not None else None
+    return index is not None and not np.any(index.numpy())
+
+
+def encoder_call(layers: Sequence[Layer], *, first_only: bool) -> ir.Node:
     """The node that computes what `layers` do, not yet in a graph."""
     import onnx_ir as ir
 
@@ -48,15 +62,19 @@ def encoder_call(layers: Sequence[Layer]) -> ir.Node:
             "epsilon": first.epsilon,
             "activation": first.activation,
             "matrices": " ".join(matrix.kind for layer in layers for matrix in layer.matrices),
+            "tokens": "first" if first_only else "all",
         },
         domain=DOMAIN,
         name="encoder",
     )
-    node.outputs[0].type, node.outputs[0].shape = last.y.type, last.y.shape
+    shape = last.y.shape
+    if first_only and shape is not None:
+        shape = ir.Shape([shape[0], 1, shape[2]])
+    node.outputs[0].type, node.outputs[0].shape = last.y.type, shape
     return node
 
 
-def encoder_function(layers: Sequence[Layer], graph: ir.Graph) -> ir.Function:
+def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_only: bool) -> ir.Function:
     """The function of `encoder_call(layers)`; the layers stand in `graph`, and remain there."""
     import onnx_ir as ir
 
@@ -88,6 +106,9 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph) -> ir.Function:
             body.copy(node, values, operands)
     kept = body.add("Unsqueeze", [real, body.constant(np.array([2]))])
     y = body.add("Mul", [values[layers[-1].y], kept])
+    if first_only:
+        zero, one = (body.constant(np.array([number])) for number in (0, 1))
+        y = body.add("Slice", [y, zero, one, one])
     y.name = "y"
     opsets = {"": graph.opset_imports[""], DOMAIN: 1}
     return ir.Function(

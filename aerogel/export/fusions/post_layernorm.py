@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aerogel.export.function import DOMAIN
 from aerogel.export.fusion import Fused, Fusion
-from aerogel.export.fusions._encoder import encoder_call, encoder_function
+from aerogel.export.fusions._encoder import encoder_call, encoder_function, reads_first_only
 from aerogel.export.fusions._graph import Mismatch
 from aerogel.export.fusions._layer import Layer, match_layer
 from aerogel.export.plan import DENSE
@@ -27,7 +27,10 @@ class PostLayerNorm(Fusion):
         run, found, why = _longest_run(model.graph)
         if all(matrix.kind == DENSE for layer in run for matrix in layer.matrices):
             return Fused(0, found, why or "none of its matrices is stored packed")
-        function, call, last = encoder_function(run, model.graph), encoder_call(run), run[-1].y
+        last = run[-1].y
+        first_only = reads_first_only(last)
+        function = encoder_function(run, model.graph, first_only=first_only)
+        call = encoder_call(run, first_only=first_only)
         model.functions[function.identifier()] = function
         model.graph.opset_imports[DOMAIN] = 1
         made = last.producer()

@@ -131,6 +131,7 @@ def test_layer_is_known_however_it_is_written(encoder_graph: Graph, same_results
         "epsilon": pytest.approx(1e-3),
         "activation": activation,
         "matrices": "csr dense dense dense dense dense",
+        "tokens": "all",
     }
     same_results(before, after)
 

@@ -110,6 +110,8 @@ def test_encoder_becomes_one_node_of_the_same_outputs(captured: Captured, which:
     assert node.attributes.get_float("epsilon") == pytest.approx(config.get("layer_norm_eps", 1e-12))
     assert node.attributes.get_string("activation") == activation
     assert node.attributes.get_string("matrices") == " ".join(["csr"] * 6 * layers)
+    # Of a sentence's head, only the first token is read.
+    assert node.attributes.get_string("tokens") == ("first" if head == "SequenceClassification" else "all")
     # hidden and mask; per layer six matrices of three arrays and a bias, and two pairs of gamma and beta.
     assert len(node.inputs) == 2 + layers * (6 * 4 + 4)
     assert node.inputs[1] is model.graph.inputs[1]
@@ -190,6 +192,6 @@ def test_stock_runtime_makes_of_it_what_it_makes_of_the_layers(
         found.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node))
     layers, one = found
     assert layers["BiasGelu"] == layers["FusedMatMul"] == 2
-    # The mask is cast twice, laid out for keys and for tokens, and multiplied with at the end.
-    assert one - layers <= Counter(Shape=1, Cast=1, Unsqueeze=1, Mul=1)
+    # The mask is cast twice, laid out for keys and for tokens, and multiplied with at the end; the first token is cut out.
+    assert one - layers <= Counter(Shape=1, Cast=1, Unsqueeze=1, Mul=1, Slice=1)
     assert not layers - one

@@ -130,6 +130,7 @@ class Encoder:
         """One node. `fed` are tensors that become inputs of the graph; attributes of None are left out."""
         stated: dict[str, Any] = {
             "heads": HEADS, "epsilon": EPSILON, "activation": self.activation, "matrices": " ".join(self.words),
+            "tokens": "all",
         }  # fmt: skip
         stated = {name: value for name, value in (stated | attributes).items() if value is not None}
         inputs = [

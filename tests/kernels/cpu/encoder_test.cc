@@ -49,12 +49,17 @@ Batch MakeBatch(Random& random, int64_t features, int64_t batch, int64_t sequenc
   return b;
 }
 
-std::vector<float> Run(const Prepared& encoder, const Batch& b, int64_t features, int threads) {
-  std::vector<float> y = check::Poisoned(b.batch * b.sequence * features);
+// tokens: of each sequence's result; the whole sequence, or 1 where only the first is computed.
+std::vector<float> Run(const Prepared& encoder, const Batch& b, int64_t features, int threads, int64_t tokens) {
+  std::vector<float> y = check::Poisoned(b.batch * tokens * features);
   if (aerogel_encoder_run(encoder.get(), b.hidden.data(), b.mask.data(), b.batch, b.sequence, y.data(), threads)) {
     Fail("run");
   }
   return y;
+}
+
+std::vector<float> Run(const Prepared& encoder, const Batch& b, int64_t features, int threads) {
+  return Run(encoder, b, features, threads, b.sequence);
 }
 
 // The real tokens of one sequence, gathered.
@@ -151,6 +156,18 @@ void CheckBatch(const Encoder& encoder, const Batch& b, const Names& isas) {
     (encoder.rounds() ? worst_round : worst_float) =
         std::max(encoder.rounds() ? worst_round : worst_float,
                  encoder.rounds() ? errors.greatest : errors.worst() / static_cast<double>(encoder.layers.size()));
+    if (b.sequence > 0) {
+      Encoder short_of = encoder;
+      short_of.first_only = 1;
+      const Prepared first = short_of.Create(isa, &error);
+      const std::vector<float> rows = Run(first, b, features, 3, 1);
+      for (int64_t row = 0; row < b.batch; ++row) {
+        if (!check::SameBits(rows.data() + row * features, y.data() + row * b.sequence * features, features)) {
+          return Fail(what + ": the first token of sequence " + std::to_string(row) +
+                      " depends on the others' results");
+        }
+      }
+    }
     for (const int threads : {2, 3, 8}) {
       if (!check::SameBits(y.data(), Run(prepared, b, features, threads).data(), count * features)) {
         Fail(what + ": depends on threads");

@@ -108,7 +108,7 @@ Prepared Encoder::Create(const char* isa, std::string* error) const {
   for (const Layer& layer : layers) views.push_back(layer.View());
   char text[256] = "";
   Prepared made(aerogel_encoder_create(views.data(), static_cast<int64_t>(views.size()), heads, epsilon, activation,
-                                       isa, text, sizeof text),
+                                       first_only, isa, text, sizeof text),
                 aerogel_encoder_destroy);
   *error = text;
   return made;

@@ -174,6 +174,8 @@ def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
         ({"epsilon": None}, "epsilon"),
         ({"activation": None}, "activation"),
         ({"matrices": None}, "matrices"),
+        ({"tokens": None}, "tokens"),
+        ({"tokens": "last"}, "Encoder_v1: tokens 'last' is neither all nor first"),
     ],
 )
 def test_wrong_attributes_are_refused_at_load(
@@ -189,6 +191,15 @@ def test_wrong_attributes_are_refused_at_load(
 def test_tensors_must_be_initializers(encoder: Make, tensor: str) -> None:
     with pytest.raises(Exception, match=f"Encoder_v1: .* '{tensor}' must be an initializer"):
         session(encoder(FLOATS).model(fed=(tensor,)))
+
+
+def test_only_the_first_tokens_are_computed_where_no_other_is_read(encoder: Make) -> None:
+    made = encoder(FLOATS)
+    feed = batch(3, 9, made.hidden)
+    (every,) = session(made.model()).run(None, feed)
+    (first,) = session(made.model(tokens="first")).run(None, feed)
+    assert first.shape == (3, 1, made.hidden)
+    np.testing.assert_array_equal(first, every[:, :1])
 
 
 def test_wrong_inputs_are_errors(encoder: Make) -> None:

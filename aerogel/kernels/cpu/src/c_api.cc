@@ -117,7 +117,8 @@ int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t toke
 void aerogel_linear_destroy(AerogelLinear* linear) { delete linear; }
 
 AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads, float epsilon,
-                                       int activation, const char* isa, char* error, size_t error_size) {
+                                       int activation, int first_only, const char* isa, char* error,
+                                       size_t error_size) {
   return Create<AerogelEncoder>(
       isa, error, error_size, [&](const KernelTable& kernels, std::string* message) -> AerogelEncoder* {
         if (activation < AEROGEL_GELU || activation > AEROGEL_RELU) {
@@ -130,7 +131,7 @@ AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_
           if (!message->empty()) return nullptr;
         }
         auto encoder = aerogel::Encoder::Create(std::move(made), heads, epsilon,
-                                                static_cast<aerogel::Activation>(activation), message);
+                                                static_cast<aerogel::Activation>(activation), first_only != 0, message);
         return encoder ? new AerogelEncoder{std::move(encoder)} : nullptr;
       });
 }

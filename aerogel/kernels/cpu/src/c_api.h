@@ -61,12 +61,13 @@ typedef struct {
 } AerogelEncoderLayer;
 
 /* Prepares a stack of layers; as aerogel_linear_create. activation: AEROGEL_GELU (erf), AEROGEL_GELU_TANH or
- * AEROGEL_RELU. */
+ * AEROGEL_RELU. first_only: whether only each sequence's first token is read from the result, so that the last layer
+ * computes no other. */
 AEROGEL_EXPORT AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads,
-                                                      float epsilon, int activation, const char* isa, char* error,
-                                                      size_t error_size);
-/* hidden, y [batch, sequence, hidden features]; mask [batch, sequence], nonzero for real tokens; y is zero at the
- * others. Returns as aerogel_linear_run. */
+                                                      float epsilon, int activation, int first_only, const char* isa,
+                                                      char* error, size_t error_size);
+/* hidden, y [batch, sequence, hidden features], or with first_only y [batch, 1, hidden features]; mask [batch,
+ * sequence], nonzero for real tokens; y is zero at the others. Returns as aerogel_linear_run. */
 AEROGEL_EXPORT int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask,
                                        int64_t batch, int64_t sequence, float* y, int threads);
 AEROGEL_EXPORT void aerogel_encoder_destroy(AerogelEncoder* encoder);

@@ -58,7 +58,7 @@ EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& ker
 }
 
 std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
-                                         Activation activation, std::string* error) {
+                                         Activation activation, bool first_only, std::string* error) {
   std::unique_ptr<Encoder> encoder(new Encoder);
   if (layers.empty()) {
     *error = "there is no layer";
@@ -102,6 +102,7 @@ std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64
   encoder->attended_ = attended;
   encoder->epsilon_ = epsilon;
   encoder->activation_ = activation;
+  encoder->first_only_ = first_only;
   return encoder;
 }
 
@@ -115,7 +116,8 @@ class EncoderRun {
         stages_(*kernels_.stages),
         tile_tokens_(int64_t{kTileVectors} * kernels_.width) {}
 
-  // rows_in, rows_out: of each token, its place in the caller's tensors. lengths: tokens of each sequence.
+  // rows_in: of each token, its place in the caller's tensor. lengths: tokens of each sequence. rows_out: of each token
+  // that is computed to the end, where it goes.
   void Run(const std::vector<const float*>& rows_in, const std::vector<float*>& rows_out,
            const std::vector<int64_t>& lengths, Workspace* workspace) {
     Plan(static_cast<int64_t>(rows_in.size()), lengths, workspace);
@@ -124,7 +126,12 @@ class EncoderRun {
                           At(x_, tile));
       Quantize(x_, encoder_.features(), tile, xq_, x_scale_);
     });
-    for (size_t i = 0; i < encoder_.layers_.size(); ++i) Layer(encoder_.layers_[i], encoder_.live_heads_[i]);
+    for (size_t i = 0; i < encoder_.layers_.size(); ++i) {
+      const bool first_only = encoder_.first_only_ && i + 1 == encoder_.layers_.size();
+      Attend(encoder_.layers_[i], encoder_.live_heads_[i], first_only);
+      if (first_only) KeepFirstTokens();
+      Feed(encoder_.layers_[i]);
+    }
     ForTiles([&](const Tile& tile) {
       stages_.scatter_rows(At(x_, tile), Stride(tile), tile.tokens, encoder_.features(),
                            &rows_out[static_cast<size_t>(tile.first)]);
@@ -138,12 +145,16 @@ class EncoderRun {
     int64_t features;
   };
 
-  void Plan(int64_t tokens, const std::vector<int64_t>& lengths, Workspace* workspace) {
+  void PlanTiles(int64_t tokens) {
     tiles_.clear();
     for (int64_t first = 0; first < tokens; first += tile_tokens_) {
       const int64_t here = std::min(tile_tokens_, tokens - first);
       tiles_.push_back({first, here, VectorsFor(here, kernels_.width)});
     }
+  }
+
+  void Plan(int64_t tokens, const std::vector<int64_t>& lengths, Workspace* workspace) {
+    PlanTiles(tokens);
     const int64_t lanes = static_cast<int64_t>(tiles_.size()) * tile_tokens_;
     const int64_t hidden = encoder_.features(), attended = encoder_.attended_, inner = encoder_.inner_;
     const auto rounded = [&](int64_t features) { return encoder_.quantized_ ? (features + 3) / 4 : 0; };
@@ -162,7 +173,7 @@ class EncoderRun {
     xq_ = take(rounded(hidden)), innerq_ = take(rounded(widest));
     x_scale_ = take(scales / 2), inner_scale_ = take(scales / 2);
 
-    sequences_.clear(), spans_.clear(), queries_.clear();
+    sequences_.clear(), spans_.clear(), queries_.clear(), first_queries_.clear();
     int64_t first = 0;
     for (const int64_t length : lengths) {
       const size_t begin = spans_.size();
@@ -172,7 +183,9 @@ class EncoderRun {
           const int64_t lane = token - tile.first;
           const int64_t here = std::min(first + length - token, tile.tokens - lane);
           spans_.push_back({Head(k_, tile, head) + lane, Head(v_, tile, head) + lane, Stride(tile), here});
-          if (head == 0) queries_.push_back({sequences_.size(), token / tile_tokens_});
+          const Queries queries{sequences_.size(), token / tile_tokens_};
+          if (head == 0) queries_.push_back(queries);
+          if (head == 0 && token == first) first_queries_.push_back(queries);
           token += here;
         }
       }
@@ -182,8 +195,8 @@ class EncoderRun {
     }
   }
 
-  void Layer(const EncoderLayer& layer, const std::vector<int64_t>& heads) {
-    const int64_t hidden = encoder_.features();
+  // The attention of a layer, from x_ to context_.
+  void Attend(const EncoderLayer& layer, const std::vector<int64_t>& heads, bool first_only) {
     const Matrix* const projections[] = {layer.q.get(), layer.k.get(), layer.v.get()};
     const Buffer projected[] = {q_, k_, v_};
     const auto tiles = static_cast<int64_t>(tiles_.size());
@@ -194,7 +207,33 @@ class EncoderRun {
       Multiply(*projections[which], chunk - starts[which], tiles_[static_cast<size_t>(unit % tiles)], x_, xq_, x_scale_,
                nullptr, projected[which]);
     });
-    Attend(heads);
+    AttendHeads(heads, first_only);
+  }
+
+  // Leaves in x_ and context_, and in the tiles, only the first token of every sequence.
+  void KeepFirstTokens() {
+    const std::vector<Tile> from = std::move(tiles_);
+    PlanTiles(static_cast<int64_t>(sequences_.size()));
+    const auto compact = [&](const Buffer& all, const Buffer& kept) {
+      ForTiles([&](const Tile& tile) {
+        for (int64_t t = 0; t < Stride(tile); ++t) {
+          // Lanes without a token repeat the last one.
+          const auto sequence = static_cast<size_t>(tile.first + std::min(t, tile.tokens - 1));
+          const int64_t token = sequences_[sequence].first;
+          const Tile& source = from[static_cast<size_t>(token / tile_tokens_)];
+          const float* const in = At(all, source) + token - source.first;
+          float* const out = At(kept, tile) + t;
+          for (int64_t k = 0; k < all.features; ++k) out[k * Stride(tile)] = in[k * Stride(source)];
+        }
+      });
+    };
+    compact(x_, y_), std::swap(x_, y_);
+    compact(context_, q_), std::swap(context_, q_);
+  }
+
+  // The rest of a layer, from x_ and context_ to x_.
+  void Feed(const EncoderLayer& layer) {
+    const int64_t hidden = encoder_.features();
     if (layer.o->quantized()) {
       ForTiles([&](const Tile& tile) { Quantize(context_, encoder_.attended_, tile, innerq_, inner_scale_); });
     }
@@ -222,16 +261,17 @@ class EncoderRun {
     });
   }
 
-  void Attend(const std::vector<int64_t>& heads) {
+  void AttendHeads(const std::vector<int64_t>& heads, bool first_only) {
+    const std::vector<Queries>& all = first_only ? first_queries_ : queries_;
     const int64_t head_size = encoder_.attended_ / encoder_.heads_;
     const auto live = static_cast<int64_t>(heads.size());
-    ParallelFor(parallel_, static_cast<int64_t>(queries_.size()) * live, [&](int64_t unit) {
-      const Queries& queries = queries_[static_cast<size_t>(unit / live)];
+    ParallelFor(parallel_, static_cast<int64_t>(all.size()) * live, [&](int64_t unit) {
+      const Queries& queries = all[static_cast<size_t>(unit / live)];
       const int64_t head = heads[static_cast<size_t>(unit % live)];
       const Sequence& sequence = sequences_[queries.sequence];
       const Tile& tile = tiles_[static_cast<size_t>(queries.tile)];
       const int64_t begin = std::max(sequence.first - tile.first, int64_t{0});
-      const int64_t end = std::min(sequence.first + sequence.tokens - tile.first, tile.tokens);
+      const int64_t end = first_only ? begin + 1 : std::min(sequence.first + sequence.tokens - tile.first, tile.tokens);
       const int64_t vector = begin / kernels_.width;
       const int64_t skipped = vector * kernels_.width;
       AttentionArgs args{};
@@ -304,7 +344,7 @@ class EncoderRun {
   std::vector<Tile> tiles_;
   std::vector<Sequence> sequences_;
   std::vector<KeySpan> spans_;
-  std::vector<Queries> queries_;
+  std::vector<Queries> queries_, first_queries_;  // of all tokens, and of each sequence's first
   Buffer x_{}, y_{}, q_{}, k_{}, v_{}, context_{}, inner_{}, xq_{}, innerq_{}, x_scale_{}, inner_scale_{};
 };
 
@@ -320,18 +360,25 @@ void Encoder::Run(const float* hidden, const int64_t* mask, int64_t batch, int64
     rows_in.clear(), rows_out.clear(), lengths.clear();
   };
   const int64_t width = features();
+  const int64_t results = first_only_ ? 1 : sequence;  // of each sequence
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t* const real = mask + b * sequence;
+    float* const out = y + b * results * width;
+    if (first_only_ && sequence > 0 && real[0] == 0) {
+      std::fill(out, out + width, 0.0f);
+      continue;
+    }
     const int64_t length = std::count_if(real, real + sequence, [](int64_t m) { return m != 0; });
     if (static_cast<int64_t>(rows_in.size()) + length > kGroupTokens) flush();
     for (int64_t s = 0; s < sequence; ++s) {
-      float* const row = y + (b * sequence + s) * width;
-      if (real[s] == 0) {
+      if (real[s] != 0) rows_in.push_back(hidden + (b * sequence + s) * width);
+      if (s >= results) continue;
+      float* const row = out + s * width;
+      if (real[s] != 0) {
+        rows_out.push_back(row);
+      } else {
         std::fill(row, row + width, 0.0f);
-        continue;
       }
-      rows_in.push_back(hidden + (b * sequence + s) * width);
-      rows_out.push_back(row);
     }
     if (length > 0) lengths.push_back(length);
   }

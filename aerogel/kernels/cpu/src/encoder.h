@@ -29,15 +29,18 @@ EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& ker
 class Encoder {
  public:
   // Checks that sizes fit together; on failure returns null and says what does not in `error`.
+  // first_only: only each sequence's first token is computed in the last layer.
   static std::unique_ptr<Encoder> Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
-                                         Activation activation, std::string* error);
+                                         Activation activation, bool first_only, std::string* error);
 
-  // hidden, y [batch, sequence, features()]; mask [batch, sequence], nonzero for real tokens; y is zero elsewhere.
+  // hidden, y [batch, sequence, features()] (y [batch, 1, features()] if only the first tokens are computed); mask
+  // [batch, sequence], nonzero for real tokens; y is zero elsewhere.
   // Results do not depend on the number of threads, nor on which other sequences share the call.
   // Throws std::bad_alloc, only from the calling thread. May be called by several threads at once.
   void Run(const float* hidden, const int64_t* mask, int64_t batch, int64_t sequence, float* y,
            const Parallel& parallel) const;
 
+  bool first_only() const { return first_only_; }
   int64_t features() const { return layers_[0].q->in_features(); }
 
  private:
@@ -50,6 +53,7 @@ class Encoder {
   int64_t inner_ = 0;     // features between the two last matrices, of the widest layer
   float epsilon_ = 0;
   Activation activation_ = Activation::kGelu;
+  bool first_only_ = false;
   bool quantized_ = false;  // whether any matrix takes eight-bit activations
 
   friend class EncoderRun;

@@ -16,6 +16,7 @@ struct OrtKernelContext;
 struct OrtValue;
 struct OrtTensorTypeAndShapeInfo;
 struct OrtShapeInferContext;
+struct OrtOpAttr;
 struct OrtCustomOp;
 
 namespace aerogel {
@@ -27,6 +28,7 @@ constexpr uint32_t kApiVersion = 17;
 enum ErrorCode : int { kInvalidArgument = 2 };
 enum ElementType : int { kUndefined = 0, kFloat = 1, kInt8 = 3, kUint16 = 4, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
 enum Characteristic : int { kRequired = 0, kVariadic = 2 };
+enum AttributeType : int { kString = 5 };
 enum MemoryType : int { kMemoryDefault = 0 };
 
 // Function-table slots of OrtApi under their official names, counted in pointers from its start.
@@ -55,8 +57,10 @@ enum Slot : int {
   KernelInfo_GetInputName = 232,
   KernelInfoGetConstantInput_tensor = 249,
   ShapeInferContext_GetInputTypeShape = 268,
+  ShapeInferContext_GetAttribute = 269,
   ShapeInferContext_SetOutputTypeShape = 270,
   SetSymbolicDimensions = 271,
+  ReadOpAttr = 272,
   KernelContext_ParallelFor = 274,
 };
 }  // namespace slot

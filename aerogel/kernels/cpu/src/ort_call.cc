@@ -188,6 +188,18 @@ ShapeInput InputShape(const Api* api, const OrtShapeInferContext* context, size_
   return found;
 }
 
+std::string AttributeText(const Api* api, const OrtShapeInferContext* context, const char* name) {
+  const OrtOpAttr* attribute = nullptr;
+  AEROGEL_CALL(api, ShapeInferContext_GetAttribute, (const OrtShapeInferContext*, const char*, const OrtOpAttr**),
+               context, name, &attribute);
+  // A longer text is none that an operator knows; the call then fails.
+  char text[16];
+  size_t size = 0;
+  AEROGEL_CALL(api, ReadOpAttr, (const OrtOpAttr*, int, void*, size_t, size_t*), attribute,
+               static_cast<int>(ort::kString), static_cast<void*>(text), sizeof text, &size);
+  return std::string(text, size);
+}
+
 void SetOutputShape(const Api* api, OrtShapeInferContext* context, const ShapeInput& output) {
   OrtTensorTypeAndShapeInfo* out = nullptr;
   AEROGEL_CALL(api, CreateTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo**), &out);

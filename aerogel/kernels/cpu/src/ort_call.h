@@ -133,6 +133,8 @@ struct ShapeInput {
   std::vector<const char*> symbols;
 };
 ShapeInput InputShape(const Api* api, const OrtShapeInferContext* context, size_t input);
+// A string attribute of such a node.
+std::string AttributeText(const Api* api, const OrtShapeInferContext* context, const char* name);
 void SetOutputShape(const Api* api, OrtShapeInferContext* context, const ShapeInput& shape);
 
 // Output 0, float32 of this shape.

@@ -1,6 +1,6 @@
 // The operator Encoder_v1: a stack of post-LayerNorm encoder layers in one node, see encoder.h.
 //
-//   inputs hidden, mask, tensors...; attributes heads, epsilon, activation, matrices; output y
+//   inputs hidden, mask, tensors...; attributes heads, epsilon, activation, matrices, tokens; output y
 //
 // `matrices` has six words a layer, the forms of q, k, v, o, ffn1 and ffn2 (see Creation::Matrix). The tensors of a
 // layer are those of q, k, v and o, gamma1, beta1, those of ffn1 and ffn2, gamma2, beta2.
@@ -31,7 +31,12 @@ class EncoderKernel final : public Kernel {
       throw Refusal(std::string(kName) + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
                     std::to_string(hidden.shape[1]) + "], not " + Show(mask));
     }
-    float* const y = Output(api, context, hidden.shape);
+    std::vector<int64_t> shape = hidden.shape;
+    if (encoder_->first_only()) {
+      if (shape[1] == 0) throw Refusal(std::string(kName) + ": hidden has no first token");
+      shape[1] = 1;
+    }
+    float* const y = Output(api, context, shape);
     encoder_->Run(static_cast<const float*>(hidden.data), static_cast<const int64_t*>(mask.data), hidden.shape[0],
                   hidden.shape[1], y, SessionThreads(api, context));
   }
@@ -45,6 +50,14 @@ Activation ActivationOf(const std::string& name) {
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "relu") return Activation::kRelu;
   throw Refusal(std::string(kName) + ": activation '" + name + "' is none of gelu, gelu_tanh, relu");
+}
+
+// Of which tokens the result is read.
+bool FirstOnly(const std::string& tokens) {
+  if (tokens != "all" && tokens != "first") {
+    throw Refusal(std::string(kName) + ": tokens '" + tokens + "' is neither all nor first");
+  }
+  return tokens == "first";
 }
 
 // Six forms a layer.
@@ -109,15 +122,22 @@ class EncoderOperatorV1 final : public Operator {
       layers.push_back(MakeLayer(source, *kernels, &error));
       if (!error.empty()) throw Refusal(std::string(kName) + ": layer " + std::to_string(i / 6) + ": " + error);
     }
-    auto encoder = Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
-                                   ActivationOf(creation.String("activation")), &error);
+    auto encoder =
+        Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
+                        ActivationOf(creation.String("activation")), FirstOnly(creation.String("tokens")), &error);
     if (!encoder) throw Refusal(std::string(kName) + ": " + error);
     return std::unique_ptr<Kernel>(new EncoderKernel(std::move(encoder)));
   }
 
   void InferShape(const Api* api, OrtShapeInferContext* context) const override {
     const ShapeInput hidden = InputShape(api, context, 0);
-    if (hidden.shape.size() == 3) SetOutputShape(api, context, hidden);
+    ShapeInput shape = hidden;
+    if (shape.shape.size() != 3) return;
+    if (AttributeText(api, context, "tokens") == "first") {
+      shape.shape[1] = 1;
+      shape.symbols[1] = "";
+    }
+    SetOutputShape(api, context, shape);
   }
 };
 
