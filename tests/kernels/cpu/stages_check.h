@@ -1,0 +1,58 @@
+// What the tests of the encoder's stages (stages.h) share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <new>
+#include <string>
+
+#include "check.h"
+#include "dispatch.h"
+
+namespace check {
+
+using aerogel::StageTable;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+inline void Expect(bool good, const StageTable& stages, const std::string& what) {
+  if (!good) Fail(std::string(stages.name) + ": " + what);
+}
+
+inline float Normal(Random& random) { return std::normal_distribution<float>()(random); }
+
+// Exactly `size` elements on a boundary of 64 bytes.
+template <typename T>
+class Aligned {
+ public:
+  Aligned(int64_t size, T value)
+      : data_(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), std::align_val_t(64)))),
+        size_(size) {
+    std::fill_n(data_, size, value);
+  }
+  ~Aligned() { ::operator delete(data_, std::align_val_t(64)); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  T* data() { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  int64_t size() const { return size_; }
+
+ private:
+  T* data_;
+  int64_t size_;
+};
+
+// Calls `test` for every instruction set of this machine; what main returns.
+inline int ForStages(int argc, char** argv, void (*test)(Random& random, const StageTable& stages)) {
+  const uint64_t seed = Option(argc, argv, "--seed", 1);
+  for (int i = 0; i < aerogel::kIsaCount; ++i) {
+    const aerogel::Isa& isa = aerogel::IsaAt(i);
+    std::printf("%-10s %s\n", isa.name, *isa.reason ? isa.reason : "tested");
+    if (*isa.reason) continue;
+    Random random(seed);
+    test(random, *isa.kernels->stages);
+  }
+  return Finish(seed);
+}
+
+}  // namespace check
