@@ -5,6 +5,7 @@
 # make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
 # make test-no-compiler  an installation without a compiler works, at dense speed
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
+# make fuzz            malformed matrices and encoders for a minute (FUZZ_SECONDS); needs Clang
 # make test-runtimes   one exported model on ONNX Runtime 1.17, 1.20 and the newest
 #
 # Each makes the virtual environment it needs. PYTHON chooses the interpreter (3.10 to 3.13), OUT where results go.
@@ -14,12 +15,13 @@ VENV ?= .venv
 OUT ?= out
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FUZZ_SECONDS ?= 60
 RUNTIMES := 1.17.3 1.20.1
 RUNTIMES_PYTHON ?= $(PYTHON)
 RUNTIMES_ARCH ?= minilm-l6
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench test-sanitize test-no-compiler test-arm64 test-runtimes install clean
+.PHONY: help demo test check bench test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -55,12 +57,14 @@ define kernels
 	cmake -S . -B build/$(1) -G Ninja -DAEROGEL_TESTS=ON $(2) >/dev/null && cmake --build build/$(1)
 endef
 
+# $(call each,PATTERN,COMMAND): every program in build/ that fits, run by COMMAND.
+each = for program in build/$(1); do echo $(2) $$program; $(2) $$program || exit 1; done
+
 test-sanitize: $(INSTALLED)
 	$(call kernels,sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DAEROGEL_SANITIZE=ON)
-	build/sanitize/kernel_test
-	build/sanitize/stages_test
+	$(call each,sanitize/*_test)
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  AEROGEL_LIBRARY=build/sanitize/libaerogel.so $(BIN)/python -m pytest tests/kernels/cpu/test_ort_ops.py
+	  AEROGEL_LIBRARY=build/sanitize/libaerogel.so $(BIN)/python -m pytest tests/kernels/cpu/test_ort_*.py
 
 # The message of a library that is not there, and a stock session, from an installation that had no compiler.
 test-no-compiler: $(INSTALLED)
@@ -75,8 +79,15 @@ test-arm64: $(INSTALLED)
 	@{ command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64-static; } >/dev/null || \
 	  { echo "test-arm64 needs: apt-get install g++-aarch64-linux-gnu qemu-user-static"; exit 2; }
 	$(call kernels,arm64,-DCMAKE_BUILD_TYPE=Release -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
-	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/kernel_test
-	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/arm64/stages_test
+	$(call each,arm64/*_test,qemu-aarch64-static -cpu max -L /usr/aarch64-linux-gnu)
+	$(call each,arm64/*_test,qemu-aarch64-static -cpu cortex-a53 -L /usr/aarch64-linux-gnu)
+
+# What is found is kept beside the programs, and so are the inputs that reached new code.
+fuzz: $(INSTALLED)
+	@command -v clang++ >/dev/null || { echo "fuzz needs: apt-get install clang libclang-rt-dev"; exit 2; }
+	$(call kernels,fuzz,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER=clang++ -DAEROGEL_FUZZ=ON -DAEROGEL_TESTS=OFF)
+	for program in build/fuzz/*_fuzz; do mkdir -p $$program.inputs && \
+	  $$program -max_total_time=$$(( $(FUZZ_SECONDS) / 2 )) -artifact_prefix=$$program. $$program.inputs || exit 1; done
 
 # The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
 # RUNTIMES_ARCH names another shape of `aerogel synth`.

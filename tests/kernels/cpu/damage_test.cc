@@ -14,21 +14,6 @@ using check::Make;
 using check::Matrix;
 using check::Random;
 
-bool Valid(const Matrix& m) {
-  const int64_t rows = m.out / m.r, entries = static_cast<int64_t>(m.indices.size());
-  if (m.indptr[0] != 0 || m.indptr[rows] != entries) return false;
-  for (int64_t row = 0; row < rows; ++row) {
-    if (m.indptr[row] > m.indptr[row + 1] || m.indptr[row + 1] > entries) return false;
-    int64_t before = -1;
-    for (int64_t i = m.indptr[row]; i < m.indptr[row + 1]; ++i) {
-      const int64_t index = m.wide ? m.indices[i] : static_cast<uint16_t>(m.indices[i]);
-      if (index <= before || index >= m.in / m.c) return false;
-      before = index;
-    }
-  }
-  return std::find(m.bytes.begin(), m.bytes.end(), -128) == m.bytes.end();
-}
-
 void Damage(Random& random, Matrix* m) {
   if (!m->bytes.empty() && random() % 8 == 0) {
     m->bytes[random() % m->bytes.size()] = -128;

@@ -125,6 +125,22 @@ Matrix MakeRows(Random& random, Kind kind, const std::vector<int64_t>& lengths, 
   return m;
 }
 
+bool Valid(const Matrix& m) {
+  if (m.kind == Kind::kDense) return true;
+  const int64_t rows = m.out / m.r, entries = static_cast<int64_t>(m.indices.size());
+  if (m.indptr[0] != 0 || m.indptr[rows] != entries) return false;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (m.indptr[row] > m.indptr[row + 1] || m.indptr[row + 1] > entries) return false;
+    int64_t before = -1;
+    for (int64_t i = m.indptr[row]; i < m.indptr[row + 1]; ++i) {
+      const int64_t index = m.wide ? m.indices[i] : static_cast<uint16_t>(m.indices[i]);
+      if (index <= before || index >= m.in / m.c) return false;
+      before = index;
+    }
+  }
+  return std::find(m.bytes.begin(), m.bytes.end(), -128) == m.bytes.end();
+}
+
 double Quantize(const float* x, int64_t count, std::vector<int32_t>* q) {
   float most = 1e-20f;
   for (int64_t k = 0; k < count; ++k) most = std::max(most, std::fabs(x[k]));

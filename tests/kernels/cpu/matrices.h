@@ -57,6 +57,9 @@ Matrix Make(Random& random, Kind kind, int64_t out, int64_t in, int64_t r, int64
 // Row of blocks i has `lengths[i]` blocks at random places, sorted.
 Matrix MakeRows(Random& random, Kind kind, const std::vector<int64_t>& lengths, int64_t in, int64_t r, int64_t c);
 
+// Whether the numbers in a matrix of good sizes are well formed.
+bool Valid(const Matrix& m);
+
 // A value of IEEE half precision, NaN and infinity included.
 double HalfValue(uint16_t bits);
 

@@ -364,7 +364,7 @@ void Encoder::Run(const float* hidden, const int64_t* mask, int64_t batch, int64
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t* const real = mask + b * sequence;
     float* const out = y + b * results * width;
-    if (first_only_ && sequence > 0 && real[0] == 0) {
+    if (first_only_ && (sequence == 0 || real[0] == 0)) {
       std::fill(out, out + width, 0.0f);
       continue;
     }
