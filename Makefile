@@ -2,6 +2,7 @@
 # make test            all tests on this machine
 # make check           ruff, mypy and clang-format
 # make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
+# make bench-cpu       CPUs at length, against every other runtime that is installed (docs/bench.md says how)
 # make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
 # make test-no-compiler  an installation without a compiler works, at dense speed
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
@@ -21,7 +22,7 @@ RUNTIMES_PYTHON ?= $(PYTHON)
 RUNTIMES_ARCH ?= minilm-l6
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
+.PHONY: help demo test check bench bench-cpu test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -48,6 +49,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m aerogel.bench.headline --out $(OUT)/bench
+
+bench-cpu: $(INSTALLED)
+	$(BIN)/python -m aerogel.bench.cpu --out $(OUT)/bench-cpu
 
 # $(call kernels,FOLDER,CMAKE FLAGS): builds the test programs in build/FOLDER, with the cmake and ninja of the environment
 # where the system has none.

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerogel.bench.candidates import CANDIDATES, rivals
+from aerogel.bench.cpu import __main__ as command
+from aerogel.bench.cpu import plan, run
+from aerogel.bench.cpu.models import Checkpoint, Export
+from aerogel.bench.cpu.plan import Point, Row
+from aerogel.bench.result import Settings
+
+Models = Callable[..., Path]
+
+DENSE = Export(Checkpoint("fake", "1x1", 10), "dense")
+CSR = Export(Checkpoint("fake", "1x1", 10), "csr")
+HALF = Export(Checkpoint("fake", "1x1", 10), "csr", "fp16")
+QUICK = Settings(seq=4, rounds=2, repeats=2)
+POINT = Point(
+    "density-10",
+    "a fake",
+    QUICK,
+    (
+        Row(DENSE, "onnxruntime", DENSE),
+        Row(DENSE, "onnxruntime-int8", DENSE),
+        Row(CSR, "aerogel", DENSE),
+        Row(HALF, "aerogel", DENSE),
+    ),
+)
+
+
+@pytest.fixture
+def out(tmp_path: Path, token_model: Models, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the models of POINT, but for the one that cannot be made."""
+    out = tmp_path / "out"
+    for export in (DENSE, CSR):
+        path = export.path(out / "models")
+        path.parent.mkdir(parents=True)
+        token_model(path.name, sparse=export is CSR).rename(path)
+        path.with_name("config.json").write_text('{"vocab_size": 50}')
+    monkeypatch.setattr(run, "make", lambda *_: {HALF: "aerogel: error: fp16 is unknown"})
+    monkeypatch.setattr(plan, "points", lambda **_: [POINT])
+    monkeypatch.setattr(command, "cores", lambda: 2)
+    return out
+
+
+def test_a_point_is_measured_told_and_kept(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+    assert "1 of 1: a fake" in capsys.readouterr().out
+    assert sorted(file.name for file in out.iterdir()) == [
+        "converted", "cpu.json", "cpu.md", "density.png", "latency.png", "models", "points",
+    ]  # fmt: skip
+    (point,) = json.loads((out / "cpu.json").read_text())["points"]
+    assert json.loads((out / "points" / "density-10.json").read_text())["points"] == [point]
+    ours = {"onnxruntime", "onnxruntime-int8"} | (
+        {"aerogel"} if CANDIDATES.get("aerogel").refuse(run.scan(CSR.path(out / "models"))) is None else set()
+    )
+    assert {item["candidate"] for item in point["runs"]} == ours
+    assert all(item["correct"] and item["label"] == "90% unstructured" for item in point["runs"])
+    assert "aerogel: error: fp16 is unknown" in {item["reason"] for item in point["skipped"]}
+    text = (out / "cpu.md").read_text()
+    assert "fp16 is unknown" in text
+    assert "not measured" in text
+
+
+def test_what_was_measured_is_taken_up_until_something_changes(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    real = run.measure
+    monkeypatch.setattr(run, "measure", lambda *a, **k: measured.append(1) or real(*a, **k))
+    words = ["--out", str(out), "--rivals", "none"]
+    for count in (1, 1):
+        assert command.main(words) == 0
+        assert len(measured) == count
+    (out / "points" / "density-10.json").write_text("damaged")
+    assert command.main(words) == 0
+    assert len(measured) == 2
+    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+    assert len(measured) == 3
+
+
+def test_rivals_that_are_missing_are_named_with_the_mend(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(plan, "points", lambda **_: [])
+    monkeypatch.setenv("AEROGEL_PYTHON_DEEPSPARSE", str(out / "no-python"))
+    assert command.main(["--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "note: deepsparse, deepsparse-int8: AEROGEL_PYTHON_DEEPSPARSE=" in printed
+    assert len(rivals()) >= 6
+
+
+def test_a_machine_of_one_core_leaves_two_threads_out(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "cores", lambda: 1)
+    two = Point("main-2", "two threads", Settings(threads=2, seq=4, rounds=2, repeats=2), POINT.rows)
+    monkeypatch.setattr(plan, "points", lambda **_: [two, POINT])
+    assert command.main(["--out", str(out), "--rivals", "none"]) == 0
+    assert "- two threads: left out, there are 1 cores" in (out / "cpu.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--points", "nowhere"], "--points nowhere is unknown; known: density-10"),
+        (["--rivals", "nobody"], "unknown candidate 'nobody'"),
+    ],
+)
+def test_bad_words_are_one_line(
+    out: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--out", str(out), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_without_a_baseline_there_is_nothing_to_measure(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "make", lambda *_: {DENSE: "aerogel: error: no room"})
+    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
+    assert "the baseline cannot be made: aerogel: error: no room" in capsys.readouterr().err
+
+
+def test_the_points_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command.main(["--out", str(tmp_path / "o"), "--points", "list", "--quick"]) == 0
+    assert capsys.readouterr().out.startswith("main-1: minilm-l6, one thread\n")
+    assert not (tmp_path / "o").exists()
