@@ -8,7 +8,9 @@ import shutil
 from typing import Any
 
 from aerogel import __version__, runtime
+from aerogel.bench.candidates import CANDIDATES
 from aerogel.bench.machine import cores, cpu_features, cpu_model
+from aerogel.bench.rival import Rival
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
 from aerogel.versions import versions
@@ -39,8 +41,19 @@ def environment() -> dict[str, Any]:
         "cpu": {"model": cpu_model(), "cores": cores(), "features": cpu_features()},
         "library": _library(),
         "variables": {
-            name: {"value": os.environ.get(name), "meaning": meaning} for name, meaning in _VARIABLES.items()
+            name: {"value": os.environ.get(name), "meaning": meaning}
+            for name, meaning in (_VARIABLES | _interpreters()).items()
         },
+    }
+
+
+def _interpreters() -> dict[str, str]:
+    """The variables that say where other runtimes are installed."""
+    found = (CANDIDATES.get(name) for name in CANDIDATES.names())
+    return {
+        rival.variable: f"Python of another environment that has {rival.package}, for bench --rivals"
+        for rival in found
+        if isinstance(rival, Rival)
     }
 
 

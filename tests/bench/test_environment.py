@@ -92,7 +92,9 @@ def test_a_library_never_built(monkeypatch: pytest.MonkeyPatch, compiler: str | 
 def test_variables_have_their_values_and_meanings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", "scalar")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("AEROGEL_PYTHON_DEEPSPARSE", "elsewhere/python")
     variables = environment()["variables"]
+    assert variables["AEROGEL_PYTHON_DEEPSPARSE"]["value"] == "elsewhere/python"
     assert variables["AEROGEL_ISA"]["value"] == "scalar"
     assert variables["OMP_NUM_THREADS"]["value"] is None
     assert all(variable["meaning"] for variable in variables.values())

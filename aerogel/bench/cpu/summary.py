@@ -106,7 +106,9 @@ def markdown(
         dense: levels that they are compared with, milliseconds.
         notes: what was left out.
     """
-    parts = ["# CPU", f"    {command}", *(f"- {note}" for note in notes), "## Targets", _targets(outcomes)]
+    parts = ["# CPU", f"    {command}", *(f"- {note}" for note in notes)]
+    if outcomes:
+        parts += ["## Targets", _targets(outcomes)]
     for what, report in measured:
         parts += [f"## {what}", tables.markdown(report).rstrip()]
     if lines:
