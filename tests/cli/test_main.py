@@ -68,7 +68,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["fly"], "invalid choice: 'fly'"),
         ([], "required: VERB"),
         (["synth"], "required: --arch, --out"),
-        (["bench", "m.onnx", "--threads", "many"], "argument --threads: invalid int value: 'many'"),
+        (["bench", "m.onnx", "--threads", "many"], "argument --threads: 'many' is not a whole number"),
         (["bench"], "required: MODEL.onnx"),
         (["env", "--yaml"], "unrecognized arguments: --yaml; see aerogel env --help"),
     ],

@@ -192,6 +192,7 @@ def test_stock_runtime_makes_of_it_what_it_makes_of_the_layers(
         found.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node))
     layers, one = found
     assert layers["BiasGelu"] == layers["FusedMatMul"] == 2
-    # The mask is cast twice, laid out for keys and for tokens, and multiplied with at the end; the first token is cut out.
+    # The mask is cast twice, laid out for keys and for tokens, and multiplied with at the end; the first token is
+    # cut out.
     assert one - layers <= Counter(Shape=1, Cast=1, Unsqueeze=1, Mul=1, Slice=1)
     assert not layers - one
