@@ -21,7 +21,7 @@ from aerogel.files import sha256
 from aerogel.kernels.cpu import find_library
 from aerogel.versions import versions
 
-__all__ = ["SCHEMA", "document", "identity", "load", "parse", "point"]
+__all__ = ["SCHEMA", "document", "identity", "library", "load", "parse", "point"]
 
 SCHEMA = 2
 """Version of the document's layout; docs/bench.md describes it."""
@@ -39,7 +39,7 @@ def point(report: Report, identity: str = "") -> dict[str, Any]:
         "identity": identity,
         "machine": describe(),
         "versions": {"aerogel": __version__, **versions(("numpy", "onnxruntime"))},
-        "library": _library(),
+        "library": library(),
         "settings": {**asdict(report.settings), "repeats": report.repeats},
         "baseline": report.runs.index(report.baseline),
         "runs": [_run(run) for run in report.runs],
@@ -100,10 +100,16 @@ def identity(models: Sequence[Path], settings: Settings, others: Sequence[str] =
     """
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in models]
     known = [
-        files, asdict(settings), list(others), describe(), _library(), __version__,
+        files, asdict(settings), list(others), describe(), library(), __version__,
         versions(("numpy", "onnxruntime")),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def library() -> str | None:
+    """SHA-256 of the native library in use; None where there is none."""
+    path = find_library()
+    return sha256(path) if path and path.is_file() else None
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -149,9 +155,3 @@ def _parse_run(found: Mapping[str, Any]) -> Run:
         latency=Latency(**found["latency_ms"]),
         speedup=Speedup(**found["speedup"]) if found["speedup"] else None,
     )
-
-
-def _library() -> str | None:
-    """SHA-256 of the native library in use."""
-    path = find_library()
-    return sha256(path) if path and path.is_file() else None

@@ -9,14 +9,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aerogel.bench import document, plot
 from aerogel.bench.candidates import CANDIDATES, rivals
 from aerogel.bench.cpu import plan, summary, targets
-from aerogel.bench.cpu.run import run_point
+from aerogel.bench.cpu.run import kept, run_point
 from aerogel.bench.machine import cores
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.result import Report
 from aerogel.cli import _arguments
 from aerogel.cli._terminal import console, progress
 from aerogel.errors import AerogelError, UsageError
@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure all points, write results and say which targets were met; 0 unless something failed."""
+    """Measure all points, write results and say which targets were met; 0 done, 2 if something failed."""
     parser = argparse.ArgumentParser(
         prog="python -m aerogel.bench.cpu", description="The measurement of CPUs, rivals included."
     )
@@ -70,20 +70,27 @@ def _run(args: argparse.Namespace) -> int:
     notes = _missing(names)
     for note in notes:
         screen.print(f"note: {note}", soft_wrap=True)
-    reports: dict[str, Report] = {}
-    documents = []
+    every = plan.points(quick=args.quick, rounds=args.rounds)
+    found = {point.name: item for point in every if (item := kept(point, out))}
+    status = 0
     for number, point in enumerate(chosen, 1):
         screen.print(f"{number} of {len(chosen)}: {point.what}", soft_wrap=True)
         if point.settings.threads > cores():
             notes.append(f"{point.what}: left out, there are {cores()} cores")
             continue
-        with progress() as step:
-            documents.append(
-                run_point(point, out, names, lambda line: screen.print(line, soft_wrap=True), step)
-            )
-        reports[point.name] = document.parse(documents[-1])
-        _write(args, chosen, reports, documents, notes)
-    return 0
+        try:
+            with progress() as step:
+                found[point.name] = run_point(
+                    point, out, names, lambda line: screen.print(line, soft_wrap=True), step
+                )
+        except AerogelError as error:
+            # The other points are worth having.
+            notes.append(f"{point.what}: failed: {error}")
+            print(f"aerogel: error: {point.what}: {' '.join(str(error).split())}", file=sys.stderr)
+            found.pop(point.name, None)
+            status = 2
+        _write(args, [(point, found[point.name]) for point in every if point.name in found], notes)
+    return status
 
 
 def _chosen(args: argparse.Namespace) -> list[plan.Point]:
@@ -109,13 +116,12 @@ def _missing(names: Sequence[str]) -> list[str]:
 
 
 def _write(
-    args: argparse.Namespace,
-    chosen: Sequence[plan.Point],
-    reports: dict[str, Report],
-    documents: list[dict[str, object]],
-    notes: Sequence[str],
+    args: argparse.Namespace, found: Sequence[tuple[plan.Point, dict[str, Any]]], notes: Sequence[str]
 ) -> None:
     """Everything known so far, so that a run that is stopped has results too."""
+    if not found:
+        return
+    reports = {point.name: document.parse(item) for point, item in found}
     outcomes = targets.check(reports, [] if args.quick else targets.load())
     by_density = {
         int(match[1]): report
@@ -124,11 +130,11 @@ def _write(
     }
     lines, dense = summary.curves(by_density)
     command = f"python -m aerogel.bench.cpu {shlex.join(sys.argv[1:])}"
-    measured = [(point.what, reports[point.name]) for point in chosen if point.name in reports]
+    measured = [(point.what, reports[point.name]) for point, _ in found]
     with atomic_file(args.out / "cpu.md") as file:
         file.write_text(summary.markdown(command, measured, outcomes, lines, dense, notes), encoding="utf-8")
     with atomic_file(args.out / "cpu.json") as file:
-        text = json.dumps(document.document(documents), indent=2, allow_nan=False)
+        text = json.dumps(document.document([item for _, item in found]), indent=2, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8")
     if lines:
         summary.density_plot(lines, dense, args.out / "density.png")

@@ -19,7 +19,7 @@ from aerogel.bench.result import Skipped
 from aerogel.errors import DataError, RuntimeLoadError
 from aerogel.files import atomic_file
 
-__all__ = ["run_point"]
+__all__ = ["kept", "run_point"]
 
 
 def run_point(
@@ -55,24 +55,28 @@ def run_point(
         point.settings,
         interpreters,
     )
-    kept = out / "points" / f"{point.name}.json"
-    for found in _known(kept):
-        if found["identity"] == mark:
-            return found
+    earlier = kept(point, out)
+    if earlier and earlier["identity"] == mark:
+        return earlier
     report = measure(pairs, point.settings, pairs[0], skipped, work=out / "converted", progress=progress)
     found = document.point(report, mark)
-    with atomic_file(kept) as file:
+    with atomic_file(_file(point, out)) as file:
         text = json.dumps(document.document([found]), indent=2, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8")
     return found
 
 
-def _known(file: Path) -> list[dict[str, Any]]:
-    """What an earlier run has left; a damaged file is measured anew."""
+def kept(point: Point, out: Path) -> dict[str, Any] | None:
+    """What an earlier run with the same library has left of a point; None where that is nothing, or damaged."""
     try:
-        return document.load(file)
+        found = document.load(_file(point, out))
     except DataError:
-        return []
+        return None
+    return found[0] if found and found[0]["library"] == document.library() else None
+
+
+def _file(point: Point, out: Path) -> Path:
+    return out / "points" / f"{point.name}.json"
 
 
 def _pairs(

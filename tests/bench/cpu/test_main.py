@@ -124,7 +124,38 @@ def test_without_a_baseline_there_is_nothing_to_measure(
 ) -> None:
     monkeypatch.setattr(run, "make", lambda *_: {DENSE: "aerogel: error: no room"})
     assert command.main(["--out", str(out), "--rivals", "none"]) == 2
-    assert "the baseline cannot be made: aerogel: error: no room" in capsys.readouterr().err
+    assert "a fake: the baseline cannot be made: aerogel: error: no room" in capsys.readouterr().err
+    assert not (out / "cpu.md").exists()
+
+
+def test_one_point_that_fails_does_not_cost_the_others(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Export(Checkpoint("gone", "1x1", 10), "dense")
+    broken = Point("main-1", "broken", QUICK, (Row(missing, "onnxruntime", missing),))
+    monkeypatch.setattr(run, "make", lambda *_: {HALF: "no", missing: "no such shape"})
+    monkeypatch.setattr(plan, "points", lambda **_: [broken, POINT])
+    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
+    text = (out / "cpu.md").read_text()
+    assert "- broken: failed: the baseline cannot be made: no such shape" in text
+    assert "## a fake" in text
+
+
+def test_points_of_earlier_runs_with_the_same_library_stay_in_the_document(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Point("main-1", "another", QUICK, POINT.rows)
+    monkeypatch.setattr(plan, "points", lambda **_: [other, POINT])
+    words = ["--out", str(out), "--rivals", "none", "--points"]
+    assert command.main([*words, "main-1"]) == 0
+    assert command.main([*words, "density-10"]) == 0
+    assert [line for line in (out / "cpu.md").read_text().splitlines() if line.startswith("## ")] == [
+        "## Targets", "## another", "## a fake", "## Latency against density",
+    ]  # fmt: skip
+    kept = out / "points" / "main-1.json"
+    document = json.loads(kept.read_text())
+    document["points"][0]["library"] = "of another build"
+    kept.write_text(json.dumps(document))
+    assert command.main([*words, "density-10"]) == 0
+    assert "## another" not in (out / "cpu.md").read_text()
 
 
 def test_the_points_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
