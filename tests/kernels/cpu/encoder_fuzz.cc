@@ -19,6 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   encoder.heads = static_cast<int8_t>(bytes.Byte());
   if (encoder.heads > 4) encoder.heads = 1;
   encoder.activation = bytes.Byte() % 4;
+  encoder.first_only = bytes.Byte() % 2;
   const int32_t epsilon = bytes.Byte() % 4 ? 0x3727c5ac : bytes.Word();  // mostly 1e-5
   std::memcpy(&encoder.epsilon, &epsilon, sizeof epsilon);
   bool good = encoder.heads > 0 && attended % encoder.heads == 0 && encoder.activation < 3 && encoder.epsilon >= 0;
@@ -56,12 +57,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<float> x = check::Uniforms(random, batch * sequence * hidden);
   std::vector<int64_t> mask;
   for (int64_t i = 0; i < batch * sequence; ++i) mask.push_back(bytes.Byte() % 3);
-  std::vector<float> y = check::Poisoned(batch * sequence * hidden), again = y;
+  const int64_t results = encoder.first_only ? 1 : sequence;  // of each sequence
+  std::vector<float> y = check::Poisoned(batch * results * hidden), again = y;
   Expect(!aerogel_encoder_run(prepared.get(), x.data(), mask.data(), batch, sequence, y.data(), 1), "run");
   Expect(!aerogel_encoder_run(prepared.get(), x.data(), mask.data(), batch, sequence, again.data(), 2), "run");
   Expect(check::SameBits(y.data(), again.data(), static_cast<int64_t>(y.size())), "depends on threads");
   for (size_t i = 0; i < y.size(); ++i) {
-    const bool real = mask[i / static_cast<size_t>(hidden)] != 0;
+    const int64_t token = static_cast<int64_t>(i) / hidden;
+    const bool real = mask[static_cast<size_t>(token / results * sequence + token % results)] != 0;
     // Without epsilon a token of equal features is 0 / 0.
     Expect(real ? std::isfinite(y[i]) || encoder.epsilon < 1e-12f || !std::isfinite(encoder.epsilon) : y[i] == 0,
            encoder.Describe() + " gives " + std::to_string(y[i]));

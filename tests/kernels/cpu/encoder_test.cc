@@ -315,6 +315,7 @@ int main(int argc, char** argv) {
   CheckLong(random, isas);
   CheckConcurrency(random, isas);
   CheckRefusals(random);
-  std::printf("float %g units a layer, rounded %g\n", worst_float, worst_round);
+  std::printf("greatest errors: %.1f units of rounding a layer; where weights have eight bits, %.4f\n", worst_float,
+              worst_round);
   return check::Finish(seed);
 }
