@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.bench.report import title
-from aerogel.bench.result import Report
+from aerogel.bench.result import Report, Run
 from aerogel.errors import UsageError, require
 from aerogel.files import atomic_file
 
 __all__ = ["check", "plot"]
 
-# Okabe and Ito's blue, orange and vermilion, which readers with any colour vision tell apart.
-_BASELINE, _MEASURED, _WRONG = "#0072B2", "#E69F00", "#D55E00"
+# Okabe and Ito's blue, sky blue, orange and vermilion, which readers with any colour vision tell apart.
+_BASELINE, _DENSE, _SPARSE, _WRONG = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
 
 
 def check(path: Path) -> None:
@@ -50,9 +50,7 @@ def _draw(figure: Any, report: Report) -> None:
     """One point: latency on the left, memory on the right."""
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     rows = range(len(report.runs))
-    colours = [
-        _BASELINE if run is report.baseline else _MEASURED if run.correct else _WRONG for run in report.runs
-    ]
+    colours = [_colour(report, run) for run in report.runs]
     medians = [run.latency.median for run in report.runs]
     tails = [run.latency.p99 - run.latency.median for run in report.runs]
     times.barh(rows, medians, color=colours, xerr=([0.0] * len(medians), tails), capsize=3)
@@ -71,3 +69,9 @@ def _draw(figure: Any, report: Report) -> None:
     for axes in (times, memory):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title(report.settings), fontsize=11)
+
+
+def _colour(report: Report, run: Run) -> str:
+    if run is report.baseline:
+        return _BASELINE
+    return (_SPARSE if run.kind.sparse else _DENSE) if run.correct else _WRONG

@@ -23,11 +23,12 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
 @dataclass(frozen=True)
 class Curve:
-    """Median milliseconds by percent of weights kept."""
+    """Median milliseconds by percent of weights kept, and how many times those of each dense level beside them."""
 
     name: str
     percent: tuple[int, ...]
     milliseconds: tuple[float, ...]
+    ratios: dict[str, tuple[float, ...]]
 
 
 def curves(reports: Mapping[int, Report]) -> tuple[list[Curve], dict[str, float]]:
@@ -36,35 +37,48 @@ def curves(reports: Mapping[int, Report]) -> tuple[list[Curve], dict[str, float]
     The dense numbers are medians over all reports: "dense fp32" of stock ONNX Runtime, and "dense int8" of the fastest
     dense int8 runtime in each.
     """
-    lines: dict[str, list[tuple[int, float]]] = {}
+    lines: dict[str, list[tuple[int, float, dict[str, float]]]] = {}
     dense: dict[str, list[float]] = {}
     for percent, report in sorted(reports.items()):
-        int8 = []
+        levels = _levels(report)
+        for name, value in levels.items():
+            dense.setdefault(name, []).append(value)
         for run in report.runs:
-            if not run.correct:
-                continue
-            if run.candidate == STOCK:
-                dense.setdefault("dense fp32", []).append(run.latency.median)
-            elif run.candidate in _DENSE_INT8:
-                int8.append(run.latency.median)
-            else:
+            if run.correct and run.kind.sparse:
                 mask = run.label.partition(" ")[2]
-                name = f"{mask}, {run.kind.precision}, {run.candidate}"
-                lines.setdefault(name, []).append((percent, run.latency.median))
-        if int8:
-            dense.setdefault("dense int8", []).append(min(int8))
-    found = [Curve(name, *map(tuple, zip(*points, strict=True))) for name, points in lines.items()]
+                ratios = {name: run.latency.median / value for name, value in levels.items()}
+                line = lines.setdefault(f"{mask}, {run.kind.precision}, {run.candidate}", [])
+                line.append((percent, run.latency.median, ratios))
+    found = []
+    for name, line in lines.items():
+        percents, times, ratios_by_percent = zip(*line, strict=True)
+        common = [level for level in dense if all(level in ratios for ratios in ratios_by_percent)]
+        by_level = {level: tuple(ratios[level] for ratios in ratios_by_percent) for level in common}
+        found.append(Curve(name, percents, times, by_level))
     return found, {name: float(np.median(values)) for name, values in dense.items()}
 
 
-def break_even(curve: Curve, milliseconds: float) -> str:
-    """Percent of weights kept at which the curve reaches that time, between what was measured."""
-    if curve.milliseconds[0] >= milliseconds:
+def _levels(report: Report) -> dict[str, float]:
+    """Milliseconds of the dense baseline and of the fastest dense int8 row."""
+    int8 = [run.latency.median for run in report.runs if run.candidate in _DENSE_INT8 and run.correct]
+    fp32 = [run.latency.median for run in report.runs if run.candidate == STOCK]
+    return {"dense fp32": min(fp32)} | ({"dense int8": min(int8)} if int8 else {})
+
+
+def break_even(curve: Curve, level: str) -> str:
+    """Percent of weights kept at which the curve takes as long as a dense level, between what was measured.
+
+    Each density is compared with the dense model that took turns with it, so that a drift between them cancels.
+    """
+    ratios = curve.ratios.get(level)
+    if ratios is None:
+        return "not measured"
+    if ratios[0] >= 1:
         return f"below {curve.percent[0]}%"
     for i in range(1, len(curve.percent)):
-        low, high = curve.milliseconds[i - 1], curve.milliseconds[i]
-        if high >= milliseconds:
-            share = (milliseconds - low) / (high - low)
+        low, high = ratios[i - 1], ratios[i]
+        if high >= 1:
+            share = (1 - low) / (high - low)
             return f"{curve.percent[i - 1] + share * (curve.percent[i] - curve.percent[i - 1]):.0f}%"
     return f"above {curve.percent[-1]}%"
 
@@ -136,7 +150,7 @@ def _table(lines: Sequence[Curve], dense: Mapping[str, float]) -> str:
     for curve in lines:
         known = dict(zip(curve.percent, curve.milliseconds, strict=True))
         cells = [f"{known[percent]:.1f}" if percent in known else "" for percent in percents]
-        cells += [break_even(curve, value) for value in dense.values()]
+        cells += [break_even(curve, level) for level in dense]
         rows.append(f"| {curve.name} | {' | '.join(cells)} |")
     levels = ", ".join(f"{name} {value:.1f} ms" for name, value in dense.items())
     return "\n".join(rows) + f"\n\nLevels: {levels}."

@@ -49,17 +49,22 @@ def test_curves_are_by_density_and_levels_the_best_dense(found: tuple[list[Curve
         ("4x1, fp32, aerogel", (10, 20, 40)),
     ]
     assert lines[0].milliseconds == pytest.approx((20, 40, 80))
+    assert lines[0].ratios["dense fp32"] == pytest.approx((20 / 98, 40 / 100, 80 / 102))
+    assert lines[0].ratios["dense int8"] == pytest.approx((20 / 32, 40 / 31, 80 / 30))
     # Medians of 98, 100, 102 and of the faster int8 of each report: 30, 31, 32.
     assert dense == {"dense fp32": pytest.approx(100), "dense int8": pytest.approx(31)}
 
 
 def test_break_even_lies_between_what_was_measured() -> None:
-    curve = Curve("c", (10, 20, 40), (20.0, 40.0, 80.0))
-    assert break_even(curve, 30) == "15%"
-    assert break_even(curve, 60) == "30%"
-    assert break_even(curve, 80) == "40%"
-    assert break_even(curve, 20) == "below 10%"
-    assert break_even(curve, 81) == "above 40%"
+    def at(*ratios: float) -> str:
+        return break_even(Curve("c", (10, 20, 40), (1.0, 1.0, 1.0), {"dense": ratios}), "dense")
+
+    assert at(0.5, 1.5, 2.0) == "15%"
+    assert at(0.2, 0.5, 1.5) == "30%"
+    assert at(0.2, 0.5, 1.0) == "40%"
+    assert at(1.0, 1.5, 2.0) == "below 10%"
+    assert at(0.2, 0.5, 0.9) == "above 40%"
+    assert break_even(Curve("c", (10,), (1.0,), {}), "dense") == "not measured"
 
 
 def test_the_document_has_targets_tables_and_break_even(
