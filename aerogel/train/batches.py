@@ -6,6 +6,9 @@ is several times less work than padding to the maximal length.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -60,6 +63,20 @@ class Rows:
             )
         result["labels"] = self.labels[rows]
         return result
+
+    def batches(self, size: int, seed: int, step: int) -> Iterator[list[int]]:
+        """Rows of each step from `step` on, epoch after epoch without end."""
+        first, done = divmod(step, math.ceil(len(self) / size))
+        for epoch in itertools.count(first):
+            yield from epoch_batches(self.lengths, size, seed, epoch)[done:]
+            done = 0
+
+    def position(self) -> dict[str, int]:
+        """What `seek` needs in a later run: nothing, as all rows are at hand."""
+        return {}
+
+    def seek(self, position: dict[str, int]) -> None:
+        """Go to a `position` of an earlier run."""
 
 
 def epoch_batches(lengths: list[int], size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aerogel.errors import TrainingError
-from aerogel.train.batches import Rows, epoch_batches
+from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.log import Log
 from aerogel.train.method import Method
@@ -72,6 +73,7 @@ class Loop:
         torch.set_rng_state(state.random["cpu"])
         if "cuda" in state.random:
             torch.cuda.set_rng_state(state.random["cuda"])
+        self.rows.seek(state.position)
         self.step = state.step
 
     def run(self, log: Log, evaluate: Callable[[], dict[str, float]]) -> None:
@@ -84,7 +86,8 @@ class Loop:
         began, first = time.monotonic(), self.step
         with _progress(config.progress) as bar:
             task = bar.add_task(config.method, total=total, completed=self.step, loss=0.0, density=1.0)
-            for batch in self._batches():
+            batches = self.rows.batches(config.batch, config.seed, self.step)
+            for batch in itertools.islice(batches, total - self.step):
                 density = self.schedule.density(self.step)
                 loss = self._train(batch, density)
                 self.step += 1
@@ -99,13 +102,6 @@ class Loop:
                     log.write("evaluation", self.step, density=density, **evaluate())
                 if self.step % config.save_every == 0 and self.step < total:
                     self._save(log)
-
-    def _batches(self) -> Iterator[list[int]]:
-        """Rows of each step from `self.step` on."""
-        per_epoch = math.ceil(len(self.rows) / self.config.batch)
-        for epoch in range(self.step // per_epoch, self.config.epochs):
-            batches = epoch_batches(self.rows.lengths, self.config.batch, self.config.seed, epoch)
-            yield from batches[self.step - epoch * per_epoch :]
 
     def _train(self, batch: list[int], density: float) -> float:
         """One optimizer step; returns the loss."""
@@ -135,7 +131,8 @@ class Loop:
         random = {"cpu": torch.get_rng_state()}
         if self.accelerator.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state()
-        state = State(self.step, self.model.state_dict(), self.optimizer.state_dict(), random, log.size())
+        model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
+        state = State(self.step, model, optimizer, random, log.size(), self.rows.position())
         state.save(self.config.state_path, self.identity)
 
 

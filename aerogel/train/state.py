@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from aerogel.files import atomic_file
 
 __all__ = ["State"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class State:
     """What a run needs to go on to the same result.
 
     Attributes:
-        step: optimizer steps done. The place in the data follows from it.
+        step: optimizer steps done. Which rows come next follows from it.
         model: state_dict of the model: weights, scores and masks.
         optimizer: state_dict of the optimizer.
         random: states of torch's generators, by device.
         log_bytes: length of the log when the state was saved.
+        position: where rows that come from a stream were read up to; spares reading it from its beginning.
     """
 
     step: int
@@ -35,6 +36,7 @@ class State:
     optimizer: dict[str, Any]
     random: dict[str, torch.Tensor]
     log_bytes: int
+    position: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the state of the run described by `identity` (JSON values).

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -66,3 +67,12 @@ def test_a_length_without_room_for_text_is_refused(
     assert Rows(split, tokenizer, least).lengths == [least]
     with pytest.raises(UsageError, match=rf"--max-length {least - 1}: .* at least {least}"):
         Rows(split, tokenizer, least - 1)
+
+
+def test_steps_go_on_from_any_step_and_past_the_last_epoch(tiny_checkpoint) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
+    rows = Rows(Split([("good",)] * 7, [1] * 7, ""), tokenizer, max_length=9)
+    whole = list(itertools.islice(rows.batches(3, 5, 0), 8))
+    assert whole == [batch for epoch in range(3) for batch in epoch_batches(rows.lengths, 3, 5, epoch)][:8]
+    for step in range(8):
+        assert list(itertools.islice(rows.batches(3, 5, step), 8 - step)) == whole[step:]
