@@ -6,10 +6,25 @@ import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aerogel.errors import UsageError
 
-__all__ = ["apart", "block", "numbers", "words"]
+__all__ = ["Pairs", "apart", "block", "numbers", "words"]
+
+
+class Pairs(argparse.Action):
+    """NAME=VALUE, given any number of times; the argument is a dict of texts."""
+
+    def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, __: Any = None) -> None:
+        name, equals, value = str(values).partition("=")
+        if not (name and equals and value):
+            raise argparse.ArgumentError(self, f"{values!r} is not NAME=VALUE")
+        given = getattr(namespace, self.dest)
+        if name in given:
+            raise argparse.ArgumentError(self, f"{name} is given twice")
+        # A new dict: the default is shared by all parses.
+        setattr(namespace, self.dest, {**given, name: value})
 
 
 def block(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from aerogel.cli._arguments import block
+from aerogel.cli._arguments import Pairs, block
 
 HELP = "fine-tune a model on a task and prune it while it learns"
 
@@ -28,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--task", "name of the task, such as sst2 or synthetic", required=True, metavar="NAME")
     add("--out", "checkpoint directory to write", required=True, type=Path, metavar="CKPT")
     add("--method", "name of the pruning method; dense prunes nothing", metavar="NAME")
+    parser.add_argument(
+        "--option",
+        dest="options",
+        action=Pairs,
+        default={},
+        metavar="NAME=VALUE",
+        help="an option of the method, such as lambda=100; may be given several times",
+    )
     add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
     add("--data", "directory of the task's files; without it, the hub", type=Path, metavar="DIR")
     add("--density", "fraction of weights kept at the end", type=float, metavar="D")
@@ -38,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", "rows per step", type=int, metavar="N")
     add("--max-length", "tokens per row; longer ones are cut", type=int, metavar="N")
     add("--lr", "peak learning rate of the weights", type=float, metavar="X")
-    add("--score-lr", "peak learning rate of learnt scores", type=float, metavar="X")
+    add(
+        "--score-lr",
+        "peak learning rate of learnt scores (default: the method's own)",
+        type=float,
+        metavar="X",
+    )
     add("--warmup", "learning-rate warm-up: fraction of all steps, or steps", type=float, metavar="X")
     add("--initial-warmup", "warm-ups before pruning begins", type=float, metavar="IW")
     add("--final-warmup", "warm-ups at the final density", type=float, metavar="FW")

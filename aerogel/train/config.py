@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ class TrainConfig:
         data: directory of the task's files or of a saved dataset; None for the hub, or a task that makes its data.
         density: fraction of the encoder's weights kept at the end, in (0, 1].
         block: (rows, cols) kept or dropped together.
-        scope: "local" (per matrix) or "global".
+        options: the method's own options by name, as text or typed values; checked when the run begins.
+        scope: "local" (per matrix) or "global"; always global where the density is a penalty's outcome.
         epochs: passes over the training rows.
         seed: decides the head's initial weights, the order of the rows and dropout.
         batch: rows per step.
         max_length: tokens per row; longer ones are cut.
         lr: peak learning rate of the weights.
-        score_lr: peak learning rate of learnt scores.
+        score_lr: peak learning rate of learnt scores; None for the method's own.
         warmup: learning-rate warm-up, W_u: a fraction of all steps if below 1, else steps.
         initial_warmup: warm-ups before pruning begins (iw); need not be whole.
         final_warmup: warm-ups at the final density (fw).
@@ -55,6 +57,7 @@ class TrainConfig:
     task: str
     out: Path
     method: str = "dense"
+    options: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     data: Path | None = None
     density: float = 1.0
@@ -65,7 +68,7 @@ class TrainConfig:
     batch: int = 32
     max_length: int = 128
     lr: float = 3e-5
-    score_lr: float = 1e-2
+    score_lr: float | None = None
     warmup: float = 0.1
     initial_warmup: float = 1.0
     final_warmup: float = 2.0
@@ -92,7 +95,7 @@ class TrainConfig:
                 raise UsageError(f"{_flag(name)} {value}: must be at least 1")
         for name in ("lr", "score_lr", "clip"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a positive number")
         for name in ("initial_warmup", "final_warmup"):
             value = getattr(self, name)

@@ -1,15 +1,24 @@
-"""What a pruning method is: something that ranks weights, and a mask in front of each of them.
+"""What a pruning method is: a mask in front of each weight, and what it does around each optimizer step.
 
 A method is attached to a model for one run. The mask acts through `torch.nn.utils.parametrize` on each Linear's
 ``weight``, so that the forward pass of any encoder sees W' = W * M and nothing else about the model changes.
+
+The loop calls, in each step:
+
+    before_step(step)              masks and schedules for the forward pass
+    penalty()                      added to the task's loss; gradients flow into W and S
+    after_backward(step)           gradients are complete and not yet clipped
+    after_step(step, optimizer)    the optimizer has moved W and S
+
+What must outlive a kill is held in the masks' parameters and buffers, which are part of the model's state, or given by
+`Method.state_dict`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +27,7 @@ from torch.nn.utils import parametrize
 
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
 
-__all__ = ["Mask", "Method", "Target"]
+__all__ = ["Mask", "Method", "NoOptions", "Step", "Target"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,30 @@ class Target:
     density: float
     block: tuple[int, int] = (1, 1)
     scope: str = "local"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step as a method sees it.
+
+    Attributes:
+        index: of the step, from 0.
+        total: steps of the run.
+        density: what the schedule keeps now.
+        progress: part of the schedule's way from its first to its last value that is done, in [0, 1].
+        lr: learning rate of the weights in this step.
+    """
+
+    index: int
+    total: int
+    density: float
+    progress: float
+    lr: float
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a method that has none."""
 
 
 class Mask(nn.Module):
@@ -47,15 +80,23 @@ class Mask(nn.Module):
         return weight * self.mask
 
 
-class Method(ABC):
+class Method:
     """A pruning method attached to the matrices of one model.
+
+    A method that ranks weights gives `scores` and no more. Others override what they do differently.
 
     Args:
         matrices: Linear modules by the name of their weight; changed in place.
         target: what to prune to.
+        options: an `Options` of this method; None for its defaults.
 
     Attributes:
+        Options: frozen dataclass of the method's own options, each with a default. Its `__post_init__` refuses values
+            that cannot be meant; a field `lambda_` is the option "lambda".
         prunes: whether the method makes masks at all.
+        density_is_outcome: the density follows from a penalty. `target.density` is then what a controller steers to
+            over all matrices together; 1 leaves the penalty as the options say.
+        score_lr: peak learning rate of `score_parameters` where the run gives none.
         weights: the trained parameters W ``[out, in]``, pruned entries included.
         masks: the parametrization in front of each of them.
 
@@ -63,11 +104,15 @@ class Method(ABC):
         UsageError: the block does not divide a matrix.
     """
 
-    prunes = True
+    Options: ClassVar[type[Any]] = NoOptions
+    prunes: ClassVar[bool] = True
+    density_is_outcome: ClassVar[bool] = False
+    score_lr: ClassVar[float] = 1e-2
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target) -> None:
+    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
         self.matrices = dict(matrices)
         self.target = target
+        self.options = self.Options() if options is None else options
         self.weights = {name: linear.weight for name, linear in self.matrices.items()}
         self.masks: dict[str, Mask] = {}
         for name, linear in self.matrices.items():
@@ -80,17 +125,51 @@ class Method(ABC):
         """The parametrization that this method puts in front of a weight."""
         return Mask(weight)
 
+    def prepare(self, model: nn.Module) -> None:
+        """Called once, before the optimizer is made: freeze what this method does not train."""
+
     def score_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters that are trained at the score learning rate."""
         return ()
 
-    @abstractmethod
     def scores(self) -> dict[str, Tensor]:
         """Per matrix, the current score of each block ``[out / r, in / c]``; the highest are kept."""
+        raise NotImplementedError
+
+    def before_step(self, step: Step) -> None:
+        """Called before the forward pass: by default the masks are made anew at the density of the schedule."""
+        self.update(step.density)
+
+    def penalty(self) -> Tensor | None:
+        """A differentiable scalar to add to the loss of this step, or None."""
+        return None
+
+    def after_backward(self, step: Step) -> None:
+        """Called when all gradients of this step are there, before they are clipped."""
+
+    def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+        """Called after the optimizer's step.
+
+        Returns:
+            Values for a line of its own in the log; empty, as mostly, for none.
+        """
+        del step, optimizer
+        return {}
+
+    def log_values(self) -> dict[str, float]:
+        """What the method adds to the log's regular lines."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that is in no parameter or buffer of the masks: tensors, numbers and containers of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
 
     @torch.no_grad()
     def update(self, density: float) -> None:
-        """Set every mask to the blocks that `density` keeps now. Called before each step's forward pass."""
+        """Set every mask to the highest scores, at `density`."""
         if density >= 1.0:
             for mask in self.masks.values():
                 mask.mask.fill_(1.0)
@@ -98,20 +177,29 @@ class Method(ABC):
         # numpy selects several times faster than torch on a CPU; on a GPU the scores stay where they are.
         scores = {name: _on_host(score.detach()) for name, score in self.scores().items()}
         for name, kept in top_masks(scores, density, scope=self.target.scope).items():
-            whole = expand_blocks(kept, self.target.block)
-            self.masks[name].mask.copy_(torch.from_numpy(whole) if isinstance(whole, np.ndarray) else whole)
+            self.set_mask(name, kept)
+
+    @torch.no_grad()
+    def set_mask(self, name: str, kept: Any) -> None:
+        """Set the mask of one matrix to `kept`, booleans ``[out / r, in / c]`` as array or tensor."""
+        whole = expand_blocks(kept, self.target.block)
+        self.masks[name].mask.copy_(torch.from_numpy(whole) if isinstance(whole, np.ndarray) else whole)
+
+    def settle(self) -> None:
+        """Make the masks final. Called once, after the last step."""
+        self.update(self.target.density)
 
     @torch.no_grad()
     def bake(self) -> dict[str, np.ndarray]:
-        """Make the masks part of the weights and take the parametrizations away.
+        """Settle, make the masks part of the weights and take the parametrizations away.
 
         Returns:
             Per matrix name, the boolean mask ``[out, in]``; its weight is exactly +0.0 wherever that is False.
         """
-        self.update(self.target.density)
+        self.settle()
         result = {}
         for name, linear in self.matrices.items():
-            kept = self.masks[name].mask.bool()
+            kept = self.masks[name].eval().mask.bool()
             parametrize.remove_parametrizations(linear, "weight", leave_parametrized=True)
             linear.weight.masked_fill_(~kept, 0.0)
             result[name] = kept.cpu().numpy()

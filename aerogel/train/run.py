@@ -26,6 +26,7 @@ from aerogel.train.loop import Loop, steps_of
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.model import load_model, not_finite, save_model
+from aerogel.train.options import option_values, read_options
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.versions import versions
@@ -51,6 +52,7 @@ def train(config: TrainConfig) -> Checkpoint:
         OutputError: the checkpoint, the state or the log cannot be written.
     """
     method_class, task = METHODS.get(config.method), TASKS.get(config.task)
+    config, options = _resolve(config, method_class)
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
         check_output(file)
@@ -65,7 +67,7 @@ def train(config: TrainConfig) -> Checkpoint:
 
     model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
     size = encoder_parameters(model)
-    method = method_class(prunable(model), Target(config.density, config.block, config.scope))
+    method = method_class(prunable(model), Target(config.density, config.block, config.scope), options)
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
@@ -119,6 +121,18 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if config.threads:
         torch.set_num_threads(config.threads)
     return Accelerator(cpu=config.device == "cpu")
+
+
+def _resolve(config: TrainConfig, method: type[Method]) -> tuple[TrainConfig, Any]:
+    """The configuration with every value that the method decides filled in, and the method's options."""
+    options = read_options(method.Options, config.options, config.method)
+    resolved = dataclasses.replace(
+        config,
+        options=option_values(options),
+        score_lr=config.score_lr or method.score_lr,
+        scope="global" if method.density_is_outcome else config.scope,
+    )
+    return resolved, options
 
 
 def _schedule(config: TrainConfig, total: int, method: type[Method]) -> Cubic:

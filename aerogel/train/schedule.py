@@ -56,14 +56,21 @@ class Cubic:
 
     def density(self, step: int) -> float:
         """v_t, in [end, start]."""
+        left = self._left(step)
+        return self.start if left == 1.0 else self.end + (self.start - self.end) * left
+
+    def progress(self, step: int) -> float:
+        """(v_i - v_t) / (v_i - v_f), also where v_i = v_f: 0 before pruning begins, 1 from T - f W on."""
+        return 1.0 - self._left(step)
+
+    def _left(self, step: int) -> float:
         begin = self.initial * self.warmup
         finish = self.total - self.final * self.warmup
         if step < begin:
-            return self.start
+            return 1.0
         if step >= finish:
-            return self.end
-        left = 1.0 - (step - begin) / (finish - begin)
-        return self.end + (self.start - self.end) * left**3
+            return 0.0
+        return (1.0 - (step - begin) / (finish - begin)) ** 3
 
 
 def warmup_steps(warmup: float, total: int) -> int:

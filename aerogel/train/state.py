@@ -29,6 +29,7 @@ class State:
         random: states of torch's generators, by device.
         log_bytes: length of the log when the state was saved.
         position: where rows that come from a stream were read up to; spares reading it from its beginning.
+        method: what the method holds outside of the model.
     """
 
     step: int
@@ -37,6 +38,7 @@ class State:
     random: dict[str, torch.Tensor]
     log_bytes: int
     position: dict[str, int] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the state of the run described by `identity` (JSON values).

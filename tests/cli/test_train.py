@@ -35,6 +35,12 @@ def test_defaults_and_values() -> None:
     assert (config.block, config.warmup, config.freeze_embeddings) == ((4, 1), 25.0, False)
 
 
+def test_options_are_collected_and_shared_by_no_other_parse() -> None:
+    words = ("--task", "sst2", "--out", "o", "--option", "lambda=1e2", "--option", "kind=a=b")
+    assert parsed(*words).options == {"lambda": "1e2", "kind": "a=b"}
+    assert parsed("--task", "sst2", "--out", "o").options == {}
+
+
 def test_it_trains_and_prints_what_came_out(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
@@ -82,6 +88,9 @@ def test_it_trains_and_prints_what_came_out(
         (["--density", "1.5"], "density 1.5 is out of range"),
         (["--block", "4"], "'4' is not ROWSxCOLS"),
         (["--method", "movment"], "unknown method 'movment'; known: dense, magnitude, movement"),
+        (["--option", "lambda"], "argument --option: 'lambda' is not NAME=VALUE"),
+        (["--option", "a=1", "--option", "a=2"], "argument --option: a is given twice"),
+        (["--method", "magnitude", "--option", "eps=1"], "method magnitude has no such option"),
         (["--data", "nowhere"], "nowhere is not a directory"),
     ],
 )

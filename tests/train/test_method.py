@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Target
+from aerogel.train.method import Step, Target
 from aerogel.train.methods.magnitude import Magnitude
 
 
@@ -46,3 +46,17 @@ def test_a_block_that_does_not_divide_leaves_the_model_alone() -> None:
     with pytest.raises(UsageError, match="block 4x1 does not divide odd of shape 6x4"):
         Magnitude({"fits": fits, "odd": odd}, Target(0.5, (4, 1)))
     assert not parametrize.is_parametrized(fits)
+
+
+def test_hooks_do_nothing_but_set_the_masks_to_the_schedule() -> None:
+    linear = nn.Linear(4, 4)
+    method = Magnitude({"w": linear}, Target(0.25))
+    step = Step(index=3, total=9, density=0.5, progress=0.6, lr=1e-3)
+    method.before_step(step)
+    assert int(torch.count_nonzero(linear.weight)) == 8
+    assert method.penalty() is None
+    method.after_backward(step)
+    optimizer = torch.optim.AdamW([method.weights["w"]])
+    before = method.weights["w"].detach().clone()
+    assert method.after_step(step, optimizer) == method.log_values() == method.state_dict() == {}
+    assert torch.equal(method.weights["w"], before)

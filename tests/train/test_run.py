@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageErr
 from aerogel.files import sha256
 from aerogel.train import loop
 from aerogel.train import run as run_module
+from aerogel.train.method import Step
 from aerogel.train.run import TrainConfig, train
 
 
@@ -66,6 +68,72 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
     assert events(run)[-1]["accuracy"] == record.metrics["accuracy"]
     assert events(run)[-2]["density"] == 0.25
     assert not run.state_path.exists()
+
+
+def test_a_method_is_called_around_each_step_and_its_state_survives(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        strength: float = 2.0
+
+    class Shrinking(run_module.METHODS.get("magnitude")):  # type: ignore[misc]
+        """Counts its own steps, pulls the weights to zero and remembers the largest gradient it saw."""
+
+        score_lr = 0.25
+        stop: int | None = None
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.steps, self.largest = 0, torch.zeros(())
+
+        def penalty(self) -> torch.Tensor:
+            return self.options.strength * sum(w.square().sum() for w in self.weights.values())
+
+        def after_backward(self, step: Step) -> None:
+            if step.index == self.stop:
+                raise Stopped
+            # Of the penalty alone a gradient is 2 strength w: far more than the task's.
+            for weight in self.weights.values():
+                assert torch.allclose(weight.grad, 2 * self.options.strength * weight, atol=1.0)
+                self.largest = torch.maximum(self.largest, weight.grad.abs().max())
+            assert step.progress == pytest.approx((1 - step.density) / 0.75)
+
+        def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+            assert (step.index, step.total) == (self.steps, 12)
+            assert all("exp_avg_sq" in optimizer.state[weight] for weight in self.weights.values())
+            assert step.lr == optimizer.param_groups[0]["lr"]
+            self.steps += 1
+            return {"steps": self.steps} if self.steps % 4 == 0 else {}
+
+        def log_values(self) -> dict[str, float]:
+            return {"largest": float(self.largest)}
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"steps": self.steps, "largest": self.largest}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.steps, self.largest = state["steps"], state["largest"]
+
+    Shrinking.Options = Options
+    monkeypatch.setattr(run_module.METHODS, "get", {"shrinking": Shrinking}.__getitem__)
+    runs = []
+    for name in ("whole", "stopped"):
+        run = config(name, method="shrinking", save_every=5, options={"strength": "3"})
+        if name == "stopped":
+            monkeypatch.setattr(Shrinking, "stop", 7)
+            with pytest.raises(Stopped):
+                train(run)
+            monkeypatch.setattr(Shrinking, "stop", None)
+        record = train(run).record
+        assert (record.config["options"], record.config["score_lr"]) == ({"strength": 3.0}, 0.25)
+        assert [(e["step"], e["steps"]) for e in events(run) if e["event"] == "method"] == [
+            (4, 4),
+            (8, 8),
+            (12, 12),
+        ]
+        runs.append((record.metrics, [e["largest"] for e in events(run) if e["event"] == "step"]))
+    assert runs[0] == runs[1]
 
 
 def test_equal_runs_give_equal_files(config: Callable[..., TrainConfig]) -> None:

@@ -66,3 +66,11 @@ def test_warmup_is_a_fraction_or_a_count(given: float, steps: int) -> None:
 def test_senseless_warmup_is_refused(given: float) -> None:
     with pytest.raises(UsageError, match="--warmup"):
         warmup_steps(given, total=100)
+
+
+def test_progress_is_the_part_of_the_descent_that_is_done() -> None:
+    flat = Cubic(1.0, 1.0, total=100, warmup=10, initial=1, final=2)
+    for step in range(101):
+        assert SCHEDULE.density(step) == pytest.approx(1.0 - 0.9 * SCHEDULE.progress(step), rel=1e-14)
+        assert flat.progress(step) == SCHEDULE.progress(step)
+    assert [SCHEDULE.progress(step) for step in (0, 10, 45, 80, 99)] == [0.0, 0.0, 0.875, 1.0, 1.0]

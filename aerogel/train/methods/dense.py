@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,13 +22,13 @@ class Dense(Method):
 
     prunes = False
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target) -> None:
+    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
         del matrices
         if target != Target(density=1.0):
             raise UsageError(
                 "--method dense prunes nothing; drop --density, --block and --scope, or choose a method"
             )
-        super().__init__({}, target)
+        super().__init__({}, target, options)
 
     def scores(self) -> dict[str, Tensor]:
         """None."""
