@@ -1,10 +1,10 @@
-"""Tasks as tables of the `datasets` library: from the hub, or from a directory that ``save_to_disk`` wrote."""
+"""Tasks in the `datasets` library: from the hub, or from a directory that ``save_to_disk`` wrote."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,83 @@ from typing import Any
 from aerogel.data.task import Split, TaskData
 from aerogel.errors import DataError, require
 
-__all__ = ["HubTable", "is_saved_dataset"]
+__all__ = ["Hub", "HubTable", "columns", "identity", "is_saved_dataset"]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A dataset of the `datasets` library.
+
+    Attributes:
+        path: dataset on the hub, or a local folder of data files.
+        name: configuration of the dataset.
+        evaluation: (split of the task, split of the dataset).
+    """
+
+    path: str
+    name: str | None = None
+    evaluation: tuple[tuple[str, str], ...] = (("", "validation"),)
+
+    def read(
+        self, saved: Path | None, parse: Callable[[Any, str], Split], labels: tuple[str, ...] | None = None
+    ) -> TaskData:
+        """Load from directory `saved`, or from the hub if that is None.
+
+        Args:
+            saved: directory of a saved DatasetDict.
+            parse: makes a split of a ``datasets.Dataset`` and what to call it in messages.
+            labels: class names.
+
+        Raises:
+            DataError: not reachable, or a split is not what the task needs.
+        """
+        datasets = require("datasets", "train")
+        source = str(saved or self.path)
+        try:
+            found = datasets.load_from_disk(source) if saved else datasets.load_dataset(self.path, self.name)
+        except (
+            Exception
+        ) as error:  # the library raises errors of many packages, most of them without a common base
+            mend = "save it anew" if saved else "give a directory of its files, or check the network"
+            raise DataError(
+                f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}"
+            ) from error
+        if not isinstance(found, datasets.DatasetDict):
+            raise DataError(f"dataset {source} has no named splits; save a DatasetDict with a split 'train'")
+
+        def split(name: str) -> Split:
+            place = f"dataset {source}, split {name!r}"
+            if name not in found:
+                raise DataError(f"{place} is missing; it has {', '.join(found)}")
+            return parse(found[name], place)
+
+        return TaskData(split("train"), {ours: split(theirs) for ours, theirs in self.evaluation}, labels)
+
+
+def columns(table: Any, names: tuple[str, ...], place: str) -> list[list[Any]]:
+    """Columns of a ``datasets.Dataset`` as lists.
+
+    Raises:
+        DataError: one is missing, or they have no rows.
+    """
+    for name in names:
+        if name not in table.column_names:
+            raise DataError(
+                f"{place} has no column {name!r}; its columns are {', '.join(table.column_names)}"
+            )
+    if not len(table):
+        raise DataError(f"{place} has no rows")
+    return [list(table[name]) for name in names]
+
+
+def identity(rows: Any) -> str:
+    """SHA-256 of JSON values."""
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class HubTable:
-    """Where a task is found in the `datasets` library, and how its columns are called there.
+    """Where a task of sentences is found, and how its columns are called there.
 
     Attributes:
         texts: columns of the sentence or the two sentences.
@@ -46,54 +117,27 @@ class HubTable:
         Raises:
             DataError: not reachable, or a split, column or label is not what the task needs.
         """
-        datasets = require("datasets", "train")
-        source = str(saved or self.path)
-        try:
-            found = datasets.load_from_disk(source) if saved else datasets.load_dataset(self.path, self.name)
-        except (
-            Exception
-        ) as error:  # the library raises errors of many packages, most of them without a common base
-            mend = "save it anew" if saved else "give a directory of its files, or check the network"
-            raise DataError(
-                f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}"
-            ) from error
-        if not isinstance(found, datasets.DatasetDict):
-            raise DataError(f"dataset {source} has no named splits; save a DatasetDict with a split 'train'")
 
-        def split(name: str) -> Split:
-            return self._split(found, name, f"dataset {source}, split {name!r}", labels, value_range)
+        def parse(table: Any, place: str) -> Split:
+            return self._split(table, place, labels, value_range)
 
-        return TaskData(split("train"), {ours: split(theirs) for ours, theirs in self.evaluation})
+        return Hub(self.path, self.name, self.evaluation).read(saved, parse, labels)
 
     def _split(
-        self,
-        found: Mapping[str, Any],
-        name: str,
-        place: str,
-        labels: tuple[str, ...] | None,
-        value_range: tuple[float, float],
+        self, table: Any, place: str, labels: tuple[str, ...] | None, value_range: tuple[float, float]
     ) -> Split:
-        if name not in found:
-            raise DataError(f"{place} is missing; it has {', '.join(found)}")
-        table = found[name]
-        for column in (*self.texts, self.label):
-            if column not in table.column_names:
-                raise DataError(
-                    f"{place} has no column {column!r}; its columns are {', '.join(table.column_names)}"
-                )
-        texts = list(zip(*(table[column] for column in self.texts), strict=True))
-        values = list(table[self.label])
-        if not values:
-            raise DataError(f"{place} has no rows")
+        *sentences, values = columns(table, (*self.texts, self.label), place)
+        texts = list(zip(*sentences, strict=True))
         low, high = (0, len(labels) - 1) if labels else value_range
-        for row, (sentences, value) in enumerate(zip(texts, values, strict=True)):
+        for row, (parts, value) in enumerate(zip(texts, values, strict=True)):
             whole = labels is None or isinstance(value, int)
             if not isinstance(value, (int, float)) or not low <= value <= high or not whole:
                 raise DataError(f"{place}, row {row}: label {value!r} is not from {low:g} to {high:g}")
-            if not all(isinstance(sentence, str) for sentence in sentences):
+            if not all(isinstance(part, str) for part in parts):
                 raise DataError(f"{place}, row {row}: {', '.join(self.texts)} must be text")
-        rows = json.dumps([texts, values], ensure_ascii=True).encode()
-        return Split(texts, values, hashlib.sha256(rows).hexdigest())
+        if labels is None:
+            values = [float(value) for value in values]
+        return Split(texts, values, identity([texts, values]))
 
 
 def is_saved_dataset(path: Path) -> bool:

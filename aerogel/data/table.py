@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerogel.data.hub import HubTable, is_saved_dataset
-from aerogel.data.task import Metrics, Split, Task, TaskData
+from aerogel.data.sequence import Metrics, SequenceTask
+from aerogel.data.task import Split, TaskData
 from aerogel.errors import DataError, UsageError
 from aerogel.text_files import decode_lines, read_bytes
 
@@ -17,14 +18,14 @@ __all__ = ["TableTask"]
 
 
 @dataclass(frozen=True)
-class TableTask(Task):
+class TableTask(SequenceTask):
     """A task declared by its files and columns.
 
     Attributes:
         texts: columns of the sentence, or of the two sentences.
         label: column of the label.
         labels: the label's values in files, in the order of their class indices; None for a regression.
-        metrics: see `Task`.
+        metrics: see `SequenceTask`.
         hub: the same task in the `datasets` library.
         train: name of the training file; ``.gz`` may follow it.
         evaluation: names of the evaluation files, by name of the split.
@@ -54,6 +55,7 @@ class TableTask(Task):
         return TaskData(
             train=self._read(data, self.train),
             evaluation={split: self._read(data, name) for split, name in self.evaluation},
+            labels=self.labels,
         )
 
     def _read(self, folder: Path, name: str) -> Split:
@@ -72,9 +74,11 @@ class TableTask(Task):
         positions = [_position(path, header, column) for column in (*self.texts, self.label)]
         texts: list[tuple[str, ...]] = []
         labels: list[float] = []
+        left_out = 0
         for line, fields in rows:
             if len(fields) != len(header):
                 if self.skip_ragged:
+                    left_out += 1
                     continue
                 raise DataError(
                     f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; mend the line"
@@ -84,7 +88,7 @@ class TableTask(Task):
             labels.append(self._parse_label(label, f"{path}:{line}"))
         if not labels:
             raise DataError(f"{path} has no rows; give a file with examples")
-        return Split(texts, labels, hashlib.sha256(raw).hexdigest())
+        return Split(texts, labels, hashlib.sha256(raw).hexdigest(), left_out)
 
     def _parse_label(self, text: str, place: str) -> float:
         """Class index, or value in a regression."""

@@ -1,24 +1,25 @@
-"""What a task is: labelled sentences in splits, and the metrics that judge predictions on them.
+"""What a task is: labelled texts in splits, how a model sees them, and what its outputs are worth.
 
-Most tasks are a `TableTask`: a declaration of files, columns and labels. A task that makes its own data, tokenizer or
-model overrides the methods of `Task`.
+A task answers four questions, and neither training nor export knows more about it:
+
+* `Task.load`: where its rows come from;
+* `Task.head`, `Task.head_config`: which head of transformers its models have;
+* `Task.encode`: how rows become the numbers that a model takes;
+* `Task.predict`, `Task.measure`: what a model's outputs say, and how good that is.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from aerogel.data.features import Features, Outputs
 from aerogel.errors import UsageError
 
-__all__ = ["Metrics", "Split", "Task", "TaskData"]
-
-Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+__all__ = ["Split", "Task", "TaskData"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,17 @@ class Split:
     """One split of a task.
 
     Attributes:
-        texts: per row, one sentence or a pair.
-        labels: per row, the index of its class, or its value in a regression.
+        texts: per row, what the model is given: one sentence or a pair, a question and its context, or the words of
+            a sentence.
+        labels: per row, what is right: the index of its class, its value in a regression, or what the task says.
         sha256: identity of the data: of the unpacked file, or of the rows where there is no file.
+        left_out: rows of the file that are not among these because the data is broken there.
     """
 
-    texts: list[tuple[str, ...]]
-    labels: list[int] | list[float]
+    texts: list[Any]
+    labels: list[Any]
     sha256: str
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,23 +45,31 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The training split and the evaluation splits by name ("" where there is only one)."""
+    """What was loaded.
+
+    Attributes:
+        train: the training split.
+        evaluation: the evaluation splits by name, "" where there is only one.
+        labels: class names in the order of their indices; None where there are no classes.
+    """
 
     train: Split
     evaluation: Mapping[str, Split]
+    labels: tuple[str, ...] | None = None
 
 
 class Task(ABC):
-    """One task: single- or pair-sentence classification, or regression.
+    """One task.
 
     Attributes:
-        labels: class names in the order of their indices; None for a regression.
-        metrics: ``(predictions, labels) -> {name: value}``; predictions are class indices int64 ``[rows]``, or
-            float32 ``[rows]`` for a regression.
+        head: what follows ``AutoModelFor`` in the name of the class that transformers has for its models.
+        outputs: names of the model's outputs that decide.
+        per_token: whether these have an entry for each token, not only for each row.
     """
 
-    labels: tuple[str, ...] | None
-    metrics: Metrics
+    head: str
+    outputs: tuple[str, ...] = ("logits",)
+    per_token = False
 
     @abstractmethod
     def load(self, data: Path | None) -> TaskData:
@@ -68,17 +80,58 @@ class Task(ABC):
             UsageError: the task takes no such `data`.
         """
 
-    def score(self, logits: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def head_config(self, labels: tuple[str, ...] | None) -> dict[str, Any]:
+        """Fields of a model's configuration that decide its head, for the class names of `TaskData`."""
+        if labels is None:
+            raise NotImplementedError(f"{type(self).__name__} has no classes and says nothing of its head")
+        return {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
+
+    def classes(self, labels: tuple[str, ...] | None) -> int | None:
+        """Length of the outputs' last axis, for the class names of `TaskData`; None where they have no such axis."""
+        return len(labels) if labels is not None else None
+
+    @abstractmethod
+    def encode(self, split: Split, tokenizer: Any, max_length: int) -> Features:
+        """Tokenise a split: one feature or more for each row.
+
+        Args:
+            split: of this task.
+            tokenizer: of the model.
+            max_length: tokens of the longest feature.
+
+        Raises:
+            UsageError: `max_length` leaves no room for a text, or the tokenizer cannot do what the task needs.
+        """
+
+    @abstractmethod
+    def predict(self, outputs: Outputs, features: Features) -> list[Any]:
+        """What a model says: one prediction for each row of the split that `features` were made of.
+
+        Args:
+            outputs: by name, one float32 array for each feature: ``[classes]``, or, per token, ``[tokens]`` or
+                ``[tokens, classes]`` without padding.
+            features: what the model was given.
+        """
+
+    @abstractmethod
+    def measure(self, predictions: list[Any], split: Split) -> dict[str, float]:
+        """The metrics of predictions by name, each at best 1."""
+
+    def score(self, outputs: Mapping[str, Outputs], features: Mapping[str, Features]) -> dict[str, float]:
         """The metrics, named "metric" or, where the task has several evaluation splits, "metric_split".
 
         Args:
-            logits: float32 ``[rows, classes]``, or ``[rows, 1]`` for a regression, by name of the split.
-            labels: ``[rows]`` by name of the split.
+            outputs: see `predict`, by name of the split.
+            features: what the model was given, by name of the split.
         """
         found = {}
-        for name, rows in logits.items():
-            predictions = rows[:, 0] if self.labels is None else rows.argmax(1)
-            for metric, value in self.metrics(predictions, labels[name]).items():
+        for name, given in features.items():
+            predictions = self.predict(outputs[name], given)
+            for metric, value in self.measure(predictions, given.split).items():
                 found[f"{metric}_{name}" if name else metric] = value
         return found
 

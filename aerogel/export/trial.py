@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel.checkpoint import Checkpoint, Record
+from aerogel.data.features import Features, Outputs, collect
 from aerogel.data.task import Split, Task
 from aerogel.data.tasks import TASKS
 from aerogel.errors import ExportError, ParityError, UsageError
@@ -37,6 +38,7 @@ class Trial:
         name: name of the task.
         task: the task.
         splits: its evaluation splits by name.
+        labels: the class names of its data.
         known: the checkpoint's metrics, if they were measured on these splits.
         max_length: tokens per row when they were; None if that is not known.
         allowed_drop: points that the artifact may be worse.
@@ -45,6 +47,7 @@ class Trial:
     name: str
     task: Task
     splits: Mapping[str, Split]
+    labels: tuple[str, ...] | None
     known: Mapping[str, float] | None
     max_length: int | None
     allowed_drop: float
@@ -97,34 +100,43 @@ class Trial:
 
     def _score(self, run: Runner, source: Source, progress: Callable[[int], None]) -> dict[str, float]:
         """The task's metrics of one way to run the model; `progress` is told the rows done."""
-        logits, done = {}, 0
-        for name, split in self.splits.items():
-            logits[name] = self._logits(run, source, split, progress, done)
-            done += len(split)
-        return self.task.score(logits, {name: np.array(split.labels) for name, split in self.splits.items()})
-
-    def _logits(
-        self, run: Runner, source: Source, split: Split, progress: Callable[[int], None], done: int
-    ) -> np.ndarray:
-        """Logits float32 ``[rows, classes]`` in the order of the rows; like lengths are run together."""
-        classes = 1 if self.task.labels is None else len(self.task.labels)
-        result = np.empty((len(split), classes), np.float32)
-        order = sorted(range(len(split)), key=lambda row: sum(map(len, split.texts[row])))
         length = min(self.max_length or source.max_length, source.max_length)
-        for start in range(0, len(order), _ROWS):
-            rows = order[start : start + _ROWS]
-            texts = [list(column) for column in zip(*(split.texts[row] for row in rows), strict=True)]
-            outputs = run(source.tokenize(*texts, max_length=length))
-            logits = outputs.get("logits")
-            if logits is None or logits.shape != (len(rows), classes):
-                what = f"logits {list(logits.shape)}" if logits is not None else ", ".join(outputs)
-                raise ExportError(
-                    f"--verify-task: the model gives {what} where {self.name} takes logits of {classes} classes; "
-                    "export without it"
-                )
-            result[rows] = logits
-            progress(done + start + len(rows))
-        return result
+        given = {
+            name: self.task.encode(split, source.tokenizer, length) for name, split in self.splits.items()
+        }
+        outputs, done = {}, 0
+        for name, features in given.items():
+            outputs[name] = self._outputs(run, source, features, progress, done)
+            done += len(self.splits[name])
+        return self.task.score(outputs, given)
+
+    def _outputs(
+        self, run: Runner, source: Source, features: Features, progress: Callable[[int], None], done: int
+    ) -> Outputs:
+        """The task's outputs for each feature; like lengths are run together."""
+        classes = self.task.classes(self.labels)
+
+        def forward(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            found = run({name: array for name, array in batch.items() if name in source.inputs})
+            rows, tokens = batch["input_ids"].shape
+            shape = (rows, *[tokens] * self.task.per_token, *([classes] if classes else []))
+            for name in self.task.outputs:
+                array = found.get(name)
+                if array is None or array.shape != shape:
+                    what = f"{name} {list(array.shape)}" if array is not None else ", ".join(found)
+                    raise ExportError(
+                        f"--verify-task: the model gives {what} where {self.name} takes {name} {list(shape)}; "
+                        "export without it"
+                    )
+            return {name: found[name] for name in self.task.outputs}
+
+        def tell(count: int) -> None:
+            # A row may have several features.
+            progress(done + count * len(features.split) // len(features))
+
+        return collect(
+            features, forward, self.task.outputs, _ROWS, per_token=self.task.per_token, progress=tell
+        )
 
 
 def load_trial(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> Trial:
@@ -147,12 +159,14 @@ def load_trial(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = 
             f"--verify-task: {checkpoint.path} names no task; compare with --verify-text instead"
         )
     task = TASKS.get(record.task)
-    splits = task.load(data).evaluation
+    loaded = task.load(data)
+    splits = loaded.evaluation
     length = record.config.get("max_length")
     return Trial(
         name=record.task,
         task=task,
         splits=splits,
+        labels=loaded.labels,
         known=record.metrics if _measured_on(record, splits) else None,
         max_length=length if type(length) is int and length > 0 else None,
         allowed_drop=allowed_drop,
@@ -163,6 +177,9 @@ def _measured_on(record: Record, splits: Mapping[str, Split]) -> bool:
     """Whether the record's metrics are of these very splits."""
     for name, split in splits.items():
         entry = record.data.get(f"evaluation_{name}" if name else "evaluation")
-        if not isinstance(entry, dict) or entry.get("sha256") != split.sha256:
+        if not isinstance(entry, dict) or (entry.get("sha256"), entry.get("rows")) != (
+            split.sha256,
+            len(split),
+        ):
             return False
     return bool(record.metrics)

@@ -1,23 +1,17 @@
-"""Tokenised rows and the order in which they are seen.
-
-Rows of like length share a batch, which is padded only to its own longest row: on SST-2, whose phrases are short, that
-is several times less work than padding to the maximal length.
-"""
+"""Tokenised rows as tensors, and the order in which training sees them: those of like length together."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from aerogel.data.task import Split
-from aerogel.errors import UsageError
+from aerogel.data.features import Features
 
-__all__ = ["Rows", "epoch_batches", "length_order"]
+__all__ = ["Rows", "epoch_batches"]
 
 # Lengths are compared within windows of so many batches: enough to save the padding, few enough that which rows
 # share a batch still changes from epoch to epoch.
@@ -28,41 +22,20 @@ class Rows:
     """A tokenised split; indexing with a list of rows gives one padded batch.
 
     Args:
-        split: texts and labels.
-        tokenizer: of the model.
-        max_length: tokens per row.
-
-    Raises:
-        UsageError: `max_length` leaves no room for a text. Tokenizers then cut nothing.
+        features: what the task made of the split.
     """
 
-    def __init__(self, split: Split, tokenizer: Any, max_length: int) -> None:
-        columns = [list(column) for column in zip(*split.texts, strict=True)]
-        least = tokenizer.num_special_tokens_to_add(pair=len(columns) > 1) + len(columns)
-        if max_length < least:
-            raise UsageError(
-                f"--max-length {max_length}: with the special tokens of this model and task a row has at least {least}"
-            )
-        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
-        self._columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
-        self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        self.labels = torch.tensor(split.labels)
-        self.lengths = [len(ids) for ids in encoded["input_ids"]]
+    def __init__(self, features: Features) -> None:
+        self.features = features
+        self.lengths = features.lengths
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def batch(self, rows: list[int]) -> dict[str, Tensor]:
-        """Model inputs int64 ``[rows, longest]``, padded on the right, and `labels` ``[rows]``."""
-        longest = max(self.lengths[row] for row in rows)
-        result = {}
-        for name, values in self._columns.items():
-            fill = self._padding.get(name, 0)
-            result[name] = torch.tensor(
-                [values[row] + [fill] * (longest - self.lengths[row]) for row in rows]
-            )
-        result["labels"] = self.labels[rows]
-        return result
+        """Model inputs int64 ``[rows, longest]``, padded on the right, and the targets of the model's loss."""
+        arrays = self.features.batch(rows) | self.features.target_batch(rows)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def batches(self, size: int, seed: int, step: int) -> Iterator[list[int]]:
         """Rows of each step from `step` on, epoch after epoch without end."""
@@ -91,9 +64,3 @@ def epoch_batches(lengths: list[int], size: int, seed: int, epoch: int) -> list[
         window = sorted(order[start : start + size * _WINDOW], key=lambda row: lengths[row])
         batches += [window[at : at + size] for at in range(0, len(window), size)]
     return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def length_order(lengths: list[int], size: int) -> list[list[int]]:
-    """All rows in batches of `size`, shortest first: for evaluation, where order does not matter."""
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    return [order[at : at + size] for at in range(0, len(order), size)]

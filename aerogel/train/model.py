@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+import transformers
 
 from aerogel.data.task import Task
 from aerogel.errors import UsageError
@@ -20,7 +21,9 @@ from aerogel.train.encoder import pretrained_part
 __all__ = ["load_model", "not_finite", "save_model"]
 
 
-def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tuple[Any, Any]:
+def load_model(
+    name: str | None, task: Task, labels: tuple[str, ...] | None, max_length: int, seed: int
+) -> tuple[Any, Any]:
     """The model in float32 with a head for `task`, and its tokenizer.
 
     A head that is missing or of another size is drawn at random from `seed`.
@@ -28,6 +31,7 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
     Args:
         name: directory or hub id; None asks the task for a fresh model.
         task: decides the head.
+        labels: the class names of its data.
         max_length: tokens per row that the model must be able to take.
         seed: seeds torch before anything is drawn.
 
@@ -39,7 +43,7 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
     if name is None:
         model, tokenizer = task.fresh_model(seed)
     else:
-        model, tokenizer = _pretrained(name, _head(task))
+        model, tokenizer = _pretrained(name, task.head, task.head_config(labels))
     limit = longest_sequence(model, tokenizer, unbounded=max_length)
     if max_length > limit:
         raise UsageError(
@@ -49,6 +53,8 @@ def load_model(name: str | None, task: Task, max_length: int, seed: int) -> tupl
         raise UsageError(
             f"--model {name}: its tokenizer has more entries than its embeddings; the two do not belong"
         )
+    # A tokenizer may offer what its model does not take, as BERT's does to DistilBERT and RoBERTa.
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if _takes(model, name)]
     model = model.float()
     if tensor := not_finite(model):
         raise UsageError(
@@ -69,18 +75,13 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _head(task: Task) -> dict[str, Any]:
-    if task.labels is None:
-        return {"num_labels": 1, "problem_type": "regression"}
-    return {
-        "num_labels": len(task.labels),
-        "problem_type": "single_label_classification",
-        "id2label": dict(enumerate(task.labels)),
-        "label2id": {label: index for index, label in enumerate(task.labels)},
-    }
+def _takes(model: Any, name: str) -> bool:
+    """Whether a model takes the input called `name`; segments only if it tells two apart."""
+    known = name in inspect.signature(model.forward).parameters
+    return known and (name != "token_type_ids" or getattr(model.config, "type_vocab_size", 2) > 1)
 
 
-def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
+def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any]:
     # No hub id begins like this, and the hub would be asked for long.
     if name.startswith(("/", ".", "~")) and not Path(name).exists():
         raise UsageError(
@@ -90,11 +91,11 @@ def _pretrained(name: str, head: dict[str, Any]) -> tuple[Any, Any]:
         raise UsageError(f"--model {name} has no config.json; give a directory that transformers can load")
     try:
         with quiet(), _quiet_hub():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
                 name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True, **head,
+                output_loading_info=True, **config,
             )  # fmt: skip
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UsageError(

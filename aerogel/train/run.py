@@ -59,20 +59,22 @@ def train(config: TrainConfig) -> Checkpoint:
     check_log(config.log_path)
     accelerator = _accelerator(config)
     data = _subset(task.load(config.data), config)
-    total = steps_of(len(data.train), config)
-    schedule = _schedule(config, total, method_class)
     identity = _identity(data)
     resumable = config.settings() | _flat(data=identity, model=_files(config.model), version=_versions())
     state = _saved_state(config, resumable)
 
-    model, tokenizer = load_model(config.model, task, config.max_length, config.seed)
+    model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
+    rows = Rows(task.encode(data.train, tokenizer, config.max_length))
+    splits = {
+        name: task.encode(split, tokenizer, config.max_length) for name, split in data.evaluation.items()
+    }
+    total = steps_of(len(rows), config)
+    schedule = _schedule(config, total, method_class)
     size = encoder_parameters(model)
     method = method_class(prunable(model), Target(config.density, config.block, config.scope), options)
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
-    rows = Rows(data.train, tokenizer, config.max_length)
-    splits = {name: Rows(split, tokenizer, config.max_length) for name, split in data.evaluation.items()}
 
     def measure() -> dict[str, float]:
         return evaluate(model, task, splits, config.batch)
@@ -164,7 +166,7 @@ def _subset(data: TaskData, config: TrainConfig) -> TaskData:
     generator = torch.Generator().manual_seed(config.seed)
     rows = torch.randperm(len(data.train), generator=generator)[: config.train_rows].tolist()
     texts, labels = [data.train.texts[row] for row in rows], [data.train.labels[row] for row in rows]
-    return dataclasses.replace(data, train=Split(texts, labels, data.train.sha256))
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, texts=texts, labels=labels))
 
 
 def _identity(data: TaskData) -> dict[str, Any]:
@@ -172,7 +174,11 @@ def _identity(data: TaskData) -> dict[str, Any]:
     splits: Mapping[str, Split] = {"train": data.train} | {
         f"evaluation_{name}" if name else "evaluation": split for name, split in data.evaluation.items()
     }
-    return {name: {"rows": len(split), "sha256": split.sha256} for name, split in splits.items()}
+    return {
+        name: {"rows": len(split), "sha256": split.sha256}
+        | ({"left_out": split.left_out} if split.left_out else {})
+        for name, split in splits.items()
+    }
 
 
 def _files(model: str | None) -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,32 @@ ROWS = [5, 1, 7, 3, 2, 6, 4, 0, *range(8, 40)]
 
 
 @dataclass
+class Lengths:
+    """A tokenizer whose tokens are the lengths of texts."""
+
+    asked_length: int | None = None
+    model_input_names = ("input_ids", "unused")
+    pad_token_id = pad_token_type_id = 0
+
+    def num_special_tokens_to_add(self, pair: bool) -> int:
+        return 2 + pair
+
+    def __call__(
+        self, texts: list[str], pairs: list[str] | None = None, *, truncation: bool, max_length: int
+    ) -> dict[str, list[list[int]]]:
+        assert truncation
+        assert pairs is None or pairs == texts
+        self.asked_length = max_length
+        return {"input_ids": [[len(text)] for text in texts], "unused": [[9] for _ in texts]}
+
+
+@dataclass
 class Fake:
-    """A source whose tokens are the lengths of texts, and which PyTorch must not be asked for."""
+    """A source that PyTorch must not be asked for."""
 
     max_length: int = 64
-    asked_length: int | None = None
-
-    def tokenize(
-        self, texts: list[str], pairs: list[str] | None = None, *, max_length: int
-    ) -> dict[str, np.ndarray]:
-        self.asked_length = max_length
-        assert pairs is None or pairs == texts
-        return {"input_ids": np.array([[len(text)] for text in texts])}
+    tokenizer: Lengths = field(default_factory=Lengths)
+    inputs = ("input_ids",)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         pytest.fail(f"PyTorch ran {inputs}")
@@ -46,7 +60,7 @@ def split(labels: list[int] | list[float], pair: bool = False) -> Split:
 
 
 def trial(task: str, splits: dict[str, Split], **changes: Any) -> Trial:
-    made = Trial(task, TASKS.get(task), splits, {"accuracy": 0.75}, None, 0.5)
+    made = Trial(task, TASKS.get(task), splits, TASKS.get(task).labels, {"accuracy": 0.75}, None, 0.5)
     return replace(made, **changes)
 
 
@@ -114,9 +128,9 @@ def test_several_splits_pairs_and_the_records_length() -> None:
     found = made.hold(source, "it", third)  # type: ignore[arg-type]
     assert found["metrics"] == {"accuracy_matched": 1.0, "accuracy_mismatched": 0.5}
     assert found["rows"] == {"matched": 3, "mismatched": 4}
-    assert source.asked_length == 16
+    assert source.tokenizer.asked_length == 16
     replace(made, max_length=1000).hold(source, "it", third)  # type: ignore[arg-type]
-    assert source.asked_length == 64
+    assert source.tokenizer.asked_length == 64
 
 
 def test_a_regression_is_judged_by_its_value() -> None:
@@ -131,7 +145,7 @@ def test_a_regression_is_judged_by_its_value() -> None:
 @pytest.mark.parametrize(("output", "what"), [("logits", r"logits \[3, 2\]"), ("hidden", "hidden")])
 def test_outputs_that_are_not_the_tasks_are_refused(output: str, what: str) -> None:
     made = trial("mnli", {"matched": split([2, 1, 1], pair=True)})
-    with pytest.raises(ExportError, match=f"gives {what} where mnli takes logits of 3 classes"):
+    with pytest.raises(ExportError, match=rf"gives {what} where mnli takes logits \[3, 3\]"):
         made.hold(Fake(), "it", lambda inputs: {output: odd(inputs)["logits"]})  # type: ignore[arg-type]
 
 
@@ -148,12 +162,17 @@ def test_the_records_metrics_count_on_its_own_data_only(
 ) -> None:
     data = sentiment()
     digest = TASKS.get("sst2").load(data).evaluation[""].sha256
-    for number, (sha256, length, known) in enumerate(
-        [(digest, 9, {"accuracy": 0.5}), ("other", -1, None), (None, "9", None)]
+    for number, (sha256, rows, length, known) in enumerate(
+        [
+            (digest, 16, 9, {"accuracy": 0.5}),
+            (digest, 8, 0, None),
+            ("other", 16, -1, None),
+            (None, 16, "9", None),
+        ]
     ):
         path = with_record(
             tiny_checkpoint(), tmp_path / str(number), task="sst2", metrics={"accuracy": 0.5},
-            data={"evaluation": {"rows": 16, "sha256": sha256}}, config={"max_length": length},
+            data={"evaluation": {"rows": rows, "sha256": sha256}}, config={"max_length": length},
         )  # fmt: skip
         made = load_trial(checkpoint.load(path), data)
         assert made.known == known
@@ -200,7 +219,7 @@ def test_an_export_is_measured_and_a_bad_one_is_not_written(
     assert (document["task"]["runner"], document["task"]["checkpoint_from"]) == ("aerogel", "PyTorch")
 
     monkeypatch.setattr(capture, "capture", lambda _: captured("bert")[2])
-    known = {"metrics": {"accuracy": 1.0}, "data": {"evaluation": {"sha256": sha256_of(config)}}}
+    known = {"metrics": {"accuracy": 1.0}, "data": {"evaluation": {"sha256": sha256_of(config), "rows": 16}}}
     (path / "aerogel.json").write_text(json.dumps(json.loads((path / "aerogel.json").read_text()) | known))
     with pytest.raises(ParityError, match=r"accuracy on sst2 is .* where the checkpoint has 100\.00"):
         export(replace(config, out=tmp_path / "bad" / "m.onnx"))

@@ -6,10 +6,13 @@ import random
 import pytest
 from transformers import AutoTokenizer
 
+from aerogel.data.features import length_order
 from aerogel.data.task import Split
+from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
-from aerogel.train.batches import Rows, epoch_batches, length_order
+from aerogel.train.batches import Rows, epoch_batches
 
+TASK = TASKS.get("sst2")
 DRAW = random.Random(0)
 LENGTHS = [DRAW.randint(3, 60) for _ in range(1003)]
 
@@ -44,7 +47,7 @@ def test_evaluation_runs_from_short_to_long() -> None:
 def test_rows_are_cut_and_padded_to_the_longest_of_their_batch(tiny_checkpoint) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     split = Split([("good film", "a b"), ("the good bad film was not good", "bad")], [1, 0], "")
-    rows = Rows(split, tokenizer, max_length=9)
+    rows = Rows(TASK.encode(split, tokenizer, 9))
     batch = rows.batch([0, 1])
     pad, cls, sep = (tokenizer.convert_tokens_to_ids(token) for token in ("[PAD]", "[CLS]", "[SEP]"))
     assert rows.lengths == [7, 9]
@@ -64,14 +67,14 @@ def test_a_length_without_room_for_text_is_refused(
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     split = Split([texts], [1], "")
-    assert Rows(split, tokenizer, least).lengths == [least]
+    assert Rows(TASK.encode(split, tokenizer, least)).lengths == [least]
     with pytest.raises(UsageError, match=rf"--max-length {least - 1}: .* at least {least}"):
-        Rows(split, tokenizer, least - 1)
+        Rows(TASK.encode(split, tokenizer, least - 1))
 
 
 def test_steps_go_on_from_any_step_and_past_the_last_epoch(tiny_checkpoint) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
-    rows = Rows(Split([("good",)] * 7, [1] * 7, ""), tokenizer, max_length=9)
+    rows = Rows(TASK.encode(Split([("good",)] * 7, [1] * 7, ""), tokenizer, 9))
     whole = list(itertools.islice(rows.batches(3, 5, 0), 8))
     assert whole == [batch for epoch in range(3) for batch in epoch_batches(rows.lengths, 3, 5, epoch)][:8]
     for step in range(8):

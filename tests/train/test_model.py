@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
-from aerogel.train import model as model_module
 from aerogel.train.model import load_model
 
 LAYER = "bert.encoder.layer.0."
@@ -26,7 +26,7 @@ def given(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Path:
 
 
 def load(folder: Path, task: str = "sst2", max_length: int = 16) -> Any:
-    return load_model(str(folder), TASKS.get(task), max_length, seed=0)[0]
+    return load_model(str(folder), TASKS.get(task), TASKS.get(task).labels, max_length, seed=0)[0]
 
 
 def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -124,12 +124,12 @@ def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], obje
 @pytest.mark.parametrize("name", ["/no/such", "./such", "../such", "~/such"])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(
-        model_module.AutoModelForSequenceClassification,
+        transformers.AutoModelForSequenceClassification,
         "from_pretrained",
         lambda *_, **__: pytest.fail("asked"),
     )
     with pytest.raises(UsageError, match=rf"--model {name} is not a directory"):
-        load_model(name, TASKS.get("sst2"), 16, seed=0)
+        load_model(name, TASKS.get("sst2"), ("0", "1"), 16, seed=0)
 
 
 def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         assert not logger.isEnabledFor(logging.WARNING)
         raise OSError("We couldn't connect\nTry again")
 
-    monkeypatch.setattr(model_module.AutoModelForSequenceClassification, "from_pretrained", fail)
+    monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", fail)
     before = logger.getEffectiveLevel()
     with pytest.raises(UsageError, match=r"--model no/such cannot be loaded \(We couldn't connect\)"):
         load(Path("no/such"))

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from aerogel.data.metrics import accuracy
-from aerogel.data.task import Split, Task, TaskData
+from aerogel.data.sequence import SequenceTask
+from aerogel.data.task import Split, TaskData
 from aerogel.errors import UsageError
 
 __all__ = ["TASK", "Synthetic", "favourable"]
@@ -34,7 +35,7 @@ _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _LONGEST = 128
 
 
-class Synthetic(Task):
+class Synthetic(SequenceTask):
     """The generated task.
 
     Attributes:
@@ -54,7 +55,7 @@ class Synthetic(Task):
         if data is not None:
             raise UsageError(f"{data}: the synthetic task makes its own data; give no directory of files")
         train, evaluation = (_split(rows, seed) for seed, rows in enumerate(self.rows))
-        return TaskData(train, {"": evaluation})
+        return TaskData(train, {"": evaluation}, self.labels)
 
     def fresh_model(self, seed: int) -> tuple[Any, Any]:
         """A small BERT with random weights and a tokenizer of whole words."""
