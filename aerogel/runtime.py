@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
+from aerogel.weights_file import pointing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,6 +26,9 @@ _MOST_THREADS = 1024
 _REGISTERED = "Domain already set in registry"
 # ONNX Runtime's severity of a fatal error: nothing below it is printed.
 _FATAL = 4
+# Where ONNX Runtime looks for the weights of a model that it is given as bytes; 1.20 looks in the current directory.
+_FOLDER = "session.model_external_initializers_file_folder_path"
+_KNOWS_FOLDER = (1, 22)
 
 
 def check_threads(threads: object, name: str = "threads") -> None:
@@ -92,6 +96,7 @@ def session(
     library: bool | None = None,
     options: Any = None,
     disabled_optimizers: Sequence[str] = SLOWER_WHEN_FUSED,
+    mapped: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Open an exported model on the CPU.
 
@@ -102,6 +107,9 @@ def session(
         options: SessionOptions to use instead of `session_options(threads)`; the library is registered on it.
             Options take it only once: pass fresh ones for every session, or library=False where it is registered.
         disabled_optimizers: graph optimizers of ONNX Runtime to leave out.
+        mapped: with the sparse kernels, leave large weights in the file, from ONNX Runtime 1.22 on: of an embedding
+            only the rows that are looked up come into memory. Whoever replaces the file meanwhile must rename another
+            into its place, as `aerogel export` does; writing into it would change, or end, what runs.
 
     Raises:
         UsageError: `threads` is neither None nor an integer from 1 to 1024.
@@ -116,6 +124,7 @@ def session(
         options = session_options(threads)
         # The reason of a failure comes with its exception; ONNX Runtime would print it a second time.
         options.log_severity_level = _FATAL
+    model: str | bytes = str(path)
     if library or (library is None and find_library() is not None):
         try:
             options.register_custom_ops_library(library_path())
@@ -123,9 +132,12 @@ def session(
             raise
         except Exception as error:  # onnxruntime raises its own types, none of them public
             raise RuntimeLoadError(f"{library_path()} cannot be registered: {error}") from error
+        if mapped and _version(onnxruntime.__version__) >= _KNOWS_FOLDER and (short := pointing(Path(path))):
+            options.add_session_config_entry(_FOLDER, str(Path(path).resolve().parent))
+            model = short
     try:
         opened = onnxruntime.InferenceSession(
-            str(path),
+            model,
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(disabled_optimizers),
@@ -139,6 +151,11 @@ def session(
         raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
     _return_freed_memory()
     return opened
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Major and minor number."""
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def _return_freed_memory() -> None:

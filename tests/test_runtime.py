@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
 import aerogel
-from aerogel import runtime
+from aerogel import runtime, weights_file
 from aerogel.errors import RuntimeLoadError, UsageError
 
 Models = Callable[..., Path]
@@ -56,3 +57,21 @@ def test_a_failure_is_told_once(
     with pytest.raises(RuntimeLoadError, match="unknown instruction set 'foo'"):
         aerogel.session(token_model("m.onnx", sparse=True), library=True)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows what is mapped: Linux only")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_large_weights_stay_in_the_file(
+    token_model: Models, tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_file, "LEAST", 64)
+    model = tmp_path / f"only-{mapped}.onnx"
+    model.write_bytes(weights_file.aligned(token_model("m.onnx", sparse=True).read_bytes()))
+    session = aerogel.session(model, mapped=mapped)
+    plain = aerogel.session(model, library=False)
+    inputs = {
+        value.name: np.ones((2, 7), np.int64 if "int64" in value.type else np.float32)
+        for value in session.get_inputs()
+    }
+    np.testing.assert_allclose(session.run(None, inputs)[0], plain.run(None, inputs)[0], atol=1e-4)
+    assert (str(model) in Path("/proc/self/maps").read_text()) is mapped

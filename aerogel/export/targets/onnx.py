@@ -12,6 +12,7 @@ from aerogel.export.function import DOMAIN
 from aerogel.export.parity import Batch, Runner
 from aerogel.export.target import Target
 from aerogel.kernels.cpu import find_library
+from aerogel.weights_file import aligned
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,7 +58,7 @@ class Onnx(Target):
             kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
             del proto.opset_import[:]
             proto.opset_import.extend(kept)
-        onnx.save(proto, path)
+        path.write_bytes(aligned(proto.SerializeToString()))
         try:
             onnx.checker.check_model(path, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

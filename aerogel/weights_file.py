@@ -1,0 +1,202 @@
+"""Weights that stay in their .onnx file while the model runs.
+
+ONNX Runtime copies every initializer that stands inside a model's protobuf message. It maps those that are said to lie
+in another file: their pages come into memory when they are read, and the system may drop them again. So `pointing`
+makes a copy of the message in which each large tensor says where in its own .onnx file its bytes are, and `aligned`
+writes a file in which they begin at multiples of `ALIGNMENT`, as kernels want them.
+
+Both know of ONNX no more than four field numbers, so that neither needs the onnx package:
+
+    ModelProto.graph = 7    GraphProto.initializer = 5
+    TensorProto: raw_data = 9, doc_string = 12, external_data = 13, data_location = 14
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["ALIGNMENT", "LEAST", "aligned", "pointing"]
+
+ALIGNMENT = 64
+"""Bytes: a line of the caches, and a vector of the widest instruction set."""
+
+LEAST = 1 << 16
+"""Bytes from which on a tensor is large. Small ones may be shapes and axes, which ONNX Runtime wants to read early."""
+
+_GRAPH, _INITIALIZER = 7, 5
+_RAW, _DOC, _EXTERNAL, _LOCATION = 9, 12, 13, 14
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
+
+
+class _Field(NamedTuple):
+    """One field of a message: its number, and where it begins, where its value does and where both end."""
+
+    number: int
+    begin: int
+    value: int
+    end: int
+    kind: int
+
+
+Data = bytes | mmap.mmap
+
+
+def pointing(path: Path) -> bytes | None:
+    """The model of a file, its large aligned tensors replaced by their places in that file.
+
+    Args:
+        path: an .onnx file; it must not be written over in place while a session has it open.
+
+    Returns:
+        A serialized ModelProto whose tensors have the file's name as their location, or None where the file has no such
+        tensors, or is nothing that this can read; ONNX Runtime then says what is wrong with it.
+    """
+    with path.open("rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):  # empty, or not a file that can be mapped
+            return None
+    with data:
+        try:
+            return _pointing(data, path.name.encode())
+        except ValueError:
+            return None
+
+
+def aligned(data: bytes) -> bytes:
+    """The same model with the bytes of large tensors at multiples of `ALIGNMENT`, behind spaces in a doc_string.
+
+    Args:
+        data: a serialized ModelProto with one graph.
+
+    Raises:
+        ValueError: it is none.
+    """
+    graph = _one(data, _GRAPH)
+    before, after = data[: graph.begin], data[graph.end :]
+    # The length of the graph stands before it and depends on what is put into it.
+    for width in range(1, 11):
+        begin = len(before) + 1 + width
+        parts, position = [], begin
+        for field in _fields(data, graph.value, graph.end):
+            part = data[field.begin : field.end]
+            if field.number == _INITIALIZER:
+                part = _aligned_tensor(data, field, position)
+            parts.append(part)
+            position += len(part)
+        header = _varint(position - begin)
+        if len(header) == width:
+            return b"".join([before, _tag(_GRAPH), header, *parts, after])
+    raise ValueError("the graph has no length")
+
+
+def _pointing(data: Data, name: bytes) -> bytes | None:
+    graph = _one(data, _GRAPH)
+    parts, found = [], False
+    for field in _fields(data, graph.value, graph.end):
+        raw = _raw(data, field) if field.number == _INITIALIZER else None
+        if raw is None or raw.value % ALIGNMENT:
+            parts.append(data[field.begin : field.end])
+            continue
+        found = True
+        place = {b"location": name, b"offset": b"%d" % raw.value, b"length": b"%d" % (raw.end - raw.value)}
+        pairs = [_message(_EXTERNAL, _message(1, key) + _message(2, value)) for key, value in place.items()]
+        tensor = b"".join(
+            [
+                data[field.value : raw.begin],
+                data[raw.end : field.end],
+                *pairs,
+                _tag(_LOCATION, _VARINT) + b"\x01",
+            ]
+        )
+        parts.append(_message(_INITIALIZER, tensor))
+    if not found:
+        return None
+    return data[: graph.begin] + _message(_GRAPH, b"".join(parts)) + data[graph.end :]
+
+
+def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
+    """An initializer that will begin at `position`, with spaces before its bytes."""
+    raw = _raw(data, field)
+    if raw is None:
+        return data[field.begin : field.end]
+    rest = b"".join(
+        data[other.begin : other.end]
+        for other in _fields(data, field.value, field.end)
+        if other.number not in (_RAW, _DOC)
+    )
+    value = data[raw.begin : raw.end]
+    for spaces in range(2 * ALIGNMENT):
+        tensor = _message(_INITIALIZER, rest + _message(_DOC, b" " * spaces) + value)
+        if (position + len(tensor) - (raw.end - raw.value)) % ALIGNMENT == 0:
+            return tensor
+    raise AssertionError("some number of spaces below the alignment fits, or one beyond a longer length")
+
+
+def _raw(data: Data, tensor: _Field) -> _Field | None:
+    """The bytes of an initializer, if they are many."""
+    fields = list(_fields(data, tensor.value, tensor.end))
+    if any(field.number in (_EXTERNAL, _LOCATION) for field in fields):
+        return None
+    found = [field for field in fields if field.number == _RAW and field.kind == _BYTES]
+    return found[0] if len(found) == 1 and found[0].end - found[0].value >= LEAST else None
+
+
+def _one(data: Data, number: int) -> _Field:
+    found = [field for field in _fields(data, 0, len(data)) if field.number == number]
+    if len(found) != 1 or found[0].kind != _BYTES:
+        raise ValueError(f"{len(found)} fields {number}")
+    return found[0]
+
+
+def _fields(data: Data, begin: int, end: int) -> Iterator[_Field]:
+    """The fields of a message; ValueError where it is none."""
+    while begin < end:
+        tag, value = _read_varint(data, begin, end)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            after = _read_varint(data, value, end)[1]
+        elif kind == _BYTES:
+            length, value = _read_varint(data, value, end)
+            after = value + length
+        elif kind in (_EIGHT, _FOUR):
+            after = value + (8 if kind == _EIGHT else 4)
+        else:
+            raise ValueError(f"wire type {kind}")
+        if after > end:
+            raise ValueError("a field is cut off")
+        yield _Field(number, begin, value, after, kind)
+        begin = after
+
+
+def _read_varint(data: Data, position: int, end: int) -> tuple[int, int]:
+    """A number and the place after it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            break
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+    raise ValueError("a number has no end")
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _tag(number: int, kind: int = _BYTES) -> bytes:
+    return _varint(number << 3 | kind)
+
+
+def _message(number: int, value: bytes) -> bytes:
+    return _tag(number) + _varint(len(value)) + value
