@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from aerogel.data.corpus.stream import Corpus, Place
+from aerogel.errors import DataError
+from aerogel.files import sha256
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five files of 1, 2, 3, 4, 5 documents, 15 in all."""
+    for number in range(1, 6):
+        text = "\n\n".join(f"This is document {number}-{at}." for at in range(number))
+        (tmp_path / f"{number}.txt").write_text(text)
+    return tmp_path
+
+
+def blocks(corpus: Corpus, place: Place, count: int) -> list[tuple[Place, list[str]]]:
+    found = []
+    for _ in range(count):
+        documents, after = corpus.read(place)
+        found.append((place, [document.lines[0] for document in documents]))
+        place = after
+    return found
+
+
+def test_each_epoch_has_every_document_once_in_blocks_and_another_order_of_files(folder: Path) -> None:
+    found = blocks(Corpus([folder], 0.0, 4, seed=0), Place(), 12)
+    assert [(place.epoch, place.block) for place, _ in found] == list(itertools.product(range(3), range(4)))
+    assert [len(texts) for _, texts in found] == [4, 4, 4, 3] * 3
+    epochs = [[t for place, texts in found if place.epoch == epoch for t in texts] for epoch in range(3)]
+    assert all(len(set(epoch)) == 15 for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 3
+
+
+def test_any_block_can_be_read_again_from_its_place(folder: Path) -> None:
+    found = blocks(Corpus([folder], 0.0, 4, seed=3), Place(), 9)
+    for number, (place, _) in enumerate(found):
+        assert blocks(Corpus([folder], 0.0, 4, seed=3), place, 9 - number) == found[number:]
+    assert blocks(Corpus([folder], 0.0, 4, seed=4), Place(), 9) != found
+
+
+def test_a_block_that_ends_with_the_corpus_is_followed_by_the_next_epoch(folder: Path) -> None:
+    found = blocks(Corpus([folder], 0.0, 5, seed=0), Place(), 4)
+    assert [len(texts) for _, texts in found] == [5, 5, 5, 5]
+    assert len({text for _, texts in found[:3] for text in texts}) == 15
+
+
+def test_held_out_documents_are_those_that_are_not_trained_on(folder: Path) -> None:
+    corpus = Corpus([folder], 0.4, 100, seed=0)
+    held = [document.lines[0] for document in corpus.held_documents()]
+    ((_, trained),) = blocks(corpus, Place(), 1)
+    assert len(held) + len(trained) == 15
+    assert not set(held) & set(trained)
+    assert 0 < len(held) < 15
+    other = Corpus([folder], 0.4, 3, seed=9)
+    assert [document.lines[0] for document in other.held_documents()] == held
+
+
+def test_a_corpus_without_documents_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n\n")
+    with pytest.raises(DataError, match=r"--text .*a.txt: no document to train on; give files with text"):
+        Corpus([tmp_path], 0.0, 4, seed=0).read(Place())
+
+
+def test_the_identity_changes_with_any_file(folder: Path) -> None:
+    corpus = Corpus([folder], 0.0, 4, seed=0)
+    before = corpus.identity()
+    assert before["files"] == 5
+    assert before["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+    (folder / "3.txt").write_text("other")
+    assert corpus.identity()["sha256"] != before["sha256"]
+    single = Corpus([folder / "3.txt"], 0.0, 4, seed=0)
+    assert single.identity()["sha256"] == sha256(folder / "3.txt")
