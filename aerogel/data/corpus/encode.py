@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from aerogel.data.corpus.documents import Document
-from aerogel.data.corpus.masking import IGNORED, mask_tokens
+from aerogel.data.corpus.masking import mask_tokens
 from aerogel.data.corpus.pairs import Row, Sentences, documents_to_rows
+from aerogel.data.features import IGNORED
 from aerogel.errors import UsageError
 
 __all__ = ["FEWEST", "TextEncoder"]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["IGNORED", "mask_tokens"]
+from aerogel.data.features import IGNORED
 
-# Label of a token that is not to be predicted; what cross entropy in torch leaves out.
-IGNORED = -100
+__all__ = ["mask_tokens"]
+
 _CHOSEN, _MASKED, _REPLACED = 0.15, 0.8, 0.1
 
 

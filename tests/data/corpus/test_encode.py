@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from aerogel.data.corpus.documents import Document
 from aerogel.data.corpus.encode import TextEncoder
 from aerogel.data.corpus.formats import FORMATS
-from aerogel.data.corpus.masking import IGNORED
 from aerogel.data.corpus.pairs import Row
+from aerogel.data.features import IGNORED
 from aerogel.errors import UsageError
 
 

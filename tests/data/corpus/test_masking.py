@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aerogel.data.corpus.masking import IGNORED, mask_tokens
+from aerogel.data.corpus.masking import mask_tokens
+from aerogel.data.features import IGNORED
 
 MASK, VOCABULARY = 4, np.arange(100, 1100)
 
