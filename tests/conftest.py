@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Triton reads this when it is first imported, whoever imports it. `make test-gpu` sets AEROGEL_TEST_DEVICE.
+if os.environ.get("AEROGEL_TEST_DEVICE", "cpu") == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "a", "and", "of", "to", "is", "was", "in", "it", "that", "film", "good", "bad", "not", "very"]

@@ -1,0 +1,334 @@
+"""y = activation(x W^T + b) + residual with W in blocks (BSR), on tensor cores.
+
+    y[t, i r + n] = sum over blocks p in [indptr[i], indptr[i + 1]), k in [0, c) of x[t, indices[p] c + k] data[p, n, k]
+
+    x         [..., in], rows contiguous, rows of any stride     data      [blocks, r, c], of the dtype of x
+    y         [..., out], contiguous                             indices   [blocks] int32, in blocks, ascending in a row
+    bias      [out] or None                                      indptr    [out / r + 1] int32
+    residual  [..., out] or None                                 order     [out / r] int32, rows by falling length
+
+r and c are multiples of 16 up to 128. A weight takes 2 bytes (float32: 4) per entry stored and 4 per block.
+
+A program multiplies a tile of tokens with one block row: for every block it loads `[tokens, c]` of x and `[r, c]` of
+W into shared memory, several steps ahead, and adds their product to `[tokens, r]` sums in registers. Per byte loaded
+from the L2 cache that is at most r operations, which bounds 64x64 blocks at about half of what the tensor cores can
+do and 32x32 at a quarter. Rows vary fastest among programs, so that those which run together read the same tokens;
+longer rows start first, so that the last ones to end are short.
+
+Where that makes too few programs (few tokens), each row's blocks are split evenly among several, whose float32 sums
+`epilogue.finish` adds up in a fixed order. Either way results are equal bit for bit from call to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from aerogel.errors import UsageError
+from aerogel.kernels.triton import epilogue
+from aerogel.kernels.triton.launch import (
+    DTYPES,
+    Device,
+    as_rows,
+    device_of,
+    dot,
+    name_of,
+    precision_of,
+    widened,
+)
+from aerogel.sparse.formats.bsr import FORMAT
+
+__all__ = ["BsrWeight", "Tiles", "bsr_linear", "choose_tiles", "reference"]
+
+_SIDES = range(16, 129, 16)
+
+
+@dataclass(frozen=True)
+class BsrWeight:
+    """A block-sparse weight ``[out, in]``; `from_arrays` checks it, the constructor takes it as sound.
+
+    Attributes:
+        data: ``[blocks, r, c]``, float16, bfloat16 or float32, contiguous.
+        indices: ``[blocks]`` int32: column of each block, in blocks.
+        indptr: ``[out / r + 1]`` int32: where each row of blocks starts.
+        order: ``[out / r]`` int32: rows of blocks, the longest first.
+        in_features: columns of the matrix.
+        longest: blocks in the longest row.
+    """
+
+    data: torch.Tensor
+    indices: torch.Tensor
+    indptr: torch.Tensor
+    order: torch.Tensor
+    in_features: int
+    longest: int
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, torch.Tensor], in_features: int) -> BsrWeight:
+        """Check the arrays of `aerogel.sparse.formats.bsr`, every index of them, and order their rows.
+
+        Raises:
+            FormatError: they break the rules of the format.
+            UsageError: a dtype or a block that the kernels do not take.
+        """
+        data, indices, indptr = (arrays[name].detach() for name in FORMAT.names)
+        if data.dtype not in DTYPES:
+            raise UsageError(
+                f"data is {name_of(data)}; kernels take float16, bfloat16 or float32: convert with .to()"
+            )
+        if data.ndim == 3 and not set(data.shape[1:]) <= set(_SIDES):
+            raise UsageError(
+                f"blocks of {data.shape[1]}x{data.shape[2]} do not fill tensor cores; bsr_linear takes sides of "
+                "16, 32, 48 ... 128: prune in those, or store as csr or packed"
+            )
+        host = {"indices": indices.cpu().numpy(), "indptr": indptr.cpu().numpy()}
+        # Only the shape of the data matters to the check, and numpy has no bfloat16.
+        shape_only = np.broadcast_to(np.zeros((), np.float32), tuple(data.shape))
+        height = data.shape[1] if data.ndim == 3 else 1
+        out_features = (len(host["indptr"]) - 1) * height
+        FORMAT.check({**host, "data": shape_only}, (out_features, in_features), full=True)
+        lengths = np.diff(host["indptr"])
+        order = np.argsort(-lengths, kind="stable").astype(np.int32)
+        return cls(
+            data.contiguous(),
+            torch.from_numpy(host["indices"].astype(np.int32)).to(data.device),
+            indptr.to(data.device).contiguous(),
+            torch.from_numpy(order).to(data.device),
+            in_features,
+            int(lengths.max(initial=0)),
+        )
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """(r, c)."""
+        return self.data.shape[1], self.data.shape[2]
+
+    @property
+    def out_features(self) -> int:
+        """Rows of the matrix."""
+        return len(self.order) * self.data.shape[1]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a product is cut up.
+
+    Attributes:
+        tokens: rows of x that one program takes, a power of two from 16.
+        step: blocks multiplied at once.
+        splits: programs that share the blocks of a row.
+        warps: of a program.
+        stages: steps that are in flight.
+    """
+
+    tokens: int
+    step: int = 1
+    splits: int = 1
+    warps: int = 4
+    stages: int = 3
+
+
+def choose_tiles(
+    tokens: int,
+    rows: int,
+    longest: int,
+    block: tuple[int, int],
+    itemsize: int,
+    device: Device,
+) -> Tiles:
+    """Tiles for `tokens` tokens and `rows` rows of at most `longest` blocks.
+
+    Blocks narrower than 64 are multiplied several at once, so that each step gives the tensor cores 64 terms of a sum.
+    """
+    high, wide = (triton.next_power_of_2(side) for side in block)
+    step = max(1, min(64 // wide, triton.next_power_of_2(longest)))
+    tile = min(128, max(16, triton.next_power_of_2(tokens)))
+    while tile > 16 and (tile + high) * step * wide * itemsize > device.shared_memory // 2:
+        tile //= 2
+    # Half as many tokens if that is what it takes to give every processor a program.
+    while tile > 64 and rows * triton.cdiv(tokens, tile) < device.processors:
+        tile //= 2
+    programs = max(1, rows * triton.cdiv(tokens, tile))
+    splits = 1
+    if programs < device.processors:
+        # Two programs a processor, of at least two steps each.
+        splits = max(1, min(triton.cdiv(2 * device.processors, programs), longest // (2 * step), 32))
+    stages = 4
+    while stages > 1 and stages * (tile + high) * step * wide * itemsize > device.shared_memory // 2:
+        stages -= 1
+    return Tiles(tile, step, splits, 4 if tile * high <= 128 * 64 else 8, stages)
+
+
+def reference(
+    x: torch.Tensor,
+    weight: BsrWeight,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The same in plain PyTorch, block by block, in the dtype of `x` (float64 too)."""
+    r, c = weight.block
+    y = x.new_zeros(*x.shape[:-1], weight.out_features)
+    for i in range(len(weight.order)):
+        for p in range(int(weight.indptr[i]), int(weight.indptr[i + 1])):
+            j = int(weight.indices[p])
+            y[..., i * r : (i + 1) * r] += x[..., j * c : (j + 1) * c] @ weight.data[p].to(x.dtype).T
+    return epilogue.reference(y, bias, activation, residual)
+
+
+@triton.jit
+def _multiply(
+    x,
+    data,
+    slots,
+    indices,
+    indptr,
+    order,
+    bias,
+    residual,
+    y,
+    tokens,
+    rows,
+    splits,
+    x_stride,
+    y_stride,
+    residual_stride,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    N_STRIDE: tl.constexpr,
+    K_STRIDE: tl.constexpr,
+    N_TILE: tl.constexpr,
+    K_TILE: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STEP: tl.constexpr,
+    SPLIT: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """One tile of tokens times one row of blocks; N and K are the sides of a block along y and along the sum.
+
+    `slots` says where in `data` the blocks of a row are, None that they follow each other.
+    """
+    row = tl.load(order + tl.program_id(0) % rows)
+    rest = tl.program_id(0) // rows
+    split = rest % splits
+    token = (rest // splits).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    begin = tl.load(indptr + row)
+    end = tl.load(indptr + row + 1)
+    if SPLIT:
+        length = end - begin
+        end = begin + length * (split + 1) // splits
+        begin += length * split // splits
+
+    k = tl.arange(0, STEP * K_TILE)
+    n = tl.arange(0, N_TILE)
+    valid = token < tokens
+    at_token = x + token[:, None] * x_stride
+    at_data = data + (k % K_TILE)[:, None] * K_STRIDE + n[None, :] * N_STRIDE
+    value = tl.zeros([TOKENS, N_TILE], tl.float32)
+    for first in range(begin, end, STEP):
+        block = first + k // K_TILE
+        # Loads past a row's end and past the sides of a block are masked, whatever lies there.
+        live = (block < end) & (k % K_TILE < K)
+        column = tl.load(indices + block, mask=live, other=0).to(tl.int64) * K + k % K_TILE
+        a = tl.load(at_token + column[None, :], mask=valid[:, None] & live[None, :], other=0.0)
+        slot = block if slots is None else tl.load(slots + block, mask=live, other=0)
+        b = tl.load(
+            at_data + slot.to(tl.int64)[:, None] * (N * K), mask=live[:, None] & (n < N)[None, :], other=0.0
+        )
+        value = dot(a, b, value, WIDEN, PRECISION)
+
+    column = row.to(tl.int64) * N + n
+    if SPLIT:
+        token += split.to(tl.int64) * tokens
+    else:
+        value = epilogue.apply(
+            value, bias, residual, residual_stride, token, column, tokens, row * N + N, ACTIVATION
+        )
+    inside = valid[:, None] & (n < N)[None, :]
+    tl.store(y + token[:, None] * y_stride + column[None, :], value.to(y.dtype.element_ty), mask=inside)
+
+
+def bsr_linear(
+    x: torch.Tensor,
+    weight: BsrWeight,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+    *,
+    precision: str | None = None,
+    tiles: Tiles | None = None,
+) -> torch.Tensor:
+    """activation(x W^T + bias) + residual.
+
+    Args:
+        x: ``[..., in]``, of the weight's dtype; sums are float32.
+        weight: W.
+        bias: ``[out]``, float16, bfloat16 or float32.
+        activation: "none", "gelu" or "gelu_tanh".
+        residual: ``[..., out]`` of x's dtype, added last.
+        precision: of float32 products, see `launch.precision_of`.
+        tiles: None for what was tuned on this device or else `choose_tiles`.
+
+    Returns:
+        ``[..., out]``, contiguous, of x's dtype.
+
+    Raises:
+        UsageError: a dtype, device or word that is not taken; the message says what is.
+        FormatError: shapes that do not fit.
+    """
+    device = device_of(x, "bsr_linear")
+    rows = as_rows(x, weight.in_features, weight.data, "bsr_linear")
+    shape = (rows.shape[0], weight.out_features)
+    residual = epilogue.check_epilogue(bias, activation, residual, shape, weight.data, "bsr_linear")
+    r, c = weight.block
+    if tiles is None:
+        tiles = choose_tiles(shape[0], len(weight.order), weight.longest, (r, c), x.element_size(), device)
+    y = x.new_empty(shape)
+    multiply(
+        rows, weight.data, None, weight.indices, weight.indptr, weight.order, y, (r, c), (c, 1), bias, activation,
+        residual, precision_of(precision, x.dtype), tiles,
+    )  # fmt: skip
+    return y.reshape(*x.shape[:-1], shape[1])
+
+
+def multiply(
+    x: torch.Tensor,
+    data: torch.Tensor,
+    slots: torch.Tensor | None,
+    indices: torch.Tensor,
+    indptr: torch.Tensor,
+    order: torch.Tensor,
+    y: torch.Tensor,
+    sides: tuple[int, int],
+    strides: tuple[int, int],
+    bias: torch.Tensor | None,
+    activation: str,
+    residual: torch.Tensor | None,
+    precision: str,
+    tiles: Tiles,
+) -> None:
+    """Launch the kernel on arguments that have been checked; `sides` and `strides` of a block are along (y, sum)."""
+    tokens, rows = x.shape[0], len(order)
+    if tokens == 0 or rows == 0:
+        return
+    split = tiles.splits > 1
+    out = y.new_empty((tiles.splits, *y.shape), dtype=torch.float32) if split else y
+    grid = (rows * tiles.splits * triton.cdiv(tokens, tiles.tokens),)
+    _multiply[grid](
+        x, data, slots, indices, indptr, order, None if split else bias, None if split else residual, out,
+        tokens, rows, tiles.splits, x.stride(0), y.stride(0), 0 if residual is None else residual.stride(0),
+        N=sides[0], K=sides[1], N_STRIDE=strides[0], K_STRIDE=strides[1],
+        N_TILE=triton.next_power_of_2(sides[0]), K_TILE=triton.next_power_of_2(sides[1]),
+        TOKENS=tiles.tokens, STEP=tiles.step, SPLIT=split, ACTIVATION=activation, PRECISION=precision,
+        WIDEN=widened(x.dtype),
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+    if split:
+        epilogue.finish(out, y, bias, activation, residual)
