@@ -95,7 +95,7 @@ def demo(out: Path, config: DemoConfig, announce: Callable[[str], None] = lambda
         OutputError: `out` cannot be written.
         ParityError: an exported model does not compute what PyTorch does.
     """
-    for module, extra in (("accelerate", "train"), ("onnxscript", "export"), ("matplotlib", "bench")):
+    for module, extra in (("transformers", "train"), ("onnxscript", "export"), ("matplotlib", "bench")):
         require(module, extra)
     _check(out)
     announce("training a small BERT on the synthetic task")

@@ -42,8 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--block", "rows x columns kept or dropped together", type=block, metavar="RxC")
     add("--scope", "rank weights per matrix or all together", choices=("local", "global"))
     add("--epochs", "passes over the training rows", type=int, metavar="N")
+    add(
+        "--final-epochs",
+        "further passes that fine-tune what is left, masks fixed, learning rates anew",
+        type=int,
+        metavar="N",
+    )
+    add("--teacher", "dense model of the same task to learn from", metavar="DIR_OR_HUB_ID")
+    add("--temperature", "T that logits of student and teacher are divided by", type=float, metavar="T")
+    add("--kd-weight", "weight of the distance to the teacher's outputs", type=float, metavar="X")
+    add("--ce-weight", "weight of the task's own loss, with a teacher", type=float, metavar="X")
+    add("--hidden-weight", "weight of the distance to the teacher's hidden states", type=float, metavar="X")
     add("--seed", "seed of everything random", type=int, metavar="S")
-    add("--batch", "rows per step", type=int, metavar="N")
+    add("--batch", "rows per step, of all processes together", type=int, metavar="N")
+    add("--accumulate", "parts in which a process computes its rows, to save memory", type=int, metavar="N")
+    add("--precision", "of forward and backward pass", choices=("fp32", "bf16", "fp16"))
+    add("--gradient-checkpointing", "compute activations twice, to save memory", action="store_true")
+    add("--compile", "have torch.compile make forward and backward pass", action="store_true")
     add("--max-length", "tokens per row; longer ones are cut", type=int, metavar="N")
     add("--lr", "peak learning rate of the weights", type=float, metavar="X")
     add(
@@ -68,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", "CPU threads", type=int, metavar="N")
     add("--device", "where to train", choices=("auto", "cpu", "cuda"))
     add("--log", "JSON-lines log (default: beside CKPT)", type=Path, metavar="FILE")
+    add("--tensorboard", "write TensorBoard's event files there too", type=Path, metavar="DIR")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,11 +94,14 @@ def run(args: argparse.Namespace) -> None:
     config = TrainConfig(
         **{f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
     )
-    for module in ("torch", "transformers", "accelerate", "safetensors"):
+    for module in ("torch", "transformers", "safetensors"):
         require(module, "train")
+    from aerogel.train.processes import is_first
     from aerogel.train.run import train
 
-    _print(train(config))
+    result = train(config)
+    if is_first():
+        _print(result)
 
 
 def _print(result: Any) -> None:

@@ -16,7 +16,8 @@ from aerogel.sparse.masks import check_block, kept_count
 __all__ = ["TrainConfig"]
 
 # What changes where or how often something is written, but not what comes out.
-_NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "progress")
+_NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
+_OF_TEACHER = ("temperature", "kd_weight", "ce_weight", "hidden_weight")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,18 @@ class TrainConfig:
         options: the method's own options by name, as text or typed values; checked when the run begins.
         scope: "local" (per matrix) or "global"; always global where the density is a penalty's outcome.
         epochs: passes over the training rows.
+        final_epochs: further passes after these, with the masks fixed and the learning rates beginning anew.
+        teacher: directory or hub id of a dense model of the same task to learn from.
+        temperature: T that the logits of student and teacher are divided by.
+        kd_weight: of the distance to the teacher's outputs in the loss.
+        ce_weight: of the task's own loss, where there is a teacher.
+        hidden_weight: of the distance to the teacher's hidden states; 0 leaves them out.
         seed: decides the head's initial weights, the order of the rows and dropout.
-        batch: rows per step.
+        batch: rows per step, of all processes together.
+        accumulate: parts that a process computes its rows in, one after another, to save memory.
+        precision: of the forward and backward pass, "fp32", "bf16" or "fp16"; weights and optimizer are float32.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        compile: have torch.compile make the forward and backward pass.
         max_length: tokens per row; longer ones are cut.
         lr: peak learning rate of the weights.
         score_lr: peak learning rate of learnt scores; None for the method's own.
@@ -51,6 +62,7 @@ class TrainConfig:
         threads: CPU threads; None leaves it to torch.
         device: "auto", "cpu" or "cuda".
         log: JSON-lines file; None puts it beside `out`.
+        tensorboard: folder for TensorBoard's event files; None writes none.
         progress: show a progress bar if standard error is a terminal.
     """
 
@@ -64,8 +76,18 @@ class TrainConfig:
     block: tuple[int, int] = (1, 1)
     scope: str = "local"
     epochs: int = 3
+    final_epochs: int = 0
+    teacher: str | None = None
+    temperature: float = 2.0
+    kd_weight: float = 0.9
+    ce_weight: float = 0.1
+    hidden_weight: float = 0.0
     seed: int = 0
     batch: int = 32
+    accumulate: int = 1
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    compile: bool = False
     max_length: int = 128
     lr: float = 3e-5
     score_lr: float | None = None
@@ -81,6 +103,7 @@ class TrainConfig:
     threads: int | None = None
     device: str = "auto"
     log: Path | None = None
+    tensorboard: Path | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -89,11 +112,11 @@ class TrainConfig:
         Raises:
             UsageError: a value out of range; the message names the flag.
         """
-        for name in ("epochs", "batch", "max_length", "save_every", "train_rows", "eval_every"):
+        for name in ("epochs", "batch", "accumulate", "max_length", "save_every", "train_rows", "eval_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: must be at least 1")
-        for name in ("lr", "score_lr", "clip"):
+        for name in ("lr", "score_lr", "clip", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a positive number")
@@ -101,6 +124,10 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"{_flag(name)} {value}: must be a number of warm-ups, 0 or more")
+        if self.final_epochs < 0:
+            raise UsageError(f"--final-epochs {self.final_epochs}: must be 0 or more")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UsageError(f"--precision {self.precision}: known are fp32, bf16, fp16")
         if self.threads is not None:
             check_threads(self.threads, "--threads")
         if not 0 <= self.seed < 2**32:
@@ -111,7 +138,23 @@ class TrainConfig:
             raise UsageError(f"--scope {self.scope}: known are local, global")
         kept_count(self.density, 1)
         check_block(self.block, self.block)
+        self._check_teacher()
         self._check_log()
+
+    def _check_teacher(self) -> None:
+        for name in _OF_TEACHER[1:]:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{_flag(name)} {value}: must be a number, 0 or more")
+        if self.teacher is not None:
+            if not any(getattr(self, name) for name in _OF_TEACHER[1:]):
+                raise UsageError(
+                    "--kd-weight, --ce-weight and --hidden-weight are all 0; nothing is to be learnt"
+                )
+            return
+        for name in _OF_TEACHER:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise UsageError(f"{_flag(name)} is of no use without --teacher; give one or drop it")
 
     def _check_log(self) -> None:
         """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for the log."""

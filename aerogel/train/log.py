@@ -12,7 +12,7 @@ from typing import Any
 from aerogel.errors import OutputError, UsageError
 from aerogel.files import atomic_file
 
-__all__ = ["Log", "check_log"]
+__all__ = ["Log", "NoLog", "check_log"]
 
 # Longer than any first line of a log.
 _LINE = 1 << 20
@@ -107,3 +107,23 @@ class Log:
         # Every line was flushed as it was written; one that could not be has been reported.
         with contextlib.suppress(OSError):
             self._stream.close()
+
+
+class NoLog:
+    """The log of a process that writes none."""
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Write nothing."""
+
+    def size(self) -> int:
+        """0."""
+        return 0
+
+    def settle(self) -> None:
+        """Remove nothing."""
+
+    def __enter__(self) -> NoLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aerogel.errors import TrainingError
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
-from aerogel.train.log import Log
+from aerogel.train.gradients import Gradients, Objective, seed_torch
+from aerogel.train.log import Log, NoLog
 from aerogel.train.method import Method, Step
+from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, linear_rate
 from aerogel.train.state import State
 
@@ -36,13 +37,14 @@ class Loop:
 
     Args:
         config: of the run.
-        model: with `method` attached.
+        model: with `method` attached; moved to the device.
         method: called around each step; it sets the masks.
         schedule: densities by step.
         rows: training rows.
-        accelerator: device placement, backward pass, clipping.
-        log: where the progress is recorded.
+        objective: the loss.
+        processes: that share each step's rows.
         identity: what a saved state must have been written with (JSON values).
+        before: steps of the run that lie before this loop's; its own count from 0 in `schedule`.
     """
 
     def __init__(
@@ -52,11 +54,14 @@ class Loop:
         method: Method,
         schedule: Cubic,
         rows: Rows,
-        accelerator: Accelerator,
+        objective: Objective,
+        processes: Processes,
         identity: dict[str, Any],
+        before: int = 0,
     ) -> None:
         self.config, self.method, self.schedule, self.rows = config, method, schedule, rows
-        self.accelerator, self.identity = accelerator, identity
+        self.processes, self.identity, self.before = processes, identity, before
+        self.model = model.to(processes.device)
         method.prepare(model)
         scores = list(method.score_parameters())
         theirs = {id(p) for p in scores}
@@ -65,9 +70,9 @@ class Loop:
             {"params": weights, "lr": config.lr},
             {"params": scores, "lr": config.score_lr or method.score_lr},
         ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0)
-        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0)
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.gradients = Gradients(config, model, objective, processes)
         self.step = 0
 
     def resume(self, state: State) -> None:
@@ -75,38 +80,39 @@ class Loop:
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
         self.method.load_state_dict(state.method)
-        torch.set_rng_state(state.random["cpu"])
-        if "cuda" in state.random:
-            torch.cuda.set_rng_state(state.random["cuda"])
+        self.gradients.scaler.load_state_dict(state.scaler)
         self.rows.seek(state.position)
-        self.step = state.step
+        self.step = state.step - self.before
 
-    def run(self, log: Log, evaluate: Callable[[], dict[str, float]]) -> None:
+    def run(self, log: Log | NoLog, evaluate: Callable[[], dict[str, float]]) -> None:
         """Do all steps that are left, saving the state and evaluating as configured.
 
         Raises:
-            TrainingError: the loss or a gradient stopped being finite.
+            TrainingError: the loss or a gradient stopped being finite, or another process ended.
         """
-        config, total = self.config, self.schedule.total
+        config, total, before = self.config, self.schedule.total, self.before
         began, first = time.monotonic(), self.step
-        with _progress(config.progress) as bar:
+        with _progress(config.progress and self.processes.first) as bar:
             task = bar.add_task(config.method, total=total, completed=self.step, loss=0.0, density=1.0)
-            batches = self.rows.batches(config.batch, config.seed, self.step)
+            batches = self.rows.batches(config.batch, config.seed, before + self.step)
             for batch in itertools.islice(batches, total - self.step):
                 now = self._now()
                 loss, noted = self._train(batch, now)
                 density = now.density
                 self.step += 1
+                done = before + self.step
                 bar.update(task, completed=self.step, loss=loss, density=density)
                 if noted:
-                    log.write("method", self.step, **noted)
-                if self.step % _LOG_EVERY == 0 or self.step == total:
+                    log.write("method", done, **noted)
+                if done % _LOG_EVERY == 0 or self.step == total:
                     seconds = round((time.monotonic() - began) / (self.step - first), 4)
                     values = {"loss": loss, "lr": now.lr, "density": density, "seconds_per_step": seconds}
-                    log.write("step", self.step, **values, **self.method.log_values())
-                if config.eval_every and self.step % config.eval_every == 0 and self.step < total:
-                    log.write("evaluation", self.step, density=density, **evaluate())
-                if self.step % config.save_every == 0 and self.step < total:
+                    log.write("step", done, **values, **self.method.log_values())
+                if self.step == total:
+                    break
+                if config.eval_every and done % config.eval_every == 0:
+                    log.write("evaluation", done, density=density, **evaluate())
+                if done % config.save_every == 0:
                     self._save(log)
 
     def _now(self) -> Step:
@@ -115,46 +121,61 @@ class Loop:
         return Step(at, schedule.total, schedule.density(at), schedule.progress(at), rate)
 
     def _train(self, batch: list[int], now: Step) -> tuple[float, Mapping[str, float]]:
-        """One optimizer step; returns the task's loss and what the method has to tell."""
+        """One optimizer step; returns the task's loss and what there is to tell."""
         factor = linear_rate(self.step, self.schedule.warmup, self.schedule.total)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.model.train()
+        seed_torch(self.config.seed, self.before + self.step)
         self.method.before_step(now)
-        inputs = {k: v.to(self.accelerator.device) for k, v in self.rows.batch(batch).items()}
-        loss = self.model(**inputs).loss
+        loss = self.gradients.compute(self.rows.batch(batch), self.before + self.step)
         self._demand_finite("loss", loss)
-        penalty = self.method.penalty()
-        self.accelerator.backward(loss if penalty is None else loss + penalty)
+        scaler = self.gradients.scaler
+        scaler.unscale_(self.optimizer)
+        # After the parts' gradients are summed: the penalty counts once, however many there are.
+        if (penalty := self.method.penalty()) is not None:
+            self._demand_finite("penalty", penalty)
+            penalty.backward()
         self.method.after_backward(now)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self._demand_finite("gradient", norm)
-        self.optimizer.step()
-        noted = self.method.after_step(now, self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.gradients.parameters, self.config.clip)
+        if not scaler.is_enabled():
+            self._demand_finite("gradient", norm)
+        before = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        if (scale := scaler.get_scale()) < before:
+            # The gradients did not fit half precision, and the step was not made; the scale is lower now.
+            if scale < 1.0:
+                self._demand_finite("gradient", norm)
+            noted: Mapping[str, float] = {"gradient_scale": scale}
+        else:
+            noted = self.method.after_step(now, self.optimizer)
         self.optimizer.zero_grad()
-        return float(loss.detach()), noted
+        return float(loss), noted
 
     def _demand_finite(self, what: str, value: torch.Tensor) -> None:
         if not bool(torch.isfinite(value)):
             again = " and run again with --restart" if self.config.state_path.exists() else ""
             raise TrainingError(
-                f"the {what} is {float(value.detach()):g} at step {self.step}; lower --lr or --score-lr{again}"
+                f"the {what} is {float(value.detach()):g} at step {self.before + self.step}; "
+                f"lower --lr or --score-lr{again}"
             )
 
-    def _save(self, log: Log) -> None:
-        random = {"cpu": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state()
-        state = State(
-            self.step,
-            self.model.state_dict(),
-            self.optimizer.state_dict(),
-            random,
-            log.size(),
-            self.rows.position(),
-            self.method.state_dict(),
-        )
-        state.save(self.config.state_path, self.identity)
+    def _save(self, log: Log | NoLog) -> None:
+        def save() -> None:
+            state = State(
+                step=self.before + self.step,
+                model=self.model.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                log_bytes=log.size(),
+                position=self.rows.position(),
+                method=self.method.state_dict(),
+                scaler=self.gradients.scaler.state_dict(),
+                fixed=self.before > 0,
+            )
+            state.save(self.config.state_path, self.identity)
+
+        self.processes.on_first(save)
 
 
 def _progress(shown: bool) -> Progress:

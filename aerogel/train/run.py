@@ -9,31 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
-from aerogel.data.task import Split, TaskData
+from aerogel.data.task import Split, Task, TaskData
 from aerogel.data.tasks import TASKS
-from aerogel.errors import TrainingError, UsageError
+from aerogel.errors import TrainingError
 from aerogel.files import check_output, sha256
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.evaluate import evaluate
-from aerogel.train.log import Log, check_log
+from aerogel.train.log import Log, NoLog, check_log
 from aerogel.train.loop import Loop, steps_of
+from aerogel.train.loss import TaskLoss
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.model import load_model, not_finite, save_model
 from aerogel.train.options import option_values, read_options
+from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.versions import versions
 
 __all__ = ["TrainConfig", "train"]
 
-_VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+_VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "numpy")
 # Configuration, weights and tokenizer.
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
 
@@ -42,26 +43,32 @@ def train(config: TrainConfig) -> Checkpoint:
     """Fine-tune, prune, evaluate and write the checkpoint ``config.out``.
 
     If a run with the same configuration was killed, go on from its last saved state: on a CPU the result is the
-    same to the bit. The state is removed once the checkpoint is written.
+    same to the bit. The state is removed once the checkpoint is written. Where `torchrun` started several processes,
+    they share each step's rows, and the first one writes.
 
     Raises:
         UsageError: a configuration that cannot be meant, or one that differs from the saved state's.
         DataError: the task's data cannot be read.
-        TrainingError: the loss, the weights or the model's outputs stopped being finite.
+        TrainingError: the loss, the weights or the model's outputs stopped being finite, or another process ended.
         CheckpointError: `config.out` is in the way, or the saved state is damaged.
         OutputError: the checkpoint, the state or the log cannot be written.
     """
     method_class, task = METHODS.get(config.method), TASKS.get(config.task)
     config, options = _resolve(config, method_class)
-    checkpoint.check_target(config.out)
-    for file in (config.state_path, config.log_path):
-        check_output(file)
-    check_log(config.log_path)
-    accelerator = _accelerator(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with Processes(config.device) as processes:
+        return _train(config, method_class, options, task, processes)
+
+
+def _train(
+    config: TrainConfig, method_class: type[Method], options: Any, task: Task, processes: Processes
+) -> Checkpoint:
+    processes.on_first(lambda: _check_places(config))
     data = _subset(task.load(config.data), config)
     identity = _identity(data)
     resumable = config.settings() | _flat(data=identity, model=_files(config.model), version=_versions())
-    state = _saved_state(config, resumable)
+    state = processes.on_first(lambda: _saved_state(config, resumable))
 
     model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
     rows = Rows(task.encode(data.train, tokenizer, config.max_length))
@@ -82,13 +89,15 @@ def train(config: TrainConfig) -> Checkpoint:
     def write_model(folder: Path) -> None:
         save_model(model, tokenizer, folder)
 
-    torch.manual_seed(config.seed)
-    loop = Loop(config, model, method, schedule, rows, accelerator, resumable)
+    loop = Loop(config, model, method, schedule, rows, TaskLoss(), processes, resumable)
     if state:
         loop.resume(state)
-    with Log(config.log_path, state.log_bytes if state else 0) as log:
+    logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
+    processes.on_first(lambda: logs.append(Log(config.log_path, state.log_bytes if state else 0)))
+    with logs[0] as log:
         if not log.size():
-            log.write("start", 0, total=total, warmup=schedule.warmup, settings=config.settings())
+            values = {"warmup": schedule.warmup, "processes": processes.count, "settings": config.settings()}
+            log.write("start", 0, total=total, **values)
         loop.run(log, measure)
         masks = method.bake()
         _demand_finite(model)
@@ -104,25 +113,26 @@ def train(config: TrainConfig) -> Checkpoint:
             data=identity,
             versions=_versions(),
         )
-        result = checkpoint.save(config.out, record, masks, write_model)
+        result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))
         log.write("end", total, density=result.accounting.density, **record.metrics)
         log.settle()
-    config.state_path.unlink(missing_ok=True)
+    if processes.first:
+        config.state_path.unlink(missing_ok=True)
     return result
+
+
+def _check_places(config: TrainConfig) -> None:
+    """Whether all that the run will write can be written, before the work."""
+    checkpoint.check_target(config.out)
+    for file in (config.state_path, config.log_path):
+        check_output(file)
+    check_log(config.log_path)
 
 
 def _demand_finite(model: Any) -> None:
     """The last step is followed by no loss that would show what it did."""
     if name := not_finite(model):
         raise TrainingError(f"{name} is not finite after the last step; lower --lr or --score-lr")
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device; use --device cpu")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    return Accelerator(cpu=config.device == "cpu")
 
 
 def _resolve(config: TrainConfig, method: type[Method]) -> tuple[TrainConfig, Any]:

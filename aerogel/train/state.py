@@ -15,7 +15,7 @@ from aerogel.files import atomic_file
 
 __all__ = ["State"]
 
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,24 @@ class State:
     """What a run needs to go on to the same result.
 
     Attributes:
-        step: optimizer steps done. Which rows come next follows from it.
+        step: optimizer steps done. Which rows come next, and what is drawn at random, follows from it.
         model: state_dict of the model: weights, scores and masks.
         optimizer: state_dict of the optimizer.
-        random: states of torch's generators, by device.
         log_bytes: length of the log when the state was saved.
         position: where rows that come from a stream were read up to; spares reading it from its beginning.
         method: what the method holds outside of the model.
+        scaler: the scale of half precision's gradients.
+        fixed: whether the masks are fixed and their survivors are fine-tuned.
     """
 
     step: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    random: dict[str, torch.Tensor]
     log_bytes: int
     position: dict[str, int] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    fixed: bool = False
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the state of the run described by `identity` (JSON values).

@@ -21,6 +21,7 @@ from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageErr
 from aerogel.files import sha256
 from aerogel.train import loop
 from aerogel.train import run as run_module
+from aerogel.train.gradients import Gradients
 from aerogel.train.method import Step
 from aerogel.train.run import TrainConfig, train
 
@@ -58,7 +59,6 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
         "torch",
         "transformers",
         "tokenizers",
-        "accelerate",
         "numpy",
     }
     assert record.metrics["accuracy"] in {n / 16 for n in range(17)}
@@ -227,17 +227,23 @@ def test_another_configuration_is_not_resumed_but_restart_begins_anew(
     assert seen == list(range(12))
 
 
+def poison_gradients(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a gradient of step `step` NaN."""
+    compute = Gradients.compute
+
+    def poisoned(gradients: Gradients, batch: Any, at: int) -> torch.Tensor:
+        loss = compute(gradients, batch, at)
+        if at == step:
+            gradients.parameters[3].grad.view(-1)[0] = float("nan")
+        return loss
+
+    monkeypatch.setattr(Gradients, "compute", poisoned)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = loop.Accelerator.backward
-
-    def poison(accelerator: Any, loss: torch.Tensor) -> None:
-        backward(accelerator, loss * float("nan") if len(calls) == 4 else loss)
-        calls.append(0)
-
-    calls: list[int] = []
-    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    poison_gradients(4, monkeypatch)
     run = config()
     with pytest.raises(TrainingError, match=r"the gradient is nan at step 4; lower --lr"):
         train(run)
@@ -251,12 +257,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_to_begin_anew_is_advised_only_where_there_is_a_state(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = loop.Accelerator.backward
-
-    def poison(accelerator: Any, loss: torch.Tensor) -> None:
-        backward(accelerator, loss * float("nan"))
-
-    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    poison_gradients(0, monkeypatch)
     with pytest.raises(TrainingError, match=r"at step 0; lower --lr or --score-lr$"):
         train(config("none"))
     monkeypatch.undo()
@@ -265,7 +266,7 @@ def test_to_begin_anew_is_advised_only_where_there_is_a_state(
     with pytest.raises(Stopped):
         train(run)
     monkeypatch.undo()
-    monkeypatch.setattr(loop.Accelerator, "backward", poison)
+    poison_gradients(5, monkeypatch)
     with pytest.raises(TrainingError, match=r"at step 5; lower --lr or --score-lr and .* --restart$"):
         train(run)
 

@@ -13,7 +13,7 @@ IDENTITY = {"lr": 3e-5, "block": [4, 1], "model": None}
 
 
 def saved(path: Path) -> State:
-    state = State(7, {"w": torch.arange(3.0)}, {"state": {}}, {"cpu": torch.get_rng_state()}, 120)
+    state = State(7, {"w": torch.arange(900.0)}, {"state": {}}, 120)
     state.save(path, IDENTITY)
     return state
 
@@ -23,7 +23,6 @@ def test_round_trip(tmp_path: Path) -> None:
     after = State.load(tmp_path / "state.pt", IDENTITY)
     assert (after.step, after.log_bytes) == (7, 120)
     assert torch.equal(after.model["w"], before.model["w"])
-    assert torch.equal(after.random["cpu"], before.random["cpu"])
 
 
 def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -79,7 +78,6 @@ def test_no_flipped_bit_gives_another_state(tmp_path: Path) -> None:
         # What is left are the gaps and the dates of the archive.
         assert (after.step, after.log_bytes) == (7, 120)
         assert torch.equal(after.model["w"], before.model["w"])
-        assert torch.equal(after.random["cpu"], before.random["cpu"])
     assert refused > len(whole) // 11 // 2
 
 
