@@ -1,0 +1,110 @@
+"""`aerogel inspect`: what a checkpoint's mask looks like."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerogel.cli import _arguments
+
+if TYPE_CHECKING:
+    from aerogel.inspect.report import Report
+
+HELP = "analyse the mask of a checkpoint: structure, heads, blocks, agreement"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint directory")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CKPT2",
+        help="another checkpoint of the same model, to compare masks with",
+    )
+    parser.add_argument(
+        "--dense", type=Path, metavar="DIR", help="the model before pruning, to compare embeddings with"
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="with --dense: compare what the encoders make of these lines instead of the word embeddings",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of samples (default: 0)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write everything to one HTML page")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures to DIR as PNG files")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write what was found to FILE; - is standard output"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Analyse, write what was asked for, print the tables and the summary."""
+    from aerogel.cli._terminal import console, progress
+    from aerogel.errors import UsageError
+    from aerogel.export.texts import read_texts
+    from aerogel.files import atomic_file
+    from aerogel.inspect.report import inspect
+    from aerogel.inspect.subject import load
+
+    to_file = args.json if args.json != Path("-") else None
+    _check_outputs(args, to_file)
+    if args.text and not args.dense:
+        raise UsageError("--text is read by the dense model and the pruned one; give --dense too")
+    if not 0 <= args.seed < 2**32:
+        raise UsageError(f"--seed {args.seed}: must be from 0 to 4294967295")
+    texts = tuple(read_texts(args.text)[0]) if args.text else ()
+    with progress() as step:
+        subject = load(args.checkpoint, against=args.against, dense=args.dense, texts=texts, seed=args.seed)
+        report = inspect(subject, step)
+        if args.html or args.plots:
+            _draw(report, args.html, args.plots)
+    if args.json == Path("-"):
+        json.dump(report.document(), sys.stdout, indent=2, allow_nan=False)
+        print()
+        return
+    if to_file:
+        with atomic_file(to_file) as file:
+            file.write_text(json.dumps(report.document(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    report.show(console())
+
+
+def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
+    from aerogel.files import atomic_file
+    from aerogel.inspect.figures import png
+    from aerogel.inspect.page import page
+
+    images = {
+        section: {picture.name: (png(picture.figure), picture.caption) for picture in pictures}
+        for section, pictures in report.pictures().items()
+    }
+    if html:
+        with atomic_file(html) as file:
+            file.write_text(page(report, images), encoding="utf-8")
+    for drawn in images.values() if plots else ():
+        for name, (image, _) in drawn.items():
+            assert plots is not None
+            with atomic_file(plots / f"{name}.png") as file:
+                file.write_bytes(image)
+
+
+def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
+    """Refuse outputs that cannot be drawn or written, lie in what is read, or would overwrite one another."""
+    from aerogel.errors import UsageError, require
+    from aerogel.files import check_output
+
+    outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
+    read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
+    for flag, path in outputs.items():
+        for what, folder in read.items():
+            if path and folder and path.resolve().is_relative_to(folder.resolve()):
+                raise UsageError(f"{flag} {path} lies in {what}; choose another place")
+    _arguments.apart(outputs, {"the --text file": args.text})
+    if args.html or args.plots:
+        require("matplotlib", "inspect")
+    for path in filter(None, (args.html, args.plots / "density.png" if args.plots else None, to_file)):
+        check_output(path)

@@ -1,0 +1,236 @@
+"""Whether whole rows and columns go together, and whether matrices that work together agree on which.
+
+Guo et al. (2019) saw columns of Q and rows of K go sparse together. Papers and code that multiply x W store
+``[in, out]``: their columns are the rows here, where W is ``[out, in]``. So rows and columns of every part are tested.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from aerogel.inspect import figures
+from aerogel.inspect.section import Finding, Picture, Section, Table
+from aerogel.inspect.statistic import Deviation, correlation, dispersion, total
+from aerogel.inspect.subject import Subject
+
+__all__ = ["SECTION"]
+
+_AXES = ("rows", "columns")
+# One part's rows (0) or columns (1) meet another's: q_i k_i, v_i o_i and h_i are products of these very units,
+# and Q, K read the same input.
+_PAIRS = (("Q", 0, "K", 0), ("Q", 1, "K", 1), ("Q", 0, "K", 1), ("V", 0, "O", 1), ("FFN in", 0, "FFN out", 1))
+# With a dozen parts and axes, chance alone passes three standard deviations now and then, five never.
+_SIGNIFICANT = 5.0
+_PICTURE = 96
+
+
+class _Structure(Section):
+    title = "Rows and columns"
+    order = 20
+
+    def analyse(self, subject: Subject) -> Finding:
+        spread = {
+            part: {
+                axis: total(dispersion(m.grid, at) for m in subject.of(part)) for at, axis in enumerate(_AXES)
+            }
+            for part in subject.parts
+        }
+        empty = {
+            part: {axis: _empty(subject, part, 1 - at) for at, axis in enumerate(_AXES)}
+            for part in subject.parts
+        }
+        pairs = [pair for pair in (_pair(subject, *names) for names in _PAIRS) if pair]
+        rows = [
+            [
+                part, axis, _number(found.ratio, ".2f"), _number(found.z, ".1f"), _number(found.log10_p, ".1f"),
+                f"{empty[part][axis][0]:,} of {empty[part][axis][1]:,}",
+            ]
+            for part, axes in spread.items() for axis, found in axes.items()
+        ]  # fmt: skip
+        tables = [
+            Table(
+                "How unevenly kept weights are spread over rows (outputs) and columns (inputs)",
+                ("part", "over", "variance / random's", "z", "log10 p", "empty"), rows, words=2,
+            )
+        ]  # fmt: skip
+        if pairs:
+            rows = [[p["pair"], f"{p['r']:.3f}", f"{p['z']:.1f}", str(p["layers"])] for p in pairs]
+            tables.append(
+                Table(
+                    "Whether matrices agree on which go sparse",
+                    ("densities of", "mean r", "z", "layers"),
+                    rows,
+                )
+            )
+        notes = [
+            "W is [out, in]: a row makes one output. A random mask keeps as many weights (blocks, where "
+            "the mask has them) "
+            "of each matrix, anywhere; mean and variance under it are exact. z is in its standard "
+            "deviations, summed over the layers. "
+            "The gamma distribution that gives p is a good approximation near chance; far out, read it as 'never'.",
+            "r is Pearson's correlation of the densities of two matrices' rows or columns, z its value "
+            "under random permutations.",
+        ]
+        return Finding(
+            _data(subject, spread, empty, pairs), tables, notes[: len(tables)], _summary(spread, pairs, empty)
+        )
+
+    def draw(self, subject: Subject, finding: Finding) -> list[Picture]:
+        del finding
+        return [_curves(subject), _masks(subject)]
+
+
+def _data(
+    subject: Subject,
+    spread: dict[str, dict[str, Deviation]],
+    empty: dict[str, dict[str, tuple[int, int]]],
+    pairs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    parts = {
+        part: {
+            axis: {
+                "ratio": d.ratio, "z": d.z, "log10_p": d.log10_p,
+                "empty": empty[part][axis][0], "of": empty[part][axis][1],
+            }
+            for axis, d in axes.items()
+        }
+        for part, axes in spread.items()
+    }  # fmt: skip
+    matrices = {
+        m.name: {axis: {"ratio": d.ratio, "z": d.z} for axis, d in zip(_AXES, _both(m.grid), strict=True)}
+        for m in subject.matrices
+    }
+    return {"parts": parts, "pairs": pairs, "matrices": matrices}
+
+
+def _both(grid: np.ndarray) -> tuple[Deviation, Deviation]:
+    return dispersion(grid, 0), dispersion(grid, 1)
+
+
+def _empty(subject: Subject, part: str, axis: int) -> tuple[int, int]:
+    """Rows (axis 1) or columns (axis 0) with nothing kept, and how many there are."""
+    kept = [matrix.mask.sum(axis=axis) for matrix in subject.of(part)]
+    return sum(len(some) - int(np.count_nonzero(some)) for some in kept), sum(len(some) for some in kept)
+
+
+def _pair(subject: Subject, one: str, axis: int, other: str, across: int) -> dict[str, Any] | None:
+    """Correlation of two parts' row or column densities over the layers that have both."""
+    found = []
+    for layer in map(subject.layer, subject.layers):
+        if one in layer and other in layer:
+            first = layer[one].mask.mean(axis=1 - axis)
+            second = layer[other].mask.mean(axis=1 - across)
+            if len(first) == len(second) and (value := correlation(first, second)):
+                found.append(value)
+    if not found:
+        return None
+    return {
+        "pair": f"{one} {_AXES[axis]} and {other} {_AXES[across]}",
+        "r": float(np.mean([r for r, _ in found])),
+        "z": float(sum(z for _, z in found) / math.sqrt(len(found))),
+        "layers": len(found),
+    }
+
+
+def _summary(
+    spread: dict[str, dict[str, Deviation]],
+    pairs: list[dict[str, Any]],
+    empty: dict[str, dict[str, tuple[int, int]]],
+) -> list[str]:
+    found = [
+        (d, part, axis)
+        for part, axes in spread.items()
+        for axis, d in axes.items()
+        if (d.z or 0) > _SIGNIFICANT
+    ]
+    if not found:
+        said = ["Rows and columns differ no more than in a random mask: there is no structure to use."]
+    else:
+        # By ratio: z grows with the size of a matrix and the number of layers.
+        found.sort(key=lambda item: -(item[0].ratio or 0))
+        strongest = ", ".join(f"{axis} of {part} ({d.ratio:.1f} times)" for d, part, axis in found[:3])
+        said = [
+            f"Kept weights gather in rows or columns beyond chance in {len(found)} of {2 * len(spread)} "
+            "cases; by variance "
+            f"against a random mask's, most in {strongest}."
+        ]
+    agree = [pair for pair in pairs if pair["z"] > _SIGNIFICANT]
+    if agree:
+        said.append(
+            "Going sparse together: "
+            + "; ".join(f"{pair['pair']} (r = {pair['r']:.2f})" for pair in agree)
+            + "."
+        )
+    gone = [f"{n:,} {axis} of {part}" for part, axes in empty.items() for axis, (n, _) in axes.items() if n]
+    said.append(f"Entirely empty: {', '.join(gone)}." if gone else "No row and no column is entirely empty.")
+    return said
+
+
+def _curves(subject: Subject) -> Picture:
+    """Densities of all rows and columns, sorted, beside those of one random mask of the same counts."""
+    figure, plots = figures.axes(2, len(subject.parts), 2.6, 2.4, sharex=True)
+    random = np.random.default_rng(subject.seed)
+    for col, part in enumerate(subject.parts):
+        for row, axis in enumerate(_AXES):
+            plot = plots[row, col]
+            grids = [matrix.grid for matrix in subject.of(part)]
+            shuffled = [random.permutation(grid.reshape(-1)).reshape(grid.shape) for grid in grids]
+            for masks, colour, label in (
+                (shuffled, figures.COLOURS[6], "random"),
+                (grids, figures.COLOURS[0], "mask"),
+            ):
+                densities = np.sort(np.concatenate([grid.mean(axis=1 - row) for grid in masks]))
+                plot.plot(np.linspace(0, 1, len(densities)), densities, color=colour, label=label)
+            plot.set_title(f"{part}: {axis}", fontsize=10)
+            plot.set_ylim(bottom=0)
+    plots[0, 0].legend(frameon=False, fontsize=8)
+    figure.supxlabel("share of the rows or columns, emptiest first", fontsize=9)
+    figure.supylabel("density", fontsize=9)
+    caption = "Density of every row and every column of all layers, sorted, beside a random mask's."
+    return Picture("structure", caption, figure)
+
+
+def _masks(subject: Subject) -> Picture:
+    """The masks of one layer as images: the one with the strongest structure."""
+    scores = {
+        layer: max((d.z or 0.0) for matrix in subject.layer(layer).values() for d in _both(matrix.grid))
+        for layer in subject.layers
+    }
+    layer = max(scores, key=scores.__getitem__)
+    found = subject.layer(layer)
+    cols = min(3, len(found))
+    figure, plots = figures.axes(-(-len(found) // cols), cols, 3.2, 3.2)
+    for plot in plots.flat[len(found) :]:
+        plot.set_axis_off()
+    for plot, (part, matrix) in zip(plots.flat, found.items(), strict=False):
+        tiles = _tiles(matrix.mask)
+        # Twice the matrix's own density is full colour, so that structure shows at any density.
+        plot.imshow(tiles, cmap="magma", aspect="auto", vmin=0, vmax=min(1.0, max(2 * matrix.density, 1e-9)))
+        plot.set_title(f"{part}, {matrix.mask.shape[0]} x {matrix.mask.shape[1]}", fontsize=10)
+        plot.set_xticks([])
+        plot.set_yticks([])
+    figure.supxlabel("inputs (columns)", fontsize=9)
+    figure.supylabel("outputs (rows)", fontsize=9)
+    caption = (
+        f"Masks of layer {layer}, the one with the strongest structure, as densities of tiles: black is empty, "
+        "the brightest at least twice the matrix's density."
+    )
+    return Picture("masks", caption, figure)
+
+
+def _tiles(mask: np.ndarray) -> np.ndarray:
+    """Mean of `mask` over tiles, at most `_PICTURE` a side; what is left over at the ends is left out."""
+    rows, cols = (max(1, side // _PICTURE) for side in mask.shape)
+    r, c = mask.shape[0] // rows, mask.shape[1] // cols
+    tiles: np.ndarray = mask[: r * rows, : c * cols].reshape(r, rows, c, cols).mean(axis=(1, 3))
+    return tiles
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+SECTION = _Structure()
