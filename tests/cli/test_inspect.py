@@ -12,6 +12,7 @@ import pytest
 from aerogel.cli import main
 
 PNG = b"\x89PNG\r\n\x1a\n"
+WORDS = ["the", "film", "was", "good", "and", "that", "is", "not", "very", "bad", "of", "it"]
 VOID = {"meta", "img", "br"}
 
 
@@ -47,13 +48,15 @@ class Strict(HTMLParser):
 def test_everything_is_written(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "texts").write_text("the film was good\nthe film was not very bad\n" * 8)
+    lines = [" ".join(WORDS[first:] + WORDS[:first]) for first in range(4)]
+    (tmp_path / "texts").write_text("\n".join(lines) + "\n")
     page, found = tmp_path / "<i>page.html", tmp_path / "found.json"
     words = ["inspect", str(tiny_checkpoint()), "--against", str(tiny_checkpoint(seed=1))]
     words += ["--dense", str(tiny_checkpoint(density=1.0)), "--text", str(tmp_path / "texts")]
     capsys.readouterr()
     assert main([*words, "--html", str(page), "--json", str(found), "--plots", str(tmp_path / "plots")]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert said == ""
     document = json.loads(found.read_text())
     assert document["schema"] == 1
     for sentence in document["summary"]:

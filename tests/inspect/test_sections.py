@@ -174,7 +174,13 @@ def test_embeddings_before_and_after(tiny_checkpoint: Callable[..., Path], maske
     table = section("embeddings", path, dense=dense).data
     assert table["identical"]
     assert table["neighbours_kept"] == 1
-    texts = ("the film was good", "a film that is not very good", "bad, in that it was bad", "to the film, of a film: it was very very good", "is it not a bad and good film, that")
+    texts = (
+        "the film was good",
+        "a film that is not very good",
+        "bad, in that it was bad",
+        "to the film, of a film: it was very very good",
+        "is it not a bad and good film, that",
+    )
     states = section("embeddings", path, dense=dense, texts=texts)
     assert not states.data["identical"]
     assert 0 < states.data["neighbours_kept"] < 1

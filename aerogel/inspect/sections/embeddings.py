@@ -11,6 +11,7 @@ from aerogel.export.source import load_model
 from aerogel.inspect import figures
 from aerogel.inspect.section import Finding, Picture, Section, Table
 from aerogel.inspect.subject import Subject
+from aerogel.quiet import quiet
 
 __all__ = ["SECTION", "neighbours_kept"]
 
@@ -114,7 +115,8 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
         raise UsageError(
             f"--dense {subject.dense} has no config.json; give the directory of the model before pruning"
         )
-    models = [load_model(path, None) for path in (subject.dense, subject.checkpoint.path)]
+    with quiet():
+        models = [load_model(path, None) for path in (subject.dense, subject.checkpoint.path)]
     tables = [_table(model) for model in models]
     if tables[0].shape != tables[1].shape:
         said = " and ".join("x".join(map(str, table.shape)) for table in tables)
