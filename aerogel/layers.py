@@ -6,9 +6,21 @@ part.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-__all__ = ["in_base", "repeated"]
+__all__ = ["in_base", "layer_number", "name_inside", "repeated"]
+
+
+def layer_number(name: str) -> int | None:
+    """Number of the repeated layer that a weight called `name` belongs to; None for one outside of them."""
+    found = re.search(r"\.(\d{1,6})\.", name)
+    return int(found[1]) if found else None
+
+
+def name_inside(name: str) -> str:
+    """A weight's name inside its layer, which is the same for all layers."""
+    return re.sub(r"^.*?\.\d+\.", "", name.removesuffix(".weight"))
 
 
 def repeated(model: Any, name: str) -> bool:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,49 @@ def tiny_tokenizer(segments: bool = True) -> Any:
         cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
         model_input_names=["input_ids", *["token_type_ids"] * segments, "attention_mask"],
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_calibration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test depends on whether this machine was ever calibrated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AEROGEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Callable[..., Any]:
+    """Factory of calibrations whose costs are easy numbers, the same for all tokens unless given as a function.
+
+    A packed product costs ``edges`` (1, in, out, page, length), then `place` times out in share; from memory `far`
+    times as much. A dense product costs `dense`, (1, in, out, in out).
+    """
+    from aerogel.calibration.grid import kinds
+    from aerogel.calibration.host import Host
+    from aerogel.calibration.model import RESTS, SHARES, Calibration, token_counts
+
+    def make(
+        *,
+        edges: tuple[float, ...] = (0, 0, 0, 0, 0),
+        place: float = 1.0,
+        far: float = 1.0,
+        dense: tuple[float, ...] = (0, 0, 0, 2.0),
+        growth: Callable[[int], float] = lambda _: 1.0,
+        host: Any = None,
+        rest: Any = None,
+    ) -> Any:
+        counts = token_counts(16)
+        row = [*map(float, edges), *(place * share for share in SHARES)]
+        return Calibration(
+            host=host or Host("cpu", "avx512", "0" * 64, "1.31.1", 1),
+            time="2026-01-02T03:04:05+00:00",
+            near={kind.name: [[growth(n) * cost for cost in row] for n in counts] for kind in kinds()},
+            far={kind.name: [[growth(n) * far * cost for cost in row] for n in counts] for kind in kinds()},
+            dense=[[growth(n) * cost for cost in dense] for n in counts],
+            rest=rest or {name: [0.0, 0.0, 0.0, 0.0, 0.0] for name in RESTS},
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

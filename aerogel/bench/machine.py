@@ -24,8 +24,10 @@ def cores() -> int:
 
 
 def cpu_model() -> str:
-    """The processor's name as the system gives it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """The processor's name as the system gives it, on x86 with the family and model that tell generations apart."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    family, model = _cpuinfo("cpu family"), _cpuinfo("model")
+    return f"{name} (family {family}, model {model})" if family and model else name
 
 
 def cpu_features() -> list[str]:

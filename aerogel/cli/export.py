@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = console()
     out.print(report.table(document))
+    if speed := report.speed_table(document):
+        out.print(speed)
     out.print(report.verdict(document))
     if to_file:
         with atomic_file(args.json) as file:

@@ -31,6 +31,7 @@ def manifest(
     details: dict[str, Any],
     parity: dict[str, Any],
     max_length: int,
+    prediction: dict[str, Any],
 ) -> dict[str, Any]:
     """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
     record, accounting = checkpoint.record, checkpoint.accounting
@@ -72,6 +73,7 @@ def manifest(
             }
             for name, table in tables.items()
         },
+        "prediction": prediction,
         "density": accounting.density,
         "encoder_density": accounting.encoder_density,
         "parity": {"tolerance": TOLERANCE, **parity},

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from aerogel.calibration.model import Calibration
+from aerogel.calibration.predict import SETTING
+from aerogel.calibration.product import Product, product_of
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint
 from aerogel.errors import UsageError, require
 from aerogel.export.functions import carrier
@@ -38,6 +41,7 @@ class Choice:
         arrays: the packed arrays; empty when dense.
         stored: entries that the format would store, zeros inside blocks included.
         weights: type of the stored values.
+        product: what the time of its product depends on, packed; None where that was never asked for.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Choice:
     arrays: Arrays
     stored: int
     weights: str = FP32
+    product: Product | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,6 +86,7 @@ def make_plan(
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
     weights: str = FP32,
+    calibration: Calibration | None = None,
 ) -> dict[str, Choice]:
     """Choose a storage for every pruned matrix of a checkpoint.
 
@@ -89,8 +95,9 @@ def make_plan(
         format_name: a storage format that ONNX can carry, or "dense" for none.
         block: (rows, cols) of the blocks to store; the checkpoint's own if None.
         max_density: matrices whose stored entries exceed this fraction stay dense, or, where the weight type has no
-            dense form, are stored whole; the function's break-even if None.
+            dense form, are stored whole; the break-even if None.
         weights: type of the stored values.
+        calibration: what knows each matrix's break-even on this machine; without it, the function's holds for all.
 
     Raises:
         UsageError: unknown format or weight type, a density out of range, a block that does not divide a matrix, or
@@ -126,17 +133,21 @@ def make_plan(
         values, beside = kind.encode(matrices[name], name)
         arrays = encoder.encode(values, mask, block)
         stored, kept = arrays["data"].size, int(mask.sum())
+        product = product_of(arrays, mask.shape)
+        if calibration and max_density is None:
+            limit = calibration.break_even(product, SETTING.batch * SETTING.sequence)
         pays = stored / mask.size <= limit
         why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
         if pays:
             plan[name] = Choice(
-                name, matrices[name], kept, format_name, why, arrays | beside, stored, weights
+                name, matrices[name], kept, format_name, why, arrays | beside, stored, weights, product
             )
         elif kind.dense:
-            plan[name] = Choice(name, matrices[name], kept, DENSE, why, {}, stored)
+            plan[name] = Choice(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
         else:
             arrays = _whole(values) | beside
-            plan[name] = Choice(name, matrices[name], kept, "bsr", why, arrays, mask.size, weights)
+            product = product_of(arrays, mask.shape)
+            plan[name] = Choice(name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product)
     return plan
 
 

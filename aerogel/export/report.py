@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from aerogel.calibration import report as speed
+from aerogel.layers import name_inside
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["table", "verdict"]
+__all__ = ["speed_table", "table", "verdict"]
 
 _RUNNERS = {
     "onnxruntime": "stock ONNX Runtime",
@@ -25,9 +27,7 @@ def table(document: dict[str, Any]) -> Table:
     matrices = document["matrices"]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for name, m in matrices.items():
-        # What stands before the layer's number is the same for all of them.
-        inner = re.sub(r"^.*?\.\d+\.", "", name.removesuffix(".weight"))
-        groups.setdefault((inner, "x".join(map(str, m["shape"])), _kind(m)), []).append(m)
+        groups.setdefault((name_inside(name), "x".join(map(str, m["shape"])), _kind(m)), []).append(m)
 
     rows = Table(title=f"{document['file']}: pruned matrices", show_footer=True)
     rows.add_column("matrix", overflow="fold")
@@ -47,6 +47,12 @@ def table(document: dict[str, Any]) -> Table:
     return rows
 
 
+def speed_table(document: dict[str, Any]) -> Table | None:
+    """What is predicted of the pruned matrices; None where nothing is."""
+    shapes = {name: (m["shape"][0], m["shape"][1]) for name, m in document["matrices"].items()}
+    return speed.table(document["prediction"], shapes)
+
+
 def verdict(document: dict[str, Any]) -> str:
     """What was written and how it compares with PyTorch, a line for each way to run it."""
     lines = [
@@ -60,6 +66,7 @@ def verdict(document: dict[str, Any]) -> str:
     if not document["fusions"]:
         lines.append("no layers fused, --no-fuse")
     lines += _embeddings(document["embeddings"])
+    lines.append(speed.verdict(document["prediction"]))
     for name, result in document["parity"].items():
         if name == "tolerance":
             continue

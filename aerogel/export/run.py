@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import checkpoint as checkpoints
+from aerogel.calibration import cache
+from aerogel.calibration.predict import SETTING, unknown
 from aerogel.errors import UsageError
 from aerogel.export import layout
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
 from aerogel.export.plan import FP32, default_format, make_plan
+from aerogel.export.speed import form_of, predicted
 from aerogel.export.target import TARGETS
 from aerogel.export.texts import read_texts
 from aerogel.export.trial import ALLOWED_DROP, Trial, load_trial
@@ -89,7 +92,9 @@ def export(
     trial = load_trial(checkpoint, config.task_data, config.allow_drop) if config.verify_task else None
     check_selection()
     config = replace(config, format=config.format or default_format(checkpoint, config.block))
-    plan = make_plan(checkpoint, str(config.format), config.block, config.max_density, config.weights)
+    calibration = cache.find(SETTING.threads)
+    known = None if isinstance(calibration, str) else calibration
+    plan = make_plan(checkpoint, str(config.format), config.block, config.max_density, config.weights, known)
     WEIGHTS.get(config.embeddings)
 
     # Imported late: what is above needs no torch, and fails at once where the request is wrong.
@@ -110,6 +115,10 @@ def export(
     tables = store_embeddings(model, config.embeddings, dict(source.model.named_parameters()))
     attach_functions(model, plan)
     fusions = fuse(model) if config.fuse else {}
+    form = form_of(model, bool(fusions) and not any(fused.why for fused in fusions.values()))
+    speed = predicted(calibration, plan, checkpoint.path, form)
+    if config.inline:
+        speed = unknown("functions are written out, so that no kernel can take their place")
     with layout.staging(config.out) as folder:
         artifact = folder / config.out.name
         details = target.write(model, artifact, inline=config.inline)
@@ -119,7 +128,9 @@ def export(
         per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}
         checked = verify(source, plan, tables, target, artifact, runners, texts, per_token, progress)
         details["task"] = _try(trial, source, runners, progress)
-        document = manifest(checkpoint, plan, tables, config, artifact, details, checked, source.max_length)
+        document = manifest(
+            checkpoint, plan, tables, config, artifact, details, checked, source.max_length, speed
+        )
         layout.place(artifact, document, checkpoint.path, config.out)
     return document
 

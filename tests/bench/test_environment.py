@@ -109,6 +109,11 @@ def test_variables_have_their_values_and_meanings(monkeypatch: pytest.MonkeyPatc
             ["amx_tile", "avx2", "avx512_vnni", "avx512f", "fma"],
         ),
         (
+            "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: Some CPU\nflags\t\t: fma\n",
+            "Some CPU (family 26, model 2)",
+            ["fma"],
+        ),
+        (
             "processor\t: 0\nFeatures\t: fp asimd asimddp sve2 i8mm crc32\n",
             None,
             ["asimd", "asimddp", "i8mm", "sve2"],

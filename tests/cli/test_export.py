@@ -169,6 +169,7 @@ DOCUMENT = {
         "two": {"layers": 0, "found": 1, "why": "it is odd"},
         "three": {"layers": 4, "found": 4, "why": ""},
     },
+    "prediction": {"why": "nothing was measured"},
     "task": None,
     "parity": {
         "tolerance": 1e-4,
@@ -216,7 +217,8 @@ def test_verdict_says_what_was_and_was_not_checked() -> None:
         "three fusion: 4 of 4 layers in one node",
     ]
     assert lines[4] == "embeddings: 2.5 kB for 8.2 kB: int8 words; fp16 kinds"
-    lines = lines[4:]
+    assert lines[5] == "speed not predicted: nothing was measured"
+    lines = lines[5:]
     assert lines[1].startswith(
         "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
     )

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerogel import cli
+from aerogel.calibration import cache, calibrate, check
+from aerogel.calibration.host import this_host
+from aerogel.calibration.model import Calibration
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def measured(
+    made_up: Callable[..., Calibration], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], list[int]]:
+    """Let nothing be measured; returns the numbers of threads that calibrations were asked for."""
+    asked: list[int] = []
+
+    def pretend(busy: str) -> list[int]:
+        def made(threads: int, _: object) -> tuple[Calibration, str]:
+            asked.append(threads)
+            return made_up(host=this_host(threads), place=1e-9, dense=(0, 0, 0, 1e-9)), busy
+
+        monkeypatch.setattr(calibrate, "calibrate", made)
+        return asked
+
+    return pretend
+
+
+def test_a_calibration_is_shown_and_kept(
+    folder: Path, measured: Callable[[str], list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = measured("")
+    assert cli.main(["calibrate", "--threads", "2"]) == 0
+    (file,) = folder.iterdir()
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert f"kept in {file}" in printed.out
+    assert "2 threads" in printed.out
+    assert isinstance(cache.find(2), Calibration)
+    assert cli.main(["calibrate", "--threads", "2"]) == 0  # measured anew
+    assert asked == [2, 2]
+
+
+def test_a_busy_machine_is_warned_of(
+    folder: Path, measured: Callable[[str], list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured("other programs took 9% of the time")
+    assert cli.main(["calibrate"]) == 0
+    assert capsys.readouterr().err == "aerogel: warning: other programs took 9% of the time\n"
+    assert folder.is_dir()
+
+
+def test_a_check_uses_what_is_known(
+    folder: Path,
+    measured: Callable[[str], list[int]],
+    tiny_checkpoint: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = measured("")
+    monkeypatch.setattr(check, "_MADE", ())
+    monkeypatch.setattr(check, "_DENSE", ((16, 16),))
+    path = str(tiny_checkpoint("bert", num_hidden_layers=1))
+    assert cli.main(["calibrate", "--check", path, "--tokens", "4"]) == 0
+    assert cli.main(["calibrate", "--check", "--tokens", "4"]) == 0
+    assert asked == [1]
+    assert "checkpoint, 4 matrices" in capsys.readouterr().out
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threads", "0"], "--threads"),
+        (["--check", "--tokens", "0"], "--tokens"),
+        (["--check", "--tokens", "9999"], "--tokens"),
+        (["--check", "nowhere"], "nowhere"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_bad_requests_are_one_line_and_status_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["calibrate", *words]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("aerogel: error: ")
+    assert message in printed
+    assert printed.count("\n") == 1
