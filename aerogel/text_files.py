@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aerogel.errors import DataError
 
-__all__ = ["decode_lines", "read_bytes"]
+__all__ = ["decode", "decode_lines", "read_bytes"]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -23,17 +23,26 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error}); see that it is there and whole") from error
 
 
+def decode(path: Path, content: bytes) -> str:
+    """Text of the `content` of `path`, without a byte order mark.
+
+    Raises:
+        DataError: the content is not UTF-8; names the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+
+
 def decode_lines(path: Path, content: bytes) -> list[str]:
     """Lines of the `content` of `path`, without their ends (LF or CR LF) and without a byte order mark.
 
     Raises:
         DataError: the content is not UTF-8; names the line.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+    text = decode(path, content)
     # str.splitlines would also split at characters that occur inside sentences, such as U+2028.
     lines = text.split("\n")
     if not lines[-1]:

@@ -38,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
     add("--data", "directory of the task's files; without it, the hub", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--task-option",
+        dest="task_options",
+        action=Pairs,
+        default={},
+        metavar="NAME=VALUE",
+        help="an option of the task, such as stride=96; may be given several times",
+    )
     add("--density", "fraction of weights kept at the end", type=float, metavar="D")
     add("--block", "rows x columns kept or dropped together", type=block, metavar="RxC")
     add("--scope", "rank weights per matrix or all together", choices=("local", "global"))
@@ -72,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--final-warmup", "warm-ups at the final density", type=float, metavar="FW")
     add("--clip", "bound on the gradients' norm", type=float, metavar="X")
     add("--train-rows", "train on so many rows, drawn with the seed", type=int, metavar="N")
+    add("--eval-rows", "evaluate on so many rows of each split", type=int, metavar="N")
     add(
         "--freeze-embeddings",
         "leave embeddings as they are (default: when pruning a given model)",
@@ -114,6 +123,12 @@ def _print(result: Any) -> None:
     table.add_row("method", result.record.method)
     for name, value in result.record.metrics.items():
         table.add_row(name, f"{value:.4f}")
+    settings = result.record.config
+    for name, entry in result.record.data.items():
+        if left_out := entry.get("left_out"):
+            table.add_row(f"{name} rows left out as broken", str(left_out))
+        if name.startswith("evaluation") and settings["eval_rows"]:
+            table.add_row(f"{name} rows (--eval-rows {settings['eval_rows']})", str(entry["rows"]))
     table.add_row("pruned matrices", str(len(accounting.matrices)))
     table.add_row("density of the pruned matrices", f"{accounting.density:.4f}")
     table.add_row("density of the encoder", f"{accounting.encoder_density:.4f}")

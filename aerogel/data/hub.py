@@ -29,15 +29,12 @@ class Hub:
     name: str | None = None
     evaluation: tuple[tuple[str, str], ...] = (("", "validation"),)
 
-    def read(
-        self, saved: Path | None, parse: Callable[[Any, str], Split], labels: tuple[str, ...] | None = None
-    ) -> TaskData:
+    def read(self, saved: Path | None, parse: Callable[[Any, str, bool], Split]) -> TaskData:
         """Load from directory `saved`, or from the hub if that is None.
 
         Args:
             saved: directory of a saved DatasetDict.
-            parse: makes a split of a ``datasets.Dataset`` and what to call it in messages.
-            labels: class names.
+            parse: makes a split of a ``datasets.Dataset``, what to call it in messages, and whether it is for training.
 
         Raises:
             DataError: not reachable, or a split is not what the task needs.
@@ -56,13 +53,15 @@ class Hub:
         if not isinstance(found, datasets.DatasetDict):
             raise DataError(f"dataset {source} has no named splits; save a DatasetDict with a split 'train'")
 
-        def split(name: str) -> Split:
+        def split(name: str, train: bool) -> Split:
             place = f"dataset {source}, split {name!r}"
             if name not in found:
                 raise DataError(f"{place} is missing; it has {', '.join(found)}")
-            return parse(found[name], place)
+            return parse(found[name], place, train)
 
-        return TaskData(split("train"), {ours: split(theirs) for ours, theirs in self.evaluation}, labels)
+        return TaskData(
+            split("train", True), {ours: split(theirs, False) for ours, theirs in self.evaluation}
+        )
 
 
 def columns(table: Any, names: tuple[str, ...], place: str) -> list[list[Any]]:
@@ -118,10 +117,11 @@ class HubTable:
             DataError: not reachable, or a split, column or label is not what the task needs.
         """
 
-        def parse(table: Any, place: str) -> Split:
+        def parse(table: Any, place: str, train: bool) -> Split:
+            del train
             return self._split(table, place, labels, value_range)
 
-        return Hub(self.path, self.name, self.evaluation).read(saved, parse, labels)
+        return Hub(self.path, self.name, self.evaluation).read(saved, parse)
 
     def _split(
         self, table: Any, place: str, labels: tuple[str, ...] | None, value_range: tuple[float, float]
@@ -137,7 +137,7 @@ class HubTable:
                 raise DataError(f"{place}, row {row}: {', '.join(self.texts)} must be text")
         if labels is None:
             values = [float(value) for value in values]
-        return Split(texts, values, identity([texts, values]))
+        return Split(texts, values, identity([texts, values]), labels)
 
 
 def is_saved_dataset(path: Path) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerogel.data.files import find_file
 from aerogel.data.hub import HubTable, is_saved_dataset
 from aerogel.data.sequence import Metrics, SequenceTask
 from aerogel.data.task import Split, TaskData
-from aerogel.errors import DataError, UsageError
+from aerogel.errors import DataError
 from aerogel.text_files import decode_lines, read_bytes
 
 __all__ = ["TableTask"]
@@ -50,12 +51,9 @@ class TableTask(SequenceTask):
         """Read the files of directory `data`, a dataset saved there, or, without one, the dataset of the hub."""
         if data is None or is_saved_dataset(data):
             return self.hub.load(data, self.labels, self.value_range)
-        if not data.is_dir():
-            raise UsageError(f"{data} is not a directory; give the one that holds {self.train}")
         return TaskData(
             train=self._read(data, self.train),
             evaluation={split: self._read(data, name) for split, name in self.evaluation},
-            labels=self.labels,
         )
 
     def _read(self, folder: Path, name: str) -> Split:
@@ -63,7 +61,7 @@ class TableTask(SequenceTask):
 
         Rows end at line feeds and fields at tabs; quotes mean nothing, as in all GLUE files.
         """
-        path = _find(folder, name)
+        path = find_file(folder, name)
         raw = read_bytes(path)
         rows = _rows(path, raw)
         header = self.header or next(rows, (0, ()))[1]
@@ -88,7 +86,7 @@ class TableTask(SequenceTask):
             labels.append(self._parse_label(label, f"{path}:{line}"))
         if not labels:
             raise DataError(f"{path} has no rows; give a file with examples")
-        return Split(texts, labels, hashlib.sha256(raw).hexdigest(), left_out)
+        return Split(texts, labels, hashlib.sha256(raw).hexdigest(), self.labels, left_out)
 
     def _parse_label(self, text: str, place: str) -> float:
         """Class index, or value in a regression."""
@@ -108,13 +106,6 @@ class TableTask(SequenceTask):
                 f"{place}: label {text!r} is not a number from {low:g} to {high:g}; mend the line"
             )
         return value
-
-
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(f"{folder} has neither {name} nor {name}.gz; give the directory of the task's files")
 
 
 def _rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:

@@ -10,6 +10,7 @@ A task answers four questions, and neither training nor export knows more about 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from aerogel.data.features import Features, Outputs
 from aerogel.errors import UsageError
+from aerogel.options import NoOptions, read_options
 
 __all__ = ["Split", "Task", "TaskData"]
 
@@ -31,12 +33,14 @@ class Split:
             a sentence.
         labels: per row, what is right: the index of its class, its value in a regression, or what the task says.
         sha256: identity of the data: of the unpacked file, or of the rows where there is no file.
+        classes: class names in the order of their indices; None where there are no classes.
         left_out: rows of the file that are not among these because the data is broken there.
     """
 
     texts: list[Any]
     labels: list[Any]
     sha256: str
+    classes: tuple[str, ...] | None = None
     left_out: int = 0
 
     def __len__(self) -> int:
@@ -50,12 +54,15 @@ class TaskData:
     Attributes:
         train: the training split.
         evaluation: the evaluation splits by name, "" where there is only one.
-        labels: class names in the order of their indices; None where there are no classes.
     """
 
     train: Split
     evaluation: Mapping[str, Split]
-    labels: tuple[str, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names, for all splits the same."""
+        return self.train.classes
 
 
 class Task(ABC):
@@ -65,11 +72,29 @@ class Task(ABC):
         head: what follows ``AutoModelFor`` in the name of the class that transformers has for its models.
         outputs: names of the model's outputs that decide.
         per_token: whether these have an entry for each token, not only for each row.
+        options: frozen dataclass of what a user may set; its defaults here.
     """
 
     head: str
     outputs: tuple[str, ...] = ("logits",)
     per_token = False
+    options: Any = NoOptions()
+
+    def configured(self, given: Mapping[str, Any], name: str) -> Task:
+        """The same task with other options.
+
+        Args:
+            given: values by option name.
+            name: of the task, for messages.
+
+        Raises:
+            UsageError: no such option, or a value that it cannot have.
+        """
+        options = read_options(type(self.options), given, f"task {name}", "--task-option")
+        made = copy.copy(self)
+        # Tasks that are frozen dataclasses refuse an assignment.
+        object.__setattr__(made, "options", options)
+        return made
 
     @abstractmethod
     def load(self, data: Path | None) -> TaskData:

@@ -158,7 +158,10 @@ def load_trial(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = 
         raise UsageError(
             f"--verify-task: {checkpoint.path} names no task; compare with --verify-text instead"
         )
-    task = TASKS.get(record.task)
+    options = record.config.get("task_options", {})
+    if not isinstance(options, dict):
+        raise UsageError(f"--verify-task: {checkpoint.path} has no table of task_options; write it anew")
+    task = TASKS.get(record.task).configured(options, record.task)
     loaded = task.load(data)
     splits = loaded.evaluation
     length = record.config.get("max_length")

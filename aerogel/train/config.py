@@ -29,6 +29,7 @@ class TrainConfig:
         out: checkpoint directory to write.
         method: name of a method; "dense" prunes nothing.
         model: directory or hub id of the model to start from; None for a task that brings a fresh one.
+        task_options: the task's own options by name, as text or typed values; checked when the run begins.
         data: directory of the task's files or of a saved dataset; None for the hub, or a task that makes its data.
         density: fraction of the encoder's weights kept at the end, in (0, 1].
         block: (rows, cols) kept or dropped together.
@@ -55,6 +56,7 @@ class TrainConfig:
         final_warmup: warm-ups at the final density (fw).
         clip: bound on the norm of all gradients together.
         train_rows: train on so many rows, drawn with the seed; None for all.
+        eval_rows: evaluate on so many rows of each split, the same in every run; None for all.
         freeze_embeddings: None freezes them when pruning a given model, as the movement-pruning paper does.
         save_every: steps between saves of the resumable state.
         eval_every: steps between evaluations; None evaluates once, at the end.
@@ -72,6 +74,7 @@ class TrainConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     data: Path | None = None
+    task_options: Mapping[str, Any] = field(default_factory=dict)
     density: float = 1.0
     block: tuple[int, int] = (1, 1)
     scope: str = "local"
@@ -96,6 +99,7 @@ class TrainConfig:
     final_warmup: float = 2.0
     clip: float = 1.0
     train_rows: int | None = None
+    eval_rows: int | None = None
     freeze_embeddings: bool | None = None
     save_every: int = 500
     eval_every: int | None = None
@@ -112,7 +116,10 @@ class TrainConfig:
         Raises:
             UsageError: a value out of range; the message names the flag.
         """
-        for name in ("epochs", "batch", "accumulate", "max_length", "save_every", "train_rows", "eval_every"):
+        counts = (
+            "epochs", "batch", "accumulate", "max_length", "save_every", "train_rows", "eval_rows", "eval_every",
+        )  # fmt: skip
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: must be at least 1")

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from aerogel.options import NoOptions
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
 
-__all__ = ["Mask", "Method", "NoOptions", "Step", "Target"]
+__all__ = ["Mask", "Method", "Step", "Target"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class Step:
     density: float
     progress: float
     lr: float
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of a method that has none."""
 
 
 class Mask(nn.Module):

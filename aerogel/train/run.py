@@ -16,6 +16,7 @@ from aerogel.data.task import Split, Task, TaskData
 from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError
 from aerogel.files import check_output, sha256
+from aerogel.options import option_values, read_options
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
@@ -26,7 +27,6 @@ from aerogel.train.loss import TaskLoss
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.model import load_model, not_finite, save_model
-from aerogel.train.options import option_values, read_options
 from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
@@ -54,7 +54,8 @@ def train(config: TrainConfig) -> Checkpoint:
         OutputError: the checkpoint, the state or the log cannot be written.
     """
     method_class, task = METHODS.get(config.method), TASKS.get(config.task)
-    config, options = _resolve(config, method_class)
+    task = task.configured(config.task_options, config.task)
+    config, options = _resolve(config, method_class, task)
     if config.threads:
         torch.set_num_threads(config.threads)
     with Processes(config.device) as processes:
@@ -135,12 +136,13 @@ def _demand_finite(model: Any) -> None:
         raise TrainingError(f"{name} is not finite after the last step; lower --lr or --score-lr")
 
 
-def _resolve(config: TrainConfig, method: type[Method]) -> tuple[TrainConfig, Any]:
-    """The configuration with every value that the method decides filled in, and the method's options."""
-    options = read_options(method.Options, config.options, config.method)
+def _resolve(config: TrainConfig, method: type[Method], task: Task) -> tuple[TrainConfig, Any]:
+    """The configuration with every value that method and task decide filled in, and the method's options."""
+    options = read_options(method.Options, config.options, f"method {config.method}")
     resolved = dataclasses.replace(
         config,
         options=option_values(options),
+        task_options=option_values(task.options),
         score_lr=config.score_lr or method.score_lr,
         scope="global" if method.density_is_outcome else config.scope,
     )
@@ -170,13 +172,20 @@ def _saved_state(config: TrainConfig, identity: dict[str, Any]) -> State | None:
 
 
 def _subset(data: TaskData, config: TrainConfig) -> TaskData:
-    """Draw `config.train_rows` rows of the training split."""
-    if config.train_rows is None or config.train_rows >= len(data.train):
-        return data
-    generator = torch.Generator().manual_seed(config.seed)
-    rows = torch.randperm(len(data.train), generator=generator)[: config.train_rows].tolist()
-    texts, labels = [data.train.texts[row] for row in rows], [data.train.labels[row] for row in rows]
-    return dataclasses.replace(data, train=dataclasses.replace(data.train, texts=texts, labels=labels))
+    """Draw `config.train_rows` rows of the training split, and `config.eval_rows` of each evaluation split."""
+    # Not drawn with the run's seed: runs that differ in nothing else must be comparable.
+    evaluation = {name: _draw(split, config.eval_rows, 0) for name, split in data.evaluation.items()}
+    return TaskData(_draw(data.train, config.train_rows, config.seed), evaluation)
+
+
+def _draw(split: Split, count: int | None, seed: int) -> Split:
+    """`count` rows of a split."""
+    if count is None or count >= len(split):
+        return split
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(split), generator=generator)[:count].tolist()
+    texts, labels = [split.texts[row] for row in rows], [split.labels[row] for row in rows]
+    return dataclasses.replace(split, texts=texts, labels=labels)
 
 
 def _identity(data: TaskData) -> dict[str, Any]:

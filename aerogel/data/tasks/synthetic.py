@@ -55,7 +55,7 @@ class Synthetic(SequenceTask):
         if data is not None:
             raise UsageError(f"{data}: the synthetic task makes its own data; give no directory of files")
         train, evaluation = (_split(rows, seed) for seed, rows in enumerate(self.rows))
-        return TaskData(train, {"": evaluation}, self.labels)
+        return TaskData(train, {"": evaluation})
 
     def fresh_model(self, seed: int) -> tuple[Any, Any]:
         """A small BERT with random weights and a tokenizer of whole words."""
@@ -96,7 +96,8 @@ def _split(rows: int, seed: int) -> Split:
     statements = [_statement(draw) for _ in range(rows)]
     texts: list[tuple[str, ...]] = [(" ".join(words),) for words in statements]
     labels = [int(favourable(words)) for words in statements]
-    return Split(texts, labels, hashlib.sha256(json.dumps([texts, labels]).encode()).hexdigest())
+    digest = hashlib.sha256(json.dumps([texts, labels]).encode()).hexdigest()
+    return Split(texts, labels, digest, Synthetic.labels)
 
 
 def _statement(draw: random.Random) -> list[str]:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.train.method import NoOptions
-from aerogel.train.options import option_values, read_options
+from aerogel.options import NoOptions, option_values, read_options
 
 
 @dataclass(frozen=True)
