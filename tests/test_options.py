@@ -25,12 +25,16 @@ def test_text_and_typed_values_mean_the_same() -> None:
     text = {"lambda": "1e2", "phases": "4", "adaptive": "true", "kind": "b"}
     typed = {"lambda": 100, "phases": 4, "adaptive": True, "kind": "b"}
     expected = Sample(lambda_=100.0, phases=4, adaptive=True, kind="b")
-    assert read_options(Sample, text, "sample") == read_options(Sample, typed, "sample") == expected
-    assert type(read_options(Sample, typed, "sample").lambda_) is float
+    assert (
+        read_options(Sample, text, "method sample")
+        == read_options(Sample, typed, "method sample")
+        == expected
+    )
+    assert type(read_options(Sample, typed, "method sample").lambda_) is float
     assert option_values(expected) == typed
     # What a run records can be given again.
     for options in (Sample(), expected):
-        assert read_options(Sample, option_values(options), "sample") == options
+        assert read_options(Sample, option_values(options), "method sample") == options
 
 
 @pytest.mark.parametrize(
@@ -56,10 +60,10 @@ def test_text_and_typed_values_mean_the_same() -> None:
 )
 def test_what_cannot_be_meant_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read_options(Sample, given, "sample")
+        read_options(Sample, given, "method sample")
 
 
 def test_a_method_without_options_says_so() -> None:
-    assert read_options(NoOptions, {}, "magnitude") == NoOptions()
+    assert read_options(NoOptions, {}, "method magnitude") == NoOptions()
     with pytest.raises(UsageError, match="--option eps: method magnitude has no such option; it has none"):
-        read_options(NoOptions, {"eps": "1"}, "magnitude")
+        read_options(NoOptions, {"eps": "1"}, "method magnitude")
