@@ -158,8 +158,11 @@ def choose_tiles(
     if programs < device.processors:
         # Two programs a processor, of at least two steps each.
         splits = max(1, min(triton.cdiv(2 * device.processors, programs), longest // (2 * step), 32))
-    stages = 4
-    while stages > 1 and stages * (tile + high) * step * wide * itemsize > device.shared_memory // 2:
+    # Half the stages hold indices, which are loaded before the tiles they point at. Two programs share a processor.
+    stages = 5
+    while (
+        stages > 1 and (stages + 1) // 2 * (tile + high) * step * wide * itemsize > device.shared_memory // 2
+    ):
         stages -= 1
     return Tiles(tile, step, splits, 4 if tile * high <= 128 * 64 else 8, stages)
 

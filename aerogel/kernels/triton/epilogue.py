@@ -86,7 +86,9 @@ def apply(
     elif ACTIVATION == "gelu_tanh":
         # (1 + tanh u) / 2 is the logistic function of 2u, which needs no tanh of the device's own library.
         u = 1.5957691216057308 * (value + 0.044715 * value * value * value)
-        value = value * tl.sigmoid(u)
+        # Of -|u|, so that the exponential never overflows.
+        small = tl.exp(-tl.abs(u))
+        value = value * tl.where(u >= 0, 1.0, small) / (1.0 + small)
     if residual is not None:
         at = residual + token[:, None] * residual_stride + column[None, :]
         inside = (token < tokens)[:, None] & (column < columns)[None, :]

@@ -14,6 +14,7 @@ from aerogel.errors import FormatError, UsageError
 __all__ = [
     "DTYPES",
     "Device",
+    "as_matrix",
     "as_rows",
     "check_vector",
     "device_of",
@@ -84,6 +85,17 @@ def as_rows(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> tor
     """View x ``[..., width]`` as ``[tokens, width]`` whose rows are contiguous; copied only if it has to be.
 
     Raises:
+        UsageError: see `as_matrix`.
+        FormatError: see `as_matrix`.
+    """
+    rows = as_matrix(x, width, weight, name)
+    return rows if rows.stride(1) == 1 or width == 1 else rows.contiguous()
+
+
+def as_matrix(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> torch.Tensor:
+    """View x ``[..., width]`` as ``[tokens, width]`` of any strides.
+
+    Raises:
         UsageError: its dtype is not that of `weight`, or it is elsewhere.
         FormatError: its last dimension is not `width`.
     """
@@ -98,8 +110,7 @@ def as_rows(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> tor
         raise UsageError(f"{name} has its weight on {weight.device} and its input on {x.device}; move one")
     if x.ndim == 0 or x.shape[-1] != width:
         raise FormatError(f"{name} takes [..., {width}], not {list(x.shape)}")
-    rows = x.detach().reshape(-1, width)
-    return rows if rows.stride(1) == 1 or width == 1 else rows.contiguous()
+    return x.detach().reshape(-1, width)
 
 
 def check_vector(vector: torch.Tensor | None, width: int, weight: torch.Tensor, name: str) -> None:

@@ -1,0 +1,272 @@
+"""y = activation(x W^T + b) + residual with W unstructured (CSR), on CUDA cores.
+
+    y[t, n] = sum over p in [indptr[n], indptr[n + 1]) of data[p] x[t, indices[p]]
+
+    x         [..., in], of any strides                          data      [entries], of the dtype of x
+    y         [..., out], contiguous                             indices   [entries] uint16 or int32, ascending in a row
+    bias      [out] or None                                      indptr    [out + 1] int32
+    residual  [..., out] or None                                 order     [out] int32, rows by falling length
+
+A weight takes 2 bytes (float32: 4) per entry, 2 more for its column (4 beyond 65,536 columns) and 8 per row.
+
+Every entry is multiplied with one column of x for all tokens, so x is read feature-major, `[in, tokens]`: a warp then
+reads neighbouring tokens of one feature, 16 bytes a thread, where token-major it would read one word out of each of
+32 lines. An input whose tokens are neighbours in memory already (a transposed view) is taken as it is; any other is
+transposed once, which costs two passes over x against one per entry of a column in the product.
+
+Each multiplication takes one number from the L1 cache, which delivers 32 a cycle where 128 could be multiplied: that
+is the bound, and why x has to stay there. So a program keeps one tile of tokens and goes through many rows: all
+`[in, tile]` numbers it uses fit L1. It takes several rows at once, which are of nearly equal length because rows are
+taken in their order by length; it takes every so many-th group of them, so that programs which share the tokens have
+equal work. Sums run over the entries of a row in a fixed order: results are equal bit for bit from call to call.
+
+Up to 16 tokens a tile has few of them and many entries at once, of which each thread adds up some; at one token this
+is a matrix-vector product. Beyond, sums go to a float32 `[out, tokens]` and `epilogue.finish` turns them round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from aerogel.errors import UsageError
+from aerogel.kernels.triton import epilogue
+from aerogel.kernels.triton.launch import DTYPES, Device, as_matrix, device_of, name_of
+from aerogel.sparse.formats.csr import FORMAT
+
+__all__ = ["CsrWeight", "Tiles", "choose_tiles", "csr_linear", "reference"]
+
+_FEW = 16
+
+
+@dataclass(frozen=True)
+class CsrWeight:
+    """A sparse weight ``[out, in]``; `from_arrays` checks it, the constructor takes it as sound.
+
+    Attributes:
+        data: ``[entries]``, float16, bfloat16 or float32, contiguous.
+        indices: ``[entries]`` uint16 or int32: column of each entry.
+        indptr: ``[out + 1]`` int32: where each row starts.
+        order: ``[out]`` int32: rows, the longest first.
+        in_features: columns of the matrix.
+    """
+
+    data: torch.Tensor
+    indices: torch.Tensor
+    indptr: torch.Tensor
+    order: torch.Tensor
+    in_features: int
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, torch.Tensor], in_features: int) -> CsrWeight:
+        """Check the arrays of `aerogel.sparse.formats.csr`, every index of them, and order their rows.
+
+        Raises:
+            FormatError: they break the rules of the format.
+            UsageError: a dtype that the kernels do not take.
+        """
+        data, indices, indptr = (arrays[name].detach() for name in FORMAT.names)
+        if data.dtype not in DTYPES:
+            raise UsageError(
+                f"data is {name_of(data)}; kernels take float16, bfloat16 or float32: convert with .to()"
+            )
+        host = {"indices": indices.cpu().numpy(), "indptr": indptr.cpu().numpy()}
+        # Only the shape of the data matters to the check, and numpy has no bfloat16.
+        shape_only = np.broadcast_to(np.zeros((), np.float32), tuple(data.shape))
+        FORMAT.check({**host, "data": shape_only}, (len(host["indptr"]) - 1, in_features), full=True)
+        order = np.argsort(-np.diff(host["indptr"]), kind="stable").astype(np.int32)
+        return cls(
+            data.contiguous(),
+            indices.to(data.device).contiguous(),
+            indptr.to(data.device).contiguous(),
+            torch.from_numpy(order).to(data.device),
+            in_features,
+        )
+
+    @property
+    def out_features(self) -> int:
+        """Rows of the matrix."""
+        return len(self.order)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a product is cut up, each a power of two but `parts`.
+
+    Attributes:
+        rows: rows that a program takes at once.
+        entries: entries of each that it takes at once.
+        tokens: tokens that it keeps.
+        parts: programs that share the rows of a tile of tokens.
+        warps: of a program.
+    """
+
+    rows: int
+    entries: int
+    tokens: int
+    parts: int
+    warps: int = 4
+
+
+def choose_tiles(tokens: int, rows: int, mean: float, itemsize: int, device: Device) -> Tiles:
+    """Tiles for `tokens` tokens and `rows` rows of `mean` entries on average, x having `itemsize` bytes a number."""
+    if tokens <= _FEW:
+        tile = triton.next_power_of_2(max(1, tokens))
+        # As many entries at once as rows have, up to what 128 threads hold in 16 sums each.
+        entries = max(1, min(512 // tile, triton.next_power_of_2(max(1, round(mean / 2)))))
+        high = max(1, min(16, 2048 // (entries * tile)))
+        # Four programs a processor hide the latency of their loads.
+        while high > 1 and rows < 4 * device.processors * high:
+            high //= 2
+        size = high * entries * tile
+        return Tiles(high, entries, tile, triton.cdiv(max(1, rows), high), max(1, min(4, size // 128)))
+    # 128 bytes of tokens make a line of the cache.
+    tile = 128 // itemsize
+    high, tiles = 16, triton.cdiv(tokens, tile)
+    # Eight programs a processor hide the latency of their loads.
+    parts = max(1, min(triton.cdiv(8 * device.processors, tiles), triton.cdiv(max(1, rows), high)))
+    return Tiles(high, 1, tile, parts)
+
+
+def reference(
+    x: torch.Tensor,
+    weight: CsrWeight,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The same in plain PyTorch, row by row, in the dtype of `x` (float64 too)."""
+    columns = weight.indices.to(torch.int64)
+    y = x.new_zeros(*x.shape[:-1], weight.out_features)
+    for n in range(weight.out_features):
+        row = slice(int(weight.indptr[n]), int(weight.indptr[n + 1]))
+        y[..., n] = x[..., columns[row]] @ weight.data[row].to(x.dtype)
+    return epilogue.reference(y, bias, activation, residual)
+
+
+@triton.jit
+def _gather(
+    x,
+    data,
+    indices,
+    indptr,
+    order,
+    bias,
+    residual,
+    y,
+    tokens,
+    width,
+    rows,
+    parts,
+    x_stride,
+    residual_stride,
+    ROWS: tl.constexpr,
+    ENTRIES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    DIRECT: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+):
+    """One tile of tokens times every parts-th group of rows.
+
+    y is ``[tokens, out]`` if DIRECT, else float32 ``[out, tokens]`` without what follows the product.
+    """
+    part = tl.program_id(0) % parts
+    token = (tl.program_id(0) // parts).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    at_token = (x + token)[None, None, :]
+    entry = tl.arange(0, ENTRIES)
+    for group in range(part, tl.cdiv(rows, ROWS), parts):
+        place = group * ROWS + tl.arange(0, ROWS)
+        row = tl.load(order + place, mask=place < rows, other=0)
+        begin = tl.load(indptr + row, mask=place < rows, other=0)
+        end = tl.load(indptr + row + 1, mask=place < rows, other=0)
+        sums = tl.zeros([ROWS, ENTRIES, TOKENS], tl.float32)
+        # Their order by length makes the first row of a group its longest.
+        for first in range(0, tl.max(end - begin, axis=0), ENTRIES):
+            at = begin[:, None] + first + entry[None, :]
+            live = at < end[:, None]
+            column = tl.load(indices + at, mask=live, other=0).to(tl.int64)
+            weight = tl.load(data + at, mask=live, other=0.0).to(tl.float32)
+            number = tl.load(
+                at_token + column[:, :, None] * x_stride,
+                mask=live[:, :, None] & (token < width)[None, None, :],
+                other=0.0,
+            )
+            sums += weight[:, :, None] * number.to(tl.float32)
+        value = tl.sum(sums, axis=1)
+        inside = (place < rows)[:, None] & (token < tokens)[None, :]
+        if DIRECT:
+            # Rows past the last one count as the row past the end, which is masked.
+            column = tl.where(place < rows, row, rows).to(tl.int64)
+            turned = epilogue.apply(
+                tl.trans(value), bias, residual, residual_stride, token, column, tokens, rows, ACTIVATION
+            )
+            at = y + token[:, None] * rows + column[None, :]
+            tl.store(at, turned.to(y.dtype.element_ty), mask=tl.trans(inside))
+        else:
+            tl.store(y + row.to(tl.int64)[:, None] * tokens + token[None, :], value, mask=inside)
+
+
+def csr_linear(
+    x: torch.Tensor,
+    weight: CsrWeight,
+    bias: torch.Tensor | None = None,
+    activation: str = "none",
+    residual: torch.Tensor | None = None,
+    *,
+    tiles: Tiles | None = None,
+) -> torch.Tensor:
+    """activation(x W^T + bias) + residual.
+
+    Args:
+        x: ``[..., in]``, of the weight's dtype; products and sums are float32.
+        weight: W.
+        bias: ``[out]``, float16, bfloat16 or float32.
+        activation: "none", "gelu" or "gelu_tanh".
+        residual: ``[..., out]`` of x's dtype, added last.
+        tiles: None for what was tuned on this device or else `choose_tiles`.
+
+    Returns:
+        ``[..., out]``, contiguous, of x's dtype.
+
+    Raises:
+        UsageError: a dtype, device or word that is not taken; the message says what is.
+        FormatError: shapes that do not fit.
+    """
+    device = device_of(x, "csr_linear")
+    matrix = as_matrix(x, weight.in_features, weight.data, "csr_linear")
+    tokens, rows = len(matrix), weight.out_features
+    residual = epilogue.check_epilogue(bias, activation, residual, (tokens, rows), weight.data, "csr_linear")
+    if tiles is None:
+        tiles = choose_tiles(tokens, rows, len(weight.data) / max(1, rows), x.element_size(), device)
+    y = x.new_empty((tokens, rows))
+    if tokens and rows:
+        features, width = _features(matrix)
+        direct = tokens <= _FEW
+        out = y if direct else y.new_empty((rows, tokens), dtype=torch.float32)
+        _gather[(triton.cdiv(tokens, tiles.tokens) * tiles.parts,)](
+            features, weight.data, weight.indices, weight.indptr, weight.order, bias if direct else None,
+            residual if direct else None, out, tokens, width, rows, tiles.parts, features.stride(0),
+            0 if residual is None else residual.stride(0),
+            ROWS=tiles.rows, ENTRIES=tiles.entries, TOKENS=tiles.tokens, DIRECT=direct, ACTIVATION=activation,
+            num_warps=tiles.warps,
+        )  # fmt: skip
+        if not direct:
+            epilogue.finish(out.T[None], y, bias, activation, residual)
+    return y.reshape(*x.shape[:-1], rows)
+
+
+def _features(matrix: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Turn x ``[tokens, in]`` into ``[in, tokens]`` whose rows are contiguous, and say how much of them may be read."""
+    tokens, width = matrix.shape
+    if matrix.stride(0) == 1 or tokens == 1:
+        return matrix.T, tokens
+    # Room for whole vectors, which are then loaded without a mask inside them. What is computed there is never stored.
+    room = triton.next_power_of_2(tokens) if tokens <= _FEW else triton.cdiv(tokens, _FEW) * _FEW
+    features = matrix.new_empty((width, room))
+    features[:, :tokens].copy_(matrix.T)
+    return features, room
