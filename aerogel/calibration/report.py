@@ -14,7 +14,16 @@ from aerogel.layers import name_inside
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["calibration_table", "check_table", "check_verdict", "table", "verdict"]
+__all__ = [
+    "calibration_table",
+    "check_table",
+    "check_verdict",
+    "ranges",
+    "setting",
+    "spread",
+    "table",
+    "verdict",
+]
 
 _SHAPE, _TOKENS, _SHARE = (768, 768), 128, 0.1
 
@@ -81,14 +90,14 @@ def table(prediction: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]]) 
     groups: dict[tuple[str, tuple[int, int]], list[dict[str, Any]]] = {}
     for name, matrix in prediction["matrices"].items():
         groups.setdefault((name_inside(name), shapes[name]), []).append(matrix)
-    rows = Table(title=f"predicted microseconds of a layer: {_setting(prediction)}")
+    rows = Table(title=f"predicted microseconds of a layer: {setting(prediction)}")
     rows.add_column("matrix", overflow="fold")
     for title in ("shape", "count", "packed", "dense", "break-even, stored"):
         rows.add_column(title, justify="right")
     for (name, (out, inside)), group in groups.items():
         rows.add_row(
             name, f"{out}x{inside}", str(len(group)),
-            *(_range([m[key] for m in group], form) for key, form in _COLUMNS.items()),
+            *ranges(group),
         )  # fmt: skip
     return rows
 
@@ -109,7 +118,13 @@ def verdict(prediction: Mapping[str, Any]) -> str:
 _COLUMNS = {"packed_us": "{:.0f}", "dense_us": "{:.0f}", "break_even": "{:.0%}"}
 
 
-def _setting(prediction: Mapping[str, Any]) -> str:
+def ranges(matrices: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Of some matrices of a prediction: microseconds packed and dense, and break-even."""
+    return [spread([matrix[key] for matrix in matrices], form) for key, form in _COLUMNS.items()]
+
+
+def setting(prediction: Mapping[str, Any]) -> str:
+    """What is predicted, in words: batch, tokens and threads."""
     return f"batch {prediction['batch']}, {prediction['sequence']} tokens, {_threads(prediction['threads'])}"
 
 
@@ -121,11 +136,11 @@ def _total(times: Mapping[str, float], what: str, prediction: Mapping[str, Any])
     dense, stored = times["dense_us"] / 1e3, times["stored_us"] / 1e3
     return (
         f"{what}: predicted {stored:.3g} ms, {times['ratio']:.2f} times as fast as dense ({dense:.3g} ms); "
-        f"{_setting(prediction)}, calibrated {prediction['calibration']['time'][:10]}"
+        f"{setting(prediction)}, calibrated {prediction['calibration']['time'][:10]}"
     )
 
 
-def _range(values: list[float | None], form: str) -> str:
+def spread(values: Sequence[float | None], form: str) -> str:
     """Least and greatest, as one figure where they agree."""
     known = [value for value in values if value is not None]
     if not known:

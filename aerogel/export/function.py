@@ -42,8 +42,8 @@ class LinearFunction:
         name: name of the function and of its kernel, with its version.
         arrays: the format's arrays, in the order of the node's inputs.
         break_even: stored entries over all entries at which the dense matrix is as fast, by the height of the
-            kernel's panels: of the heights given, the largest that divides the blocks' rows counts. As
-            ``python -m aerogel.bench.kernels`` measures it with AVX-512.
+            kernel's panels: of the heights given, the largest that divides the blocks' rows counts. For where there is
+            no calibration: the lower of what a Zen 5 and a Zen 4 core have with AVX-512, see docs/calibration.md.
         body: nodes in ONNX's text syntax. Every output shape must be inferable before the values are known, or
             ONNX Runtime will not fold it: no NonZero, Compress or Unique, and no node whose result goes unused.
     """

@@ -62,7 +62,7 @@ def test_everything_is_written(
     for sentence in document["summary"]:
         assert " ".join(sentence.split()) in " ".join(printed.split())
     assert set(document["sections"]) == {
-        "agreement", "blocks", "density", "embeddings", "heads", "structure", "weights",
+        "agreement", "blocks", "density", "embeddings", "heads", "speed", "structure", "weights",
     }  # fmt: skip
     parser = Strict()
     parser.feed(page.read_text())

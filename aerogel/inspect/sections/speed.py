@@ -1,0 +1,54 @@
+"""What the checkpoint's speed would be, exported as export would by itself."""
+
+from __future__ import annotations
+
+import json
+
+from aerogel.calibration import cache, report
+from aerogel.calibration.predict import SETTING, Form
+from aerogel.export.plan import DENSE, default_format, make_plan
+from aerogel.export.speed import predicted
+from aerogel.inspect.section import Finding, Section, Table
+from aerogel.inspect.subject import Subject
+
+__all__ = ["SECTION"]
+
+
+class _Speed(Section):
+    title = "Speed"
+    order = 55
+
+    def analyse(self, subject: Subject) -> Finding:
+        calibration = cache.find(SETTING.threads)
+        if isinstance(calibration, str):
+            why = f"speed not predicted: {calibration}"
+            return Finding({"why": calibration}, notes=[why], summary=[why])
+        made = subject.checkpoint
+        plan = make_plan(made, default_format(made), calibration=calibration)
+        packed = any(choice.format != DENSE for choice in plan.values())
+        found = predicted(calibration, plan, made.path, Form(packed, packed and _classifies(subject)))
+        rows = []
+        for part in subject.parts:
+            names = [matrix.name for matrix in subject.of(part)]
+            stored = [plan[name].stored / plan[name].weight.size for name in names]
+            kinds = sorted({plan[name].format for name in names})
+            times = report.ranges([found["matrices"][name] for name in names])
+            rows.append([part, ", ".join(kinds), report.spread(stored, "{:.1%}"), *times])
+        header = ("part", "format", "stored", "packed, us", "dense, us", "break-even, stored")
+        notes = [
+            "As `aerogel export` would store it in fp32, on this machine by its calibration: microseconds of a layer "
+            "by itself; in the encoder, one node, activations need not be brought in order for each."
+        ]
+        summary = report.verdict(found).splitlines()
+        return Finding(
+            found, [Table(f"Predicted for {report.setting(found)}", header, rows, 2)], notes, summary
+        )
+
+
+def _classifies(subject: Subject) -> bool:
+    """Whether the head reads only the first token of each text, so that the last layer computes no other."""
+    config = json.loads((subject.checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    return str(config.get("architectures")).endswith("ForSequenceClassification']")
+
+
+SECTION = _Speed()

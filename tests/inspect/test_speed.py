@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerogel.calibration import cache
+from aerogel.calibration.host import this_host
+from aerogel.inspect.sections import SECTIONS
+from aerogel.inspect.subject import load
+
+Checkpoints = Callable[..., Path]
+
+
+@pytest.fixture
+def calibrated(made_up: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return cache.save(made_up(host=this_host(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_checkpoint_is_predicted_as_it_would_be_exported(tiny_checkpoint: Checkpoints) -> None:
+    found = SECTIONS.get("speed").analyse(load(tiny_checkpoint(density=0.1)))
+    assert found is not None
+    json.dumps(found.data, allow_nan=False)
+    # Costs are a nanosecond for each of 8192 entries a layer dense, and four for one in ten packed.
+    assert found.data["linear"]["dense_us"] == pytest.approx(2 * 8.192)
+    assert found.data["linear"]["ratio"] == pytest.approx(2.5, rel=0.02)
+    (table,) = found.tables
+    assert [row[:2] for row in table.rows] == [
+        [part, "csr"] for part in ("Q", "K", "V", "O", "FFN in", "FFN out")
+    ]
+    assert {row[5] for row in table.rows} == {"25%"}
+    assert found.summary[0].startswith("pruned linear layers: predicted")
+    assert found.summary[1].startswith("encoder, fused: predicted")
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_where_it_does_not_pay_the_format_is_dense(tiny_checkpoint: Checkpoints) -> None:
+    found = SECTIONS.get("speed").analyse(load(tiny_checkpoint(density=0.5)))
+    assert found is not None
+    assert {row[1] for row in found.tables[0].rows} == {"dense"}
+    assert found.data["linear"]["ratio"] == pytest.approx(1)
+
+
+def test_without_a_calibration_the_way_to_one_is_named(
+    tiny_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    found = SECTIONS.get("speed").analyse(load(tiny_checkpoint()))
+    assert found is not None
+    assert set(found.data) == {"why"}
+    (sentence,) = found.summary
+    assert sentence.startswith("speed not predicted: ")
+    assert "run `aerogel calibrate`" in sentence
+
+
+def test_a_damaged_calibration_stops_nothing(tiny_checkpoint: Checkpoints, calibrated: Path) -> None:
+    calibrated.write_text("[")
+    found = SECTIONS.get("speed").analyse(load(tiny_checkpoint()))
+    assert found is not None
+    assert str(calibrated) in found.data["why"]
