@@ -22,9 +22,9 @@ Objective = Callable[[Any, Mapping[str, Tensor], Mapping[str, int]], Tensor]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def seed_torch(*numbers: int) -> None:
-    """Seed torch's generators with whole numbers: different ones give unrelated streams."""
-    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+def seed_torch(seed: int, step: int, stream: int = 0) -> None:
+    """Seed torch's generators for a step of a run: stream 0 is the method's, n + 1 that of part n of the batch."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, stream)).generate_state(1)[0]))
 
 
 class Gradients:
@@ -73,7 +73,7 @@ class Gradients:
         """
         config, processes = self.config, self.processes
         counts = counted(batch)
-        rows = len(next(iter(batch.values())))
+        rows = counts["rows"]
         parts = processes.count * config.accumulate
         total = torch.zeros((), device=processes.device)
         for part in range(processes.index * config.accumulate, (processes.index + 1) * config.accumulate):
@@ -81,7 +81,7 @@ class Gradients:
             if first == end:
                 continue
             share = {name: value[first:end].to(processes.device) for name, value in batch.items()}
-            seed_torch(config.seed, step, part)
+            seed_torch(config.seed, step, part + 1)
             with torch.autocast(
                 processes.device.type, _TYPES.get(config.precision), enabled=config.precision in _TYPES
             ):
@@ -104,7 +104,11 @@ class Gradients:
 
 def _checkpoint_activations(model: Any) -> None:
     try:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # The first is the newer name of the second in transformers.
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
     except (AttributeError, ValueError) as error:
         raise UsageError(
             f"--gradient-checkpointing: {type(model).__name__} cannot do that; drop it"

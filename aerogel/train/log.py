@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from aerogel.errors import OutputError, UsageError
+from aerogel.errors import OutputError, UsageError, require
 from aerogel.files import atomic_file
 
 __all__ = ["Log", "NoLog", "check_log"]
@@ -58,13 +58,19 @@ class Log:
     Args:
         path: the file; its folder is made.
         keep_bytes: keep so much of what is there.
+        tensorboard: folder in which each number is written for TensorBoard too, as EVENT/NAME.
+        step: that a resumed run goes on from; what TensorBoard has of later ones is void.
 
     Raises:
-        UsageError: the file cannot be written, or is not a log.
+        UsageError: the file or folder cannot be written, or is not a log.
+        MissingExtraError: there is no TensorBoard.
     """
 
-    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+    def __init__(
+        self, path: Path, keep_bytes: int = 0, tensorboard: Path | None = None, step: int = 0
+    ) -> None:
         check_log(path)
+        self._board = _board(tensorboard, step) if tensorboard else None
         self._older = _older(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +96,9 @@ class Log:
             raise OutputError(
                 f"log {self._stream.name} cannot be written ({error.strerror}); make room"
             ) from error
+        for name, value in values.items():
+            if self._board and isinstance(value, (int, float)):
+                self._board.add_scalar(f"{event}/{name}", value, step)
 
     def size(self) -> int:
         """Bytes written so far, kept ones included."""
@@ -107,6 +116,19 @@ class Log:
         # Every line was flushed as it was written; one that could not be has been reported.
         with contextlib.suppress(OSError):
             self._stream.close()
+        if self._board:
+            self._board.close()
+
+
+def _board(folder: Path, step: int) -> Any:
+    """A writer of event files. One for each run and resumption: TensorBoard reads them as one."""
+    require("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    try:
+        return SummaryWriter(folder, purge_step=step)
+    except OSError as error:
+        raise UsageError(f"--tensorboard {folder} cannot be written ({error.strerror})") from error
 
 
 class NoLog:

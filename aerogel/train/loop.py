@@ -27,9 +27,9 @@ __all__ = ["Loop", "steps_of"]
 _LOG_EVERY = 50
 
 
-def steps_of(rows: int, config: TrainConfig) -> int:
-    """Optimizer steps of a run over `rows` training rows."""
-    return config.epochs * math.ceil(rows / config.batch)
+def steps_of(rows: int, config: TrainConfig, epochs: int | None = None) -> int:
+    """Optimizer steps of `epochs` passes over `rows` training rows; those of the configuration without."""
+    return (config.epochs if epochs is None else epochs) * math.ceil(rows / config.batch)
 
 
 class Loop:

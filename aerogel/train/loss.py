@@ -50,8 +50,9 @@ TARGETS: Mapping[str, Term] = {
 
 
 def counted(batch: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many entries of each target in a batch count."""
-    return {name: int((batch[name] != IGNORED).sum()) for name in TARGETS if name in batch}
+    """How many entries of each target in a batch count, and its "rows"."""
+    targets = {name: int((batch[name] != IGNORED).sum()) for name in TARGETS if name in batch}
+    return targets | {"rows": len(next(iter(batch.values())))}
 
 
 def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,7 +63,9 @@ def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def terms(batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> list[tuple[Term, Tensor, float]]:
     """Per target of a batch: its term, the target, and the factor that makes a sum over entries the term's share."""
     return [
-        (TARGETS[name], batch[name], TARGETS[name].weight / max(count, 1)) for name, count in counts.items()
+        (term, batch[name], term.weight / max(counts[name], 1))
+        for name, term in TARGETS.items()
+        if name in batch
     ]
 
 

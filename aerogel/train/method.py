@@ -6,7 +6,7 @@ A method is attached to a model for one run. The mask acts through `torch.nn.uti
 The loop calls, in each step:
 
     before_step(step)              masks and schedules for the forward pass
-    penalty()                      added to the task's loss; gradients flow into W and S
+    penalty()                      added to the task's loss, by a backward pass of its own; gradients flow into W and S
     after_backward(step)           gradients are complete and not yet clipped
     after_step(step, optimizer)    the optimizer has moved W and S
 
@@ -133,7 +133,10 @@ class Method:
         raise NotImplementedError
 
     def before_step(self, step: Step) -> None:
-        """Called before the forward pass: by default the masks are made anew at the density of the schedule."""
+        """Called before the forward pass: by default the masks are made anew at the density of the schedule.
+
+        Here, and only here, several processes draw the same random numbers, and a resumed run those it drew before.
+        """
         self.update(step.density)
 
     def penalty(self) -> Tensor | None:

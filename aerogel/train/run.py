@@ -14,13 +14,15 @@ from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
 from aerogel.data.task import Split, Task, TaskData
 from aerogel.data.tasks import TASKS
-from aerogel.errors import TrainingError
+from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, sha256
 from aerogel.options import option_values, read_options
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
+from aerogel.train.distill import Distillation, load_teacher
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.evaluate import evaluate
+from aerogel.train.gradients import Objective
 from aerogel.train.log import Log, NoLog, check_log
 from aerogel.train.loop import Loop, steps_of
 from aerogel.train.loss import TaskLoss
@@ -30,6 +32,7 @@ from aerogel.train.model import load_model, not_finite, save_model
 from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
+from aerogel.train.survivors import Survivors
 from aerogel.versions import versions
 
 __all__ = ["TrainConfig", "train"]
@@ -68,7 +71,8 @@ def _train(
     processes.on_first(lambda: _check_places(config))
     data = _subset(task.load(config.data), config)
     identity = _identity(data)
-    resumable = config.settings() | _flat(data=identity, model=_files(config.model), version=_versions())
+    files = {"model": _files(config.model), "teacher": _files(config.teacher)}
+    resumable = config.settings() | _flat(data=identity, version=_versions(), **files)
     state = processes.on_first(lambda: _saved_state(config, resumable))
 
     model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
@@ -78,8 +82,15 @@ def _train(
     }
     total = steps_of(len(rows), config)
     schedule = _schedule(config, total, method_class)
+    last = _last_schedule(config, steps_of(len(rows), config, config.final_epochs))
+    objective: Objective = TaskLoss()
+    if config.teacher is not None:
+        teacher = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
+        objective = Distillation(teacher.to(processes.device), model, config)
     size = encoder_parameters(model)
-    method = method_class(prunable(model), Target(config.density, config.block, config.scope), options)
+    target = Target(config.density, config.block, config.scope)
+    fixed = state is not None and state.fixed
+    method = Survivors(prunable(model), target) if fixed else method_class(prunable(model), target, options)
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
@@ -90,16 +101,24 @@ def _train(
     def write_model(folder: Path) -> None:
         save_model(model, tokenizer, folder)
 
-    loop = Loop(config, model, method, schedule, rows, TaskLoss(), processes, resumable)
+    def loop_of(method: Method, schedule: Cubic, before: int = 0) -> Loop:
+        return Loop(config, model, method, schedule, rows, objective, processes, resumable, before)
+
+    loop = loop_of(method, last, total) if fixed and last else loop_of(method, schedule)
     if state:
         loop.resume(state)
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
-    processes.on_first(lambda: logs.append(Log(config.log_path, state.log_bytes if state else 0)))
+    kept, step = (state.log_bytes, state.step) if state else (0, 0)
+    processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
     with logs[0] as log:
         if not log.size():
             values = {"warmup": schedule.warmup, "processes": processes.count, "settings": config.settings()}
             log.write("start", 0, total=total, **values)
         loop.run(log, measure)
+        if last and not fixed:
+            method = Survivors(prunable(model), target, method.bake())
+            log.write("fixed", total, total=total + last.total, warmup=last.warmup)
+            loop_of(method, last, total).run(log, measure)
         masks = method.bake()
         _demand_finite(model)
         record = Record(
@@ -111,11 +130,12 @@ def _train(
             task=config.task,
             metrics=measure(),
             seed=config.seed,
-            data=identity,
+            data=identity | ({"teacher": _files(config.teacher)} if config.teacher else {}),
             versions=_versions(),
         )
         result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))
-        log.write("end", total, density=result.accounting.density, **record.metrics)
+        steps = total + (last.total if last else 0)
+        log.write("end", steps, density=result.accounting.density, **record.metrics)
         log.settle()
     if processes.first:
         config.state_path.unlink(missing_ok=True)
@@ -139,6 +159,10 @@ def _demand_finite(model: Any) -> None:
 def _resolve(config: TrainConfig, method: type[Method], task: Task) -> tuple[TrainConfig, Any]:
     """The configuration with every value that method and task decide filled in, and the method's options."""
     options = read_options(method.Options, config.options, f"method {config.method}")
+    if config.final_epochs and not method.prunes:
+        raise UsageError(
+            f"--final-epochs: method {config.method} finds no masks to fix; drop it and raise --epochs"
+        )
     resolved = dataclasses.replace(
         config,
         options=option_values(options),
@@ -155,6 +179,13 @@ def _schedule(config: TrainConfig, total: int, method: type[Method]) -> Cubic:
     if not method.prunes:
         return Cubic(1.0, 1.0, total, warmup, 0.0, 0.0)
     return Cubic(1.0, config.density, total, warmup, config.initial_warmup, config.final_warmup)
+
+
+def _last_schedule(config: TrainConfig, steps: int) -> Cubic | None:
+    """The schedule of the fine-tuning of what is left: flat, with a warm-up of its own; None without one."""
+    if not config.final_epochs:
+        return None
+    return Cubic(config.density, config.density, steps, warmup_steps(config.warmup, steps), 0.0, 0.0)
 
 
 def _freezes(config: TrainConfig, method: type[Method]) -> bool:

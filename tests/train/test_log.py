@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from aerogel.errors import OutputError, UsageError
+from aerogel.errors import MissingExtraError, OutputError, UsageError
 from aerogel.train.log import Log
 
 
@@ -64,3 +65,37 @@ def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "truncate", lambda *_: None)
     with pytest.raises(OutputError, match=r"log /dev/full .*No space left"), Log(Path("/dev/full")) as log:
         log.write("step", 1)
+
+
+def test_numbers_are_written_for_tensorboard_too(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = tmp_path / "board"
+    with Log(tmp_path / "log.jsonl", tensorboard=board) as log:
+        for step in (1, 2, 3):
+            log.write("step", step, loss=step / 4, name="no number")
+        kept = log.size()
+    # A run that goes on from step 3 makes what came after it void.
+    with Log(tmp_path / "log.jsonl", kept, board, 3) as log:
+        log.write("step", 3, loss=9.0)
+        log.write("evaluation", 4, accuracy=0.5)
+    found = EventAccumulator(str(board))
+    found.Reload()
+    assert [(event.step, event.value) for event in found.Scalars("step/loss")] == [
+        (1, 0.25),
+        (2, 0.5),
+        (3, 9.0),
+    ]
+    assert [event.value for event in found.Scalars("evaluation/accuracy")] == [0.5]
+
+
+def test_a_place_that_tensorboard_cannot_write_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--tensorboard .*file/board cannot be written"):
+        Log(tmp_path / "log.jsonl", tensorboard=tmp_path / "file" / "board")
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'aerogel\[tensorboard\]'"):
+        Log(tmp_path / "log.jsonl", tensorboard=tmp_path / "board")

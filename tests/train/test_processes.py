@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import os
+import random
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from typing import Any
 import pytest
 
 from aerogel import checkpoint
+from aerogel.errors import UsageError
+from aerogel.train.processes import Processes
 from aerogel.train.run import TrainConfig, train
 
 PROGRAM = """
@@ -103,3 +109,56 @@ def test_two_processes_do_to_the_bit_what_one_does_in_two_goes(config: Callable[
     assert sorted(path.name for path in one.parent.iterdir()) == [
         "one", "one.log.jsonl", "sentiment", "two", "two.log.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_killed_at_any_step_two_processes_resume_to_the_same_bytes(
+    config: Callable[..., TrainConfig], index: int
+) -> None:
+    run = config("killed", save_every=3, epochs=20)
+    processes = start(run)
+    deadline = time.monotonic() + 240
+    while not run.state_path.exists():
+        assert all(process.poll() is None for process in processes), "it ended before it saved its state"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(random.Random(index).random() / 4)
+    processes[index].kill()
+    found = finish(processes)
+    assert found[index][0] == -signal.SIGKILL
+    # The other one does not wait for it for ever, and says why in one line.
+    assert found[1 - index][0] == 2
+    assert re.search(
+        rf"^aerogel: error: process {1 - index} lost the others .* to resume\n", found[1 - index][2]
+    )
+    assert found[1 - index][2].count("aerogel: error") == 1
+    assert run.state_path.exists()
+
+    assert [status for status, *_ in finish(start(run))] == [0, 0]
+    assert same_files(run.out, train(config("one", accumulate=2, epochs=20)).path)
+    assert not run.state_path.exists()
+
+
+def test_what_the_first_cannot_do_ends_all(config: Callable[..., TrainConfig]) -> None:
+    run = config("taken")
+    run.out.mkdir()
+    (run.out / "thesis.tex").touch()
+    first, second = finish(start(run))
+    assert (first[0], second[0]) == (2, 2)
+    assert first[2].startswith("aerogel: error: ")
+    assert "is not an Aerogel checkpoint" in first[2]
+    assert "process 1 ends with the first one: " in second[2]
+    assert first[2].count("\n") == second[2].count("\n") == 1
+
+
+def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match=r"do not find each other \(.*RANK.*\); start them with torchrun"):
+        Processes("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match="WORLD_SIZE is 'two', not a number"):
+        Processes("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = Processes("cpu")
+    assert (alone.count, alone.first, alone.on_first(lambda: 7)) == (1, True, 7)

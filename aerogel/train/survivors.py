@@ -1,0 +1,42 @@
+"""Fine-tuning of the weights that a finished method left: the last phase of a run with `--final-epochs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from aerogel.train.method import Method, Step, Target
+
+__all__ = ["Survivors"]
+
+
+class Survivors(Method):
+    """Train what `masks` keep; the masks stay.
+
+    Args:
+        matrices: as they are after `Method.bake`.
+        target: of the method before.
+        masks: of `Method.bake`; None where a saved state is to bring them.
+    """
+
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: Target, masks: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        super().__init__(matrices, target)
+        for name, mask in (masks or {}).items():
+            self.masks[name].mask.copy_(torch.from_numpy(mask))
+
+    def prepare(self, model: nn.Module) -> None:
+        """Train the matrices, also where the method before had frozen them."""
+        del model
+        for weight in self.weights.values():
+            weight.requires_grad_(True)
+
+    def before_step(self, step: Step) -> None:
+        """Leave the masks as they are."""
+
+    def settle(self) -> None:
+        """Leave the masks as they are."""

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aerogel.errors import UsageError
+from aerogel.files import sha256
+from aerogel.train.distill import Distillation
+from aerogel.train.loss import counted
+from aerogel.train.run import TrainConfig, train
+
+
+class Fixed(nn.Module):
+    """A model that says what it was made with."""
+
+    def __init__(self, layers: int = 2, width: int = 3, **outputs: Any) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"num_hidden_layers": layers, "hidden_size": width})
+        self.outputs = outputs
+
+    def forward(self, input_ids: Any, attention_mask: Any = None, output_hidden_states: bool = False) -> Any:
+        del input_ids, attention_mask
+        assert output_hidden_states == ("hidden_states" in self.outputs)
+        return type("Outputs", (dict,), {"__getattr__": dict.__getitem__})(self.outputs)
+
+
+def settings(**values: Any) -> TrainConfig:
+    return TrainConfig(task="sst2", out=Path("out"), teacher="teacher", **values)
+
+
+def share(config: TrainConfig, student: Fixed, teacher: Fixed, **targets: torch.Tensor) -> float:
+    ids = torch.ones(len(next(iter(targets.values()))), 4, dtype=torch.long)
+    mask = torch.tensor([[1, 1, 1, 0]]).expand(len(ids), 4)
+    rows = {"input_ids": ids, "attention_mask": mask, **targets}
+    return float(Distillation(teacher, student, config)(student, rows, counted(rows)))
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def divergence(taught: np.ndarray, logits: np.ndarray, temperature: float) -> np.ndarray:
+    """T^2 KL, in float64, over the last axis."""
+    p, q = softmax(taught / temperature), softmax(logits / temperature)
+    return temperature**2 * (p * np.log(p / q)).sum(-1)
+
+
+@pytest.fixture
+def draw() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(3)
+    return lambda *shape: (3 * random.standard_normal(shape), 3 * random.standard_normal(shape))
+
+
+def model(**outputs: np.ndarray) -> Fixed:
+    return Fixed(**{name: torch.tensor(value, dtype=torch.float32) for name, value in outputs.items()})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_classes(draw: Callable[..., Any], temperature: float) -> None:
+    z, t = draw(3, 4)
+    y = np.array([0, 3, 1])
+    cross = -np.log(softmax(z)[range(3), y]).mean()
+    expected = 0.7 * divergence(t, z, temperature).mean() + 0.4 * cross
+    config = settings(temperature=temperature, kd_weight=0.7, ce_weight=0.4)
+    assert share(config, model(logits=z), model(logits=t), labels=torch.tensor(y)) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_a_regression_has_the_squared_difference(draw: Callable[..., Any]) -> None:
+    z, t = draw(3, 1)
+    y = np.array([1.0, 2.0, 0.5])
+    expected = 0.9 * ((z - t) ** 2).mean() + 0.1 * ((z[:, 0] - y) ** 2).mean()
+    found = share(settings(), model(logits=z), model(logits=t), labels=torch.tensor(y, dtype=torch.float32))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_answers_have_the_mean_of_start_and_end_and_padding_is_no_place(draw: Callable[..., Any]) -> None:
+    (z, t), (v, u) = draw(2, 4), draw(2, 4)
+    first, last = np.array([0, 2]), np.array([1, 2])
+    # The fourth token is padding.
+    kl = (divergence(t[:, :3], z[:, :3], 2.0).mean() + divergence(u[:, :3], v[:, :3], 2.0).mean()) / 2
+    cross = -(np.log(softmax(z)[[0, 1], first]).mean() + np.log(softmax(v)[[0, 1], last]).mean()) / 2
+    found = share(
+        settings(), model(start_logits=z, end_logits=v), model(start_logits=t, end_logits=u),
+        start_positions=torch.tensor(first), end_positions=torch.tensor(last),
+    )  # fmt: skip
+    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+
+
+def test_tokens_without_a_label_do_not_count(draw: Callable[..., Any]) -> None:
+    z, t = draw(1, 4, 5)
+    y = torch.tensor([[-100, 4, 2, -100]])
+    kl = divergence(t, z, 2.0)[0, 1:3].mean()
+    cross = -(np.log(softmax(z)[0, 1, 4]) + np.log(softmax(z)[0, 2, 2])) / 2
+    found = share(settings(), model(logits=z), model(logits=t), labels=y)
+    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+
+
+def test_hidden_states_of_the_layers_that_are_as_far_up(draw: Callable[..., Any]) -> None:
+    z, t = draw(1, 2)
+    random = np.random.default_rng(4)
+    mine = [random.standard_normal((1, 4, 3)) for _ in range(3)]
+    theirs = [random.standard_normal((1, 4, 3)) for _ in range(5)]
+    # After the embeddings, and after layers 1, 2 of the student; of the teacher these are 2, 4. Three tokens are real.
+    mse = np.mean([((mine[1] - theirs[2]) ** 2)[:, :3].mean(), ((mine[2] - theirs[4]) ** 2)[:, :3].mean()])
+    as_tensors = lambda states: tuple(torch.tensor(state, dtype=torch.float32) for state in states)  # noqa: E731
+    student = Fixed(logits=torch.tensor(z), hidden_states=as_tensors(mine))
+    teacher = Fixed(layers=4, logits=torch.tensor(t), hidden_states=as_tensors(theirs))
+    config = settings(kd_weight=0.0, ce_weight=0.0, hidden_weight=0.3)
+    found = share(config, student, teacher, labels=torch.tensor([1]))
+    assert found == pytest.approx(0.3 * mse, rel=1e-5)
+    for other in (Fixed(layers=3), Fixed(layers=4, width=5)):
+        with pytest.raises(UsageError, match=r"--hidden-weight: the teacher's \d layers of width \d do not"):
+            Distillation(other, student, config)
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
+) -> Callable[..., TrainConfig]:
+    def make(out: str = "out", **values: Any) -> TrainConfig:
+        settings = {
+            "task": "sst2", "model": str(tiny_checkpoint(density=1.0)), "data": sentiment(), "epochs": 2, "batch": 16,
+            "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
+        }  # fmt: skip
+        return TrainConfig(out=tmp_path / out, **settings | values)
+
+    return make
+
+
+def test_a_student_follows_its_teacher_and_names_it(config: Callable[..., TrainConfig]) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    teacher = train(config("teacher", epochs=6)).path
+
+    def outputs(path: Path) -> torch.Tensor:
+        words = ["the film is good", "a bad film", "it was not in the film", "very very good and bad"]
+        given = AutoTokenizer.from_pretrained(path)(words, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            return AutoModelForSequenceClassification.from_pretrained(path).eval()(**given).logits.softmax(-1)
+
+    # Another task's labels would do for the rows: what is learnt is what the teacher says.
+    values = {
+        "epochs": 40,
+        "lr": 3e-3,
+        "teacher": str(teacher),
+        "kd_weight": 1.0,
+        "ce_weight": 0.0,
+        "seed": 5,
+    }
+    student = train(config("student", **values))
+    untaught = train(config("untaught", epochs=1, lr=1e-6, seed=5)).path
+    taught = outputs(teacher)
+    distances = [float((outputs(path) - taught).abs().max()) for path in (student.path, untaught)]
+    assert distances[0] < distances[1] / 2
+    assert student.record.data["teacher"]["model.safetensors"] == sha256(teacher / "model.safetensors")
+
+
+def altered(teacher: Path, place: Path, **values: Any) -> Path:
+    shutil.copytree(teacher, place)
+    document = json.loads((place / "config.json").read_text()) | values
+    (place / "config.json").write_text(json.dumps(document))
+    return place
+
+
+def test_a_teacher_of_another_kind_is_refused_in_one_line(
+    config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    run = config()
+    teacher = train(config("teacher", epochs=1)).path
+    turned = altered(teacher, tmp_path / "turned", id2label={"0": "1", "1": "0"}, label2id={"1": 0, "0": 1})
+    more = altered(tiny_checkpoint(density=1.0, num_labels=3), tmp_path / "more")
+    words = Path(shutil.copytree(teacher, tmp_path / "words"))
+    content = json.loads((words / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
+    (words / "tokenizer.json").write_text(json.dumps(content))
+    names = {"id2label": {"0": "0", "1": "1"}, "label2id": {"0": 0, "1": 1}}
+    short = altered(tiny_checkpoint(density=1.0, max_position_embeddings=12), tmp_path / "short", **names)
+    headless = altered(tiny_checkpoint("bert", "", density=1.0), tmp_path / "headless", **names)
+    for path, message in [
+        (turned, r"--teacher .*turned has the labels 1, 0, and the task 0, 1; .*id2label"),
+        (more, r"--teacher .*more has 3 labels, and the task 2"),
+        (words, r"--teacher .*words has another vocabulary"),
+        (short, r"--max-length 16: --teacher .* takes at most 12 tokens"),
+        (headless, r"--teacher .* its weights lack classifier.bias; give a model that was fine-tuned"),
+        (Path("/nowhere/at/all"), r"--teacher /nowhere/at/all cannot be loaded"),
+    ]:
+        with pytest.raises(UsageError, match=message) as caught:
+            train(config("refused", teacher=str(path)))
+        assert "\n" not in str(caught.value)
+    assert not run.state_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": 3.0}, r"--temperature is of no use without --teacher"),
+        ({"ce_weight": 0.5}, r"--ce-weight is of no use without --teacher"),
+        ({"teacher": "t", "temperature": 0.0}, r"--temperature 0.0: must be a positive number"),
+        ({"teacher": "t", "kd_weight": -1.0}, r"--kd-weight -1.0: must be a number, 0 or more"),
+        ({"teacher": "t", "kd_weight": 0.0, "ce_weight": 0.0}, r"are all 0; nothing is to be learnt"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(task="sst2", out=Path("out"), **values)

@@ -1,0 +1,93 @@
+"""How gradients are computed changes what they cost, not what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aerogel.errors import UsageError
+from aerogel.train.batches import Rows
+from aerogel.train.gradients import Gradients, seed_torch
+from aerogel.train.loss import TaskLoss
+from aerogel.train.model import load_model
+from aerogel.train.processes import Processes
+from aerogel.train.run import TASKS, TrainConfig
+
+
+@pytest.fixture
+def compute(tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]) -> Callable[..., Any]:
+    """Gradients of a batch of 19 rows: ``compute(dropout=0.0, step=0, accumulate=2)``."""
+
+    def make(dropout: float = 0.0, step: int = 0, **values: Any) -> tuple[float, dict[str, torch.Tensor]]:
+        task, data = TASKS.get("sst2"), sentiment()
+        path = tiny_checkpoint(density=1.0, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+        config = TrainConfig(task="sst2", out=Path("out"), device="cpu", **values)
+        loaded = task.load(data)
+        model, tokenizer = load_model(str(path), task, loaded.labels, 16, 0)
+        rows = Rows(task.encode(loaded.train, tokenizer, 16))
+        gradients = Gradients(config, model.train(), TaskLoss(), Processes("cpu"))
+        loss = gradients.compute(rows.batch(list(range(19))), step)
+        return float(loss), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    return make
+
+
+def close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], bound: float) -> bool:
+    """Whether no entry differs by more than `bound` of the tensor's largest, or, where all are 0, of nothing."""
+    assert one.keys() == two.keys()
+    assert all(torch.count_nonzero(value) for name, value in one.items() if name.endswith("dense.weight"))
+    # A key's bias moves all scores of a row alike: its gradient is rounding.
+    names = [name for name in one if not name.endswith("key.bias")]
+    return all(float((one[n] - two[n]).abs().max()) <= bound * float(one[n].abs().max()) for n in names)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 19, 40])
+def test_parts_have_the_gradients_of_the_whole(compute: Callable[..., Any], parts: int) -> None:
+    (whole, expected), (loss, found) = compute(), compute(accumulate=parts)
+    assert loss == pytest.approx(whole, rel=1e-6)
+    assert close(expected, found, 1e-5)
+
+
+def test_dropout_follows_from_seed_step_and_part(compute: Callable[..., Any]) -> None:
+    first, _ = compute(dropout=0.3)
+    torch.rand(7)
+    assert compute(dropout=0.3)[0] == first
+    others = [
+        compute(dropout=0.3, step=1)[0],
+        compute(dropout=0.3, seed=1)[0],
+        compute(dropout=0.3, accumulate=2)[0],
+    ]
+    assert len({first, *others}) == 4
+
+
+def test_checkpointed_activations_have_the_same_gradients(compute: Callable[..., Any]) -> None:
+    (whole, expected), (loss, found) = compute(dropout=0.3), compute(dropout=0.3, gradient_checkpointing=True)
+    assert loss == whole
+    assert close(expected, found, 1e-6)
+
+
+def test_bf16_has_nearly_the_same_and_float32_gradients(compute: Callable[..., Any]) -> None:
+    (whole, expected), (loss, found) = compute(), compute(precision="bf16")
+    assert loss != whole
+    # bf16 has 8 bits.
+    assert loss == pytest.approx(whole, rel=2**-6)
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert not close(expected, found, 1e-5)
+    assert close(expected, found, 0.1)
+
+
+def test_fp16_is_for_gpus(compute: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="--precision fp16 is for GPUs; on a CPU use bf16"):
+        compute(precision="fp16")
+
+
+def test_seeds_of_neighbouring_steps_and_parts_are_unrelated() -> None:
+    drawn = set()
+    for numbers in [(0, 0), (0, 0, 1), (0, 0, 2), (0, 1), (0, 1, 1), (1, 0)]:
+        seed_torch(*numbers)
+        drawn.add(float(torch.rand(())))
+    assert len(drawn) == 6
