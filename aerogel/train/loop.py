@@ -117,8 +117,18 @@ class Loop:
 
     def _now(self) -> Step:
         schedule, at = self.schedule, self.step
-        rate = self.config.lr * linear_rate(at, schedule.warmup, schedule.total)
-        return Step(at, schedule.total, schedule.density(at), schedule.progress(at), rate)
+        factor = linear_rate(at, schedule.warmup, schedule.total)
+        begin, finish = map(math.ceil, schedule.descent)
+        return Step(
+            index=at,
+            total=schedule.total,
+            density=schedule.density(at),
+            progress=schedule.progress(at),
+            lr=self.config.lr * factor,
+            score_lr=(self.config.score_lr or self.method.score_lr) * factor,
+            begin=begin,
+            finish=finish,
+        )
 
     def _train(self, batch: list[int], now: Step) -> tuple[float, Mapping[str, float]]:
         """One optimizer step; returns the task's loss and what there is to tell."""

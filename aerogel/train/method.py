@@ -50,6 +50,9 @@ class Step:
         density: what the schedule keeps now.
         progress: part of the schedule's way from its first to its last value that is done, in [0, 1].
         lr: learning rate of the weights in this step.
+        score_lr: learning rate of the scores in this step.
+        begin: index of the first step of the schedule's descent.
+        finish: index of the first step at the schedule's last value; `total` if there is none.
     """
 
     index: int
@@ -57,6 +60,9 @@ class Step:
     density: float
     progress: float
     lr: float
+    score_lr: float = 0.0
+    begin: int = 0
+    finish: int = 0
 
 
 class Mask(nn.Module):

@@ -54,6 +54,11 @@ class Cubic:
                 "--initial-warmup or --final-warmup, or raise --epochs"
             )
 
+    @property
+    def descent(self) -> tuple[float, float]:
+        """Where the descent begins and where it has ended, in steps: i W and T - f W."""
+        return self.initial * self.warmup, self.total - self.final * self.warmup
+
     def density(self, step: int) -> float:
         """v_t, in [end, start]."""
         left = self._left(step)
@@ -64,8 +69,7 @@ class Cubic:
         return 1.0 - self._left(step)
 
     def _left(self, step: int) -> float:
-        begin = self.initial * self.warmup
-        finish = self.total - self.final * self.warmup
+        begin, finish = self.descent
         if step < begin:
             return 1.0
         if step >= finish:

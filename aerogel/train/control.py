@@ -1,0 +1,143 @@
+"""Reaching a density that a penalty decides: the penalty's strength is steered while the run lasts.
+
+A method whose weights or scores s are pushed down by a penalty keeps what stays above a threshold. What is watched is
+not the density, which says nothing until values cross the threshold, but the value that will have to be the last one
+kept: the v-quantile q of s, v being the density asked for. It must arrive at the threshold when the schedule ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aerogel.errors import UsageError
+from aerogel.sparse.masks import kept_count
+from aerogel.train.method import Step, Target
+
+__all__ = ["Controller", "boundary", "interval", "is_steered"]
+
+# Looks at the scores during the schedule's descent. Each sorts all scores once.
+_LOOKS = 100
+# Of the difference between the speed wanted and the speed found, as parts of the full one, to the strength's logarithm.
+_GAIN = 1.0
+_LARGEST_CHANGE = math.log(2.0)
+# Where no end is near, arrive in so many looks: what remains at the end of the descent is corrected after it.
+_HORIZON = 10
+
+
+def is_steered(target: Target, option: str, raw: float | None) -> bool:
+    """Whether a density is asked for, so that the strength of the penalty is to be found.
+
+    Args:
+        target: of the run.
+        option: name of the option that sets the strength.
+        raw: its value; None where it is not given.
+
+    Raises:
+        UsageError: both are given, or neither.
+    """
+    if raw is not None and target.density < 1.0:
+        raise UsageError(
+            f"--option {option}={raw:g} decides the density, so --density {target.density:g} cannot be asked for "
+            "too; give one of them"
+        )
+    if raw is None and target.density >= 1.0:
+        raise UsageError(
+            f"the density follows from a penalty; give --density below 1, or --option {option}=X"
+        )
+    return raw is None
+
+
+def interval(step: Step) -> int:
+    """Steps between two looks."""
+    return max(1, (step.finish - step.begin) // _LOOKS)
+
+
+def boundary(values: Iterable[Tensor], density: float) -> float:
+    """Midway between the smallest of the `density` largest values and the next below it; the least if all are kept."""
+    flat = torch.cat([value.detach().reshape(-1) for value in values])
+    size, keep = flat.shape[0], kept_count(density, flat.shape[0])
+    places = [max(0, size - keep - 1), size - keep]
+    if flat.device.type == "cpu":
+        # numpy's partition is far faster than torch's kthvalue on a CPU.
+        pair = np.partition(flat.numpy(), places)[places]
+    else:
+        pair = np.array([float(flat.kthvalue(place + 1).values) for place in places])
+    return float(pair.astype(np.float64).mean()) if keep < size else float(pair[1])
+
+
+class Controller:
+    """Steers lambda so that the v-quantile q of all scores reaches `goal` when the schedule ends.
+
+    With eta the learning rate of the scores, which bounds what Adam moves one of them in a step, and one look every K
+    steps:
+
+        found   = (q_t - q_{t-K}) / sum of eta over these K steps          speed of q, in [-1, 1] or nearly so
+        wanted  = (goal - q_t) / sum of eta over the steps that are left
+        lambda <- lambda exp(found - wanted)                               at most doubled or halved
+
+    Speeds are what lambda acts on, so holding them to what is wanted is stable where holding the density is not: scores
+    far above the threshold answer lambda by moving, long before the density does.
+
+    Args:
+        density: v.
+        goal: the threshold that scores are compared with in the end.
+        strength: lambda to begin with.
+
+    Attributes:
+        strength: lambda now.
+    """
+
+    def __init__(self, density: float, goal: float, strength: float) -> None:
+        self.density, self.goal, self.strength = density, goal, strength
+        self._last: float | None = None
+        self._moved = 0.0
+
+    def after_step(self, step: Step, scores: Iterable[Tensor]) -> Mapping[str, float]:
+        """Look, if it is time, and set `strength`.
+
+        Returns:
+            What changed, for the log.
+
+        Raises:
+            UsageError: the scores cannot reach the goal in the steps that the schedule has.
+        """
+        self._moved += step.score_lr
+        if step.index < step.begin or (step.index - step.begin) % interval(step):
+            return {}
+        found = boundary(scores, self.density)
+        last, moved = self._last, self._moved
+        self._last, self._moved = found, 0.0
+        reach = self._reach(step)
+        if last is None:
+            if abs(self.goal - found) > reach:
+                raise UsageError(
+                    f"--density {self.density:g} cannot be reached: scores have to move by "
+                    f"{abs(self.goal - found):.2g} and can by {reach:.2g} before the final warm-up; "
+                    f"raise --score-lr {abs(self.goal - found) / reach:.2g} times, or --epochs"
+                )
+            return {}
+        wanted = min(1.0, max(-1.0, (self.goal - found) / reach))
+        change = _GAIN * ((found - last) / moved - wanted)
+        self.strength *= math.exp(min(_LARGEST_CHANGE, max(-_LARGEST_CHANGE, change)))
+        return {"lambda": self.strength, "quantile": found, "goal": self.goal}
+
+    def _reach(self, step: Step) -> float:
+        """The learning rates of the steps left, summed: eta falls linearly to 0 at the end of the run."""
+        left = max(step.finish - step.index, _HORIZON * interval(step))
+        rest = max(1, step.total - step.index)
+        left = min(left, rest)
+        return max(step.score_lr, 1e-12) * (left - left * left / (2 * rest))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next look depends on."""
+        return {"strength": self.strength, "last": self._last, "moved": self._moved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.strength, self._last, self._moved = state["strength"], state["last"], state["moved"]

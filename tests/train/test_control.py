@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from aerogel.errors import UsageError
+from aerogel.train.control import Controller, boundary
+from aerogel.train.method import Method, Step, Target
+from aerogel.train.methods import METHODS
+from aerogel.train.schedule import Cubic, linear_rate
+
+STEERED = [name for name in METHODS.names() if METHODS.get(name).density_is_outcome]
+
+
+def test_the_boundary_lies_between_what_is_kept_and_what_is_not() -> None:
+    values = [torch.tensor([[5.0, 1.0]]), torch.tensor([3.0, 2.0, 9.0, 4.0])]
+    assert boundary(values, 0.5) == 3.5
+    assert boundary(values, 1 / 6) == 7.0
+    assert boundary(values, 1.0) == 1.0
+    assert boundary([torch.tensor([0.0, 0.0, 0.0, 1.0])], 0.5) == 0.0
+
+
+def test_one_change_by_hand() -> None:
+    """200 steps, all of them descent, a look every second one; eta = 0.1 (1 - t / 200)."""
+    controller = Controller(density=0.5, goal=-2.0, strength=8.0)
+    scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
+
+    def step(index: int) -> Step:
+        rate = 0.1 * (1 - index / 200)
+        return Step(index, 200, 0.5, 0.0, 1e-3, score_lr=rate, begin=0, finish=200)
+
+    assert controller.after_step(step(0), [scores]) == {}
+    assert controller.after_step(step(1), [scores - 0.02]) == {}
+    changed = controller.after_step(step(2), [scores - 0.04])
+    found = -0.04 / (0.1 * (1 - 1 / 200) + 0.1 * (1 - 2 / 200))
+    wanted = (-2.0 - 0.46) / (0.1 * (1 - 2 / 200) * (198 - 198 / 2))
+    assert changed["quantile"] == pytest.approx(0.46)
+    assert changed["lambda"] == controller.strength == pytest.approx(8.0 * math.exp(found - wanted))
+
+
+def test_a_way_too_long_is_refused_with_the_rate_that_would_do() -> None:
+    controller = Controller(density=0.1, goal=-2.2, strength=1.0)
+    step = Step(0, 100, 1.0, 0.0, 1e-3, score_lr=0.01, begin=0, finish=80)
+    # Rates sum to 0.01 (80 - 80^2 / 200) = 0.48.
+    with pytest.raises(
+        UsageError, match=r"have to move by 2.2 and can by 0.48 .* raise --score-lr 4.6 times"
+    ):
+        controller.after_step(step, [torch.zeros(10)])
+
+
+def steer(name: str, density: float, total: int = 400) -> tuple[Method, list[float]]:
+    """A regression with two layers of different size; the strengths on the way."""
+    torch.manual_seed(0)
+    linears = {"a": nn.Linear(64, 128), "b": nn.Linear(128, 32)}
+    model = nn.Sequential(linears["a"], nn.Tanh(), linears["b"])
+    inputs = torch.randn(256, 64)
+    goal = torch.tanh(inputs @ (torch.randn(64, 32) * (torch.rand(64, 32) < 0.05)))
+    method = METHODS.get(name)(linears, Target(density, (1, 1), "global"))
+    schedule = Cubic(1.0, density, total, warmup=total // 10, initial=1, final=2)
+    groups = [{"params": list(method.weights.values()), "lr": 3e-3}]
+    peak = max(method.score_lr, 5e-2)
+    if scores := list(method.score_parameters()):
+        groups.append({"params": scores, "lr": peak})
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    strengths = []
+    for index in range(total):
+        factor = linear_rate(index, schedule.warmup, total)
+        for group, rate in zip(optimizer.param_groups, (3e-3, peak), strict=False):
+            group["lr"] = rate * factor
+        begin, finish = map(math.ceil, schedule.descent)
+        step = Step(
+            index,
+            total,
+            schedule.density(index),
+            schedule.progress(index),
+            3e-3 * factor,
+            peak * factor,
+            begin,
+            finish,
+        )
+        method.before_step(step)
+        rows = torch.randint(256, (32,))
+        penalty = method.penalty()
+        loss = (model(inputs[rows]) - goal[rows]).square().mean()
+        (loss if penalty is None else loss + penalty).backward()
+        optimizer.step()
+        strengths += [v for k, v in method.after_step(step, optimizer).items() if k in ("lambda", "gamma")]
+        optimizer.zero_grad()
+    return method, strengths
+
+
+@pytest.mark.parametrize("density", [0.3, 0.1, 0.03])
+@pytest.mark.parametrize("name", STEERED)
+def test_the_density_is_reached_within_half_a_point(name: str, density: float) -> None:
+    method, strengths = steer(name, density)
+    masks = method.bake().values()
+    kept = sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
+    assert kept == pytest.approx(density, abs=0.005)
+    assert len(strengths) > 50
