@@ -8,7 +8,7 @@ kept: the v-quantile q of s, v being the density asked for. It must arrive at th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,9 @@ class Controller:
     Speeds are what lambda acts on, so holding them to what is wanted is stable where holding the density is not: scores
     far above the threshold answer lambda by moving, long before the density does.
 
+    What is left over when the schedule has ended is taken away: each look then adds goal - q to all scores, which is to
+    move the threshold by as much. The survivors are trained on with that.
+
     Args:
         density: v.
         goal: the threshold that scores are compared with in the end.
@@ -98,8 +101,9 @@ class Controller:
         self._last: float | None = None
         self._moved = 0.0
 
-    def after_step(self, step: Step, scores: Iterable[Tensor]) -> Mapping[str, float]:
-        """Look, if it is time, and set `strength`.
+    @torch.no_grad()
+    def after_step(self, step: Step, scores: Sequence[Tensor]) -> Mapping[str, float]:
+        """Look, if it is time, and set `strength`; change `scores` where the schedule has ended.
 
         Returns:
             What changed, for the log.
@@ -108,7 +112,8 @@ class Controller:
             UsageError: the scores cannot reach the goal in the steps that the schedule has.
         """
         self._moved += step.score_lr
-        if step.index < step.begin or (step.index - step.begin) % interval(step):
+        last_step = step.index == step.total - 1
+        if step.index < step.begin or ((step.index - step.begin) % interval(step) and not last_step):
             return {}
         found = boundary(scores, self.density)
         last, moved = self._last, self._moved
@@ -125,7 +130,12 @@ class Controller:
         wanted = min(1.0, max(-1.0, (self.goal - found) / reach))
         change = _GAIN * ((found - last) / moved - wanted)
         self.strength *= math.exp(min(_LARGEST_CHANGE, max(-_LARGEST_CHANGE, change)))
-        return {"lambda": self.strength, "quantile": found, "goal": self.goal}
+        noted = {"lambda": self.strength, "quantile": found, "goal": self.goal}
+        if step.index >= step.finish or last_step:
+            for score in scores:
+                score.add_(self.goal - found)
+            self._last = self.goal
+        return noted
 
     def _reach(self, step: Step) -> float:
         """The learning rates of the steps left, summed: eta falls linearly to 0 at the end of the run."""

@@ -43,13 +43,15 @@ def run(
         "scope": scope, "epochs": 3, "batch": 16, "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
     }  # fmt: skip
     if METHODS.get(method).density_is_outcome:
-        # Scores have a long way, and even so many steps are few to be steered in: see tests/train/test_control.py.
+        # Scores have a long way to go.
         settings |= {"epochs": 10, "score_lr": 0.5}
     return train(TrainConfig(out=tmp_path / out, **settings | values))
 
 
 def test_every_name_is_a_method() -> None:
-    assert {"dense", "l0", "magnitude", "movement", "nip", "rpp", "soft-movement"} <= set(METHODS.names())
+    assert {"dense", "l0", "magnitude", "movement", "nip", "obert", "rpp", "smp", "soft-movement"} <= set(
+        METHODS.names()
+    )
     assert all(issubclass(METHODS.get(name), Method) for name in METHODS.names())
 
 
@@ -67,8 +69,7 @@ def test_exact_density_zeros_and_a_directory_that_transformers_loads(
     # Two layers of four 32 x 32 and two 32 x 64 matrices.
     assert sorted(mask.size for mask in result.masks.values()) == [1024] * 8 + [2048] * 4
     weights = load_file(result.path / checkpoint.WEIGHTS_FILE)
-    near = 0.05 if METHODS.get(method).density_is_outcome else 0.001
-    assert result.accounting.density == pytest.approx(0.13, abs=near)
+    assert result.accounting.density == pytest.approx(0.13, abs=0.005)
     for name, mask in result.masks.items():
         if method in EXACT:
             assert np.count_nonzero(mask) == kept_count(0.13, mask.size)
@@ -111,7 +112,8 @@ def test_blocks_are_kept_or_dropped_whole(
             assert whole.all(1).sum() == kept_count(0.25, len(whole))
     blocks = 16_384 // (rows * cols)
     if METHODS.get(method).density_is_outcome:
-        assert total == pytest.approx(0.25 * blocks, abs=0.05 * blocks)
+        # One block more or less is 0.4% where they are 8 x 8.
+        assert total == pytest.approx(0.25 * blocks, abs=max(2, 0.005 * blocks))
         scope = "global"
     else:
         assert total == kept_count(0.25, blocks)

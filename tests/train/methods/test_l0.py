@@ -43,7 +43,7 @@ def test_gates_in_training_and_their_gradient_against_the_formula() -> None:
     assert ((z > 0) & (z < 1)).all(), "the case must have gates that are neither open nor shut"
     torch.manual_seed(0)
     effective = method.matrices["w"].weight
-    np.testing.assert_allclose(effective.detach(), method.weights["w"].detach() * z, rtol=1e-12)
+    np.testing.assert_allclose(effective.detach(), method.weights["w"].detach().numpy() * z, rtol=1e-12)
     # L = sum of W': dL/dz of a block is the sum of its weights, and dz/dS = smooth (1 - smooth) (r - l) / b.
     effective.sum().backward()
     expected = method.weights["w"].detach().numpy().sum(1, keepdims=True) * smooth * (1 - smooth) * 1.2 / BETA

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aerogel.errors import UsageError
+from aerogel.train.method import Step, Target
+from aerogel.train.methods.obert import METHOD, Fisher, Obert, Options
+
+DAMP = 1e-3
+
+
+def gradients(count: int, shape: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((count, *shape)) * 0.1
+
+
+def reordered(matrix: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """The weights in the order in which they share blocks of the Fisher matrix."""
+    (rows, cols), (r, c) = matrix.shape, block
+    parts = [matrix[i : i + r, j : j + c].reshape(-1) for i in range(0, rows, r) for j in range(0, cols, c)]
+    return np.concatenate(parts)
+
+
+def explicit_inverse(seen: np.ndarray, block: tuple[int, int], size: int) -> np.ndarray:
+    """(damp I + mean of g g^T, where both are of one block of `size`) inverted, for all weights at once."""
+    flat = np.stack([reordered(g, block) for g in seen])
+    fisher = flat.T @ flat / len(seen)
+    places = np.arange(flat.shape[1]) // size
+    fisher[places[:, None] != places[None, :]] = 0
+    return np.linalg.inv(DAMP * np.eye(flat.shape[1]) + fisher)
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "size"),
+    [
+        ((4, 6), (1, 1), 5),
+        ((4, 6), (1, 1), 24),
+        ((4, 6), (2, 3), 12),
+        ((4, 6), (4, 1), 8),
+        ((3, 5), (1, 1), 7),
+    ],
+)
+@pytest.mark.parametrize("count", [3, 8, 19])
+def test_the_inverse_is_that_of_the_explicit_matrix(
+    shape: tuple[int, int], block: tuple[int, int], size: int, count: int
+) -> None:
+    fisher = Fisher(shape, block, size, torch.device("cpu"))
+    seen = gradients(count, shape)
+    for gradient in seen:
+        fisher.add(torch.from_numpy(gradient))
+    ((part, inverse),) = fisher.inverses(DAMP)
+    expected = explicit_inverse(seen, block, size)
+    total = shape[0] * shape[1]
+    for at in range(part.stop):
+        stop = min(size, total - at * size)
+        wanted = expected[at * size : at * size + stop, at * size : at * size + stop]
+        # F is summed in float32; its condition is at most max F / damp, about 100.
+        np.testing.assert_allclose(
+            inverse[at, :stop, :stop], wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()
+        )
+
+
+def test_it_is_what_the_paper_s_rank_one_updates_give() -> None:
+    seen = gradients(6, (1, 4))
+    inverse = np.eye(4) / DAMP
+    for g in seen.reshape(6, 4):
+        column = inverse @ g
+        inverse -= np.outer(column, column) / (6 + g @ column)
+    np.testing.assert_allclose(inverse, explicit_inverse(seen, (1, 1), 4), rtol=1e-9, atol=1e-9)
+
+
+def attached(weight: np.ndarray, density: float, block: tuple[int, int], **options: float) -> Obert:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    linear.weight.data.copy_(torch.from_numpy(weight))
+    return METHOD({"w": linear}, Target(density, block), Options(damp=DAMP, **options))
+
+
+@pytest.mark.parametrize(("block", "size"), [((1, 1), 6), ((1, 1), 24), ((2, 3), 12)])
+def test_scores_and_update_against_numpy(block: tuple[int, int], size: int) -> None:
+    shape, (r, c) = (4, 6), block
+    weight = np.random.default_rng(1).standard_normal(shape)
+    seen = gradients(10, shape)
+    method = attached(weight, 0.5, block, fisher_block=size)
+    for gradient in seen:
+        method._fisher("w").add(torch.from_numpy(gradient))
+    inverse, w = explicit_inverse(seen, block, size), reordered(weight, block)
+    together = r * c
+    groups = [np.arange(at, at + together) for at in range(0, w.size, together)]
+    costs = np.array([w[q] @ np.linalg.inv(inverse[np.ix_(q, q)]) @ w[q] / 2 for q in groups])
+    np.testing.assert_allclose(method.scores()["w"].reshape(-1), costs, rtol=1e-3)
+
+    removed = np.argsort(costs)[: len(groups) // 2]
+    update = sum(
+        inverse[:, groups[b]] @ np.linalg.inv(inverse[np.ix_(groups[b], groups[b])]) @ w[groups[b]]
+        for b in removed
+    )
+    expected = w - update
+    expected[np.concatenate([groups[b] for b in removed])] = 0
+    method.settle()
+    found = reordered(method.weights["w"].detach().numpy(), block)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    assert ((found == 0) == (expected == 0)).all()
+    # What is left has moved: this is not magnitude pruning.
+    assert np.abs(found - w)[expected != 0].max() > 0.05
+
+
+def test_one_weight_by_hand() -> None:
+    """g = (1, 1): F = damp I + [[1, 1], [1, 1]]; removing a weight gives nearly all of it to the other."""
+    method = attached(np.array([[2.0, 1.0]]), 0.5, (1, 1), fisher_block=2)
+    method._fisher("w").add(torch.ones(1, 2))
+    method.settle()
+    a, b = 1 + DAMP, -1.0  # F^-1 is [[a, b], [b, a]] over a determinant that cancels
+    assert method.weights["w"].tolist() == [[pytest.approx(2.0 - 1.0 * b / a, rel=1e-4), 0.0]]
+
+
+def test_events_and_their_densities() -> None:
+    method = attached(np.random.default_rng(2).standard_normal((10, 10)), 0.1, (1, 1), events=4, gradients=2)
+    kept, gathered = [], []
+    for index in range(12):
+        left = min(1.0, max(0.0, (9 - index) / 6)) ** 3
+        step = Step(index, 12, 0.5, progress=1.0 - left, lr=1e-3, begin=3, finish=9)
+        method.before_step(step)
+        kept.append(int(method.masks["w"].mask.sum()))
+        method.matrices["w"].weight.square().sum().backward()
+        method.after_backward(step)
+        method.weights["w"].grad = None
+        gathered.append(method.fisher["w"].seen if method.fisher else 0)
+    # At 3, 5, 7 and 9: 0.1 + 0.2 (1, 8/27, 1/27, 0)
+    assert kept == [100] * 3 + [30] * 2 + [16] * 2 + [11] * 2 + [10] * 3
+    assert gathered == [0, 1, 2, 1, 2, 1, 2, 1, 2, 0, 0, 0]
+    assert method.log_values() == {"achieved": 0.1}
+    assert int(method.bake()["w"].sum()) == 10
+
+
+def test_state_round_trip_in_the_middle_of_gathering() -> None:
+    weight, seen = np.random.default_rng(3).standard_normal((6, 10)), gradients(21, (6, 10))
+    straight, stopped = (attached(weight, 0.3, (1, 1)) for _ in range(2))
+    for method in (straight, stopped):
+        for gradient in seen[:11]:
+            method._fisher("w").add(torch.from_numpy(gradient))
+    resumed = attached(weight, 0.3, (1, 1))
+    resumed.load_state_dict(stopped.state_dict())
+    for method in (straight, resumed):
+        for gradient in seen[11:]:
+            method._fisher("w").add(torch.from_numpy(gradient))
+        method.settle()
+    assert torch.equal(straight.weights["w"], resumed.weights["w"])
+
+
+def test_memory_is_what_the_docstring_says() -> None:
+    fisher = Fisher((100, 100), (1, 1), 50, torch.device("cpu"))
+    assert sum(strip.numel() for strip in fisher.strips) == 0.6 * 50 * 100 * 100
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"gradients": 0}, {"damp": 0.0}, {"events": 0}, {"first": 0.0}, {"first": 1.5}, {"fisher_block": 0}],
+)
+def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
+    (name,) = values
+    with pytest.raises(UsageError, match=f"--option {name}="):
+        Options(**values)
+
+
+def test_fisher_blocks_hold_whole_pruning_blocks() -> None:
+    assert [attached(np.ones((16, 16)), 0.5, block).size for block in ((1, 1), (4, 1), (1, 3 + 1), (2, 8), (8, 8))] == [
+        50, 32, 32, 32, 64,
+    ]  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"--option fisher_block=50: must be a multiple of 4, for blocks of 4x1"
+    ):
+        attached(np.ones((16, 16)), 0.5, (4, 1), fisher_block=50)
