@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-__all__ = ["console", "progress"]
+__all__ = ["console", "progress", "rich_table"]
 
 # A file or a pipe has no width; tables written there should not be folded to a terminal's 80 columns.
 _WIDTH = 120
@@ -45,3 +46,16 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield step
+
+
+def rich_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str, words: int) -> Table:
+    """A table whose first `words` columns are words, and the others numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for number, name in enumerate(header):
+        made.add_column(name, justify="left" if number < words else "right")
+    for row in rows:
+        made.add_row(*row)
+    return made

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse, write what was asked for, print the tables and the summary."""
-    from aerogel.cli._terminal import console, progress
+    from aerogel.cli._terminal import console, progress, rich_table
     from aerogel.errors import UsageError
     from aerogel.export.texts import read_texts
     from aerogel.files import atomic_file
@@ -70,7 +70,13 @@ def run(args: argparse.Namespace) -> None:
     if to_file:
         with atomic_file(to_file) as file:
             file.write_text(json.dumps(report.document(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    report.show(console())
+    out = console()
+    for _, section, finding in report.findings:
+        for table in finding.tables:
+            out.print(rich_table(table.header, table.rows, f"{section.title}: {table.title}", table.words))
+    out.print("Summary")
+    for sentence in report.summary:
+        out.print(f"- {sentence}")
 
 
 def _draw(report: Report, html: Path | None, plots: Path | None) -> None:

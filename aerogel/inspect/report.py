@@ -1,17 +1,14 @@
-"""The report of one checkpoint: the findings of every section, as JSON values and on the terminal."""
+"""The report of one checkpoint: the findings of every section."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aerogel.inspect.section import Finding, Picture, Section, Table
+from aerogel.inspect.section import Finding, Picture, Section
 from aerogel.inspect.sections import SECTIONS
 from aerogel.inspect.subject import Subject
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["SCHEMA", "Report", "inspect"]
 
@@ -55,15 +52,6 @@ class Report:
         """Pictures of every section, by its name."""
         return {name: section.draw(self.subject, finding) for name, section, finding in self.findings}
 
-    def show(self, console: Console) -> None:
-        """Print all tables, and the summary last."""
-        for _, section, finding in self.findings:
-            for table in finding.tables:
-                console.print(_rich(table, section.title))
-        console.print("Summary")
-        for sentence in self.summary:
-            console.print(f"- {sentence}")
-
 
 def inspect(subject: Subject, step: Callable[[str, int, int], None] = lambda *_: None) -> Report:
     """Run every section over `subject`.
@@ -86,15 +74,3 @@ def inspect(subject: Subject, step: Callable[[str, int, int], None] = lambda *_:
         if finding := section.analyse(subject):
             findings.append((name, section, finding))
     return Report(subject, findings)
-
-
-def _rich(table: Table, heading: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
-
-    made = RichTable(title=f"{heading}: {table.title}", title_justify="left", box=SIMPLE_HEAD)
-    for number, name in enumerate(table.header):
-        made.add_column(name, justify="left" if number < table.words else "right")
-    for row in table.rows:
-        made.add_row(*row)
-    return made

@@ -1,0 +1,177 @@
+"""A sweep's results: JSON document, tables for the terminal and in Markdown, picture of density against a metric."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from aerogel import __version__
+from aerogel.inspect import figures
+from aerogel.inspect.section import Table
+from aerogel.sweep.execute import Outcome
+from aerogel.sweep.summary import Group, Point, Spread, groups, interpolate, pareto
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["SCHEMA", "Results", "results"]
+
+SCHEMA = 1
+"""Version of the JSON document's layout; docs/sweeps.md describes it."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep found.
+
+    Attributes:
+        outcomes: of all runs.
+        groups: over seeds.
+        points: at the densities that were asked for.
+        metric: the one that is drawn; None if no run finished.
+    """
+
+    outcomes: list[Outcome]
+    groups: list[Group]
+    points: list[Point]
+    metric: str | None
+
+    @property
+    def front(self) -> list[Group]:
+        """Groups that no other beats in density and metric."""
+        return pareto(self.groups, self.metric) if self.metric else []
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Runs without an outcome."""
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
+
+    def document(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        front = self.front
+        return {
+            "schema": SCHEMA,
+            "aerogel": __version__,
+            "metric": self.metric,
+            "runs": [_run(outcome) for outcome in self.outcomes],
+            "groups": [{**asdict(group), "pareto": group in front} for group in self.groups],
+            "interpolated": [asdict(point) for point in self.points],
+        }
+
+    def tables(self) -> list[Table]:
+        """Groups, and what was interpolated."""
+        names = list(dict.fromkeys(name for group in self.groups for name in group.metrics))
+        front = self.front
+        rows = [
+            [
+                group.method, group.label, _cell(group.density, ".4f"), _cell(group.encoder_density, ".4f"),
+                str(group.density.n if group.density else 0),
+                *(_cell(group.metrics.get(name), ".4f") for name in names),
+                "*" if group in front else "",
+            ]
+            for group in self.groups
+        ]  # fmt: skip
+        header = ("method", "settings", "density", "encoder density", "n", *names, "Pareto")
+        made = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
+        if self.points:
+            rows = [
+                [
+                    point.method, _settings(point.curve), f"{point.density:g}",
+                    str(max((spread.n for spread in point.metrics.values()), default=0)),
+                    *(_cell(point.metrics.get(name), ".4f") for name in names),
+                ]
+                for point in self.points
+            ]  # fmt: skip
+            header = ("method", "settings", "density", "n", *names)
+            made.append(
+                Table("Interpolated in density, between neighbouring runs of a seed", header, rows, words=2)
+            )
+        return made
+
+    def markdown(self) -> str:
+        """The tables and failures in Markdown."""
+        parts = []
+        for table in self.tables():
+            rule = ["---"] * table.words + ["---:"] * (len(table.header) - table.words)
+            lines = [
+                list(table.header),
+                rule,
+                *([cell.replace("|", "\\|") for cell in row] for row in table.rows),
+            ]
+            parts += [f"{table.title}:", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        if self.failures:
+            failed = [f"- `{outcome.run.name}`: {outcome.error}" for outcome in self.failures]
+            parts += [f"{len(failed)} runs failed:", "\n".join(failed)]
+        return "\n\n".join(parts) + "\n"
+
+    def picture(self) -> Figure:
+        """Density against the metric: a colour a method, bars of one standard deviation, the front, dense lines."""
+        figure, plots = figures.axes(1, 1, 7.5, 4.5)
+        plot = plots[0, 0]
+        known = [group for group in self.groups if self.metric in group.metrics and group.density]
+        for number, method in enumerate(dict.fromkeys(group.method for group in known)):
+            colour = figures.COLOURS[number % len(figures.COLOURS)]
+            mine = [
+                (group.density, group.metrics[str(self.metric)]) for group in known if group.method == method
+            ]
+            found = sorted(((d, m) for d, m in mine if d), key=lambda pair: pair[0].mean)
+            if method == "dense":
+                for _, metric in found:
+                    plot.axhline(metric.mean, color="black", linestyle="--", linewidth=1)
+                    plot.axhspan(
+                        metric.mean - (metric.sd or 0), metric.mean + (metric.sd or 0), color="#00000014"
+                    )
+                plot.plot([], [], color="black", linestyle="--", linewidth=1, label="dense")
+                continue
+            plot.errorbar(
+                [d.mean for d, _ in found], [m.mean for _, m in found],
+                xerr=[d.sd or 0 for d, _ in found], yerr=[m.sd or 0 for _, m in found],
+                color=colour, marker="o", markersize=5, capsize=3, linestyle="none", label=method,
+            )  # fmt: skip
+        front = [group for group in self.front if group.method != "dense"]
+        if len(front) > 1:
+            at = [group.density.mean for group in front if group.density]
+            values = [group.metrics[str(self.metric)].mean for group in front]
+            plot.step(at, values, where="post", color="#888888", linewidth=1, label="Pareto front", zorder=0)
+        plot.set_xscale("log")
+        ticks = sorted({round(g.density.mean, 3) for g in known if g.density and g.method != "dense"})
+        if ticks and len(ticks) < 12:
+            plot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            plot.minorticks_off()
+        plot.set_xlabel("density of the pruned matrices")
+        plot.set_ylabel(str(self.metric))
+        plot.legend(frameon=False, fontsize=9)
+        return figure
+
+
+def results(outcomes: Sequence[Outcome], at: Sequence[float], metric: str | None) -> Results:
+    """Summarise `outcomes`; `metric` None takes the first that the first finished run has."""
+    found = groups(outcomes)
+    names = list(dict.fromkeys(name for group in found for name in group.metrics))
+    chosen = metric if metric in names else (names[0] if names else None)
+    return Results(list(outcomes), found, interpolate(outcomes, at), chosen)
+
+
+def _run(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": outcome.run.name,
+        "identity": outcome.run.identity,
+        "command": "aerogel " + shlex.join(outcome.run.command()),
+        "swept": outcome.run.swept,
+        "seed": outcome.run.config.seed,
+        "error": outcome.error,
+        "metrics": outcome.metrics,
+        "density": outcome.density if outcome.metrics is not None else None,
+        "encoder_density": outcome.encoder_density if outcome.metrics is not None else None,
+        "seconds": outcome.seconds,
+    }
+
+
+def _settings(swept: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in swept.items() if name != "method")
+
+
+def _cell(spread: Spread | None, form: str) -> str:
+    return "-" if spread is None else format(spread, form)

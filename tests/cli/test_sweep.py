@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aerogel.cli import main
+
+
+@pytest.fixture
+def words(tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]) -> list[str]:
+    """A sweep of runs that take a second each."""
+    given = ["sweep", "--out", str(tmp_path / "out"), "--task", "sst2", "--data", str(sentiment())]
+    given += ["--model", str(tiny_checkpoint(density=1.0)), "--batch", "16", "--max-length", "16"]
+    return [*given, "--threads", "1", "--device", "cpu", "--epochs", "3"]
+
+
+def test_a_sweep_from_end_to_end(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    # A block that divides no matrix fails one of the two runs, and not the other.
+    given = [*words, "--method", "magnitude", "--density", "0.5", "--block", "1x1,5x1", "--at", "0.5"]
+    capsys.readouterr()
+    assert main([*given, "--jobs", "2", "--discard-weights"]) == 1
+    printed, said = capsys.readouterr()
+    assert "0.5000" in printed
+    assert "block 5x1 does not divide" in said
+    document = json.loads((out / "results.json").read_text())
+    done, failed = document["runs"]
+    assert done["density"] == 0.5
+    assert 0 <= done["metrics"]["accuracy"] <= 1
+    assert failed["error"].startswith("block 5x1 does not divide")
+    assert "\n" not in failed["error"]
+    assert not (out / "runs" / done["name"]).exists()
+    assert "1 runs failed" in (out / "results.md").read_text()
+    assert (out / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "pareto.svg").read_text()
+
+    # The command in the document makes the same run; the finished one is not run again.
+    stamp = (out / "runs" / f"{done['name']}.json").stat().st_mtime_ns
+    assert main([*words, "--method", "magnitude", "--density", "0.5", "--block", "1x1,5x1"]) == 1
+    assert (out / "runs" / f"{done['name']}.json").stat().st_mtime_ns == stamp
+    assert main(shlex.split(done["command"])[1:]) == 0
+    capsys.readouterr()
+    again = json.loads((out / "runs" / done["name"] / "aerogel.json").read_text())
+    assert again["metrics"] == done["metrics"]
+
+    # What was kept of a run is not trusted blindly.
+    (out / "runs" / f"{done['name']}.json").write_text('{"schema": 1, "identity": "x"}')
+    assert main(given) == 2
+    assert "holds no outcome of a run" in capsys.readouterr().err
+
+
+def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(
+        "task = 'synthetic'\nlr = 1e-3\n[[grid]]\nmethod = 'movement'\ndensity = [0.3, 0.1]\nlr = 2e-3\n"
+    )
+    given = ["sweep", "--config", str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*given, "--lr", "5e-3", "--seed", "0,1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all("--lr=0.005" in line and "--method=movement" in line for line in lines)
+    assert main([*given, "--option", "x=1,2"]) == 0
+    assert [line.count("--option x=") for line in capsys.readouterr().out.splitlines()] == [1] * 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--config", "none.toml"], "none.toml cannot be read"),
+        ([], "--task is missing"),
+        (["--task", "rte", "--jobs", "0"], "--jobs 0"),
+        (["--task", "rte", "--density", "0.1,x"], "'x' in '0.1,x' is not of the right kind"),
+        (["--task", "rte", "--density", "0"], "density 0.0 is out of range"),
+        (["--task", "rte", "--block", "4x1,4"], "must be a block in quotes"),
+        (["--task", "rte", "--at", "1.5"], "--at 1.5 is out of range"),
+        (["--task", "rte", "--compile", "maybe"], "is not of the right kind"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "--out", "out", *more]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aerogel.cli import train as verb
+from aerogel.errors import UsageError
+from aerogel.sweep.plan import Sweep, plan, read_sweep
+from aerogel.train.config import TrainConfig
+
+TEXT = """
+task = "synthetic"
+seed = [0, 1]
+at = [0.1, 0.03]
+metric = "accuracy"
+
+[[grid]]
+method = "magnitude"
+density = [0.3, 0.1]
+
+[[grid]]
+method = "movement"
+density = 0.1
+block = ["1x1", "4x1"]
+epochs = 5
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_combination_once(tmp_path: Path) -> None:
+    sweep = read_sweep(written(tmp_path, TEXT))
+    assert (sweep.at, sweep.metric) == ((0.1, 0.03), "accuracy")
+    runs = plan(sweep, tmp_path)
+    found = [
+        (r.config.method, r.config.density, r.config.block, r.config.seed, r.config.epochs) for r in runs
+    ]
+    assert found == [
+        *(("magnitude", density, (1, 1), seed, 3) for seed in (0, 1) for density in (0.3, 0.1)),
+        *(("movement", 0.1, block, seed, 5) for seed in (0, 1) for block in ((1, 1), (4, 1))),
+    ]
+    assert len({run.config.out for run in runs}) == 8
+    assert all(run.config.out == tmp_path / "runs" / run.name for run in runs)
+    assert runs[0].swept == {"method": "magnitude", "seed": 0, "density": 0.3}
+    assert runs[0].name.startswith("magnitude-density=0.3-seed=0-")
+
+
+def test_options_are_swept_and_merged(tmp_path: Path) -> None:
+    text = "task = 'synthetic'\n[options]\neps = 1e-9\n[[grid]]\nmethod='rpp'\noptions.gamma = [1e-3, 1e-4]\n"
+    runs = plan(read_sweep(written(tmp_path, text)), tmp_path)
+    assert [run.config.options for run in runs] == [
+        {"eps": 1e-9, "gamma": 1e-3},
+        {"eps": 1e-9, "gamma": 1e-4},
+    ]
+    assert [run.swept["option gamma"] for run in runs] == [1e-3, 1e-4]
+    assert all(run.swept.keys() == {"method", "option gamma"} for run in runs)
+
+
+def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
+    text = """
+        task = "sst2"
+        data = "some where/-x"
+        method = "movement"
+        block = "4x1"
+        density = 0.1
+        freeze_embeddings = false
+        gradient_checkpointing = true
+        train_rows = 10
+        options.lambda = 3
+    """
+    (run,) = plan(read_sweep(written(tmp_path, text)), tmp_path)
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    made = TrainConfig(
+        **{
+            name: value
+            for name, value in vars(parser.parse_args(run.command()[1:])).items()
+            if name != "config"
+        }
+    )
+    assert made == replace(run.config, options={"lambda": "3"}, progress=True)
+
+
+def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
+    def identity(lr: float) -> str:
+        data = tmp_path / "data"
+        data.mkdir(exist_ok=True)
+        return plan(Sweep({"task": "sst2", "data": data, "lr": lr}, [{}]), tmp_path)[0].identity
+
+    first = identity(1e-3)
+    assert identity(1e-3) == first
+    assert identity(1e-4) != first
+    (tmp_path / "data" / "train.tsv").write_text("a")
+    second = identity(1e-3)
+    assert second != first
+    os.utime(tmp_path / "data" / "train.tsv", (1, 1))
+    assert identity(1e-3) != second
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("method = 'magnitude'", "--task is missing"),
+        ("task = 's'\ndensity = []", "density has an empty list"),
+        ("task = 's'\ndensity = [0.1, '0.2']", r"sweep.toml: density must be a number, not '0.2'"),
+        ("task = 's'\ndensity = [2.0]", "density 2.0 is out of range"),
+        ("task = 's'\nseed = [1, 1]", "twice"),
+        ("task = 's'\nout = 'x'", "unknown key 'out'"),
+        ("task = 's'\n[[grid]]\nmetod = 'x'", r"unknown key 'metod'; did you mean method\?"),
+        ("task = 's'\n[grid]\nmethod = 'x'", r"each begun with \[\[grid\]\]"),
+        ("task = 's'\noptions.gamma = [[1]]", "must be one value"),
+        ("task = 's'\nat = ['x']", "at must be a number"),
+        (
+            f"task = 's'\nseed = {list(range(200))}\nepochs = {list(range(1, 101))}",
+            "20000 runs, more than 10000",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(read_sweep(written(tmp_path, text)), tmp_path)
+
+
+def test_names_are_safe_and_short(tmp_path: Path) -> None:
+    runs = plan(Sweep({"task": "s", "model": ["../../a b", "x" * 300]}, [{}]), tmp_path)
+    for run in runs:
+        assert "/" not in run.name
+        assert " " not in run.name
+        assert len(run.name) <= 90
