@@ -20,7 +20,7 @@ HELP = "train over methods, densities, options and seeds; tables and a Pareto pl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments: its own, and every setting of `TrainConfig` as a list."""
-    from aerogel.sweep.plan import settable
+    from aerogel.sweep.plan import TABLES, settable
 
     parser.add_argument(
         "--config",
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group(
         "settings", "those of `aerogel train`; several values with commas between are swept"
     )
+    for word, field in TABLES.items():
+        settings.add_argument(
+            f"--{word}", dest=field, action=_arguments.Pairs, default={}, metavar="NAME=V,...",
+            help=f"an option of the {'task' if 'task' in word else 'method'}; may be given several times",
+        )  # fmt: skip
     for name, kind in settable().items():
-        if name == "options":
-            settings.add_argument(
-                "--option", dest="options", action=_arguments.Pairs, default={}, metavar="NAME=V,...",
-                help="an option of the method; may be given several times",
-            )  # fmt: skip
-        else:
+        if name not in TABLES.values():
             settings.add_argument(
                 "--" + name.replace("_", "-"), type=_list(kind), default=argparse.SUPPRESS, metavar="V,..."
             )
@@ -105,20 +105,19 @@ def _sweep(args: argparse.Namespace) -> Sweep:
     """File and flags as one; a flag goes before the file's settings and before those of its grids."""
     from dataclasses import replace
 
-    from aerogel.sweep.plan import Sweep, read_sweep, settable
+    from aerogel.sweep.plan import TABLES, Sweep, read_sweep, settable
 
     sweep = read_sweep(args.config) if args.config else Sweep({}, [{}])
-    given = {name: getattr(args, name) for name in settable() if name != "options" and hasattr(args, name)}
-    options = {name: value.split(",") for name, value in args.options.items()}
-    grids = []
-    for grid in sweep.grids:
-        merged = {**grid, **given}
-        if options:
-            merged["options"] = {**grid.get("options", {}), **options}
-        grids.append(merged)
+    given = {
+        name: getattr(args, name)
+        for name in settable()
+        if name not in TABLES.values() and hasattr(args, name)
+    }
+    for word, field in TABLES.items():
+        given |= {f"{word} {name}": value.split(",") for name, value in getattr(args, field).items()}
     return replace(
         sweep,
-        grids=grids,
+        grids=[{**grid, **given} for grid in sweep.grids],
         at=sweep.at if args.at is None else args.at,
         metric=args.metric or sweep.metric,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from aerogel.errors import UsageError
 from aerogel.train.config import TrainConfig
 from aerogel.train.recipe import check_known, field_types, read_toml, typed
 
-__all__ = ["Run", "Sweep", "plan", "read_sweep", "settable"]
+__all__ = ["TABLES", "Run", "Sweep", "plan", "read_sweep", "settable"]
+
+TABLES = {"option": "options", "task-option": "task_options"}
+"""Settings that are tables, by the word that their entries have in front: option lambda, task-option stride."""
 
 # Given for the sweep as a whole, or not at all.
 _OF_SWEEP = ("out", "log", "tensorboard")
 # Nobody waits for so many; a slip such as a list in the wrong place makes them quickly.
-_MOST = 10_000
+_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Run:
     Attributes:
         name: of its folder; begins with what tells it from the others, ends with `identity`.
         config: its configuration.
-        swept: the settings that have several values in the sweep, and the method; options as "option NAME".
+        swept: the method, and by flat name the settings in which its runs differ.
         identity: changes with every setting and file that could change the outcome.
     """
 
@@ -49,10 +53,8 @@ class Run:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             if value == default or field.name == "progress":
                 continue
-            if field.name == "options":
-                words += [
-                    word for name, item in value.items() for word in ("--option", f"{name}={_text(item)}")
-                ]
+            if word := next((word for word, name in TABLES.items() if name == field.name), None):
+                words += [f"--{word}={name}={_text(item)}" for name, item in value.items()]
             elif isinstance(value, bool):
                 words.append(flag if value else "--no-" + flag[2:])
             else:
@@ -63,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its file and flags describe it.
+    """A sweep as its file and flags describe it. Settings are by flat name: options are "option NAME".
 
     Attributes:
         base: settings of all runs; a list is swept.
@@ -109,12 +111,16 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
     Raises:
         UsageError: a setting is missing or out of range, there are none or too many runs, or two are the same.
     """
-    settings = [setting for grid in sweep.grids for setting in _combinations(_merged(sweep.base, grid))]
-    flat = [_flat(setting) for setting in settings]
+    flat = [
+        {"method": "dense"} | setting
+        for grid in sweep.grids
+        for setting in _combinations({**sweep.base, **grid})
+    ]
     runs = []
-    for setting, row in zip(settings, flat, strict=True):
-        if missing := [name for name in ("task",) if name not in setting]:
-            raise UsageError(f"--{missing[0]} is missing; give it as a flag or in the --config file")
+    for row in flat:
+        if "task" not in row:
+            raise UsageError("--task is missing; give it as a flag or in the --config file")
+        setting = _fields(row)
         swept = {"method": row["method"]} | {name: row[name] for name in row if _varies(name, row, flat)}
         identity = _identity(TrainConfig(out=out, **setting))
         words = [
@@ -139,63 +145,50 @@ def _varies(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 
 
 def _values(path: Path, table: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a table of the file, each of its field's type; lists of them stay lists."""
+    """Values of a table of the file by flat name, each of its field's type; lists of them stay lists."""
     made: dict[str, Any] = {}
     for key, value in table.items():
         what = f"{path}: {key}"
-        if key == "options" and type(value) is dict:
-            made[key] = {
-                name: [typed(what, {name: one}, types[key])[name] for one in item]
-                if type(item) is list
-                else item
-                for name, item in value.items()
-            }
-            typed(what, {n: i for n, i in made[key].items() if type(i) is not list}, types[key])
-        else:
-            made[key] = (
-                [typed(what, one, types[key]) for one in value]
-                if type(value) is list
-                else typed(what, value, types[key])
+        word = next((word for word, field in TABLES.items() if field == key), None)
+        if word is None:
+            made[key] = _each(value, lambda one, what=what, key=key: typed(what, one, types[key]))  # type: ignore[misc]
+            continue
+        if type(value) is not dict:
+            typed(what, value, types[key])
+        for name, item in value.items():
+            made[f"{word} {name}"] = _each(
+                item,
+                lambda one, what=what, key=key, name=name: typed(what, {name: one}, types[key])[name],  # type: ignore[misc]
             )
     return made
 
 
-def _merged(base: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, Any]:
-    options = {**base.get("options", {}), **grid.get("options", {})}
-    return {**base, **grid} | ({"options": options} if options else {})
+def _each(value: Any, check: Callable[[Any], Any]) -> Any:
+    return [check(one) for one in value] if type(value) is list else check(value)
 
 
 def _combinations(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every choice of one value for each setting that has a list of them."""
-    flat: dict[tuple[str, ...], Any] = {(name,): value for name, value in table.items() if name != "options"}
-    flat |= {("options", name): value for name, value in table.get("options", {}).items()}
-    choices: list[Sequence[Any]] = [value if type(value) is list else [value] for value in flat.values()]
-    for key, values in zip(flat, choices, strict=True):
+    choices: list[Sequence[Any]] = [value if type(value) is list else [value] for value in table.values()]
+    for name, values in zip(table, choices, strict=True):
         if not values:
-            raise UsageError(f"{' '.join(key)} has an empty list of values; give one, or leave it out")
-    count = 1
-    for values in choices:
-        count *= len(values)
+            raise UsageError(f"{name} has an empty list of values; give one, or leave it out")
+    count = math.prod(map(len, choices))
     if count > _MOST:
         raise UsageError(f"the sweep has {count} runs, more than {_MOST}; make it smaller")
-    made = []
-    for chosen in itertools.product(*choices):
-        setting: dict[str, Any] = {}
-        for key, value in zip(flat, chosen, strict=True):
-            if len(key) == 1:
-                setting[key[0]] = value
-            else:
-                setting.setdefault("options", {})[key[1]] = value
-        made.append(setting)
+    return [dict(zip(table, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `TrainConfig` that a setting by flat names means."""
+    made: dict[str, Any] = {}
+    for name, value in setting.items():
+        word, _, option = name.partition(" ")
+        if option:
+            made.setdefault(TABLES[word], {})[option] = value
+        else:
+            made[name] = value
     return made
-
-
-def _flat(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """A setting with its method, given or not, and with its options beside the rest, as "option NAME"."""
-    options = {f"option {name}": value for name, value in setting.get("options", {}).items()}
-    return (
-        {"method": "dense"} | {name: value for name, value in setting.items() if name != "options"} | options
-    )
 
 
 def _identity(config: TrainConfig) -> str:

@@ -66,7 +66,7 @@ def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(lines) == 4
     assert all("--lr=0.005" in line and "--method=movement" in line for line in lines)
     assert main([*given, "--option", "x=1,2"]) == 0
-    assert [line.count("--option x=") for line in capsys.readouterr().out.splitlines()] == [1] * 4
+    assert [line.count("--option=x=") for line in capsys.readouterr().out.splitlines()] == [1] * 4
     assert not (tmp_path / "out").exists()
 
 
