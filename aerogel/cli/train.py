@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from aerogel.cli._arguments import Pairs, block
+from aerogel.cli._recipe import add_config, config_of
 
 HELP = "fine-tune a model on a task and prune it while it learns"
 
@@ -20,13 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def add(flag: str, meaning: str, **options: Any) -> None:
         default = defaults[flag[2:].replace("-", "_")]
-        if default is not None and "required" not in options and "action" not in options:
+        if default is not None and default is not MISSING and "action" not in options:
             shown = "x".join(map(str, default)) if isinstance(default, tuple) else default
             meaning += f" (default: {shown})"
-        parser.add_argument(flag, help=meaning, **{"default": default} | options)
+        # Only what is given counts: a recipe stands between the defaults and the flags.
+        parser.add_argument(flag, help=meaning, default=argparse.SUPPRESS, **options)
 
-    add("--task", "name of the task, such as sst2 or synthetic", required=True, metavar="NAME")
-    add("--out", "checkpoint directory to write", required=True, type=Path, metavar="CKPT")
+    add_config(parser)
+
+    add("--task", "name of the task, such as sst2 or synthetic", metavar="NAME")
+    add("--out", "checkpoint directory to write", type=Path, metavar="CKPT")
     add("--method", "name of the pruning method; dense prunes nothing", metavar="NAME")
     parser.add_argument(
         "--option",
@@ -100,9 +104,7 @@ def run(args: argparse.Namespace) -> None:
     from aerogel.errors import require
     from aerogel.train.config import TrainConfig
 
-    config = TrainConfig(
-        **{f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
-    )
+    config = config_of(TrainConfig, args)
     for module in ("torch", "transformers", "safetensors"):
         require(module, "train")
     from aerogel.train.processes import is_first

@@ -33,7 +33,7 @@ def test_help_lists_every_verb_with_its_help(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     printed = capsys.readouterr().out
-    assert {"bench", "demo", "env", "export", "inspect", "synth", "train"} <= set(VERBS)
+    assert {"bench", "demo", "env", "export", "inspect", "sweep", "synth", "train"} <= set(VERBS)
     for verb in VERBS:
         assert re.search(rf"\n    {verb}\s", printed)
     assert "_arguments" not in printed

@@ -10,19 +10,20 @@ import pytest
 from aerogel import checkpoint
 from aerogel.cli import main
 from aerogel.cli import train as verb
+from aerogel.cli._recipe import config_of
 from aerogel.train.config import TrainConfig
 
 
 def parsed(*words: str) -> TrainConfig:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    return TrainConfig(**vars(parser.parse_args(words)))
+    return config_of(TrainConfig, parser.parse_args(words))
 
 
 def test_flags_are_the_fields_of_the_configuration() -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    flags = {action.dest for action in parser._actions} - {"help"}
+    flags = {action.dest for action in parser._actions} - {"help", "config"}
     # A program shows its own progress bar or none; on a terminal there is always one.
     assert flags == {field.name for field in fields(TrainConfig)} - {"progress"}
 
@@ -39,6 +40,17 @@ def test_options_are_collected_and_shared_by_no_other_parse() -> None:
     words = ("--task", "sst2", "--out", "o", "--option", "lambda=1e2", "--option", "kind=a=b")
     assert parsed(*words).options == {"lambda": "1e2", "kind": "a=b"}
     assert parsed("--task", "sst2", "--out", "o").options == {}
+
+
+def test_flags_go_before_the_recipe_and_that_before_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('task = "sst2"\nlr = 1e-3\nbatch = 8\nblock = "4x1"\n[options]\na = 1\nb = 2\n')
+    given = ("--config", str(recipe), "--out", "o")
+    assert parsed(*given) == TrainConfig(
+        task="sst2", out=Path("o"), lr=1e-3, batch=8, block=(4, 1), options={"a": 1, "b": 2}
+    )
+    config = parsed(*given, "--lr", "3e-5", "--option", "b=3", "--block", "1x1")
+    assert (config.lr, config.batch, config.block, config.options) == (3e-5, 8, (1, 1), {"a": 1, "b": "3"})
 
 
 def test_it_trains_and_prints_what_came_out(
@@ -91,6 +103,7 @@ def test_it_trains_and_prints_what_came_out(
         (["--option", "lambda"], "argument --option: 'lambda' is not NAME=VALUE"),
         (["--option", "a=1", "--option", "a=2"], "argument --option: a is given twice"),
         (["--method", "magnitude", "--option", "eps=1"], "method magnitude has no such option"),
+        (["--config", "none.toml"], "--config none.toml cannot be read"),
         (["--data", "nowhere"], "nowhere is not a directory"),
     ],
 )
@@ -103,3 +116,9 @@ def test_bad_input_is_one_line_and_status_2(
     assert error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "flag"), [([], "--task"), (["--task", "rte"], "--out")])
+def test_what_is_missing_is_named(words: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *words]) == 2
+    assert f"{flag} is missing; give it as a flag or in the --config file" in capsys.readouterr().err

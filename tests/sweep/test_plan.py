@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aerogel.cli import train as verb
+from aerogel.cli._recipe import config_of
 from aerogel.errors import UsageError
 from aerogel.sweep.plan import Sweep, plan, read_sweep
 from aerogel.train.config import TrainConfig
@@ -79,13 +80,7 @@ def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
     (run,) = plan(read_sweep(written(tmp_path, text)), tmp_path)
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    made = TrainConfig(
-        **{
-            name: value
-            for name, value in vars(parser.parse_args(run.command()[1:])).items()
-            if name != "config"
-        }
-    )
+    made = config_of(TrainConfig, parser.parse_args(run.command()[1:]))
     assert made == replace(run.config, options={"lambda": "3"}, progress=True)
 
 
