@@ -102,6 +102,7 @@ def export(
     from aerogel.export.embeddings import store_embeddings
     from aerogel.export.fusion import fuse
     from aerogel.export.rewrite import attach_functions, rewrite
+    from aerogel.export.shared import shared
     from aerogel.export.simplify import simplify
     from aerogel.export.source import load_source
     from aerogel.export.verify import verify
@@ -123,6 +124,8 @@ def export(
         artifact = folder / config.out.name
         details = target.write(model, artifact, inline=config.inline)
         runners = target.runners(artifact)
+        parameters = ((name, value.detach().numpy()) for name, value in source.model.named_parameters())
+        details["shared"] = dict(shared(model, parameters))
         details["fusions"] = {name: asdict(fused) for name, fused in fusions.items()}
         tokens = details["inputs"][0]["shape"][1]
         per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Source", "load_model", "load_source"]
+__all__ = ["Source", "load_model", "load_source", "model_class"]
 
 # Which outputs are exported: those of the first line that the model gives in full.
 _OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
@@ -91,21 +91,9 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         ExportError: the class is none of transformers.
     """
     import torch
-    import transformers
 
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, **_OFFLINE)
-    except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
-        raise CheckpointError(
-            f"{path / 'config.json'} cannot be read by transformers ({_reason(error)}); restore it"
-        ) from error
-    name = str((config.architectures or ["nothing"])[0])
-    kind: Any = getattr(transformers, name, None)
-    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
-    if not known:
-        raise ExportError(
-            f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
-        )
+    config, kind = model_class(path)
+    name = kind.__name__
     try:
         model, info = kind.from_pretrained(
             path, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
@@ -121,6 +109,31 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         )
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def model_class(path: Path) -> tuple[Any, Any]:
+    """The configuration in a folder, and the class of transformers that it names.
+
+    Raises:
+        CheckpointError: transformers cannot read config.json.
+        ExportError: the class is none of transformers.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, **_OFFLINE)
+    except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
+        raise CheckpointError(
+            f"{path / 'config.json'} cannot be read by transformers ({_reason(error)}); restore it"
+        ) from error
+    name = str((config.architectures or ["nothing"])[0])
+    kind: Any = getattr(transformers, name, None)
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
+        raise ExportError(
+            f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
+        )
+    return config, kind
 
 
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

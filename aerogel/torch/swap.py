@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from aerogel import checkpoint as checkpoints
-from aerogel.errors import UsageError, require
-from aerogel.torch.choice import best, candidates
+from aerogel.errors import CheckpointError, UsageError
+from aerogel.torch import skeleton
+from aerogel.torch.backend import Backend, Cpu
+from aerogel.torch.choice import Storage
 from aerogel.torch.linear import SparseLinear
-from aerogel.torch.packed import check_library
+from aerogel.torch.shrink import shrink as remove_dead
+from aerogel.torch.stored import Matrix, Stored, open_stored
 
 __all__ = ["densify", "sparsify"]
 
@@ -24,53 +26,61 @@ Masks = Mapping[str, "np.ndarray | torch.Tensor"]
 
 def sparsify(
     model: nn.Module | str | Path,
-    format: str = "csr",
+    format: str | None = None,
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
     *,
     masks: Masks | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    shrink: bool = False,
+    tokens: int = 4096,
 ) -> Any:
-    """Swap the pruned ``nn.Linear`` layers of a model for `SparseLinear` where that is faster.
+    """Swap the pruned ``nn.Linear`` layers of a model for sparse ones where that is faster.
 
     Args:
-        model: a checkpoint directory of Aerogel, which is opened with transformers, or a live model, which is changed
-            in place.
-        format: "csr", "bsr", or "auto" for what suits each matrix best.
-        block: (rows, cols) of the blocks to store; the checkpoint's own if None, for a live model 4x1.
+        model: a checkpoint directory of Aerogel or an .onnx file that it exported, which are opened with transformers,
+            or a live model, which is changed in place.
+        format: "csr", "bsr", or "auto" for what suits each matrix best; on a GPU "packed" and "2:4" too. "csr" if None,
+            on a GPU "auto".
+        block: (rows, cols) of the blocks to store; the checkpoint's own if None, for a live model 4x1, on a GPU 32x32.
         max_density: a matrix that would store more than this share of its entries stays dense; the break-even of its
-            format if None, as in export.
+            format if None: on the CPU as in export, on a GPU by what was measured there.
         masks: for a live model: what is kept, by weight name (``encoder.layer.0.intermediate.dense.weight``); weights
             outside count as zero, and layers without a mask are left alone. If None, exact zeros count as pruned.
+        device: where the model shall run; where a live model is if None, for one on disk the CPU.
+        dtype: float type of the weights, torch.float16 for example; as they are if None, on disk float32.
+        shrink: remove heads and neurons that are wholly pruned first; see `aerogel.torch.shrink`. Models on disk are
+            then dense in memory for a while.
+        tokens: on a GPU, rows that a layer will be given at a time, by which the kernel is chosen.
 
     Returns:
         The model, in evaluation mode if it was opened here. `aerogel.torch.report` tells what became of it.
 
     Raises:
-        UsageError: unknown format, a density out of range, masks that do not fit, or a block that does not divide a
-            matrix.
+        UsageError: unknown format, a density out of range, masks that do not fit, a block that does not divide a
+            matrix, or a device that is not there.
         CheckpointError: the directory is not a sound checkpoint, or not of a model that transformers can open.
-        RuntimeLoadError: there is no native library. In all these cases nothing has been changed.
+        RuntimeLoadError: the file is not an export with its manifest, or there is no native library. In all these cases
+            nothing has been changed.
     """
     if max_density is not None and not 0.0 <= max_density <= 1.0:
         raise UsageError(f"max_density {max_density} is out of range; give a value from 0 to 1")
-    check_library()
     if isinstance(model, nn.Module):
-        ways = candidates(format, block)
-    else:
-        if masks is not None:
-            raise UsageError("masks are for a live model; a checkpoint has its own")
-        checkpoint = checkpoints.load(Path(model))
-        ways = candidates(format, block, checkpoint.record.block)
-        masks, model = checkpoint.masks, _open(checkpoint)
-    linears = _linears(model)
-    kept = _zeros(linears) if masks is None else _checked(masks, linears)
-    chosen = {name: best(name, mask, ways, max_density) for name, mask in kept.items()}
-    made = {
-        name: SparseLinear.from_linear(linears[name], kept[name], way.format, way.block)
-        for name, way in chosen.items()
-        if way is not None
-    }
-    return _replace(model, {id(linears[name]): new for name, new in made.items()})
+        place = _device(device, model)
+        backend = _backend(place, format, block, None, max_density, tokens)
+        linears = _linears(model)
+        kept = _zeros(linears) if masks is None else _checked(masks, linears)
+        return _swap_live(model, kept, backend, dtype, shrink)
+    if masks is not None:
+        raise UsageError("masks are for a live model; a checkpoint has its own")
+    stored = open_stored(Path(model))
+    backend = _backend(_device(device, None), format, block, stored.block, max_density, tokens)
+    values = dtype or torch.float32
+    if not shrink:
+        return _swap_stored(stored, backend, values)
+    opened, masks = _open_dense(stored, backend.device)
+    return _swap_live(opened, masks, backend, values, shrink)
 
 
 def densify(model: nn.Module) -> Any:
@@ -86,14 +96,104 @@ def densify(model: nn.Module) -> Any:
     return _replace(model, {id(module): module.to_linear() for module in sparse})
 
 
-def _open(checkpoint: checkpoints.Checkpoint) -> nn.Module:
-    """The checkpoint's model, with the attention that transformers finds best."""
-    require("transformers", "export")
-    from aerogel.export.source import load_model
-    from aerogel.quiet import quiet
+def _backend(
+    device: torch.device,
+    format: str | None,
+    block: tuple[int, int] | None,
+    own_block: tuple[int, int] | None,
+    max_density: float | None,
+    tokens: int,
+) -> Backend:
+    if device.type == "cpu":
+        return Cpu(format or "csr", block, own_block, max_density)
+    from aerogel.torch.gpu.backend import Gpu
 
-    with quiet():
-        return load_model(checkpoint.path, attention=None)
+    return Gpu(device, format or "auto", block, own_block, max_density, tokens)
+
+
+def _device(asked: torch.device | str | None, model: nn.Module | None) -> torch.device:
+    if asked is None:
+        first = None if model is None else next(model.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        return torch.device(asked)
+    except RuntimeError as error:
+        raise UsageError(f"device {asked!r} is unknown to PyTorch; give 'cpu' or 'cuda'") from error
+
+
+def _swap_live(
+    model: nn.Module, kept: dict[str, np.ndarray], backend: Backend, dtype: torch.dtype | None, shrink: bool
+) -> nn.Module:
+    linears = _linears(model)
+    chosen = {name: backend.choose(name, mask) for name, mask in kept.items()}
+    if shrink:
+        with torch.no_grad():
+            for name, mask in kept.items():
+                linears[name].weight.mul_(torch.from_numpy(mask).to(linears[name].weight.device))
+        remove_dead(model, backend.multiple)
+        kept = _zeros({name: linears[name] for name in kept})
+        chosen = {name: backend.choose(name, mask) for name, mask in kept.items()}
+    made = {}
+    for name, way in chosen.items():
+        if way is not None:
+            linear = linears[name]
+            weight = linear.weight.detach()
+            matrix = Matrix(weight.float().cpu().numpy(), kept[name])
+            made[id(linear)] = _layer(backend, name, way, matrix, linear, dtype or weight.dtype)
+    return _replace(model, made).to(device=backend.device, dtype=dtype)
+
+
+def _swap_stored(stored: Stored, backend: Backend, dtype: torch.dtype) -> nn.Module:
+    """Open a model with its matrices packed one by one."""
+    model = skeleton.build(stored.folder)
+    skeleton.fill(model, stored.tensors(), backend.device, dtype, stored.path)
+    linears = _linears(model)
+    for name in stored.matrices:
+        linear, matrix = _pruned(linears, name, stored)
+        way = backend.choose(name, matrix.mask)
+        if way is None:
+            skeleton.fill(
+                model, [(name, torch.from_numpy(matrix.weight))], backend.device, dtype, stored.path
+            )
+        else:
+            model = _replace(model, {id(linear): _layer(backend, name, way, matrix, linear, dtype)})
+    skeleton.complete(model, backend.device, dtype, stored.path)
+    return model
+
+
+def _open_dense(stored: Stored, device: torch.device) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    """The whole model dense, and its masks."""
+    model = skeleton.build(stored.folder)
+    skeleton.fill(model, stored.tensors(), device, torch.float32, stored.path)
+    linears, kept = _linears(model), {}
+    for name in stored.matrices:
+        _, matrix = _pruned(linears, name, stored)
+        kept[name] = matrix.mask
+        skeleton.fill(model, [(name, torch.from_numpy(matrix.weight))], device, torch.float32, stored.path)
+    skeleton.complete(model, device, torch.float32, stored.path)
+    return model, kept
+
+
+def _pruned(linears: Mapping[str, nn.Linear], name: str, stored: Stored) -> tuple[nn.Linear, Matrix]:
+    """A pruned matrix and the layer that it belongs to."""
+    if name not in linears:
+        raise CheckpointError(
+            f"{stored.path}: {name} is pruned and not the weight of an nn.Linear of the model"
+        )
+    matrix = stored.matrix(name)
+    if matrix.mask.shape != linears[name].weight.shape:
+        raise CheckpointError(
+            f"{stored.path}: {name} is {list(matrix.mask.shape)} and config.json makes it "
+            f"{list(linears[name].weight.shape)}; restore config.json and the weights"
+        )
+    return linears[name], matrix
+
+
+def _layer(
+    backend: Backend, name: str, way: Storage, matrix: Matrix, linear: nn.Linear, dtype: torch.dtype
+) -> nn.Module:
+    bias = None if linear.bias is None else linear.bias.detach().to(backend.device, dtype, copy=True)
+    return backend.layer(name, way, matrix, bias, dtype).train(linear.training)
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Linear]:

@@ -1,0 +1,195 @@
+"""Removing what pruning left without effect: attention heads and feed-forward neurons, from transformers' encoders.
+
+A head has no effect where the columns of the attention's output matrix that read it are zero, and a constant one where
+its rows of the value matrix are: attention weights sum to 1, so that each token gets the value's bias b_v. A neuron j
+has no effect where column j of the second matrix is zero, and the constant one f(b_j) where row j of the first is.
+Constants go into the bias of the matrix that reads them:
+
+    b_o += sum_i W_o[:, i] b_v[i]        i over the columns of the removed heads
+    b_2 += sum_j W_2[:, j] f(b_1[j])     j over the removed neurons
+
+so that the smaller model computes the same, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+__all__ = ["Shrunk", "shrink"]
+
+# Where the families of BERT keep query, key, value and output of a layer, and what counts its heads.
+_ATTENTIONS = (
+    ("attention.self", "query", "key", "value", "attention.output.dense"),
+    ("attention", "q_lin", "k_lin", "v_lin", "attention.out_lin"),
+)
+# First matrix, activation, second matrix.
+_FEED_FORWARDS = (
+    ("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
+    ("ffn.lin1", "ffn.activation", "ffn.lin2"),
+)
+_HEADS, _WIDTHS = ("num_attention_heads", "n_heads"), ("all_head_size", "dim")
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What was removed: `heads` of `all_heads`, `neurons` of `all_neurons`, in all layers together."""
+
+    heads: int
+    all_heads: int
+    neurons: int
+    all_neurons: int
+
+    def __str__(self) -> str:
+        heads = f"{self.heads} of {self.all_heads} attention heads"
+        return f"{heads} and {self.neurons} of {self.all_neurons} neurons removed"
+
+
+@dataclass
+class _Attention:
+    module: nn.Module
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
+    size: int
+
+
+@dataclass
+class _FeedForward:
+    first: nn.Linear
+    activation: Callable[[torch.Tensor], torch.Tensor]
+    second: nn.Linear
+
+
+def shrink(model: nn.Module, multiple: int = 1) -> Shrunk:
+    """Remove heads and neurons that are wholly pruned, in place.
+
+    Encoders built as BERT, RoBERTa, ELECTRA and DistilBERT are known; layers built otherwise are left as they are. The
+    result is equal but for rounding in evaluation mode. It does not fit the model's configuration any more: run it, but
+    do not save it with ``save_pretrained``.
+
+    Args:
+        model: with exact zeros where it is pruned.
+        multiple: neurons go in groups of so many neighbours, and heads only where their size is a multiple, so that
+            blocks of such sides still divide what is left. One head and one group always stay.
+    """
+    heads = [0, 0]
+    neurons = [0, 0]
+    with torch.no_grad():
+        for layer in list(model.modules()):
+            if attention := _attention(layer):
+                found = attention.query.out_features // attention.size
+                heads[0] += _remove_heads(attention, multiple)
+                heads[1] += found
+            if feed_forward := _feed_forward(layer):
+                neurons[1] += feed_forward.first.out_features
+                neurons[0] += _remove_neurons(feed_forward, multiple)
+    return Shrunk(heads[0], heads[1], neurons[0], neurons[1])
+
+
+def _attention(layer: nn.Module) -> _Attention | None:
+    for path, query, key, value, output in _ATTENTIONS:
+        module = _at(layer, path)
+        q, k, v = (_linear(layer, f"{path}.{name}") for name in (query, key, value))
+        o, size = _linear(layer, output), getattr(module, "attention_head_size", None)
+        if not (isinstance(module, nn.Module) and type(size) is int and q and k and v and o):
+            continue
+        if q.out_features == k.out_features == v.out_features == o.in_features:
+            return _Attention(module, q, k, v, o, size)
+    return None
+
+
+def _feed_forward(layer: nn.Module) -> _FeedForward | None:
+    for first, activation, second in _FEED_FORWARDS:
+        one, act, two = _linear(layer, first), _at(layer, activation), _linear(layer, second)
+        if one and two and callable(act) and one.out_features == two.in_features:
+            return _FeedForward(one, act, two)
+    return None
+
+
+def _linear(layer: nn.Module, path: str) -> nn.Linear | None:
+    found = _at(layer, path)
+    return found if type(found) is nn.Linear else None
+
+
+def _at(module: object, path: str) -> object:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
+
+
+def _remove_heads(attention: _Attention, multiple: int) -> int:
+    """Remove dead heads; how many."""
+    if attention.size % multiple:
+        return 0
+    unread = ~attention.output.weight.bool().any(0)
+    constant = ~attention.value.weight.bool().any(1)
+    dead = unread.view(-1, attention.size).all(1) | constant.view(-1, attention.size).all(1)
+    dead = _spare_one(dead)
+    if not dead.any():
+        return 0
+    gone = dead.repeat_interleave(attention.size)
+    if attention.value.bias is not None:
+        _fold(attention.output, gone, attention.value.bias.double())
+    for linear in (attention.query, attention.key, attention.value):
+        _keep_rows(linear, ~gone)
+    _keep_columns(attention.output, ~gone)
+    left = int((~dead).sum())
+    for names, value in ((_HEADS, left), (_WIDTHS, left * attention.size)):
+        for name in names:
+            if hasattr(attention.module, name):
+                setattr(attention.module, name, value)
+    return int(dead.sum())
+
+
+def _remove_neurons(layer: _FeedForward, multiple: int) -> int:
+    """Remove dead neurons; how many."""
+    first, second = layer.first, layer.second
+    dead = ~first.weight.bool().any(1) | ~second.weight.bool().any(0)
+    group = multiple if len(dead) % multiple == 0 else len(dead)
+    groups = _spare_one(dead.view(-1, group).all(1))
+    if not groups.any():
+        return 0
+    gone = groups.repeat_interleave(group)
+    bias = torch.zeros_like(first.weight[:, 0]) if first.bias is None else first.bias
+    _fold(second, gone, layer.activation(bias.double()))
+    _keep_rows(first, ~gone)
+    _keep_columns(second, ~gone)
+    return int(gone.sum())
+
+
+def _spare_one(dead: torch.Tensor) -> torch.Tensor:
+    """The first stays where all are dead: layers of transformers cannot be without."""
+    if dead.all():
+        dead = dead.clone()
+        dead[0] = False
+    return dead
+
+
+def _fold(linear: nn.Linear, gone: torch.Tensor, constant: torch.Tensor) -> None:
+    """Add what `constant` inputs ``[in]``, float64, give through the columns that are `gone` to the bias."""
+    added = linear.weight[:, gone].double() @ constant[gone]
+    if not added.any():
+        return
+    bias = 0.0 if linear.bias is None else linear.bias.double()
+    linear.bias = _parameter((bias + added).to(linear.weight.dtype), linear)
+
+
+def _keep_rows(linear: nn.Linear, kept: torch.Tensor) -> None:
+    linear.weight = _parameter(linear.weight[kept], linear)
+    if linear.bias is not None:
+        linear.bias = _parameter(linear.bias[kept], linear)
+    linear.out_features = len(linear.weight)
+
+
+def _keep_columns(linear: nn.Linear, kept: torch.Tensor) -> None:
+    linear.weight = _parameter(linear.weight[:, kept], linear)
+    linear.in_features = linear.weight.shape[1]
+
+
+def _parameter(value: torch.Tensor, like: nn.Linear) -> nn.Parameter:
+    return nn.Parameter(value.contiguous(), requires_grad=like.weight.requires_grad)
