@@ -26,7 +26,7 @@ def shared(model: ir.Model, parameters: Iterable[tuple[str, np.ndarray]]) -> Map
         for name, value in model.graph.initializers.items()
         if value.const_value is not None
     }
-    equal = {}
+    equal: dict[tuple[object, str], list[str]] = {}
     for name, tensor in initializers.items():
         equal.setdefault((tuple(tensor.shape.numpy()), str(tensor.dtype)), []).append(name)
     found: dict[str, str | list[int]] = {}

@@ -12,7 +12,7 @@ from aerogel.export.functions import carrier
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import block_scores, check_block
 
-__all__ = ["Storage", "best", "candidates"]
+__all__ = ["AUTO", "Storage", "best", "candidates"]
 
 AUTO = "auto"
 # Four rows are the least that reach the speed of the dense product per entry stored.

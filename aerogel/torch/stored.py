@@ -1,4 +1,4 @@
-"""Models on disk, read a tensor at a time: a checkpoint directory, or an exported .onnx file with what stands beside it.
+"""Models on disk, read a tensor at a time: a checkpoint directory, or an exported .onnx file with its manifest.
 
 Neither is ever whole in memory as dense matrices: what is packed is packed matrix by matrix.
 """

@@ -14,11 +14,10 @@ from aerogel.errors import CheckpointError, UsageError
 from aerogel.torch import skeleton
 from aerogel.torch.backend import Backend, Cpu
 from aerogel.torch.choice import Storage
-from aerogel.torch.linear import SparseLinear
 from aerogel.torch.shrink import shrink as remove_dead
 from aerogel.torch.stored import Matrix, Stored, open_stored
 
-__all__ = ["densify", "sparsify"]
+__all__ = ["densify", "replace", "sparsify"]
 
 Masks = Mapping[str, "np.ndarray | torch.Tensor"]
 """Boolean ``[out, in]`` by the name of the weight in the model, True where a weight is kept."""
@@ -68,15 +67,16 @@ def sparsify(
         raise UsageError(f"max_density {max_density} is out of range; give a value from 0 to 1")
     if isinstance(model, nn.Module):
         place = _device(device, model)
-        backend = _backend(place, format, block, None, max_density, tokens)
         linears = _linears(model)
+        values = dtype or next((linear.weight.dtype for linear in linears.values()), torch.float32)
+        backend = _backend(place, format, block, None, max_density, values, tokens)
         kept = _zeros(linears) if masks is None else _checked(masks, linears)
         return _swap_live(model, kept, backend, dtype, shrink)
     if masks is not None:
         raise UsageError("masks are for a live model; a checkpoint has its own")
     stored = open_stored(Path(model))
-    backend = _backend(_device(device, None), format, block, stored.block, max_density, tokens)
     values = dtype or torch.float32
+    backend = _backend(_device(device, None), format, block, stored.block, max_density, values, tokens)
     if not shrink:
         return _swap_stored(stored, backend, values)
     opened, masks = _open_dense(stored, backend.device)
@@ -84,7 +84,7 @@ def sparsify(
 
 
 def densify(model: nn.Module) -> Any:
-    """Swap every `SparseLinear` of a model, in place, for the ``nn.Linear`` that computes the same.
+    """Swap every sparse layer of a model, in place, for the ``nn.Linear`` that computes the same.
 
     Returns:
         The model. Its weights can be trained, and saved with ``save_pretrained``.
@@ -92,8 +92,8 @@ def densify(model: nn.Module) -> Any:
     Raises:
         FormatError: the arrays of a layer break the rules of their format; nothing has been changed.
     """
-    sparse = [module for module in model.modules() if isinstance(module, SparseLinear)]
-    return _replace(model, {id(module): module.to_linear() for module in sparse})
+    sparse = {id(module): module for module in model.modules() if hasattr(module, "to_linear")}
+    return replace(model, {key: module.to_linear() for key, module in sparse.items()})
 
 
 def _backend(
@@ -102,13 +102,15 @@ def _backend(
     block: tuple[int, int] | None,
     own_block: tuple[int, int] | None,
     max_density: float | None,
+    dtype: torch.dtype,
     tokens: int,
 ) -> Backend:
     if device.type == "cpu":
         return Cpu(format or "csr", block, own_block, max_density)
     from aerogel.torch.gpu.backend import Gpu
 
-    return Gpu(device, format or "auto", block, own_block, max_density, tokens)
+    backend: Backend = Gpu(device, format or "auto", block, own_block, max_density, dtype, tokens)
+    return backend
 
 
 def _device(asked: torch.device | str | None, model: nn.Module | None) -> torch.device:
@@ -140,7 +142,7 @@ def _swap_live(
             weight = linear.weight.detach()
             matrix = Matrix(weight.float().cpu().numpy(), kept[name])
             made[id(linear)] = _layer(backend, name, way, matrix, linear, dtype or weight.dtype)
-    return _replace(model, made).to(device=backend.device, dtype=dtype)
+    return replace(model, made).to(device=backend.device, dtype=dtype)
 
 
 def _swap_stored(stored: Stored, backend: Backend, dtype: torch.dtype) -> nn.Module:
@@ -156,7 +158,7 @@ def _swap_stored(stored: Stored, backend: Backend, dtype: torch.dtype) -> nn.Mod
                 model, [(name, torch.from_numpy(matrix.weight))], backend.device, dtype, stored.path
             )
         else:
-            model = _replace(model, {id(linear): _layer(backend, name, way, matrix, linear, dtype)})
+            model = replace(model, {id(linear): _layer(backend, name, way, matrix, linear, dtype)})
     skeleton.complete(model, backend.device, dtype, stored.path)
     return model
 
@@ -228,7 +230,7 @@ def _checked(masks: Masks, linears: Mapping[str, nn.Linear]) -> dict[str, np.nda
     return checked
 
 
-def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+def replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
     """Put modules in the places of others, given by their identity; the model itself may be one."""
     for parent in list(model.modules()):
         # Not named_children, which gives a module that stands in two places once.
