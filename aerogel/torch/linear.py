@@ -122,6 +122,10 @@ class SparseLinear(nn.Module):
         if self.bias is not None and self.bias.shape != (self.out_features,):
             raise FormatError(f"bias must be [{self.out_features}], not {list(self.bias.shape)}")
 
+    def stored_tensors(self) -> tuple[torch.Tensor, ...]:
+        """What is stored of the weight, values first."""
+        return self.data, self.indices, self.indptr
+
     def to_linear(self) -> nn.Linear:
         """The dense layer that computes the same, on the same device and in the same dtype."""
         weight = self.weight

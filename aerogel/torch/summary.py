@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aerogel.torch.linear import SparseLinear
+from aerogel.torch.layer import SparseLayer
 
 __all__ = ["LayerSummary", "Summary", "report"]
 
@@ -20,7 +20,7 @@ class LayerSummary:
     Attributes:
         name: path of the module in the model.
         shape: (out_features, in_features).
-        format: "csr", "bsr" or "dense".
+        format: "csr", "bsr", on a GPU "packed" or "2:4", or "dense".
         block: (rows, cols) of the stored blocks; (1, 1) where there are none.
         kept: weights that are not zero.
         stored: weights stored, zeros inside blocks included.
@@ -92,9 +92,8 @@ def report(model: nn.Module) -> Summary:
 
 def _layer(name: str, module: nn.Module) -> LayerSummary | None:
     tensors: tuple[torch.Tensor, ...]
-    if isinstance(module, SparseLinear):
-        tensors = (module.data, module.indices, module.indptr)
-        form, block = module.format, module.block
+    if isinstance(module, SparseLayer):
+        tensors, form, block = module.stored_tensors(), module.format, module.block
     elif isinstance(module, nn.Linear):
         tensors, form, block = (module.weight,), "dense", (1, 1)
     else:

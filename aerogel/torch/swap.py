@@ -14,10 +14,11 @@ from aerogel.errors import CheckpointError, UsageError
 from aerogel.torch import skeleton
 from aerogel.torch.backend import Backend, Cpu
 from aerogel.torch.choice import Storage
+from aerogel.torch.layer import SparseLayer
 from aerogel.torch.shrink import shrink as remove_dead
 from aerogel.torch.stored import Matrix, Stored, open_stored
 
-__all__ = ["densify", "replace", "sparsify"]
+__all__ = ["densify", "replace", "sparsify", "swap_live"]
 
 Masks = Mapping[str, "np.ndarray | torch.Tensor"]
 """Boolean ``[out, in]`` by the name of the weight in the model, True where a weight is kept."""
@@ -71,7 +72,7 @@ def sparsify(
         values = dtype or next((linear.weight.dtype for linear in linears.values()), torch.float32)
         backend = _backend(place, format, block, None, max_density, values, tokens)
         kept = _zeros(linears) if masks is None else _checked(masks, linears)
-        return _swap_live(model, kept, backend, dtype, shrink)
+        return swap_live(model, kept, backend, dtype, shrink)
     if masks is not None:
         raise UsageError("masks are for a live model; a checkpoint has its own")
     stored = open_stored(Path(model))
@@ -80,7 +81,7 @@ def sparsify(
     if not shrink:
         return _swap_stored(stored, backend, values)
     opened, masks = _open_dense(stored, backend.device)
-    return _swap_live(opened, masks, backend, values, shrink)
+    return swap_live(opened, masks, backend, values, shrink)
 
 
 def densify(model: nn.Module) -> Any:
@@ -92,8 +93,8 @@ def densify(model: nn.Module) -> Any:
     Raises:
         FormatError: the arrays of a layer break the rules of their format; nothing has been changed.
     """
-    sparse = {id(module): module for module in model.modules() if hasattr(module, "to_linear")}
-    return replace(model, {key: module.to_linear() for key, module in sparse.items()})
+    sparse = [module for module in model.modules() if isinstance(module, SparseLayer)]
+    return replace(model, {id(module): module.to_linear() for module in sparse})
 
 
 def _backend(
@@ -123,7 +124,7 @@ def _device(asked: torch.device | str | None, model: nn.Module | None) -> torch.
         raise UsageError(f"device {asked!r} is unknown to PyTorch; give 'cpu' or 'cuda'") from error
 
 
-def _swap_live(
+def swap_live(
     model: nn.Module, kept: dict[str, np.ndarray], backend: Backend, dtype: torch.dtype | None, shrink: bool
 ) -> nn.Module:
     linears = _linears(model)
