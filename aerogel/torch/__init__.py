@@ -1,4 +1,4 @@
-"""Pruned models in plain PyTorch, on the CPU kernels.
+"""Pruned models in plain PyTorch, on the CPU kernels or on a GPU.
 
     model = aerogel.torch.sparsify("checkpoint")  # or a live model with exact zeros
     print(aerogel.torch.report(model))
@@ -11,7 +11,8 @@ from aerogel.errors import require
 require("torch", "export")
 
 from aerogel.torch.linear import SparseLinear  # noqa: E402 - says what is missing before it is needed
+from aerogel.torch.shrink import Shrunk, shrink  # noqa: E402 - says what is missing before it is needed
 from aerogel.torch.summary import LayerSummary, Summary, report  # noqa: E402 - the same
 from aerogel.torch.swap import densify, sparsify  # noqa: E402 - the same
 
-__all__ = ["LayerSummary", "SparseLinear", "Summary", "densify", "report", "sparsify"]
+__all__ = ["LayerSummary", "Shrunk", "SparseLinear", "Summary", "densify", "report", "shrink", "sparsify"]

@@ -75,7 +75,7 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
     def elsewhere(x: torch.Tensor, data: torch.Tensor, *_: Any) -> torch.Tensor:
         raise UsageError(
             f"{name} runs on dense tensors on the CPU, not with x on {x.device} ({x.layout}) and weights on "
-            f"{data.device}; move both there, or run the model dense (aerogel.torch.densify)"
+            f"{data.device}; move both there, or sparsify the model for its device: sparsify(model, device='cuda')"
         )
 
     def shape_only(

@@ -127,6 +127,7 @@ def _device(asked: torch.device | str | None, model: nn.Module | None) -> torch.
 def swap_live(
     model: nn.Module, kept: dict[str, np.ndarray], backend: Backend, dtype: torch.dtype | None, shrink: bool
 ) -> nn.Module:
+    """Swap the layers of a live model whose masks are given; see `sparsify`."""
     linears = _linears(model)
     chosen = {name: backend.choose(name, mask) for name, mask in kept.items()}
     if shrink:

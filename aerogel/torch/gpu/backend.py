@@ -41,7 +41,6 @@ class Gpu(Backend):
         tokens: int,
     ) -> None:
         _check_device(device)
-        require("triton", "gpu")
         if tokens < 1:
             raise UsageError(f"tokens {tokens} is out of range; give at least 1")
         self.device = device
@@ -103,6 +102,11 @@ class Gpu(Backend):
 
 
 def _check_device(device: torch.device) -> None:
+    require("triton", "gpu")
+    from aerogel.kernels.triton.launch import interpreted
+
+    if device.type == "cpu" and interpreted():
+        return
     if device.type != "cuda":
         raise UsageError(f"device {device} has no kernels; give 'cpu' or 'cuda'")
     if not torch.cuda.is_available():
@@ -114,4 +118,4 @@ def _check_device(device: torch.device) -> None:
 
 
 def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device)
+    return "Triton's interpreter" if device.type == "cpu" else torch.cuda.get_device_name(device)
