@@ -30,7 +30,7 @@ import triton
 import triton.language as tl
 
 from aerogel.errors import UsageError
-from aerogel.kernels.triton import epilogue
+from aerogel.kernels.triton import epilogue, tuning
 from aerogel.kernels.triton.launch import (
     DTYPES,
     Device,
@@ -43,7 +43,7 @@ from aerogel.kernels.triton.launch import (
 )
 from aerogel.sparse.formats.bsr import FORMAT
 
-__all__ = ["BsrWeight", "Tiles", "bsr_linear", "choose_tiles", "reference"]
+__all__ = ["BsrWeight", "Tiles", "bsr_linear", "candidates", "choose_tiles", "multiply", "reference", "tune"]
 
 _SIDES = range(16, 129, 16)
 
@@ -165,6 +165,43 @@ def choose_tiles(
     ):
         stages -= 1
     return Tiles(tile, step, splits, 4 if tile * high <= 128 * 64 else 8, stages)
+
+
+def candidates(
+    tokens: int, rows: int, longest: int, block: tuple[int, int], itemsize: int, device: Device
+) -> list[Tiles]:
+    """Tiles worth measuring, those of `choose_tiles` first."""
+    first = choose_tiles(tokens, rows, longest, block, itemsize, device)
+    high, wide = (triton.next_power_of_2(side) for side in block)
+    found = [first]
+    for tile in (first.tokens // 2, first.tokens, 2 * first.tokens):
+        for splits in {1, 2, 4, first.splits, 2 * first.splits} if first.splits > 1 else {1}:
+            for stages in (3, 5, 7):
+                held = (stages + 1) // 2 * (tile + high) * first.step * wide * itemsize
+                if 16 <= tile <= 256 and held <= device.shared_memory:
+                    found += (Tiles(tile, first.step, splits, warps, stages) for warps in (4, 8))
+    return list(dict.fromkeys(found))
+
+
+def tune(x: torch.Tensor, weight: BsrWeight) -> Tiles:
+    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    device, tokens = device_of(x, "bsr_linear"), x.numel() // weight.in_features
+    return tuning.tune(
+        _case(tokens, weight),
+        device,
+        candidates(*_numbers(tokens, weight), device),
+        lambda tiles: bsr_linear(x, weight, tiles=tiles),
+    )
+
+
+def _numbers(tokens: int, weight: BsrWeight) -> tuple[int, int, int, tuple[int, int], int]:
+    return tokens, len(weight.order), weight.longest, weight.block, weight.data.element_size()
+
+
+def _case(tokens: int, weight: BsrWeight) -> tuning.Case:
+    shape = (weight.out_features, weight.in_features)
+    density = weight.data.numel() / max(1, shape[0] * shape[1])
+    return tuning.Case("bsr_linear", shape, weight.block, tokens, density, name_of(weight.data))
 
 
 def reference(
@@ -292,7 +329,10 @@ def bsr_linear(
     residual = epilogue.check_epilogue(bias, activation, residual, shape, weight.data, "bsr_linear")
     r, c = weight.block
     if tiles is None:
-        tiles = choose_tiles(shape[0], len(weight.order), weight.longest, (r, c), x.element_size(), device)
+        numbers = _numbers(shape[0], weight)
+        tiles = tuning.stored(
+            _case(shape[0], weight), device, lambda: candidates(*numbers, device)
+        ) or choose_tiles(*numbers, device)
     y = x.new_empty(shape)
     multiply(
         rows, weight.data, None, weight.indices, weight.indptr, weight.order, y, (r, c), (c, 1), bias, activation,

@@ -35,11 +35,11 @@ import triton
 import triton.language as tl
 
 from aerogel.errors import UsageError
-from aerogel.kernels.triton import epilogue
+from aerogel.kernels.triton import epilogue, tuning
 from aerogel.kernels.triton.launch import DTYPES, Device, as_matrix, device_of, name_of
 from aerogel.sparse.formats.csr import FORMAT
 
-__all__ = ["CsrWeight", "Tiles", "choose_tiles", "csr_linear", "reference"]
+__all__ = ["CsrWeight", "Tiles", "candidates", "choose_tiles", "csr_linear", "reference", "tune"]
 
 _FEW = 16
 
@@ -131,6 +131,42 @@ def choose_tiles(tokens: int, rows: int, mean: float, itemsize: int, device: Dev
     # Eight programs a processor hide the latency of their loads.
     parts = max(1, min(triton.cdiv(8 * device.processors, tiles), triton.cdiv(max(1, rows), high)))
     return Tiles(high, 1, tile, parts)
+
+
+def candidates(tokens: int, rows: int, mean: float, itemsize: int, device: Device) -> list[Tiles]:
+    """Tiles worth measuring, those of `choose_tiles` first."""
+    first = choose_tiles(tokens, rows, mean, itemsize, device)
+    found = [first]
+    for high in (1, 2, 4, 8, 16, 32):
+        for entries in {1, 2, 4, first.entries // 2, first.entries, 2 * first.entries} - {0}:
+            if high * entries * first.tokens > 4096:
+                continue
+            parts = triton.cdiv(max(1, rows), high)
+            for shared in (first.parts, 2 * first.parts) if tokens > _FEW else (parts,):
+                found += (Tiles(high, entries, first.tokens, min(shared, parts), w) for w in (1, 2, 4, 8))
+    return list(dict.fromkeys(found))
+
+
+def tune(x: torch.Tensor, weight: CsrWeight) -> Tiles:
+    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    device, tokens = device_of(x, "csr_linear"), x.numel() // weight.in_features
+    return tuning.tune(
+        _case(tokens, weight),
+        device,
+        candidates(tokens, weight.out_features, _mean(weight), x.element_size(), device),
+        lambda tiles: csr_linear(x, weight, tiles=tiles),
+    )
+
+
+def _mean(weight: CsrWeight) -> float:
+    return len(weight.data) / max(1, weight.out_features)
+
+
+def _case(tokens: int, weight: CsrWeight) -> tuning.Case:
+    shape = (weight.out_features, weight.in_features)
+    return tuning.Case(
+        "csr_linear", shape, (1, 1), tokens, _mean(weight) / weight.in_features, name_of(weight.data)
+    )
 
 
 def reference(
@@ -242,7 +278,10 @@ def csr_linear(
     tokens, rows = len(matrix), weight.out_features
     residual = epilogue.check_epilogue(bias, activation, residual, (tokens, rows), weight.data, "csr_linear")
     if tiles is None:
-        tiles = choose_tiles(tokens, rows, len(weight.data) / max(1, rows), x.element_size(), device)
+        numbers = (tokens, rows, _mean(weight), x.element_size(), device)
+        tiles = tuning.stored(_case(tokens, weight), device, lambda: candidates(*numbers)) or choose_tiles(
+            *numbers
+        )
     y = x.new_empty((tokens, rows))
     if tokens and rows:
         features, width = _features(matrix)

@@ -9,15 +9,16 @@ W is cut into tiles of 64 x 64, numbered along its rows. Tile i has
     indptr    [tiles + 1] int32        where the tile's entries start in data
     data      [entries]                the entries that are kept, row by row within the tile
 
-so an entry's place is indptr[tile] + starts[word] + (bits set below its own). Bytes per weight at a density d, in 16
-bits: 1/8 + 1/16 + 2 d, at 10% kept 0.39, or 19% of dense; at 20%, 29%; at 5%, 14%. Pairs of a value and its place in
-the tile take 4 d instead: as much at 9%, more above it, and they would have to be scattered to their places on chip,
-which Triton cannot express: it can only gather. Hence the mask, whose bits say to each place of the dense tile
-whether it has an entry and where: the count of bits below (one POPC instruction) and a gather out of a few hundred
-bytes that lie together, so that a warp's 32 loads fall into one or two lines of the L1 cache.
+so an entry's place is indptr[tile] + starts[word] + (bits set below its own in the word). Bytes per weight at a density
+d, in 16 bits: 1/8 + 1/16 + 2 d, at 10% kept 0.39, or 19% of dense; at 20%, 29%; at 5%, 14%. Pairs of a value and its
+place in the tile take 4 d instead: as much at 9%, more above it, and they would have to be scattered to their places
+on chip, which Triton cannot express: it can only gather. Hence the mask: each of 128 threads unpacks one word of a
+tile, bit by bit, with one load for each entry that is kept, and its 32 neighbouring places go to shared memory 16 bytes
+at a time. Counting the bits below each place instead (POPC) compiles to three times as many loads and stores: a word, a
+start and a store for every place.
 
 The dense tile goes to the tensor cores without ever being in memory. Loading and multiplying take a fifth of the
-bytes of a dense product; unpacking takes about ten integer instructions for each place of the tile, kept or not,
+bytes of a dense product; unpacking takes about eight instructions for each place of the tile, kept or not,
 however few tokens there are. Where memory is slow against arithmetic the first wins, on an H200 with its 4.8 TB/s the
 second may bound the speed; `csr_linear`, whose work falls with the density, is the other choice for few tokens.
 
@@ -36,7 +37,7 @@ import triton
 import triton.language as tl
 
 from aerogel.errors import UsageError
-from aerogel.kernels.triton import epilogue
+from aerogel.kernels.triton import epilogue, tuning
 from aerogel.kernels.triton.launch import (
     DTYPES,
     Device,
@@ -49,12 +50,23 @@ from aerogel.kernels.triton.launch import (
 )
 from aerogel.sparse.formats.csr import FORMAT
 
-__all__ = ["SIDE", "PackedWeight", "Tiles", "choose_tiles", "packed_linear", "reference"]
+__all__ = [
+    "SIDE",
+    "PackedWeight",
+    "Tiles",
+    "candidates",
+    "choose_tiles",
+    "packed_linear",
+    "reference",
+    "tune",
+]
 
 SIDE = 64
 """Rows and columns of a tile."""
 
 _WORD = 32
+# A thread for each word of a tile.
+_WARPS = SIDE * SIDE // _WORD // 32
 
 
 @dataclass(frozen=True)
@@ -137,13 +149,11 @@ class Tiles:
     Attributes:
         tokens: that one program takes, a power of two from 16.
         splits: programs that share the columns of a row of tiles.
-        warps: of a program.
         stages: steps that are in flight.
     """
 
     tokens: int
     splits: int = 1
-    warps: int = 4
     stages: int = 3
 
 
@@ -153,7 +163,36 @@ def choose_tiles(tokens: int, down: int, across: int, device: Device) -> Tiles:
     programs = max(1, down * triton.cdiv(tokens, tile))
     # Unpacking waits for loads that depend on loads: four programs a processor hide that, of two tiles at least.
     splits = max(1, min(triton.cdiv(4 * device.processors, programs), across // 2, 32))
-    return Tiles(tile, splits if programs < 2 * device.processors else 1, 8 if tile == 128 else 4)
+    return Tiles(tile, splits if programs < 2 * device.processors else 1)
+
+
+def candidates(tokens: int, down: int, across: int, device: Device) -> list[Tiles]:
+    """Tiles worth measuring, those of `choose_tiles` first."""
+    first = choose_tiles(tokens, down, across, device)
+    splits = {s for s in (1, 2, 4, 8, 16, first.splits) if s <= across}
+    rest = (Tiles(first.tokens, s, stages) for s in sorted(splits) for stages in (2, 3, 4))
+    return [first, *(tiles for tiles in rest if tiles != first)]
+
+
+def tune(x: torch.Tensor, weight: PackedWeight) -> Tiles:
+    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    device, tokens = device_of(x, "packed_linear"), x.numel() // weight.in_features
+    return tuning.tune(
+        _case(tokens, weight),
+        device,
+        candidates(tokens, *_tiles_of(weight), device),
+        lambda tiles: packed_linear(x, weight, tiles=tiles),
+    )
+
+
+def _tiles_of(weight: PackedWeight) -> tuple[int, int]:
+    return triton.cdiv(weight.out_features, SIDE), triton.cdiv(weight.in_features, SIDE)
+
+
+def _case(tokens: int, weight: PackedWeight) -> tuning.Case:
+    shape = (weight.out_features, weight.in_features)
+    density = len(weight.data) / max(1, shape[0] * shape[1])
+    return tuning.Case("packed_linear", shape, (1, 1), tokens, density, name_of(weight.data))
 
 
 def reference(
@@ -178,12 +217,24 @@ def reference(
 
 
 @triton.jit
-def _count(word):
-    """Bits set in each uint32: the sums that compilers know as one instruction."""
-    word = word - ((word >> 1) & 0x55555555)
-    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
-    word = (word + (word >> 4)) & 0x0F0F0F0F
-    return (word * 0x01010101) >> 24
+def _expand(data, word, place):
+    """Dense rows ``[n, 32 w]`` of words ``[n, w]`` whose first entries are at `place` ``[n, w]``.
+
+    Each thread unpacks whole words, bit by bit: neighbouring places come to lie in one thread, which needs its word and
+    its place only once.
+    """
+    values = ()
+    for bit in tl.static_range(32):
+        kept = (word >> bit) & 1
+        values = values + (tl.load(data + place, mask=kept != 0, other=0.0),)  # noqa: RUF005 - Triton has no other
+        place += kept
+    # Halves are joined, first those 16 bits apart, last neighbours: the axes then count the bits of a column's number.
+    for level in tl.static_range(5):
+        joined = ()
+        for i in tl.static_range(16 >> level):
+            joined = joined + (tl.join(values[i], values[i + (16 >> level)]),)  # noqa: RUF005 - as above
+        values = joined
+    return tl.reshape(values[0], [word.shape[0], 32 * word.shape[1]])
 
 
 @triton.jit
@@ -218,18 +269,14 @@ def _unpack(
     token = (rest // splits).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     r = tl.arange(0, SIDE)
     c = tl.arange(0, SIDE)
-    bit = c % 32
-    below = ~(-1 << bit)
-    in_tile = r[:, None] * (SIDE // 32) + (c // 32)[None, :]
+    in_tile = r[:, None] * (SIDE // 32) + tl.arange(0, SIDE // 32)[None, :]
     at_token = x + token[None, :] * x_stride
     value = tl.zeros([SIDE, TOKENS], tl.float32)
     for wide in range(across * split // splits, across * (split + 1) // splits):
         tile = (high * across + wide).to(tl.int64)
         word = tl.load(words + tile * (SIDE * SIDE // 32) + in_tile)
-        start = tl.load(starts + tile * (SIDE * SIDE // 32) + in_tile).to(tl.int32)
-        kept = ((word >> bit[None, :]) & 1) != 0
-        place = start + _count((word & below[None, :]).to(tl.uint32, bitcast=True)).to(tl.int32)
-        a = tl.load(data + tl.load(indptr + tile).to(tl.int64) + place, mask=kept, other=0.0)
+        place = tl.load(indptr + tile) + tl.load(starts + tile * (SIDE * SIDE // 32) + in_tile).to(tl.int32)
+        a = _expand(data, word, place)
         k = wide * SIDE + c
         b = tl.load(at_token + k[:, None], mask=(k < width)[:, None] & (token < tokens)[None, :], other=0.0)
         value = dot(a, b, value, WIDEN, PRECISION)
@@ -278,9 +325,11 @@ def packed_linear(
     rows = as_rows(x, weight.in_features, weight.data, "packed_linear")
     shape = (len(rows), weight.out_features)
     residual = epilogue.check_epilogue(bias, activation, residual, shape, weight.data, "packed_linear")
-    down, across = triton.cdiv(weight.out_features, SIDE), triton.cdiv(weight.in_features, SIDE)
+    down, across = _tiles_of(weight)
     if tiles is None:
-        tiles = choose_tiles(shape[0], down, across, device)
+        tiles = tuning.stored(
+            _case(shape[0], weight), device, lambda: candidates(shape[0], down, across, device)
+        ) or choose_tiles(shape[0], down, across, device)
     y = x.new_empty(shape)
     if y.numel():
         split = tiles.splits > 1
@@ -291,7 +340,7 @@ def packed_linear(
             0 if residual is None else residual.stride(0),
             TOKENS=tiles.tokens, SIDE=SIDE, SPLIT=split, ACTIVATION=activation,
             PRECISION=precision_of(precision, x.dtype), WIDEN=widened(x.dtype),
-            num_warps=tiles.warps, num_stages=tiles.stages,
+            num_warps=_WARPS, num_stages=tiles.stages,
         )  # fmt: skip
         if split:
             epilogue.finish(out, y, bias, activation, residual)

@@ -1,0 +1,185 @@
+"""Tiles measured on the device at hand, kept in a file between runs.
+
+Nothing is measured unasked: a wrapper looks up what `tune` has stored for a case and otherwise takes the tiles that its
+own rules choose. A case is an operation, a shape (tokens rounded up to a power of two, density to the nearest of 20
+steps), a dtype, a device and a version of Triton.
+
+The file is ``tiles.json`` in the folder that ``AEROGEL_CACHE`` names, or else in ``aerogel`` of the user's cache. It is
+taken as hostile: one that is not as `tune` writes it is refused as a whole, with a warning that names it, and only
+tiles that are among a kernel's own candidates are ever launched.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import triton
+
+from aerogel.errors import UsageError
+from aerogel.files import atomic_file
+from aerogel.kernels.triton.launch import Device, interpreted
+
+__all__ = ["CACHE_VARIABLE", "Case", "cache_file", "forget", "measure", "stored", "tune"]
+
+CACHE_VARIABLE = "AEROGEL_CACHE"
+
+_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What tiles are measured for.
+
+    Attributes:
+        operation: file name of the kernel.
+        shape: (out, in) of the weight.
+        block: (r, c), (1, 1) where there are none.
+        tokens: rows of x, of any number: cases are told apart by the next power of two.
+        density: entries stored over all.
+        dtype: as torch calls it.
+    """
+
+    operation: str
+    shape: tuple[int, int]
+    block: tuple[int, int]
+    tokens: int
+    density: float
+    dtype: str
+
+    def key(self, device: Device) -> str:
+        """The case on a device, as one line of text."""
+        return " ".join(
+            (
+                self.operation,
+                "x".join(map(str, self.shape)),
+                "x".join(map(str, self.block)),
+                f"t{triton.next_power_of_2(max(1, self.tokens))}",
+                f"d{round(self.density * 20)}",
+                self.dtype,
+                f"triton-{triton.__version__}",
+                device.name,
+            )
+        )
+
+
+def cache_file() -> Path:
+    """Where tiles are kept."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen) / "tiles.json"
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "aerogel" / "tiles.json"
+
+
+def stored(case: Case, device: Device, allowed: Callable[[], Iterable[T]]) -> T | None:
+    """Tiles that were measured for a case; None where none were, or not one of those `allowed`, or in the interpreter.
+
+    `allowed` is called only if the file has an entry for the case.
+    """
+    if interpreted():
+        return None
+    return _lookup(case, device, _Hidden(allowed))
+
+
+def tune(case: Case, device: Device, candidates: Iterable[T], run: Callable[[T], Any]) -> T:
+    """Run every candidate, store the fastest for the case, and return it.
+
+    Args:
+        case: what they are for.
+        device: where.
+        candidates: tiles, of one class; at least one.
+        run: launches a candidate. One that the device has no room for may raise triton's OutOfResources; it then
+            counts for nothing.
+
+    Raises:
+        UsageError: no candidate could be run.
+        OutputError: the file cannot be written.
+    """
+    times: dict[T, float] = {}
+    for tiles in candidates:
+        try:
+            times[tiles] = measure(functools.partial(run, tiles))
+        except triton.runtime.errors.OutOfResources:
+            continue
+    if not times:
+        raise UsageError(f"none of the tiles tried fits {device.name} for {case}; name others")
+    best = min(times, key=times.__getitem__)
+    path = cache_file()
+    # Read again: another process may have added to the file since.
+    forget()
+    entries: dict[str, Any] = {**_read(path), case.key(device): asdict(best)}  # type: ignore[call-overload]
+    with atomic_file(path) as temporary:
+        temporary.write_text(
+            json.dumps({"version": _VERSION, "tiles": entries}, indent=1, sort_keys=True) + "\n"
+        )
+    forget()
+    return best
+
+
+def measure(run: Callable[[], Any]) -> float:
+    """Median milliseconds of a run on the GPU, by its own clock."""
+    return float(triton.testing.do_bench(run, return_mode="median"))
+
+
+def forget() -> None:
+    """Read the file anew when it is next asked."""
+    _read.cache_clear()
+    _lookup.cache_clear()
+
+
+class _Hidden(Generic[T]):
+    """A function that does not count when arguments are compared."""
+
+    def __init__(self, function: Callable[[], Iterable[T]]) -> None:
+        self.function = function
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hidden)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+# Asked at every call of a layer: building the key alone would take as long as a launch.
+@functools.lru_cache(maxsize=4096)
+def _lookup(case: Case, device: Device, allowed: _Hidden[T]) -> T | None:
+    found = _read(cache_file()).get(case.key(device))
+    if found is None:
+        return None
+    return next((tiles for tiles in allowed.function() if asdict(tiles) == found), None)  # type: ignore[call-overload]
+
+
+@functools.cache
+def _read(path: Path) -> dict[str, dict[str, int]]:
+    """Entries of the file by their keys; none where it does not exist or is not as it should be."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        return _refuse(path, f"cannot be read ({type(error).__name__})")
+    if not isinstance(document, dict) or set(document) != {"version", "tiles"}:
+        return _refuse(path, "is no cache of tiles")
+    if document["version"] != _VERSION:
+        return _refuse(path, f"is of version {document['version']!r:.20}, not {_VERSION}")
+    entries = document["tiles"]
+    if not isinstance(entries, dict):
+        return _refuse(path, "is no cache of tiles")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or any(type(value) is not int for value in entry.values()):
+            return _refuse(path, f"has no tiles under {key!r:.120}")
+    return entries
+
+
+def _refuse(path: Path, why: str) -> dict[str, dict[str, int]]:
+    warnings.warn(f"{path} {why} and is not used; delete it", stacklevel=2)
+    return {}
