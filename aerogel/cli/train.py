@@ -10,6 +10,9 @@ from typing import Any
 from aerogel.cli._arguments import Pairs, block
 from aerogel.cli._recipe import add_config, config_of
 
+# Difference of densities that is told.
+_NEAR = 0.005
+
 HELP = "fine-tune a model on a task and prune it while it learns"
 
 
@@ -133,5 +136,8 @@ def _print(result: Any) -> None:
             table.add_row(f"{name} rows (--eval-rows {settings['eval_rows']})", str(entry["rows"]))
     table.add_row("pruned matrices", str(len(accounting.matrices)))
     table.add_row("density of the pruned matrices", f"{accounting.density:.4f}")
+    # A penalty's outcome, or blocks too few to count by.
+    if settings["density"] < 1 and abs(settings["density"] - accounting.density) > _NEAR:
+        table.add_row("density asked for, and not reached", f"{settings['density']:.4f}")
     table.add_row("density of the encoder", f"{accounting.encoder_density:.4f}")
     console().print(table)

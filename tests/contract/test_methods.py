@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from aerogel import checkpoint
 from aerogel.sparse.masks import kept_count
-from aerogel.train.method import Method
+from aerogel.train.method import Method, Step, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.run import TrainConfig, train
+from aerogel.train.schedule import Cubic
 
 PRUNING = [name for name in METHODS.names() if METHODS.get(name).prunes]
 # Those that keep the asked part of every matrix in local scope. Others spend one budget on several matrices.
@@ -127,3 +129,76 @@ def test_a_method_that_does_not_prune_leaves_no_mask(
     result = run(tmp_path, tiny_checkpoint(density=1.0), sentiment(), method, density=1.0)
     assert result.masks == {}
     assert result.accounting.density == result.accounting.encoder_density == 1.0
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """Stands in for whatever ends a run early."""
+
+
+@pytest.mark.parametrize("method", PRUNING)
+def test_a_run_stopped_in_the_middle_ends_with_the_same_bytes(
+    tmp_path: Path,
+    tiny_checkpoint: Callable[..., Path],
+    sentiment: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    """40 steps: the descent is from 4 to 32, the state is saved at 7 and 14, and 17 is never done."""
+    places = (tiny_checkpoint(density=1.0), sentiment())
+
+    def once(out: str) -> checkpoint.Checkpoint:
+        return run(tmp_path, *places, method, 0.25, out=out, epochs=10, score_lr=0.5, save_every=7)
+
+    density = Cubic.density
+
+    def stop(schedule: Cubic, step: int) -> float:
+        if step == 17:
+            raise Stopped
+        return density(schedule, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cubic, "density", stop)
+        with pytest.raises(Stopped):
+            once("stopped")
+    assert (tmp_path / "stopped.state.pt").exists()
+    whole, resumed = once("whole").path, once("stopped").path
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
+        assert (whole / name).read_bytes() == (resumed / name).read_bytes()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 4)])
+@pytest.mark.parametrize("method", PRUNING)
+def test_baked_weights_are_what_was_evaluated_and_zero_exactly_where_pruned(
+    method: str, block: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    linears = {"layer.0.w": nn.Linear(16, 32), "layer.1.w": nn.Linear(32, 8)}
+    model = nn.Sequential(linears["layer.0.w"], nn.Tanh(), linears["layer.1.w"])
+    made = METHODS.get(method)(linears, Target(0.25, block))
+    weights, scores = list(made.weights.values()), list(made.score_parameters())
+    groups = [{"params": weights, "lr": 0.02}] + ([{"params": scores, "lr": 0.5}] if scores else [])
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    schedule, inputs = Cubic(1.0, 0.25, 40, 4, 1, 2), torch.randn(64, 16)
+    for index in range(40):
+        progress = schedule.progress(index)
+        step = Step(index, 40, schedule.density(index), progress, 0.02, 0.5 * (1 - index / 40), 4, 32)
+        model.train()
+        made.before_step(step)
+        penalty = made.penalty()
+        loss = (model(inputs) - inputs[:, :8]).square().mean()
+        (loss if penalty is None else loss + penalty).backward()
+        made.after_backward(step)
+        optimizer.step()
+        made.after_step(step, optimizer)
+        optimizer.zero_grad()
+    made.settle()
+    evaluated = model.eval()(inputs)
+    masks = made.bake()
+    assert torch.equal(model(inputs), evaluated)
+    for name, mask in masks.items():
+        weight = linears[name].weight.detach()
+        assert not weight[torch.from_numpy(~mask)].any()
+        assert weight[torch.from_numpy(mask)].all()
+        assert not torch.signbit(weight[torch.from_numpy(~mask)]).any()
+    total = sum(mask.sum() for mask in masks.values())
+    assert total == pytest.approx(0.25 * 768, abs=8)
