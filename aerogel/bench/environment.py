@@ -24,7 +24,7 @@ _PACKAGES = (
 _VARIABLES = {
     LIBRARY_VARIABLE: "path of another build of the native library; set to nothing, none is used",
     "AEROGEL_ISA": "best instruction set that the kernels may use",
-    "AEROGEL_CACHE": "directory of calibrations; without it, the user's cache directory",
+    "AEROGEL_CACHE": "directory of calibrations and of tiles tuned on a GPU; without it, the user's cache directory",
     "OMP_NUM_THREADS": "threads of PyTorch while training and exporting",
     "HF_HOME": "where downloaded models are kept",
     "HF_HUB_OFFLINE": "set to 1, nothing is downloaded",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -22,13 +21,12 @@ from typing import Any, Generic, TypeVar
 
 import triton
 
+from aerogel.calibration.cache import folder
 from aerogel.errors import UsageError
 from aerogel.files import atomic_file
 from aerogel.kernels.triton.launch import Device, interpreted
 
-__all__ = ["CACHE_VARIABLE", "Case", "cache_file", "forget", "measure", "stored", "tune"]
-
-CACHE_VARIABLE = "AEROGEL_CACHE"
+__all__ = ["Case", "cache_file", "forget", "measure", "stored", "tune"]
 
 _VERSION = 1
 
@@ -73,11 +71,7 @@ class Case:
 
 def cache_file() -> Path:
     """Where tiles are kept."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen) / "tiles.json"
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "aerogel" / "tiles.json"
+    return folder() / "tiles.json"
 
 
 def stored(case: Case, device: Device, allowed: Callable[[], Iterable[T]]) -> T | None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import triton
 
+from aerogel.calibration.cache import CACHE_VARIABLE
 from aerogel.errors import UsageError
 from aerogel.kernels.triton import bsr_linear, csr_linear, packed_linear, tuning
 from aerogel.kernels.triton.bsr_linear import Tiles
@@ -21,7 +22,7 @@ FAST, SLOW, HUGE = Tiles(64), Tiles(128), Tiles(256)
 @pytest.fixture(autouse=True)
 def device_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As on a GPU, with a clock of our own."""
-    monkeypatch.setenv(tuning.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(tuning, "interpreted", lambda: False)
     monkeypatch.setattr(tuning, "measure", lambda run: run())
     tuning.forget()
@@ -110,7 +111,7 @@ def test_tiles_that_are_no_candidates_are_never_used(entry: dict[str, int]) -> N
 
 def test_where_the_file_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert tuning.cache_file() == tmp_path / "cache" / "tiles.json"
-    monkeypatch.delenv(tuning.CACHE_VARIABLE)
+    monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tuning.cache_file() == tmp_path / "aerogel" / "tiles.json"
 
