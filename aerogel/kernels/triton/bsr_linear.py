@@ -10,10 +10,10 @@
 r and c are multiples of 16 up to 128. A weight takes 2 bytes (float32: 4) per entry stored and 4 per block.
 
 A program multiplies a tile of tokens with one block row: for every block it loads `[tokens, c]` of x and `[r, c]` of
-W into shared memory, several steps ahead, and adds their product to `[tokens, r]` sums in registers. Per byte
-loaded from the L2 cache that is at most r operations, which at 5 TB/s bounds 64x64 blocks at two fifths of what an
-H200's tensor cores can do and 32x32 at a fifth. Rows vary fastest among programs, so that those which run together read the same tokens;
-longer rows start first, so that the last ones to end are short.
+W into shared memory, several steps ahead, and adds their product to `[tokens, r]` sums in registers. Per byte loaded
+from the L2 cache that is at most r operations, which at 5 TB/s bounds 64x64 blocks at two fifths of what an H200's
+tensor cores can do and 32x32 at a fifth. Rows vary fastest among programs, so that those which run together read the
+same tokens; longer rows start first, so that the last ones to end are short.
 
 Where that makes too few programs (few tokens), each row's blocks are split evenly among several, whose float32 sums
 `epilogue.finish` adds up in a fixed order. Either way results are equal bit for bit from call to call.
