@@ -1,0 +1,87 @@
+"""What every recipe must be: a valid configuration that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerogel.data.tasks import TASKS
+from aerogel.options import read_options
+from aerogel.train.config import TrainConfig
+from aerogel.train.methods import METHODS
+from aerogel.train.recipe import read_recipe
+from aerogel.train.run import train
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def write_data(folder: Path, task: str) -> Path:
+    """A few rows of a task in the layout of its published files."""
+    folder.mkdir()
+    pairs = [("the film is good", "it was good"), ("the film is bad", "it was good")] * 2
+    if task == "squad":
+        paragraph = {
+            "context": "the film was good and not bad",
+            "qas": [
+                {"id": str(n), "question": "is it good", "answers": [{"text": "good", "answer_start": 13}]}
+                for n in range(4)
+            ],
+        }
+        document = {"version": "1.1", "data": [{"title": "film", "paragraphs": [paragraph]}]}
+        for name in ("train-v1.1.json", "dev-v1.1.json"):
+            (folder / name).write_text(json.dumps(document))
+        return folder
+    header, labels, names = {
+        "mnli": (
+            "sentence1\tsentence2\tgold_label",
+            ("entailment", "contradiction"),
+            ("dev_matched", "dev_mismatched"),
+        ),
+        "qqp": ("question1\tquestion2\tis_duplicate", ("1", "0"), ("dev",)),
+    }[task]
+    rows = [header, *("\t".join((*pair, labels[n % 2])) for n, pair in enumerate(pairs))]
+    for name in ("train", *names):
+        (folder / f"{name}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_the_papers_methods_and_tasks_have_recipes() -> None:
+    methods = ("magnitude", "movement", "soft-movement", "l0")
+    assert {f"{m}-{t}" for m in methods for t in ("squad", "mnli", "qqp")} <= set(RECIPES)
+    assert {"smp-mnli", "obert-squad"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_valid_configuration(tmp_path: Path, name: str) -> None:
+    config = TrainConfig(out=tmp_path / "out", **read_recipe(FOLDER / f"{name}.toml", TrainConfig))
+    assert name == f"{config.method}-{config.task}"
+    read_options(METHODS.get(config.method).Options, config.options, f"method {config.method}")
+    TASKS.get(config.task).configured(config.task_options, config.task)
+    text = (FOLDER / f"{name}.toml").read_text()
+    assert f"aerogel train --config recipes/{name}.toml" in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_runs(tmp_path: Path, tiny_checkpoint: Callable[..., Path], name: str) -> None:
+    values: dict[str, Any] = read_recipe(FOLDER / f"{name}.toml", TrainConfig)
+    config = TrainConfig(out=tmp_path / "out", **values)
+    # Two steps of a tiny model instead of the paper's; the rest is the recipe's.
+    small = dataclasses.replace(
+        config, model=str(tiny_checkpoint(density=1.0)), data=write_data(tmp_path / "data", config.task), epochs=1,
+        batch=2, warmup=0, max_length=min(config.max_length, 48), threads=1, device="cpu", progress=False,
+        task_options={"stride": 8} if config.task_options else {},
+    )  # fmt: skip
+    if METHODS.get(config.method).density_is_outcome and config.density < 1:
+        # A density is steered to, which takes a while: scores have far to go.
+        small = dataclasses.replace(small, epochs=20, score_lr=1.0)
+    result = train(small)
+    assert result.record.method == config.method
+    assert result.masks
+    if config.density < 1:
+        assert result.accounting.density == pytest.approx(config.density, abs=0.005)
