@@ -82,12 +82,14 @@ def test_it_trains_and_prints_what_came_out(
         "16",
     ]
     capfd.readouterr()  # of making the model
+    words += ["--eval-rows", "8"]
     assert main([*words, "--threads", "1", "--device", "cpu", "--out", str(out)]) == 0
     made = checkpoint.load(out)
     assert made.accounting.density == 0.25
     printed = capfd.readouterr()
     assert f"{made.record.metrics['accuracy']:.4f}" in printed.out
     assert "0.2500" in printed.out
+    assert "evaluation rows (--eval-rows 8)" in " ".join(printed.out.split())
     # What rich would take as markup is shown as it is.
     assert "[/red] out" in " ".join(printed.out.split())
     # No bar, and none of transformers' own, where standard error is not a terminal.
@@ -104,6 +106,8 @@ def test_it_trains_and_prints_what_came_out(
         (["--option", "a=1", "--option", "a=2"], "argument --option: a is given twice"),
         (["--method", "magnitude", "--option", "eps=1"], "method magnitude has no such option"),
         (["--config", "none.toml"], "--config none.toml cannot be read"),
+        (["--task-option", "stride=96"], "--task-option stride: task sst2 has no such option; it has none"),
+        (["--eval-rows", "0"], "--eval-rows 0: must be at least 1"),
         (["--data", "nowhere"], "nowhere is not a directory"),
     ],
 )

@@ -32,3 +32,33 @@ def test_correlations_by_hand() -> None:
 
 def test_constant_predictions_do_not_correlate() -> None:
     assert correlations(np.ones(3), np.array([1.0, 2.0, 3.0])) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_metrics_are_those_of_their_definitions() -> None:
+    """Formulas written out, over random predictions, also with ties."""
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        ours, theirs = draw.integers(0, 2, 50), draw.integers(0, 2, 50)
+        tp, fp, fn, tn = (
+            int(((ours == a) & (theirs == b)).sum()) for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))
+        )
+        assert accuracy_and_f1(ours, theirs) == {
+            "accuracy": pytest.approx((tp + tn) / 50),
+            "f1": pytest.approx(2 * tp / (2 * tp + fp + fn)),
+        }
+        below = ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+        assert matthews(ours, theirs)["matthews"] == pytest.approx((tp * tn - fp * fn) / below)
+        values, truth = draw.integers(0, 8, 30).astype(np.float32), draw.uniform(0, 5, 30)
+        found = correlations(values, truth)
+        assert found["pearson"] == pytest.approx(_pearson(values, truth))
+        assert found["spearman"] == pytest.approx(_pearson(_ranks(values), _ranks(truth)))
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x - x.mean(dtype=np.float64), y - y.mean()
+    return float((x * y).sum() / ((x * x).sum() * (y * y).sum()) ** 0.5)
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Mean rank of equal values."""
+    return np.array([(x < value).sum() + ((x == value).sum() + 1) / 2 for value in x])

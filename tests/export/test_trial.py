@@ -228,6 +228,78 @@ def test_an_export_is_measured_and_a_bad_one_is_not_written(
     assert allowed["task"]["checkpoint_from"] == "aerogel.json"
 
 
+QUESTIONS = {
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": "the film was very good and it was not bad " * 3,
+                    "qas": [
+                        {
+                            "id": str(start),
+                            "question": "is it good",
+                            "answers": [{"text": text, "answer_start": start}],
+                        }
+                        for text, start in (("film", 4), ("good", 18), ("was", 9))
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "classes", "files"),
+    [
+        (
+            "squad",
+            "QuestionAnswering",
+            2,
+            {f"{name}-v1.1.json": json.dumps(QUESTIONS) for name in ("train", "dev")},
+        ),
+        (
+            "ner",
+            "TokenClassification",
+            3,
+            {f"{n}.txt": "the O\ngood B-X\n\nfilm I-X\n" for n in ("train", "dev")},
+        ),
+    ],
+)
+def test_answers_and_tags_are_measured_too(
+    captured: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, head: str, classes: int,
+    files: dict[str, str],
+) -> None:  # fmt: skip
+    from aerogel.export import capture, source
+
+    made, loaded, model = captured("bert", head, num_labels=classes)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    path = with_record(made, tmp_path / "ckpt", task=task, config={"max_length": 24})
+    monkeypatch.setattr(source, "load_source", lambda _: loaded)
+    monkeypatch.setattr(capture, "capture", lambda _: model)
+    out = tmp_path / "out" / "m.onnx"
+    document = export(ExportConfig(path, out, weights="fp16", verify_task=True, task_data=tmp_path))
+    assert document["task"]["metrics"] == pytest.approx(document["task"]["checkpoint"])
+    assert "f1" in document["task"]["metrics"]
+
+
+def test_the_records_options_are_not_trusted(tiny_checkpoint: Once, tmp_path: Path) -> None:
+    for number, (options, message) in enumerate(
+        [
+            ({"train": "../x"}, "must be the name of a file"),
+            ({"x": 1}, "no such option"),
+            ([], "task_options"),
+        ]
+    ):
+        path = with_record(
+            tiny_checkpoint(), tmp_path / str(number), task="squad", config={"task_options": options}
+        )
+        with pytest.raises(UsageError, match=message):
+            load_trial(checkpoint.load(path), tmp_path)
+
+
 def sha256_of(config: ExportConfig) -> str:
     return TASKS.get("sst2").load(config.task_data).evaluation[""].sha256
 

@@ -354,6 +354,30 @@ def test_half_precision_models_are_trained_in_single(
     assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.float32}
 
 
+def test_evaluation_rows_are_the_same_in_every_run(config: Callable[..., TrainConfig]) -> None:
+    task, (first, other) = (
+        run_module.TASKS.get("sst2"),
+        (config(eval_rows=5, seed=seed, epochs=1) for seed in (0, 1)),
+    )
+    rows = [run_module._subset(task.load(run.data), run).evaluation[""].texts for run in (first, other)]
+    assert rows[0] == rows[1]
+    assert len(set(rows[0])) == 5
+    record = train(first).record
+    assert record.data["evaluation"]["rows"] == record.config["eval_rows"] == 5
+    assert record.metrics["accuracy"] in {n / 5 for n in range(6)}
+
+
+def test_rows_left_out_are_recorded(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    folder = tmp_path / "qqp"
+    folder.mkdir()
+    for name in ("train", "dev"):
+        rows = [f"film {n}\tgood {n}\t{n % 2}" for n in range(8)]
+        lines = ["question1\tquestion2\tis_duplicate", *rows, "broken"]
+        (folder / f"{name}.tsv").write_text("\n".join(lines))
+    record = train(config(task="qqp", data=folder, method="dense", density=1.0, epochs=1)).record
+    assert record.data["train"] == {"rows": 8, "left_out": 1, "sha256": sha256(folder / "train.tsv")}
+
+
 def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConfig]) -> None:
     record = train(config(train_rows=20, epochs=8)).record
     assert record.data["train"]["rows"] == 20

@@ -1,0 +1,113 @@
+"""Every kind of task on every family of encoders: trained, pruned, and read back by plain transformers."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from aerogel.data.tasks import TASKS
+from aerogel.train.encoder import prunable
+from aerogel.train.evaluate import evaluate
+from aerogel.train.run import TrainConfig, train
+
+WORDS = ["the", "film", "is", "good", "bad", "very", "not"]
+
+# Name of the family, changes to its configuration, matrices of a layer, layers. ALBERT has one layer, used twice.
+ENCODERS = {
+    "bert": ("bert", {}, ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"), 2),
+    "distilbert": ("distilbert", {}, ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"), 2),
+    "roberta": (
+        "roberta", {}, ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"), 2,
+    ),
+    "electra": (
+        "electra", {}, ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"), 2,
+    ),
+    "minilm": (
+        "bert",
+        {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96},
+        ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"),
+        3,
+    ),
+    "mpnet": ("mpnet", {}, ("attn.q", "attn.k", "attn.v", "attn.o", "intermediate.dense", "output.dense"), 2),
+    "albert": ("albert", {}, ("query", "key", "value", "attention.dense", "ffn", "ffn_output"), 1),
+}  # fmt: skip
+
+
+def sentences(count: int) -> list[list[str]]:
+    draw = random.Random(count)
+    return [draw.choices(WORDS, k=draw.randint(4, 9)) for _ in range(count)]
+
+
+def classes(folder: Path) -> str:
+    for name, count in (("train", 24), ("dev", 12)):
+        rows = [f"{' '.join(words)}\t{int('good' in words)}" for words in sentences(count)]
+        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return "sst2"
+
+
+def spans(folder: Path) -> str:
+    for name, count in (("train", 24), ("dev", 12)):
+        paragraphs = []
+        for number, words in enumerate(sentences(count)):
+            context = " ".join(words)
+            answer = {"text": words[2], "answer_start": len(" ".join(words[:2])) + 1}
+            asked = {"id": str(number), "question": "is it good", "answers": [answer]}
+            paragraphs.append({"context": context, "qas": [asked]})
+        made = {"data": [{"title": "t", "paragraphs": paragraphs}]}
+        (folder / f"{name}-v1.1.json").write_text(json.dumps(made))
+    return "squad"
+
+
+def tags(folder: Path) -> str:
+    for name, count in (("train", 24), ("dev", 12)):
+        rows = [
+            "\n".join(f"{word} {'B-X' if word == 'film' else 'O'}" for word in words)
+            for words in sentences(count)
+        ]
+        (folder / f"{name}.txt").write_text("\n\n".join(rows) + "\n")
+    return "ner"
+
+
+@pytest.mark.parametrize("kind", [classes, spans, tags])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_it_trains_and_plain_transformers_reads_it(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, kind: Callable[[Path], str]
+) -> None:
+    family, config, matrices, layers = ENCODERS[encoder]
+    data = tmp_path / "data"
+    data.mkdir()
+    name = kind(data)
+    options = {"stride": 2} if name == "squad" else {}
+    # The model to start from has the head of another task.
+    given = tiny_checkpoint(family, density=1.0, num_labels=3, **config)
+    result = train(
+        TrainConfig(
+            task=name, out=tmp_path / "out", model=str(given), data=data, task_options=options, method="magnitude",
+            density=0.25, epochs=2, batch=8, max_length=12, lr=1e-3, initial_warmup=0, final_warmup=1, threads=1,
+            device="cpu",
+        )
+    )  # fmt: skip
+    assert len(result.masks) == len(matrices) * layers
+    for mask in result.masks:
+        assert mask.removesuffix(".weight").endswith(matrices), mask
+        assert "pooler" not in mask
+
+    task = TASKS.get(name).configured(options, name)
+    kinds: Any = getattr(transformers, f"AutoModelFor{task.head}")
+    model, notes = kinds.from_pretrained(result.path, output_loading_info=True)
+    assert not notes["missing_keys"]
+    assert not notes["unexpected_keys"]
+    assert not notes["mismatched_keys"]
+    assert {f"{path}" for path in prunable(model)} == set(result.masks)
+    loaded = task.load(data)
+    if loaded.labels:
+        assert model.config.id2label == dict(enumerate(loaded.labels))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(result.path)
+    splits = {"": task.encode(loaded.evaluation[""], tokenizer, 12)}
+    assert evaluate(model, task, splits, 4) == pytest.approx(result.record.metrics)
