@@ -96,8 +96,8 @@ class Loop:
             task = bar.add_task(config.method, total=total, completed=self.step, loss=0.0, density=1.0)
             batches = self.rows.batches(config.batch, config.seed, before + self.step)
             for batch in itertools.islice(batches, total - self.step):
-                now = self._now()
-                loss, noted = self._train(batch, now)
+                now = self.now()
+                loss, noted = self.train_step(self.rows.batch(batch), now)
                 density = now.density
                 self.step += 1
                 done = before + self.step
@@ -115,7 +115,8 @@ class Loop:
                 if done % config.save_every == 0:
                     self._save(log)
 
-    def _now(self) -> Step:
+    def now(self) -> Step:
+        """What the schedules say of the next step."""
         schedule, at = self.schedule, self.step
         factor = linear_rate(at, schedule.warmup, schedule.total)
         begin, finish = map(math.ceil, schedule.descent)
@@ -130,15 +131,15 @@ class Loop:
             finish=finish,
         )
 
-    def _train(self, batch: list[int], now: Step) -> tuple[float, Mapping[str, float]]:
-        """One optimizer step; returns the task's loss and what there is to tell."""
+    def train_step(self, batch: Mapping[str, torch.Tensor], now: Step) -> tuple[float, Mapping[str, float]]:
+        """One optimizer step on a whole batch; returns its loss and what there is to tell."""
         factor = linear_rate(self.step, self.schedule.warmup, self.schedule.total)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.model.train()
         seed_torch(self.config.seed, self.before + self.step)
         self.method.before_step(now)
-        loss = self.gradients.compute(self.rows.batch(batch), self.before + self.step)
+        loss = self.gradients.compute(batch, self.before + self.step)
         self._demand_finite("loss", loss)
         scaler = self.gradients.scaler
         scaler.unscale_(self.optimizer)

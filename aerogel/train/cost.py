@@ -1,0 +1,176 @@
+"""What a training step of each pruning method costs beside a dense one: ``python -m aerogel.train.cost``.
+
+Steps of all methods alternate on one model each, of equal sizes and random weights, while the schedule lowers the
+density: where masks are made anew in every step. Embeddings are frozen for all, dense included, as `aerogel train` does
+when it prunes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from aerogel.errors import AerogelError, UsageError
+from aerogel.files import atomic_file
+from aerogel.train.config import TrainConfig
+from aerogel.train.encoder import embedding_parameters, prunable
+from aerogel.train.loop import Loop
+from aerogel.train.loss import TaskLoss
+from aerogel.train.method import Target
+from aerogel.train.methods import METHODS
+from aerogel.train.processes import Processes
+from aerogel.train.schedule import Cubic
+from aerogel.versions import versions
+
+__all__ = ["main", "measure"]
+
+_DENSE = "dense"
+# Steps of the run whose middle is measured.
+_TOTAL = 1000
+_VOCABULARY = 30_522
+
+
+def measure(
+    methods: Sequence[str], config: TrainConfig, sizes: dict[str, Any], steps: int
+) -> dict[str, list[float]]:
+    """Seconds of `steps` steps of each method, one method after another in turn.
+
+    Args:
+        methods: names.
+        config: batch, length, density, block, precision and device of the runs.
+        sizes: of the encoder, as transformers' BertConfig calls them.
+        steps: steps of each, after two that do not count.
+    """
+    with Processes(config.device) as processes:
+        loops = {name: _loop(name, config, sizes, processes) for name in methods}
+        batch = _batch(config)
+        seconds: dict[str, list[float]] = {name: [] for name in methods}
+        for turn in range(steps + 2):
+            for name, loop in loops.items():
+                _wait(processes.device)
+                began = time.perf_counter()
+                loop.train_step(batch, loop.now())
+                _wait(processes.device)
+                if turn > 1:
+                    seconds[name].append(time.perf_counter() - began)
+                loop.step += 1
+    return seconds
+
+
+def summary(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Per method the median in milliseconds, and median and quartiles of its ratio to the dense step of the turn."""
+    found = []
+    for name, values in seconds.items():
+        low, middle, high = np.percentile(np.divide(values, seconds[_DENSE]), (25, 50, 75))
+        found.append(
+            {"method": name, "milliseconds": float(np.median(values)) * 1e3}
+            | {"ratio": float(middle), "low": float(low), "high": float(high)}
+        )
+    return found
+
+
+def _loop(name: str, config: TrainConfig, sizes: dict[str, Any], processes: Processes) -> Loop:
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(
+        transformers.BertConfig(vocab_size=_VOCABULARY, max_position_embeddings=512, **sizes)
+    )
+    for parameter in embedding_parameters(model):
+        parameter.requires_grad_(False)
+    kind = METHODS.get(name)
+    target = Target(config.density, config.block, config.scope) if kind.prunes else Target(1.0)
+    method = kind(prunable(model), target)
+    schedule = Cubic(1.0, target.density, _TOTAL, 0, 0.0, 0.0)
+    no_rows: Any = None  # the batch is made here
+    loop = Loop(config, model, method, schedule, no_rows, TaskLoss(), processes, {})
+    loop.step = _TOTAL // 2
+    return loop
+
+
+def _batch(config: TrainConfig) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(_VOCABULARY, (config.batch, config.max_length), generator=generator)
+    labels = torch.randint(2, (config.batch,), generator=generator)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aerogel.train.cost", description="cost of a training step of each method"
+    )
+    known = [name for name in METHODS.names() if METHODS.get(name).prunes]
+    parser.add_argument("--methods", default=",".join(known), metavar="NAME,...")
+    parser.add_argument("--steps", type=int, default=9, metavar="N", help="timings of each (default: 9)")
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="rows (default: 32)")
+    parser.add_argument("--length", type=int, default=128, metavar="N", help="tokens per row (default: 128)")
+    parser.add_argument(
+        "--hidden", type=int, default=384, metavar="N", help="width (default: 384, as MiniLM)"
+    )
+    parser.add_argument("--layers", type=int, default=6, metavar="N", help="layers (default: 6)")
+    parser.add_argument("--density", type=float, default=0.1, metavar="D", help="target (default: 0.1)")
+    parser.add_argument("--scope", default="local", choices=("local", "global"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there too")
+    args = parser.parse_args(argv)
+    try:
+        _report(args)
+    except AerogelError as error:
+        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(args: argparse.Namespace) -> None:
+    config = TrainConfig(
+        task="synthetic", out=Path("unused"), batch=args.batch, max_length=args.length, density=args.density,
+        scope=args.scope, precision=args.precision, threads=args.threads, device=args.device,
+    )  # fmt: skip
+    if args.steps < 1:
+        raise UsageError(f"--steps {args.steps}: must be at least 1")
+    torch.set_num_threads(args.threads)
+    sizes: dict[str, Any] = {
+        "hidden_size": args.hidden, "intermediate_size": 4 * args.hidden, "num_hidden_layers": args.layers,
+        "num_attention_heads": max(1, args.hidden // 64),
+    }  # fmt: skip
+    names = [_DENSE, *(name for name in args.methods.split(",") if name != _DENSE)]
+    seconds = measure(names, config, sizes, args.steps)
+    rows = summary(seconds)
+    if args.json:
+        document = {
+            "settings": {**sizes, **{k: str(v) for k, v in vars(args).items()}},
+            "versions": versions(("aerogel", "torch", "transformers")),
+            "seconds": seconds,
+            "summary": rows,
+        }
+        with atomic_file(args.json) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(
+        f"{args.batch} x {args.length} tokens, {args.threads} threads, density {args.density:g} {args.scope}\n"
+    )
+    print("| method | ms a step | of dense | quartiles |\n| --- | ---: | ---: | ---: |")
+    for row in rows:
+        print(
+            f"| {row['method']} | {row['milliseconds']:.0f} | {row['ratio']:.2f} "
+            f"| {row['low']:.2f} to {row['high']:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aerogel.train.cost import main, summary
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    # The machine halves its speed after the second turn; the method costs a quarter more all along.
+    seconds = {"dense": [1.0, 1.0, 2.0, 2.0], "movement": [1.25, 1.25, 2.5, 2.5]}
+    dense, movement = summary(seconds)
+    assert (dense["milliseconds"], dense["ratio"]) == (1500.0, 1.0)
+    assert movement == {
+        "method": "movement", "milliseconds": 1875.0, "ratio": 1.25, "low": 1.25, "high": 1.25,
+    }  # fmt: skip
+
+
+def test_a_table_and_all_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--methods", "movement", "--hidden", "64", "--layers", "1", "--batch", "2", "--length", "8"]
+    assert main([*words, "--steps", "3", "--json", str(tmp_path / "cost.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[4:]] == ["dense", "movement"]
+    document = json.loads((tmp_path / "cost.json").read_text())
+    assert {name: len(times) for name, times in document["seconds"].items()} == {"dense": 3, "movement": 3}
+    assert document["summary"][0]["ratio"] == 1.0
+
+
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--methods", "movment"]) == 2
+    assert "did you mean movement?" in capsys.readouterr().err
+    assert main(["--batch", "0"]) == 2
+    assert capsys.readouterr().err == "aerogel: error: --batch 0: must be at least 1\n"
+    assert main(["--steps", "0"]) == 2
