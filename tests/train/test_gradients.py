@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def test_bf16_has_nearly_the_same_and_float32_gradients(compute: Callable[..., A
     assert {value.dtype for value in found.values()} == {torch.float32}
     assert not close(expected, found, 1e-5)
     assert close(expected, found, 0.1)
+
+
+def test_a_compiled_model_has_the_same_gradients(
+    compute: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All of torch.compile but the compiler of C++, which takes a minute.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    (whole, expected), (loss, found) = compute(), compute(compile=True)
+    assert loss == pytest.approx(whole, rel=1e-6)
+    assert close(expected, found, 1e-5)
 
 
 def test_fp16_is_for_gpus(compute: Callable[..., Any]) -> None:
