@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
 import random
 import re
@@ -16,6 +19,7 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.errors import UsageError
+from aerogel.train.methods import METHODS
 from aerogel.train.processes import Processes
 from aerogel.train.run import TrainConfig, train
 
@@ -162,3 +166,46 @@ def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch: pytest.
     monkeypatch.setenv("WORLD_SIZE", "1")
     alone = Processes("cpu")
     assert (alone.count, alone.first, alone.on_first(lambda: 7)) == (1, True, 7)
+
+
+ALL_METHODS = """
+import json, os, sys
+from pathlib import Path
+from aerogel.train.run import TrainConfig, train
+for port, values in json.loads(sys.argv[1]):
+    os.environ["MASTER_PORT"] = str(port)
+    train(TrainConfig(**{**values, "out": Path(values["out"]), "data": Path(values["data"])}))
+"""
+
+
+def test_every_method_finds_the_same_in_two_processes(config: Callable[..., TrainConfig]) -> None:
+    """States made of gradients, random gates, controllers: all as one process makes them in two parts."""
+    names = [name for name in METHODS.names() if METHODS.get(name).prunes]
+    # Scores have to go far in the few steps of a test.
+    rates = {name: 0.5 if METHODS.get(name).density_is_outcome else None for name in names}
+    runs = {name: config(name, method=name, epochs=6, warmup=1.0, score_lr=rates[name]) for name in names}
+    with contextlib.ExitStack() as held:
+        ports = [held.enter_context(socket.socket()) for _ in names]
+        for port in ports:
+            port.bind(("127.0.0.1", 0))
+        numbers = [port.getsockname()[1] for port in ports]
+    given = [
+        (number, {"out": str(run.out), "data": str(run.data), "task": run.task, "progress": False}
+         | {k: getattr(run, k) for k in (
+             "method", "model", "density", "epochs", "batch", "max_length", "lr", "threads", "device", "warmup",
+             "score_lr")})
+        for number, run in zip(numbers, runs.values(), strict=True)
+    ]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALL_METHODS, json.dumps(given)],
+            env=os.environ | {"WORLD_SIZE": "2", "RANK": str(index), "MASTER_ADDR": "127.0.0.1"}
+            | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in (0, 1)
+    ]  # fmt: skip
+    assert [(status, err[-500:]) for status, _, err in finish(processes)] == [(0, "")] * 2
+    for name, run in runs.items():
+        one = train(dataclasses.replace(run, out=run.out.with_name(f"{name}-one"), accumulate=2)).path
+        assert same_files(run.out, one), name

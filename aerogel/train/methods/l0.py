@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from aerogel.sparse.masks import expand_blocks
+from aerogel.train.method import Step
 from aerogel.train.methods._penalised import Penalised, logit
 from aerogel.train.methods.movement import ScoredMask
 
@@ -31,11 +32,19 @@ _START = 2.197
 
 
 class Gate(ScoredMask):
-    """A hard concrete gate per block, drawn anew in each forward pass of training."""
+    """A hard concrete gate per block, drawn anew for each step: for all parts of its batch the same one."""
+
+    noise: Tensor
 
     def __init__(self, weight: Tensor, block: tuple[int, int]) -> None:
         super().__init__(weight, block)
         torch.nn.init.constant_(self.scores, _START)
+        # Not saved: a step begins with drawing it.
+        self.register_buffer("noise", torch.full_like(self.scores, 0.5), persistent=False)
+
+    def draw(self) -> None:
+        """Draw u."""
+        self.noise.uniform_(_EDGE, 1 - _EDGE)
 
     def forward(self, weight: Tensor) -> Tensor:
         """W' ``[out, in]``."""
@@ -45,7 +54,7 @@ class Gate(ScoredMask):
         """The gates z ``[out / r, in / c]``."""
         if not self.training:
             return self.test_gate()
-        u = torch.empty_like(self.scores).uniform_(_EDGE, 1 - _EDGE)
+        u = self.noise
         return (((u.log() - (-u).log1p() + self.scores) / _B).sigmoid() * (_R - _L) + _L).clamp(0, 1)
 
     def test_gate(self) -> Tensor:
@@ -64,6 +73,12 @@ class L0(Penalised):
     def mask_for(self, weight: Tensor) -> Gate:
         """Gates that are nearly open."""
         return Gate(weight, self.target.block)
+
+    def before_step(self, step: Step) -> None:
+        """Draw the gates, and set lambda_t."""
+        super().before_step(step)
+        for mask in self.masks.values():
+            mask.draw()
 
     def penalised(self, scores: Tensor) -> Tensor:
         """Probability that a gate is not 0."""

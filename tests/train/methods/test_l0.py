@@ -42,6 +42,7 @@ def test_gates_in_training_and_their_gradient_against_the_formula() -> None:
     z = np.clip(smooth * (RIGHT - LEFT) + LEFT, 0, 1)
     assert ((z > 0) & (z < 1)).all(), "the case must have gates that are neither open nor shut"
     torch.manual_seed(0)
+    method.before_step(step())
     effective = method.matrices["w"].weight
     np.testing.assert_allclose(effective.detach(), method.weights["w"].detach().numpy() * z, rtol=1e-12)
     # L = sum of W': dL/dz of a block is the sum of its weights, and dz/dS = smooth (1 - smooth) (r - l) / b.
