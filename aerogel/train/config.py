@@ -1,4 +1,4 @@
-"""The full configuration of a training run."""
+"""The full configuration of a run: what all have in common, and that of fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,35 +13,26 @@ from aerogel.errors import UsageError
 from aerogel.runtime import check_threads
 from aerogel.sparse.masks import check_block, kept_count
 
-__all__ = ["TrainConfig"]
+__all__ = ["RunConfig", "TrainConfig", "flag_of"]
 
 # What changes where or how often something is written, but not what comes out.
 _NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
 _OF_TEACHER = ("temperature", "kd_weight", "ce_weight", "hidden_weight")
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides the outcome of a run. Field names are the flags of `aerogel train`.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What all runs have in common. Field names are the flags of the command line.
 
     Attributes:
-        task: name of a task.
         out: checkpoint directory to write.
         method: name of a method; "dense" prunes nothing.
+        options: the method's own options by name, as text or typed values; checked when the run begins.
         model: directory or hub id of the model to start from; None for a task that brings a fresh one.
-        task_options: the task's own options by name, as text or typed values; checked when the run begins.
-        data: directory of the task's files or of a saved dataset; None for the hub, or a task that makes its data.
+        freeze_mask: keep the masks of the checkpoint that `model` is, exactly, and train what they keep.
         density: fraction of the encoder's weights kept at the end, in (0, 1].
         block: (rows, cols) kept or dropped together.
-        options: the method's own options by name, as text or typed values; checked when the run begins.
         scope: "local" (per matrix) or "global"; always global where the density is a penalty's outcome.
-        epochs: passes over the training rows.
-        final_epochs: further passes after these, with the masks fixed and the learning rates beginning anew.
-        teacher: directory or hub id of a dense model of the same task to learn from.
-        temperature: T that the logits of student and teacher are divided by.
-        kd_weight: of the distance to the teacher's outputs in the loss.
-        ce_weight: of the task's own loss, where there is a teacher.
-        hidden_weight: of the distance to the teacher's hidden states; 0 leaves them out.
         seed: decides the head's initial weights, the order of the rows and dropout.
         batch: rows per step, of all processes together.
         accumulate: parts that a process computes its rows in, one after another, to save memory.
@@ -55,8 +46,6 @@ class TrainConfig:
         initial_warmup: warm-ups before pruning begins (iw); need not be whole.
         final_warmup: warm-ups at the final density (fw).
         clip: bound on the norm of all gradients together.
-        train_rows: train on so many rows, drawn with the seed; None for all.
-        eval_rows: evaluate on so many rows of each split, the same in every run; None for all.
         freeze_embeddings: None freezes them when pruning a given model, as the movement-pruning paper does.
         save_every: steps between saves of the resumable state.
         eval_every: steps between evaluations; None evaluates once, at the end.
@@ -68,23 +57,14 @@ class TrainConfig:
         progress: show a progress bar if standard error is a terminal.
     """
 
-    task: str
     out: Path
     method: str = "dense"
     options: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
-    data: Path | None = None
-    task_options: Mapping[str, Any] = field(default_factory=dict)
+    freeze_mask: bool = False
     density: float = 1.0
     block: tuple[int, int] = (1, 1)
     scope: str = "local"
-    epochs: int = 3
-    final_epochs: int = 0
-    teacher: str | None = None
-    temperature: float = 2.0
-    kd_weight: float = 0.9
-    ce_weight: float = 0.1
-    hidden_weight: float = 0.0
     seed: int = 0
     batch: int = 32
     accumulate: int = 1
@@ -98,8 +78,6 @@ class TrainConfig:
     initial_warmup: float = 1.0
     final_warmup: float = 2.0
     clip: float = 1.0
-    train_rows: int | None = None
-    eval_rows: int | None = None
     freeze_embeddings: bool | None = None
     save_every: int = 500
     eval_every: int | None = None
@@ -116,23 +94,15 @@ class TrainConfig:
         Raises:
             UsageError: a value out of range; the message names the flag.
         """
-        counts = (
-            "epochs", "batch", "accumulate", "max_length", "save_every", "train_rows", "eval_rows", "eval_every",
-        )  # fmt: skip
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{_flag(name)} {value}: must be at least 1")
-        for name in ("lr", "score_lr", "clip", "temperature"):
+        self._demand_counts("batch", "accumulate", "max_length", "save_every", "eval_every")
+        for name in ("lr", "score_lr", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{_flag(name)} {value}: must be a positive number")
+                raise UsageError(f"{flag_of(name)} {value}: must be a positive number")
         for name in ("initial_warmup", "final_warmup"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
-                raise UsageError(f"{_flag(name)} {value}: must be a number of warm-ups, 0 or more")
-        if self.final_epochs < 0:
-            raise UsageError(f"--final-epochs {self.final_epochs}: must be 0 or more")
+                raise UsageError(f"{flag_of(name)} {value}: must be a number of warm-ups, 0 or more")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UsageError(f"--precision {self.precision}: known are fp32, bf16, fp16")
         if self.threads is not None:
@@ -145,23 +115,13 @@ class TrainConfig:
             raise UsageError(f"--scope {self.scope}: known are local, global")
         kept_count(self.density, 1)
         check_block(self.block, self.block)
-        self._check_teacher()
         self._check_log()
 
-    def _check_teacher(self) -> None:
-        for name in _OF_TEACHER[1:]:
+    def _demand_counts(self, *names: str) -> None:
+        for name in names:
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise UsageError(f"{_flag(name)} {value}: must be a number, 0 or more")
-        if self.teacher is not None:
-            if not any(getattr(self, name) for name in _OF_TEACHER[1:]):
-                raise UsageError(
-                    "--kd-weight, --ce-weight and --hidden-weight are all 0; nothing is to be learnt"
-                )
-            return
-        for name in _OF_TEACHER:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise UsageError(f"{_flag(name)} is of no use without --teacher; give one or drop it")
+            if value is not None and value < 1:
+                raise UsageError(f"{flag_of(name)} {value}: must be at least 1")
 
     def _check_log(self) -> None:
         """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for the log."""
@@ -186,11 +146,82 @@ class TrainConfig:
         out = self.out.resolve()
         return out.with_name(f"{out.name}.{ending}")
 
+    def models(self) -> dict[str, str | None]:
+        """The models that the run reads, by what they are."""
+        return {"model": self.model}
+
     def settings(self) -> dict[str, Any]:
         """What decides the outcome, as JSON values: for the checkpoint's record and for resuming."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NEUTRAL}
-        return values | {"block": list(self.block), "data": str(self.data) if self.data else None}
+        return values | {"block": list(self.block)}
 
 
-def _flag(name: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Everything that decides the outcome of `aerogel train`.
+
+    Attributes:
+        task: name of a task.
+        data: directory of the task's files or of a saved dataset; None for the hub, or a task that makes its data.
+        task_options: the task's own options by name, as text or typed values; checked when the run begins.
+        epochs: passes over the training rows.
+        final_epochs: further passes after these, with the masks fixed and the learning rates beginning anew.
+        teacher: directory or hub id of a dense model of the same task to learn from.
+        temperature: T that the logits of student and teacher are divided by.
+        kd_weight: of the distance to the teacher's outputs in the loss.
+        ce_weight: of the task's own loss, where there is a teacher.
+        hidden_weight: of the distance to the teacher's hidden states; 0 leaves them out.
+        train_rows: train on so many rows, drawn with the seed; None for all.
+        eval_rows: evaluate on so many rows of each split, the same in every run; None for all.
+    """
+
+    task: str
+    data: Path | None = None
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 3
+    final_epochs: int = 0
+    teacher: str | None = None
+    temperature: float = 2.0
+    kd_weight: float = 0.9
+    ce_weight: float = 0.1
+    hidden_weight: float = 0.0
+    train_rows: int | None = None
+    eval_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        """See `RunConfig`."""
+        super().__post_init__()
+        self._demand_counts("epochs", "train_rows", "eval_rows")
+        if self.final_epochs < 0:
+            raise UsageError(f"--final-epochs {self.final_epochs}: must be 0 or more")
+        self._check_teacher()
+
+    def _check_teacher(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"--temperature {self.temperature}: must be a positive number")
+        for name in _OF_TEACHER[1:]:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{flag_of(name)} {value}: must be a number, 0 or more")
+        if self.teacher is not None:
+            if not any(getattr(self, name) for name in _OF_TEACHER[1:]):
+                raise UsageError(
+                    "--kd-weight, --ce-weight and --hidden-weight are all 0; nothing is to be learnt"
+                )
+            return
+        for name in _OF_TEACHER:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise UsageError(f"{flag_of(name)} is of no use without --teacher; give one or drop it")
+
+    def models(self) -> dict[str, str | None]:
+        """See `RunConfig`."""
+        return super().models() | {"teacher": self.teacher}
+
+    def settings(self) -> dict[str, Any]:
+        """See `RunConfig`."""
+        return super().settings() | {"data": str(self.data) if self.data else None}
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field."""
     return "--" + name.replace("_", "-")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aerogel.errors import UsageError
-from aerogel.train.config import TrainConfig
+from aerogel.train.config import RunConfig
 from aerogel.train.loss import counted
 from aerogel.train.processes import Processes
 
@@ -45,7 +45,7 @@ class Gradients:
     """
 
     def __init__(
-        self, config: TrainConfig, model: nn.Module, objective: Objective, processes: Processes
+        self, config: RunConfig, model: nn.Module, objective: Objective, processes: Processes
     ) -> None:
         self.config, self.objective, self.processes = config, objective, processes
         self.parameters = [p for p in model.parameters() if p.requires_grad]

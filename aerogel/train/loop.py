@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aerogel.errors import TrainingError
 from aerogel.train.batches import Rows
-from aerogel.train.config import TrainConfig
+from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.gradients import Gradients, Objective, seed_torch
 from aerogel.train.log import Log, NoLog
 from aerogel.train.method import Method, Step
 from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, linear_rate
 from aerogel.train.state import State
+from aerogel.train.text_rows import TextRows
 
 __all__ = ["Loop", "steps_of"]
 
@@ -49,11 +50,11 @@ class Loop:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: RunConfig,
         model: Any,
         method: Method,
         schedule: Cubic,
-        rows: Rows,
+        rows: Rows | TextRows,
         objective: Objective,
         processes: Processes,
         identity: dict[str, Any],

@@ -18,7 +18,7 @@ from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
 
-__all__ = ["load_model", "not_finite", "save_model"]
+__all__ = ["load_language_model", "load_model", "not_finite", "save_model"]
 
 
 def load_model(
@@ -43,7 +43,39 @@ def load_model(
     if name is None:
         model, tokenizer = task.fresh_model(seed)
     else:
-        model, tokenizer = _pretrained(name, task.head, task.head_config(labels))
+        model, tokenizer, _ = _pretrained(name, task.head, task.head_config(labels))
+    return _checked(model, name, tokenizer, max_length), tokenizer
+
+
+def load_language_model(
+    name: str, *, pairs: bool, from_scratch: bool, max_length: int, seed: int
+) -> tuple[Any, Any, list[str]]:
+    """A model to pre-train, in float32, its tokenizer, and which of its parts are new.
+
+    Args:
+        name: directory or hub id.
+        pairs: with a head for next sentences beside that for masked tokens.
+        from_scratch: draw all weights from `seed`; only configuration and tokenizer are taken from `name`.
+        max_length: tokens per row that the model must be able to take.
+        seed: seeds torch before anything is drawn.
+
+    Returns:
+        Model, tokenizer, and the first two parts of the names of parameters that were drawn at random.
+
+    Raises:
+        UsageError: see `load_model`; or this kind of model has no such head.
+    """
+    torch.manual_seed(seed)
+    head = "PreTraining" if pairs else "MaskedLM"
+    model, tokenizer, drawn = (_from_scratch if from_scratch else _pretrained)(name, head, {})
+    if pairs and "next_sentence_label" not in inspect.signature(model.forward).parameters:
+        raise UsageError(f"--model {name}: {type(model).__name__} predicts no next sentences; pass --no-nsp")
+    parts = sorted({".".join(key.split(".")[:2]) for key in drawn})
+    return _checked(model, name, tokenizer, max_length), tokenizer, parts
+
+
+def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> Any:
+    """The model in float32, if it fits `max_length` and its tokenizer, which then names no inputs but the model's."""
     limit = longest_sequence(model, tokenizer, unbounded=max_length)
     if max_length > limit:
         raise UsageError(
@@ -60,7 +92,7 @@ def load_model(
         raise UsageError(
             f"--model {name}: {tensor} has values that are not finite; give the model's own weights"
         )
-    return model, tokenizer
+    return model
 
 
 def not_finite(model: Any) -> str | None:
@@ -81,7 +113,38 @@ def _takes(model: Any, name: str) -> bool:
     return known and (name != "token_type_ids" or getattr(model.config, "type_vocab_size", 2) > 1)
 
 
-def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any]:
+def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+    """Model, tokenizer, and the names of the parameters that were drawn at random."""
+    with _loading(name):
+        model, info = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
+            name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, **config,
+        )  # fmt: skip
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    _demand_words(name, tokenizer)
+    # Sizes may differ because the head's do. Elsewhere a difference would leave random weights, and say nothing.
+    drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if lost := sorted(key for key in drawn if pretrained_part(model, key)):
+        raise UsageError(
+            f"--model {name}: its weights lack {lost[0]} in the size that config.json asks for; "
+            "give the model's own config.json and weights"
+        )
+    return model, tokenizer, drawn
+
+
+def _from_scratch(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any, set[str]]:
+    """As `_pretrained`, with all weights drawn at random."""
+    with _loading(name):
+        found = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **config)
+        model = getattr(transformers, f"AutoModelFor{head}").from_config(found, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    _demand_words(name, tokenizer)
+    return model, tokenizer, {key for key, _ in model.named_parameters()}
+
+
+@contextlib.contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what transformers raises on the way into an error of ours."""
     # No hub id begins like this, and the hub would be asked for long.
     if name.startswith(("/", ".", "~")) and not Path(name).exists():
         raise UsageError(
@@ -91,27 +154,18 @@ def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any]
         raise UsageError(f"--model {name} has no config.json; give a directory that transformers can load")
     try:
         with quiet(), _quiet_hub():
-            model, info = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
-                name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True, **config,
-            )  # fmt: skip
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            yield
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UsageError(
             f"--model {name} cannot be loaded ({reason}); give a directory or a hub id"
         ) from error
+
+
+def _demand_words(name: str, tokenizer: Any) -> None:
     # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UsageError(f"--model {name} has no tokenizer; save the model's own there")
-    # Sizes may differ because the head's do. Elsewhere a difference would leave random weights, and say nothing.
-    drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    if lost := sorted(key for key in drawn if pretrained_part(model, key)):
-        raise UsageError(
-            f"--model {name}: its weights lack {lost[0]} in the size that config.json asks for; "
-            "give the model's own config.json and weights"
-        )
-    return model, tokenizer
 
 
 @contextlib.contextmanager

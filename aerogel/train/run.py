@@ -1,12 +1,14 @@
-"""`train`: one run from its configuration to a checkpoint."""
+"""One run from its configuration to a checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,7 +20,7 @@ from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, sha256
 from aerogel.options import option_values, read_options
 from aerogel.train.batches import Rows
-from aerogel.train.config import TrainConfig
+from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.distill import Distillation, load_teacher
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.evaluate import evaluate
@@ -33,17 +35,113 @@ from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.survivors import Survivors
+from aerogel.train.text_rows import TextRows
 from aerogel.versions import versions
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["FineTuning", "Job", "Regime", "TrainConfig", "run", "train"]
 
 _VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "numpy")
 # Configuration, weights and tokenizer.
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run works on.
+
+    Attributes:
+        model: in float32, with the head that it is trained with.
+        tokenizer: of the model.
+        rows: training rows.
+        total: optimizer steps.
+        measure: gives the metrics of the model as it is.
+        objective: the loss.
+        final: further steps, in which what is left is fine-tuned.
+        notes: what the record is to say besides the configuration.
+    """
+
+    model: Any
+    tokenizer: Any
+    rows: Rows | TextRows
+    total: int
+    measure: Callable[[], dict[str, float]]
+    objective: Objective = field(default_factory=TaskLoss)
+    final: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Regime(Protocol):
+    """What sets one kind of training apart: `FineTuning` on a task, or pre-training on text."""
+
+    @property
+    def task(self) -> str | None:
+        """Name of the task, None where there is none."""
+
+    def load_data(self) -> dict[str, Any]:
+        """Read the data, or see that it is there; returns what identifies it, as JSON values.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    def job(self, device: torch.device) -> Job:
+        """Load the model and give the data its form. Called once, after `load_data`.
+
+        Args:
+            device: where the run computes.
+
+        Raises:
+            UsageError: there is no such model, or model and data do not fit.
+        """
+
+
+class FineTuning:
+    """The regime of `aerogel train`."""
+
+    def __init__(self, config: TrainConfig, task: Task) -> None:
+        self.config, self.task = config, config.task
+        self._task = task
+
+    def load_data(self) -> dict[str, Any]:
+        """Rows used and SHA-256 of each split."""
+        self._data = _subset(self._task.load(self.config.data), self.config)
+        return _identity(self._data)
+
+    def job(self, device: torch.device) -> Job:
+        """The model with the task's head; all rows, tokenised; the teacher."""
+        config, task, data = self.config, self._task, self._data
+        model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
+        rows = Rows(task.encode(data.train, tokenizer, config.max_length))
+        splits = {n: task.encode(split, tokenizer, config.max_length) for n, split in data.evaluation.items()}
+        objective: Objective = TaskLoss()
+        if config.teacher is not None:
+            teacher = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
+            objective = Distillation(teacher.to(device), model, config)
+        return Job(
+            model,
+            tokenizer,
+            rows,
+            steps_of(len(rows), config),
+            partial(evaluate, model, task, splits, config.batch),
+            objective,
+            steps_of(len(rows), config, config.final_epochs),
+        )
+
+
 def train(config: TrainConfig) -> Checkpoint:
-    """Fine-tune, prune, evaluate and write the checkpoint ``config.out``.
+    """Fine-tune, prune, evaluate and write the checkpoint ``config.out``: see `run`."""
+    method, task = METHODS.get(config.method), TASKS.get(config.task)
+    if config.final_epochs and not method.prunes:
+        raise UsageError(
+            f"--final-epochs: method {config.method} finds no masks to fix; drop it and raise --epochs"
+        )
+    task = task.configured(config.task_options, config.task)
+    config = dataclasses.replace(config, task_options=option_values(task.options))
+    return run(config, FineTuning(config, task))
+
+
+def run(config: RunConfig, regime: Regime) -> Checkpoint:
+    """Train, prune, evaluate and write the checkpoint ``config.out``.
 
     If a run with the same configuration was killed, go on from its last saved state: on a CPU the result is the
     same to the bit. The state is removed once the checkpoint is written. Where `torchrun` started several processes,
@@ -51,58 +149,45 @@ def train(config: TrainConfig) -> Checkpoint:
 
     Raises:
         UsageError: a configuration that cannot be meant, or one that differs from the saved state's.
-        DataError: the task's data cannot be read.
+        DataError: the data cannot be read.
         TrainingError: the loss, the weights or the model's outputs stopped being finite, or another process ended.
         CheckpointError: `config.out` is in the way, or the saved state is damaged.
         OutputError: the checkpoint, the state or the log cannot be written.
     """
-    method_class, task = METHODS.get(config.method), TASKS.get(config.task)
-    task = task.configured(config.task_options, config.task)
-    config, options = _resolve(config, method_class, task)
+    config = _with_frozen_mask(config)
+    method_class = METHODS.get(config.method)
+    config, options = _resolve(config, method_class)
     if config.threads:
         torch.set_num_threads(config.threads)
     with Processes(config.device) as processes:
-        return _train(config, method_class, options, task, processes)
+        return _run(config, method_class, options, regime, processes)
 
 
-def _train(
-    config: TrainConfig, method_class: type[Method], options: Any, task: Task, processes: Processes
+def _run(
+    config: RunConfig, method_class: type[Method], options: Any, regime: Regime, processes: Processes
 ) -> Checkpoint:
     processes.on_first(lambda: _check_places(config))
-    data = _subset(task.load(config.data), config)
-    identity = _identity(data)
-    files = {"model": _files(config.model), "teacher": _files(config.teacher)}
+    identity = regime.load_data()
+    files = {flag: _files(name) for flag, name in config.models().items()}
     resumable = config.settings() | _flat(data=identity, version=_versions(), **files)
     state = processes.on_first(lambda: _saved_state(config, resumable))
 
-    model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
-    rows = Rows(task.encode(data.train, tokenizer, config.max_length))
-    splits = {
-        name: task.encode(split, tokenizer, config.max_length) for name, split in data.evaluation.items()
-    }
-    total = steps_of(len(rows), config)
-    schedule = _schedule(config, total, method_class)
-    last = _last_schedule(config, steps_of(len(rows), config, config.final_epochs))
-    objective: Objective = TaskLoss()
-    if config.teacher is not None:
-        teacher = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
-        objective = Distillation(teacher.to(processes.device), model, config)
+    job = regime.job(processes.device)
+    model, total = job.model, job.total
     size = encoder_parameters(model)
     target = Target(config.density, config.block, config.scope)
     fixed = state is not None and state.fixed
     method = Survivors(prunable(model), target) if fixed else method_class(prunable(model), target, options)
+    schedule, last = _schedule(config, total, method), _last_schedule(config, job.final)
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
 
-    def measure() -> dict[str, float]:
-        return evaluate(model, task, splits, config.batch)
-
     def write_model(folder: Path) -> None:
-        save_model(model, tokenizer, folder)
+        save_model(model, job.tokenizer, folder)
 
     def loop_of(method: Method, schedule: Cubic, before: int = 0) -> Loop:
-        return Loop(config, model, method, schedule, rows, objective, processes, resumable, before)
+        return Loop(config, model, method, schedule, job.rows, job.objective, processes, resumable, before)
 
     loop = loop_of(method, last, total) if fixed and last else loop_of(method, schedule)
     if state:
@@ -110,27 +195,29 @@ def _train(
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
     kept, step = (state.log_bytes, state.step) if state else (0, 0)
     processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
+    settings = config.settings() | job.notes
     with logs[0] as log:
         if not log.size():
-            values = {"warmup": schedule.warmup, "processes": processes.count, "settings": config.settings()}
+            values = {"warmup": schedule.warmup, "processes": processes.count, "settings": settings}
             log.write("start", 0, total=total, **values)
-        loop.run(log, measure)
+        loop.run(log, job.measure)
         if last and not fixed:
             method = Survivors(prunable(model), target, method.bake())
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
-            loop_of(method, last, total).run(log, measure)
+            loop_of(method, last, total).run(log, job.measure)
         masks = method.bake()
         _demand_finite(model)
         record = Record(
             method=config.method,
-            config=config.settings(),
-            block=config.block,
-            scope=config.scope,
+            config=settings,
+            block=method.target.block,
+            scope=method.target.scope,
             encoder_parameters=size,
-            task=config.task,
-            metrics=measure(),
+            task=regime.task,
+            metrics=job.measure(),
             seed=config.seed,
-            data=identity | ({"teacher": _files(config.teacher)} if config.teacher else {}),
+            data=identity
+            | {flag: files[flag] for flag, name in config.models().items() if flag != "model" and name},
             versions=_versions(),
         )
         result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))
@@ -142,7 +229,21 @@ def _train(
     return result
 
 
-def _check_places(config: TrainConfig) -> None:
+def _with_frozen_mask(config: RunConfig) -> RunConfig:
+    """`--freeze-mask` is the method "frozen" with the mask of the model that the run starts from."""
+    if not config.freeze_mask:
+        return config
+    if config.method != "dense" or config.options:
+        raise UsageError("--freeze-mask keeps the mask of --model; drop --method and --option")
+    if config.model is None or not (Path(config.model) / checkpoint.RECORD_FILE).is_file():
+        raise UsageError(
+            f"--freeze-mask: --model {config.model or ''} is not a directory with {checkpoint.RECORD_FILE}; "
+            "give a checkpoint with masks"
+        )
+    return dataclasses.replace(config, method="frozen", options={"mask": config.model})
+
+
+def _check_places(config: RunConfig) -> None:
     """Whether all that the run will write can be written, before the work."""
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
@@ -156,46 +257,42 @@ def _demand_finite(model: Any) -> None:
         raise TrainingError(f"{name} is not finite after the last step; lower --lr or --score-lr")
 
 
-def _resolve(config: TrainConfig, method: type[Method], task: Task) -> tuple[TrainConfig, Any]:
-    """The configuration with every value that method and task decide filled in, and the method's options."""
+def _resolve(config: RunConfig, method: type[Method]) -> tuple[RunConfig, Any]:
+    """The configuration with every value that the method decides filled in, and the method's options."""
     options = read_options(method.Options, config.options, f"method {config.method}")
-    if config.final_epochs and not method.prunes:
-        raise UsageError(
-            f"--final-epochs: method {config.method} finds no masks to fix; drop it and raise --epochs"
-        )
     resolved = dataclasses.replace(
         config,
         options=option_values(options),
-        task_options=option_values(task.options),
         score_lr=config.score_lr or method.score_lr,
         scope="global" if method.density_is_outcome else config.scope,
     )
     return resolved, options
 
 
-def _schedule(config: TrainConfig, total: int, method: type[Method]) -> Cubic:
-    """The run's density schedule: flat at 1 for a method that does not prune."""
+def _schedule(config: RunConfig, total: int, method: Method) -> Cubic:
+    """The run's density schedule: flat for a method that does not prune."""
     warmup = warmup_steps(config.warmup, total)
     if not method.prunes:
-        return Cubic(1.0, 1.0, total, warmup, 0.0, 0.0)
+        density = method.target.density
+        return Cubic(density, density, total, warmup, 0.0, 0.0)
     return Cubic(1.0, config.density, total, warmup, config.initial_warmup, config.final_warmup)
 
 
-def _last_schedule(config: TrainConfig, steps: int) -> Cubic | None:
+def _last_schedule(config: RunConfig, steps: int) -> Cubic | None:
     """The schedule of the fine-tuning of what is left: flat, with a warm-up of its own; None without one."""
-    if not config.final_epochs:
+    if not steps:
         return None
     return Cubic(config.density, config.density, steps, warmup_steps(config.warmup, steps), 0.0, 0.0)
 
 
-def _freezes(config: TrainConfig, method: type[Method]) -> bool:
+def _freezes(config: RunConfig, method: type[Method]) -> bool:
     """Whether embeddings are frozen. A fresh model's must be trained, they have learnt nothing yet."""
     if config.freeze_embeddings is None:
         return method.prunes and config.model is not None
     return config.freeze_embeddings
 
 
-def _saved_state(config: TrainConfig, identity: dict[str, Any]) -> State | None:
+def _saved_state(config: RunConfig, identity: dict[str, Any]) -> State | None:
     """The state to go on from, if there is one and a new beginning is not asked for."""
     if config.restart:
         config.state_path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,17 @@ class Survivors(Method):
         matrices: as they are after `Method.bake`.
         target: of the method before.
         masks: of `Method.bake`; None where a saved state is to bring them.
+        options: of a method that is more than this.
     """
 
     def __init__(
-        self, matrices: Mapping[str, nn.Linear], target: Target, masks: Mapping[str, np.ndarray] | None = None
+        self,
+        matrices: Mapping[str, nn.Linear],
+        target: Target,
+        masks: Mapping[str, np.ndarray] | None = None,
+        options: Any = None,
     ) -> None:
-        super().__init__(matrices, target)
+        super().__init__(matrices, target, options)
         for name, mask in (masks or {}).items():
             self.masks[name].mask.copy_(torch.from_numpy(mask))
 

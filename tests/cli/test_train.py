@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("words", "flag"), [([], "--task"), (["--task", "rte"], "--out")])
+@pytest.mark.parametrize(("words", "flag"), [([], "--out"), (["--out", "o"], "--task")])
 def test_what_is_missing_is_named(words: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *words]) == 2
     assert f"{flag} is missing; give it as a flag or in the --config file" in capsys.readouterr().err

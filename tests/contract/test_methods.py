@@ -122,7 +122,10 @@ def test_blocks_are_kept_or_dropped_whole(
     assert (result.record.block, result.record.scope) == (block, scope)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS.names() if not METHODS.get(name).prunes])
+# "frozen" brings masks with it: tests/train/methods/test_frozen.py.
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS.names() if not METHODS.get(name).prunes and name != "frozen"]
+)
 def test_a_method_that_does_not_prune_leaves_no_mask(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
 ) -> None:

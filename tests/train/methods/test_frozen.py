@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aerogel import checkpoint
+from aerogel.errors import AerogelError, CheckpointError, UsageError
+from aerogel.train.run import TrainConfig, train
+
+
+@pytest.fixture
+def config(tmp_path: Path, sentiment: Callable[..., Path]) -> Callable[..., TrainConfig]:
+    def make(model: Path | None, **values: Any) -> TrainConfig:
+        settings = {
+            "task": "sst2", "data": sentiment(), "freeze_mask": True, "epochs": 2, "batch": 16, "max_length": 16,
+            "lr": 1e-2, "threads": 1, "device": "cpu",
+        }  # fmt: skip
+        return TrainConfig(out=tmp_path / "out", model=model and str(model), **settings | values)
+
+    return make
+
+
+@pytest.mark.parametrize("head", ["PreTraining", "MaskedLM", "SequenceClassification", ""])
+@pytest.mark.parametrize("block", [(1, 1), (4, 1)])
+def test_the_mask_is_kept_to_the_bit_and_the_rest_is_trained(
+    tiny_checkpoint: Callable[..., Path],
+    config: Callable[..., TrainConfig],
+    head: str,
+    block: tuple[int, int],
+) -> None:
+    given = checkpoint.load(tiny_checkpoint("bert", head, density=0.3, block=block))
+    made = train(config(given.path))
+    # A plain encoder's names lack the first part.
+    bare = {name.removeprefix("bert."): mask for name, mask in made.masks.items()}
+    assert bare.keys() == {name.removeprefix("bert.") for name in given.masks}
+    before, after = (load_file(c.path / checkpoint.WEIGHTS_FILE) for c in (given, made))
+    for name, mask in given.masks.items():
+        np.testing.assert_array_equal(bare[name.removeprefix("bert.")], mask)
+        weight = after[f"bert.{name.removeprefix('bert.')}"]
+        assert not weight[torch.from_numpy(~mask)].any()
+        moved = weight != before[name]
+        assert moved[torch.from_numpy(mask)].float().mean() > 0.85
+    if head != "":
+        packed = [(c.path / checkpoint.MASKS_FILE).read_bytes() for c in (given, made)]
+        assert packed[0] == packed[1]
+    # Embeddings are trained: the paper's downstream runs freeze nothing but the mask.
+    assert not torch.equal(*(next(t for n, t in w.items() if "word_emb" in n) for w in (before, after)))
+    record = made.record
+    assert (record.method, record.block, record.scope) == ("frozen", block, given.record.scope)
+    assert record.config["options"] == {"mask": str(given.path)}
+    assert made.accounting.density == given.accounting.density
+
+
+def test_a_weight_that_is_kept_and_zero_stays_kept(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
+) -> None:
+    given = checkpoint.load(tiny_checkpoint(density=0.3))
+    name, mask = next(iter(given.masks.items()))
+
+    def write(folder: Path) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        model = AutoModelForSequenceClassification.from_pretrained(given.path)
+        model.get_parameter(name).data[np.nonzero(mask)[0][0]] = 0.0
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(given.path).save_pretrained(folder)
+
+    zeroed = checkpoint.save(tmp_path / "zeroed", given.record, given.masks, write)
+    np.testing.assert_array_equal(train(config(zeroed.path)).masks[name], mask)
+
+
+def test_the_mask_of_one_model_serves_the_weights_of_another(
+    tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
+) -> None:
+    mask = checkpoint.load(tiny_checkpoint(density=0.3))
+    dense = tiny_checkpoint(density=1.0, seed=5)
+    made = train(config(dense, freeze_mask=False, method="frozen", options={"mask": str(mask.path)}))
+    for name, kept in mask.masks.items():
+        np.testing.assert_array_equal(made.masks[name], kept)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ({"density": 0.5}, UsageError, r"a frozen mask has its own density.*; drop --density"),
+        ({"method": "movement"}, UsageError, r"--freeze-mask keeps the mask of --model; drop --method"),
+        (
+            {"freeze_mask": False, "method": "frozen"},
+            UsageError,
+            r"--method frozen has no mask; give --option",
+        ),
+    ],
+)
+def test_what_contradicts_it_is_refused(
+    tiny_checkpoint: Callable[..., Path],
+    config: Callable[..., TrainConfig],
+    values: dict[str, Any],
+    kind: type[AerogelError],
+    message: str,
+) -> None:
+    with pytest.raises(kind, match=message):
+        train(config(tiny_checkpoint(density=0.3), **values))
+
+
+def test_masks_that_are_not_there_or_of_another_model_are_refused(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
+) -> None:
+    with pytest.raises(UsageError, match="has no masks to freeze"):
+        train(config(tiny_checkpoint(density=1.0)))
+    with pytest.raises(
+        UsageError, match=r"--freeze-mask: --model no/such is not a directory with aerogel.json"
+    ):
+        train(config(Path("no/such")))
+    with pytest.raises(UsageError, match=r"--freeze-mask: --model  is not a directory"):
+        train(config(None, task="synthetic", data=None))
+    for family, sizes, message in (
+        (
+            "bert",
+            {"num_hidden_layers": 1},
+            r"has a mask for bert.encoder.layer.1.*, and the model no such matrix",
+        ),
+        (
+            "bert",
+            {"intermediate_size": 32},
+            r"the mask of .*intermediate.dense.weight is 64x32, and the matrix 32x32",
+        ),
+    ):
+        other = tiny_checkpoint(family, density=1.0, **sizes)
+        options = {"mask": str(tiny_checkpoint(density=0.3))}
+        with pytest.raises(UsageError, match=message):
+            train(config(other, freeze_mask=False, method="frozen", options=options))
+    with pytest.raises(CheckpointError, match=r"nowhere is not a directory"):
+        train(
+            config(
+                tiny_checkpoint(density=1.0), freeze_mask=False, method="frozen",
+                options={"mask": str(tmp_path / "nowhere")},
+            )
+        )  # fmt: skip
