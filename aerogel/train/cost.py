@@ -36,7 +36,7 @@ __all__ = ["main", "measure"]
 
 _DENSE = "dense"
 # Steps of the run whose middle is measured.
-_TOTAL = 1000
+_TOTAL = 4000
 _VOCABULARY = 30_522
 
 
