@@ -3,6 +3,8 @@
 # make check           ruff, mypy and clang-format
 # make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
 # make bench-cpu       CPUs at length, against every other runtime that is installed (docs/bench.md says how)
+# make bench-gpu       one NVIDIA GPU: kernels, training, BERT-base; goes on where it was stopped (MINUTES, default 20)
+# make test-gpu        the tests of the Triton kernels and what stands on them, on the GPU
 # make test-sanitize   the kernels under the address and undefined-behaviour sanitizers
 # make test-no-compiler  an installation without a compiler works, at dense speed
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
@@ -17,12 +19,13 @@ OUT ?= out
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FUZZ_SECONDS ?= 60
+MINUTES ?= 20
 RUNTIMES := 1.17.3 1.20.1
 RUNTIMES_PYTHON ?= $(PYTHON)
 RUNTIMES_ARCH ?= minilm-l6
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench bench-cpu test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
+.PHONY: help demo test check bench bench-cpu bench-gpu test-gpu test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -52,6 +55,15 @@ bench: $(INSTALLED)
 
 bench-cpu: $(INSTALLED)
 	$(BIN)/python -m aerogel.bench.cpu --out $(OUT)/bench-cpu
+
+# BENCH_GPU=--dry-run runs all of it on the CPU, in small.
+bench-gpu: $(INSTALLED)
+	$(BIN)/python -m aerogel.bench.gpu --out $(OUT)/bench-gpu --minutes $(MINUTES) $(BENCH_GPU)
+
+test-gpu: $(INSTALLED)
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "aerogel: error: there is no GPU")' \
+	  || exit 2
+	AEROGEL_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/triton tests/torch/gpu
 
 # $(call kernels,FOLDER,CMAKE FLAGS): builds the test programs in build/FOLDER, with the cmake and ninja of the environment
 # where the system has none.

@@ -34,6 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="other runtimes to measure on dense exports: deepsparse, openvino, ...; all for every one",
     )
     parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: PyTorch on a GPU, dense and sparse, eager, compiled and in a CUDA graph (default: cpu)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="of weights and activations on a GPU (default: float16)",
+    )
+    parser.add_argument(
         "--threads", type=numbers, default=[1], metavar="N,...", help="threads per inference (default: 1)"
     )
     parser.add_argument("--batch", type=numbers, metavar="N,...", help="sequences per inference (default: 1)")
@@ -75,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
     points = settings(args)
     _check_outputs(args)
+    if args.device == "cuda":
+        return _on_gpu(args, points)
     if args.plot:
         plot.check(args.plot)
     for output in filter(None, (args.json, args.markdown, args.plot)):
@@ -140,6 +154,37 @@ def _point(
             return item
     report = bench(args.models, point, args.baseline, rivals=names, progress=step)
     return document.point(report, mark)
+
+
+def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
+    """All points and models in PyTorch on a GPU; 1 if a way could not be measured or was wrong."""
+    from aerogel.errors import UsageError, require
+    from aerogel.files import atomic_file, check_output
+
+    for flag in ("baseline", "rivals", "lengths", "plot", "resume"):
+        if getattr(args, flag):
+            raise UsageError(f"--{flag} does not apply to --device cuda, which compares with dense PyTorch")
+    require("torch", "gpu")
+    from aerogel.bench.gpu.model import measure_model, table
+
+    for output in filter(None, (args.json, args.markdown)):
+        check_output(output)
+    found: list[dict[str, Any]] = []
+    texts: list[str] = []
+    for point in points:
+        for model in args.models:
+            rows = measure_model(model, point.batch, point.seq, args.dtype, point.seed)
+            title = f"{model}, {args.dtype}, batch {point.batch}, sequence {point.seq}"
+            found.append({"title": title, "rows": rows})
+            texts.append(table(title, rows, "dense"))
+            print(texts[-1])
+    if args.json:
+        with atomic_file(args.json) as file:
+            file.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if args.markdown:
+        with atomic_file(args.markdown) as file:
+            file.write_text("\n".join(texts), encoding="utf-8")
+    return 0 if all("ms" in row for item in found for row in item["rows"].values()) else 1
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

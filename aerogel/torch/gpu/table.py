@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from aerogel.calibration.cache import folder
 from aerogel.errors import FormatError
 from aerogel.files import atomic_file
 
-__all__ = ["Measured", "cache_folder", "load", "predict", "save", "table_path"]
+__all__ = ["Measured", "load", "predict", "save", "table_path"]
 
-CACHE_VARIABLE = "AEROGEL_CACHE"
 SCHEMA = 1
 # No table has more rows; a larger file is something else.
 _MOST_BYTES = 1 << 24
@@ -41,16 +40,9 @@ class Measured:
     ratio: float
 
 
-def cache_folder() -> Path:
-    """Where measurements of this machine are kept: AEROGEL_CACHE, else ``aerogel`` in the user's cache."""
-    if own := os.environ.get(CACHE_VARIABLE):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aerogel"
-
-
 def table_path(device: str) -> Path:
     """The file of the device of that name."""
-    return cache_folder() / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+    return folder() / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
 def save(path: Path, device: str, rows: Sequence[Measured]) -> None:

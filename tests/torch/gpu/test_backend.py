@@ -94,9 +94,9 @@ def blocks(share: float, side: int = 32) -> np.ndarray:
 
 def test_rules_without_measurements(device: torch.device) -> None:
     chosen = gpu(device, "bsr", block=(32, 32)).choose
-    assert chosen("w", blocks(0.25)) is not None
+    assert chosen("w", blocks(0.2)) is not None
     assert chosen("w", blocks(0.3)) is None
-    assert gpu(device, "bsr", block=(64, 64)).choose("w", blocks(0.5, 64)) is not None
+    assert gpu(device, "bsr", block=(64, 64)).choose("w", blocks(0.3, 64)) is not None
     assert gpu(device, "csr").choose("w", blocks(0.05)) is None
     assert gpu(device, "csr", torch.float32).choose("w", blocks(0.04)) is not None
     assert gpu(device, "csr", limit=0.9).choose("w", blocks(0.5)) is not None

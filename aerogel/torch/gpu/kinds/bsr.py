@@ -30,9 +30,9 @@ class _Bsr(Kind):
         return None
 
     def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
-        # A step of the kernel does at most `side` operations for each byte it loads, where the dense product does 64
-        # and more: half of the entries may be stored in blocks of 64, a quarter in those of 32.
-        return min(0.5, min(block) / 128)
+        # A step does `side` operations for each byte that it reads from the L2 cache, which bounds blocks of 64 at two
+        # fifths of the dense rate and those of 32 at a fifth.
+        return min(0.4, min(block) / 160)
 
     def layer(
         self,

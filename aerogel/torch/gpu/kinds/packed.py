@@ -24,7 +24,7 @@ class _Packed(Kind):
         return None
 
     def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
-        return 0.2 if tokens <= _FEW_TOKENS else 0.0
+        return 0.1 if tokens <= _FEW_TOKENS else 0.0
 
     def layer(
         self,

@@ -1,0 +1,133 @@
+"""The command line of the GPU measurement."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from aerogel.bench.gpu import results as documents
+from aerogel.bench.gpu import tune
+from aerogel.bench.gpu.case import Case, cases
+from aerogel.bench.gpu.child import Child
+from aerogel.bench.gpu.summary import markdown
+from aerogel.cli import _arguments
+from aerogel.errors import AerogelError, RuntimeLoadError, UsageError, require
+from aerogel.files import atomic_file, check_output
+from aerogel.torch.gpu import table
+from aerogel.versions import versions
+
+__all__ = ["main"]
+
+_PACKAGES = ("aerogel", "torch", "triton", "transformers", "numpy")
+# Compiling a whole encoder twice is the longest.
+_CASE_SECONDS = 300.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write results.json and gpu.md (or the table of `--tune`); 2 if something failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aerogel.bench.gpu", description="The measurement of GPUs."
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="stop after the case during which they ran out"
+    )
+    parser.add_argument(
+        "--cases",
+        type=_arguments.words,
+        metavar="WORD,...",
+        help="only cases whose names have all these words",
+    )
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument(
+        "--tune", action="store_true", help="measure the table by which aerogel.torch chooses kernels"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="small sizes on the CPU, in Triton's interpreter: does it all run?",
+    )
+    args = parser.parse_args(argv)
+    try:
+        return _run(args, time.monotonic())
+    except AerogelError as error:
+        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace, start: float) -> int:
+    chosen = [
+        case
+        for case in (tune.tuning_cases() if args.tune else cases())
+        if all(word in case.name.split() for word in args.cases or [])
+    ]
+    if args.list:
+        print("\n".join(case.name for case in chosen))
+        return 0
+    if not chosen:
+        raise UsageError(f"--cases {','.join(args.cases)} fits no case; --list names them")
+    if args.minutes is not None and not args.minutes > 0:
+        raise UsageError(f"--minutes {args.minutes} is out of range; give a number above 0")
+    device = "cpu" if args.dry_run else _gpu()
+    path = args.out / ("tuning.json" if args.tune else "results.json")
+    check_output(path)
+    status = 0
+    with Child(device) as child:
+        machine = child.ask("machine", _CASE_SECONDS)
+        if "error" in machine:
+            raise RuntimeLoadError(f"nothing can be measured: {machine['error']}")
+        found = documents.load(path, machine["result"], versions(_PACKAGES))
+        if not found.ceilings:
+            found.ceilings = child.ask("ceilings", _CASE_SECONDS).get("result", {})
+        for number, case in enumerate(chosen, 1):
+            if case.name in found.cases:
+                continue
+            if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
+                print(f"{args.minutes:g} minutes are over; run it again to go on", file=sys.stderr)
+                break
+            print(f"{number} of {len(chosen)}: {case.name}", flush=True)
+            reply = child.ask(case.name, _CASE_SECONDS)
+            if "result" in reply:
+                found.cases[case.name] = {"rows": reply["result"]}
+            else:
+                found.cases[case.name] = reply
+                print(f"aerogel: error: {case.name}: {reply['error']}", file=sys.stderr)
+                status = 2
+            documents.save(path, found)
+            _write(args, found, chosen)
+    if found.cases:
+        print(_write(args, found, chosen))
+    return status
+
+
+def _write(args: argparse.Namespace, found: documents.Results, chosen: Sequence[Case]) -> str:
+    """Write the table that `aerogel.torch` reads, or gpu.md; what to show at the end."""
+    if args.tune:
+        rows = list(tune.rows({case.name: case for case in chosen}, found.cases))
+        path = args.out / "table.json" if args.dry_run else table.table_path(found.machine["device"])
+        table.save(path, found.machine["device"], rows)
+        return f"{path}: {len(rows)} measurements"
+    words = [*(["--cases", ",".join(args.cases)] if args.cases else []), *["--dry-run"] * args.dry_run]
+    command = shlex.join(["python", "-m", "aerogel.bench.gpu", "--out", str(args.out), *words])
+    text = markdown(command, found, chosen)
+    with atomic_file(args.out / "gpu.md") as file:
+        file.write_text(text, encoding="utf-8")
+    return text
+
+
+def _gpu() -> str:
+    torch = require("torch", "gpu")
+    require("triton", "gpu")
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "there is no GPU that PyTorch can use here; install its CUDA build and a driver, or add --dry-run"
+        )
+    return "cuda"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aerogel.bench.gpu.case import cases, small
+from aerogel.bench.gpu.measure import MEASURES, make_layer, wrong
+from aerogel.bench.gpu.tune import rows, tuning_cases
+from aerogel.bench.gpu.way import WAYS
+from aerogel.torch.gpu.table import Measured
+
+
+def test_cases_are_known_to_the_registries() -> None:
+    for case in (*cases(), *tuning_cases()):
+        assert case.kind in MEASURES.names()
+        if case.kind == "product":
+            assert set(case.ways) <= set(WAYS.names())
+            assert {name for target in case.targets for name in (target.ours, target.against)} <= set(
+                case.ways
+            )
+
+
+def test_names_are_unique_and_what_matters_comes_first() -> None:
+    names = [case.name for case in (*cases(), *tuning_cases())]
+    assert len(set(names)) == len(names)
+    assert names[0].startswith("encoder")
+    targets = [bool(case.targets) for case in cases()]
+    assert all(targets[:16])
+
+
+@pytest.mark.parametrize("case", [c for c in cases() if c.kind == "product"], ids=lambda c: c.name)
+def test_layers_are_pruned_as_the_case_says(case: object) -> None:
+    case = small(case)  # type: ignore[arg-type]
+    layer = make_layer(case, torch.device("cpu"))
+    assert torch.equal(layer.weight != 0, torch.from_numpy(layer.mask))
+    if case.nm:
+        assert (layer.mask.reshape(64, 32, 4).sum(2) == 2).all()
+    else:
+        assert layer.mask.mean() == pytest.approx(case.density, abs=0.02)
+        r, c = case.block
+        assert len(set(layer.mask.reshape(64 // r, r, 128 // c, c).sum((1, 3)).ravel())) == 2
+
+
+def test_what_is_wrong() -> None:
+    y = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    assert wrong(y.float(), y, "float32") is None
+    assert wrong(y.float() + 0.01, y, "float32") == "wrong: relative difference 5.0e-03"
+    assert wrong(y.float() * torch.nan, y, "bfloat16") == "wrong: relative difference nan"
+    assert wrong(y[:1], y, "float32") == "wrong: shape [1], not [2]"
+
+
+def test_the_table_has_what_was_measured() -> None:
+    known = {case.name: case for case in tuning_cases()}
+    name = "tune bsr 32x32 3072x768 4096 0.1"
+    found = {
+        name: {"rows": {"dense": {"ms": 2.0}, "aerogel-bsr": {"ms": 0.5}}},
+        "tune csr 1x1 768x768 1 0.05": {"rows": {"dense": {"ms": 2.0}, "aerogel-csr": {"error": "x"}}},
+        "tune csr 1x1 768x768 1 0.1": {"error": "died"},
+        "unknown": {"rows": {}},
+    }
+    assert list(rows(known, found)) == [Measured("bsr", (32, 32), "float16", (3072, 768), 4096, 0.1, 0.25)]
