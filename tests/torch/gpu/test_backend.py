@@ -94,7 +94,7 @@ def blocks(share: float, side: int = 32) -> np.ndarray:
 
 def test_rules_without_measurements(device: torch.device) -> None:
     chosen = gpu(device, "bsr", block=(32, 32)).choose
-    assert chosen("w", blocks(0.2)) is not None
+    assert chosen("w", blocks(0.15)) is not None
     assert chosen("w", blocks(0.3)) is None
     assert gpu(device, "bsr", block=(64, 64)).choose("w", blocks(0.3, 64)) is not None
     assert gpu(device, "csr").choose("w", blocks(0.05)) is None
