@@ -14,11 +14,15 @@ from aerogel.data.tasks import TASKS
 from aerogel.options import read_options
 from aerogel.train.config import TrainConfig
 from aerogel.train.methods import METHODS
+from aerogel.train.pretrain import pretrain
+from aerogel.train.pretrain_config import PretrainConfig
 from aerogel.train.recipe import read_recipe
 from aerogel.train.run import train
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PRETRAINING = [name for name in NAMES if name.endswith("-pretrain")]
+RECIPES = [name for name in NAMES if name not in PRETRAINING]
 
 
 def write_data(folder: Path, task: str) -> Path:
@@ -54,13 +58,14 @@ def write_data(folder: Path, task: str) -> Path:
 def test_the_papers_methods_and_tasks_have_recipes() -> None:
     methods = ("magnitude", "movement", "soft-movement", "l0")
     assert {f"{m}-{t}" for m in methods for t in ("squad", "mnli", "qqp")} <= set(RECIPES)
-    assert {"smp-mnli", "obert-squad"} <= set(RECIPES)
+    assert {"smp-mnli", "obert-squad", "rpp-downstream"} <= set(RECIPES)
+    assert {"rpp-pretrain", "nip-pretrain"} <= set(PRETRAINING)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_valid_configuration(tmp_path: Path, name: str) -> None:
     config = TrainConfig(out=tmp_path / "out", **read_recipe(FOLDER / f"{name}.toml", TrainConfig))
-    assert name == f"{config.method}-{config.task}"
+    assert name in (f"{config.method}-{config.task}", "rpp-downstream")
     read_options(METHODS.get(config.method).Options, config.options, f"method {config.method}")
     TASKS.get(config.task).configured(config.task_options, config.task)
     text = (FOLDER / f"{name}.toml").read_text()
@@ -71,17 +76,36 @@ def test_a_recipe_is_a_valid_configuration(tmp_path: Path, name: str) -> None:
 def test_a_recipe_runs(tmp_path: Path, tiny_checkpoint: Callable[..., Path], name: str) -> None:
     values: dict[str, Any] = read_recipe(FOLDER / f"{name}.toml", TrainConfig)
     config = TrainConfig(out=tmp_path / "out", **values)
+    model = tiny_checkpoint(density=0.4 if config.freeze_mask else 1.0)
     # Two steps of a tiny model instead of the paper's; the rest is the recipe's.
     small = dataclasses.replace(
-        config, model=str(tiny_checkpoint(density=1.0)), data=write_data(tmp_path / "data", config.task), epochs=1,
-        batch=2, warmup=0, max_length=min(config.max_length, 48), threads=1, device="cpu", progress=False,
+        config, model=str(model), data=write_data(tmp_path / "data", config.task), epochs=1, batch=2, warmup=0,
+        max_length=min(config.max_length, 48), threads=1, device="cpu", progress=False,
         task_options={"stride": 8} if config.task_options else {},
     )  # fmt: skip
     if METHODS.get(config.method).density_is_outcome and config.density < 1:
         # A density is steered to, which takes a while: scores have far to go.
         small = dataclasses.replace(small, epochs=20, score_lr=1.0)
     result = train(small)
-    assert result.record.method == config.method
     assert result.masks
-    if config.density < 1:
-        assert result.accounting.density == pytest.approx(config.density, abs=0.005)
+    expected = 0.4 if config.freeze_mask else config.density
+    if expected < 1:
+        assert result.accounting.density == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_a_recipe_for_pretraining_runs(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], name: str
+) -> None:
+    sentences = ["the film was good", "it was not bad", "is that a good film", "of the bad it is"]
+    documents = ["\n".join(sentences[n:] + sentences[:n]) for n in range(4)] * 10
+    (tmp_path / "text.txt").write_text("\n\n".join(documents) + "\n")
+    values: dict[str, Any] = read_recipe(FOLDER / f"{name}.toml", PretrainConfig)
+    config = PretrainConfig(out=tmp_path / "out", text=(tmp_path / "text.txt",), **values)
+    assert name == f"{config.method}-pretrain"
+    small = dataclasses.replace(
+        config, model=str(tiny_checkpoint("bert", "PreTraining", density=1.0)), steps=40, batch=4, max_length=32,
+        lr=1e-2, held_out=0.2, eval_rows=4, threads=1, device="cpu", progress=False,
+    )  # fmt: skip
+    result = pretrain(small)
+    assert result.accounting.density == pytest.approx(config.density, abs=0.005)
