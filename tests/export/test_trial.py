@@ -142,6 +142,15 @@ def test_a_regression_is_judged_by_its_value() -> None:
     assert found["metrics"] == pytest.approx(known)
 
 
+def test_a_metric_that_is_no_number_fails() -> None:
+    def broken(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"logits": np.full(inputs["input_ids"].shape, np.nan, np.float32)}
+
+    made = trial("stsb", {"": split([2.5, 0.5, 3.5, 1.5])}, known={"pearson": 0.9, "spearman": 0.9})
+    with pytest.raises(ParityError, match=r"pearson on stsb is nan where the checkpoint has 90\.00"):
+        made.hold(Fake(), "it", broken)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("output", "what"), [("logits", r"logits \[3, 2\]"), ("hidden", "hidden")])
 def test_outputs_that_are_not_the_tasks_are_refused(output: str, what: str) -> None:
     made = trial("mnli", {"matched": split([2, 1, 1], pair=True)})

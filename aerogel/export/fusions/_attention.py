@@ -30,7 +30,10 @@ from aerogel.export.fusions._matrix import Matrix, matrix_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Attention", "match_attention"]
+__all__ = ["MOST_HEAD_FEATURES", "Attention", "match_attention"]
+
+MOST_HEAD_FEATURES = 256
+"""What the kernels of every instruction set have scratch memory for; AVX-512's refuse larger heads."""
 
 _MASK = "attention_mask"
 _LOWEST = float(np.finfo(np.float32).min)
@@ -104,6 +107,11 @@ def match_attention(softmax: ir.Node) -> Attention:
         raise Mismatch(add, f"masks {sizes(mask)} where the layer reads {sizes(x)}")
     heads = _count_heads(x, (q, k, v), tuple(together.attributes.get_ints("perm", ())), merge)
     d = q.matrix.shape[0] // heads
+    if d > MOST_HEAD_FEATURES:
+        raise Mismatch(
+            q.split,
+            f"splits into heads of {d} features, more than the {MOST_HEAD_FEATURES} that kernels hold",
+        )
     total = scale * q.scale * k.scale
     if not abs(total * math.sqrt(d) - 1) < _NEAR:
         raise Mismatch(product, f"has its scores scaled by {total:.6g}, not by 1 / sqrt({d})")

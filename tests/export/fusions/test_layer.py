@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from aerogel.export.fusion import Fused
+from aerogel.export.fusions import _attention
 from aerogel.export.fusions.post_layernorm import FUSION
 
 Graph = Callable[..., ir.Model]
@@ -285,3 +286,14 @@ def test_what_does_not_fit_is_left_as_it_is(encoder_graph: Graph, which: str) ->
     assert fused.why.startswith("layer 0: ")
     assert re.search(words, fused.why), fused.why
     assert ir.to_proto(model).SerializeToString() == text
+
+
+def test_heads_that_some_instruction_set_has_no_room_for_stay(
+    encoder_graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_attention, "MOST_HEAD_FEATURES", 2)
+    assert FUSION.fuse(encoder_graph()) == Fused(1, 1, "")
+    monkeypatch.setattr(_attention, "MOST_HEAD_FEATURES", 1)
+    fused = FUSION.fuse(encoder_graph())
+    assert fused.layers == 0
+    assert "n_qs splits into heads of 2 features, more than the 1 that kernels hold" in fused.why

@@ -11,6 +11,9 @@ import onnxruntime
 import pytest
 
 import aerogel
+from aerogel.calibration.model import EncoderShape
+from aerogel.calibration.rest import fused_encoder
+from aerogel.export.fusions._attention import MOST_HEAD_FEATURES
 from aerogel.kernels.cpu.native import isas
 
 FLOATS = "dense csr bsr csr-fp16 bsr-fp16 csr"
@@ -71,6 +74,13 @@ def test_kernel_gives_what_the_body_gives(encoder: Make, activation: str, words:
     check(body, made.apply(**feed), "int8" in words)
     check(kernel, body, "int8" in words)
     assert not kernel[feed["mask"] == 0].any()
+
+
+@pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
+def test_heads_as_large_as_the_export_fuses_have_room(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEROGEL_ISA", isa)
+    made = fused_encoder("fp32", EncoderShape(1, MOST_HEAD_FEATURES, 8, 1), np.random.default_rng(0))
+    assert session(made.SerializeToString()).get_inputs()
 
 
 def test_results_depend_on_neither_threads_nor_company(encoder: Make) -> None:
