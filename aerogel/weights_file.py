@@ -54,11 +54,11 @@ def pointing(path: Path) -> bytes | None:
         A serialized ModelProto whose tensors have the file's name as their location, or None where the file has no such
         tensors, or is nothing that this can read; ONNX Runtime then says what is wrong with it.
     """
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (ValueError, OSError):  # empty, or not a file that can be mapped
-            return None
+    except (ValueError, OSError):  # empty, not to be read, or not a file that can be mapped
+        return None
     with data:
         try:
             return _pointing(data, path.name.encode())
@@ -128,11 +128,12 @@ def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
         for other in _fields(data, field.value, field.end)
         if other.number not in (_RAW, _DOC)
     )
-    value = data[raw.begin : raw.end]
+    # All of the tensor but its bytes, which are copied once: there may be a hundred megabytes of them.
     for spaces in range(2 * ALIGNMENT):
-        tensor = _message(_INITIALIZER, rest + _message(_DOC, b" " * spaces) + value)
-        if (position + len(tensor) - (raw.end - raw.value)) % ALIGNMENT == 0:
-            return tensor
+        body = rest + _message(_DOC, b" " * spaces) + data[raw.begin : raw.value]
+        start = _tag(_INITIALIZER) + _varint(len(body) + raw.end - raw.value) + body
+        if (position + len(start)) % ALIGNMENT == 0:
+            return start + data[raw.value : raw.end]
     raise AssertionError("some number of spaces below the alignment fits, or one beyond a longer length")
 
 

@@ -119,6 +119,22 @@ def test_what_is_no_model_is_left_to_the_runtime(data: bytes, tmp_path: Path) ->
         aligned(data)
 
 
+def test_what_cannot_be_read_is_left_to_the_runtime(tmp_path: Path) -> None:
+    assert pointing(tmp_path / "nowhere.onnx") is None
+    assert pointing(tmp_path) is None
+
+
+def test_large_bytes_are_copied_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not once for every number of spaces that is tried.
+    sizes: list[int] = []
+    plain = weights_file._message
+    monkeypatch.setattr(
+        weights_file, "_message", lambda number, value: sizes.append(len(value)) or plain(number, value)
+    )
+    aligned(model().SerializeToString())
+    assert max(sizes) < LEAST
+
+
 def test_every_truncation_and_any_damage_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_file, "LEAST", 64)
     tiny = {"w0": np.ones((2, 16), np.float32), "w1": np.ones((16, 2), np.float32)}
