@@ -104,6 +104,8 @@ class SparseLinear:
         in_features: int,
         isa: str | None = None,
     ) -> None:
+        if missing := [name for name in ("data", "indices", "indptr") if name not in arrays]:
+            raise FormatError(f"{missing[0]} is missing; give data, indices and indptr")
         data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
         if data.dtype not in _KINDS or data.ndim not in (1, 3):
             raise FormatError(
@@ -122,6 +124,8 @@ class SparseLinear:
         self.out_features = (len(indptr) - 1) * rows
         vectors = {"bias": np.zeros(self.out_features, np.float32) if bias is None else bias}
         if data.dtype == np.int8:
+            if "scale" not in arrays:
+                raise FormatError(f"scale is missing; give float32 [{self.out_features}] with int8 data")
             vectors["scale"] = arrays["scale"]
         for name, vector in vectors.items():
             if vector.dtype != np.float32 or vector.shape != (self.out_features,):

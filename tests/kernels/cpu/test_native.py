@@ -60,6 +60,11 @@ def test_arguments_are_checked() -> None:
     ):
         with pytest.raises(FormatError, match=name):
             SparseLinear({**arrays, name: broken}, None, 6)
+    for name in arrays:
+        with pytest.raises(FormatError, match=f"{name} is missing"):
+            SparseLinear({key: array for key, array in arrays.items() if key != name}, None, 6)
+    with pytest.raises(FormatError, match=r"scale is missing; give float32 \[8\]"):
+        SparseLinear({**arrays, "data": arrays["data"].astype(np.int8)}, None, 6)
     with pytest.raises(FormatError, match="bias"):
         SparseLinear(arrays, np.zeros(7, np.float32), 6)
     with pytest.raises(FormatError, match=r"outside \[0, 3\)"):
