@@ -182,6 +182,7 @@ def _run(
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def write_model(folder: Path) -> None:
         save_model(model, job.tokenizer, folder)
@@ -203,6 +204,9 @@ def _run(
         loop.run(log, job.measure)
         if last and not fixed:
             method = Survivors(prunable(model), target, method.bake())
+            # What the method before froze is trained now, as in a run that is resumed here.
+            for parameter in trained:
+                parameter.requires_grad_(True)
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
             loop_of(method, last, total).run(log, job.measure)
         masks = method.bake()
