@@ -63,7 +63,7 @@ bench-gpu: $(INSTALLED)
 test-gpu: $(INSTALLED)
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "aerogel: error: there is no GPU")' \
 	  || exit 2
-	AEROGEL_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels/triton tests/torch/gpu
+	AEROGEL_TEST_DEVICE=cuda TRITON_DEFAULT_FP_FUSION=1 $(BIN)/python -m pytest tests/kernels/triton tests/torch/gpu
 
 # $(call kernels,FOLDER,CMAKE FLAGS): builds the test programs in build/FOLDER, with the cmake and ninja of the environment
 # where the system has none.
