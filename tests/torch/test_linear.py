@@ -247,7 +247,7 @@ def test_import_leaves_torch_alone() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == str(
-        ["LayerSummary", "SparseLinear", "Summary", "densify", "report", "sparsify"]
+        ["LayerSummary", "Shrunk", "SparseLinear", "Summary", "densify", "report", "shrink", "sparsify"]
     )
 
 
