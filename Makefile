@@ -42,7 +42,7 @@ demo: $(INSTALLED)
 	$(BIN)/aerogel demo --out $(OUT)/demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
