@@ -166,6 +166,16 @@ def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str
         session(model(form, broken(form, **changes)))
 
 
+@pytest.mark.parametrize("form", BLOCKED)
+def test_blocks_too_high_for_any_matrix_are_refused_at_load(form: str) -> None:
+    changed = onnx.ModelProto.FromString(model(form, broken(form)))
+    data = next(tensor for tensor in changed.graph.initializer if tensor.name == "data")
+    data.raw_data = b""
+    data.dims[:] = [0, 2**62, 1]  # nothing is stored, so that the size alone is wrong
+    with pytest.raises(Exception, match="'data'|'indices'"):
+        session(changed.SerializeToString())
+
+
 @pytest.mark.parametrize("form", ["csr-int8", "bsr-int8"])
 @pytest.mark.parametrize(
     ("changes", "message"),

@@ -60,8 +60,12 @@ class LinearOperator final : public Operator {
     const ShapeInput data = InputShape(api, context, 1), indptr = InputShape(api, context, 3);
     const bool blocks = form_[0] == 'b';
     if (shape.shape.empty() || indptr.shape.size() != 1 || data.shape.size() != (blocks ? 3u : 1u)) return;
+    // Sizes are the file's, unchecked so far: what cannot be is left for Create to refuse.
+    const int64_t height = blocks ? data.shape[1] : 1;
+    int64_t rows = 0;
+    if (indptr.shape[0] < 1 || height < 1 || __builtin_mul_overflow(indptr.shape[0] - 1, height, &rows)) return;
     shape.symbols.back() = "";
-    shape.shape.back() = (indptr.shape[0] - 1) * (blocks ? data.shape[1] : 1);
+    shape.shape.back() = rows;
     SetOutputShape(api, context, shape);
   }
 
