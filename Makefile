@@ -61,8 +61,8 @@ bench-gpu: $(INSTALLED)
 	$(BIN)/python -m aerogel.bench.gpu --out $(OUT)/bench-gpu --minutes $(MINUTES) $(BENCH_GPU)
 
 test-gpu: $(INSTALLED)
-	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "aerogel: error: there is no GPU")' \
-	  || exit 2
+	@$(BIN)/python -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null || { echo "aerogel: error: there is no GPU" \
+	  "that PyTorch can use here; install its CUDA build and a driver" >&2; exit 2; }
 	AEROGEL_TEST_DEVICE=cuda TRITON_DEFAULT_FP_FUSION=1 $(BIN)/python -m pytest tests/kernels/triton tests/torch/gpu
 
 # $(call kernels,FOLDER,CMAKE FLAGS): builds the test programs in build/FOLDER, with the cmake and ninja of the environment
