@@ -1,9 +1,10 @@
-"""How well a model predicts masked tokens and next sentences."""
+"""Loss and metrics of pre-training: masked tokens and next sentences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +13,39 @@ from torch import Tensor
 
 from aerogel.data.features import IGNORED
 from aerogel.errors import TrainingError
+from aerogel.train.loss import TaskLoss, inputs_of
 
-__all__ = ["measure_language"]
+__all__ = ["MaskedLoss", "measure_language"]
+
+
+class MaskedLoss(TaskLoss):
+    """`TaskLoss`, with the vocabulary's logits computed for the tokens to be predicted only.
+
+    They are 15% of all, and the logits of all would cost a small model more than its encoder does.
+
+    Args:
+        model: of transformers, with a head for masked tokens.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, model: Any, batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> Tensor:
+        """See `TaskLoss`."""
+        chosen = batch["labels"] != IGNORED
+        with _only(self._model, chosen):
+            return super().__call__(model, {**batch, "labels": batch["labels"][chosen]}, counts)
+
+
+@contextmanager
+def _only(model: Any, chosen: Tensor) -> Iterator[None]:
+    """Inside, the model gives logits ``[chosen.sum(), vocabulary]`` for the tokens in `chosen` ``[rows, tokens]``."""
+    projection = model.get_output_embeddings()
+    handle = projection.register_forward_pre_hook(lambda _, hidden: (hidden[0][chosen],))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @torch.inference_mode()
@@ -36,13 +68,14 @@ def measure_language(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> dic
     loss, right, tokens, right_pairs, pairs, finite = 0.0, 0, 0, 0, 0, True
     for given in batches:
         batch = {name: value.to(device) for name, value in given.items()}
-        labels, order = batch.pop("labels"), batch.pop("next_sentence_label", None)
-        outputs = model(**batch)
-        chosen = labels != IGNORED
-        logits = outputs["logits" if "logits" in outputs else "prediction_logits"][chosen].float()
-        loss += float(F.cross_entropy(logits, labels[chosen], reduction="sum"))
-        right += int((logits.argmax(-1) == labels[chosen]).sum())
-        tokens += int(chosen.sum())
+        chosen = batch["labels"] != IGNORED
+        labels, order = batch["labels"][chosen], batch.get("next_sentence_label")
+        with _only(model, chosen):
+            outputs = model(**inputs_of(batch))
+        logits = outputs["logits" if "logits" in outputs else "prediction_logits"].float()
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        right += int((logits.argmax(-1) == labels).sum())
+        tokens += len(labels)
         if order is not None:
             guess = outputs["seq_relationship_logits"].float()
             finite = finite and bool(guess.isfinite().all())

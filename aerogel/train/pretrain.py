@@ -10,7 +10,8 @@ import torch
 from aerogel.checkpoint import Checkpoint
 from aerogel.data.corpus.encode import TextEncoder
 from aerogel.data.corpus.stream import Corpus
-from aerogel.train.language import measure_language
+from aerogel.train.language import MaskedLoss, measure_language
+from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_language_model
 from aerogel.train.pretrain_config import PretrainConfig
 from aerogel.train.run import Job, run
@@ -47,7 +48,9 @@ class Pretraining:
         held_out = held_out_batches(self.corpus, encoder, config.eval_rows, config.batch)
         measure = partial(measure_language, model, held_out)
         rows = TextRows(self.corpus, encoder)
-        return Job(model, tokenizer, rows, config.steps, measure, notes={"drawn": drawn})
+        # What torch.compile makes has no room for a choice of tokens that differs from step to step.
+        objective = TaskLoss() if config.compile else MaskedLoss(model)
+        return Job(model, tokenizer, rows, config.steps, measure, objective, notes={"drawn": drawn})
 
 
 def pretrain(config: PretrainConfig) -> Checkpoint:

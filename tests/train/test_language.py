@@ -1,25 +1,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from aerogel.errors import TrainingError
-from aerogel.train.language import measure_language
+from aerogel.train.language import MaskedLoss, measure_language
+from aerogel.train.loss import TaskLoss, counted
 
 
 class Fixed(torch.nn.Module):
-    """Gives the logits it was made with, whatever the input."""
+    """Gives the logits it was made with, whatever the input; tokens' logits pass its projection."""
 
     def __init__(self, **outputs: torch.Tensor) -> None:
         super().__init__()
         self.outputs = outputs
+        self.projection = torch.nn.Identity()
         self.unused = torch.nn.Parameter(torch.zeros(1))
 
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.projection
+
     def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: value[: len(input_ids)] for name, value in self.outputs.items()}
+        outputs = {name: value[: len(input_ids)] for name, value in self.outputs.items()}
+        return {n: self.projection(v) if v.dim() == 3 else v for n, v in outputs.items()}
 
 
 def batch(labels: list[list[int]], **values: Any) -> dict[str, torch.Tensor]:
@@ -55,3 +64,44 @@ def test_an_output_that_is_not_finite_is_an_error(name: str) -> None:
     outputs[name].fill_(float("nan"))
     with pytest.raises(TrainingError, match="not finite in evaluation"):
         measure_language(Fixed(**outputs), [batch([[1, 2, 3]], next_sentence_label=torch.tensor([1]))])
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [
+        ("bert", "PreTraining"),
+        ("bert", "MaskedLM"),
+        ("roberta", "MaskedLM"),
+        ("electra", "MaskedLM"),
+        ("distilbert", "MaskedLM"),
+    ],
+)
+def test_the_masked_loss_is_that_of_all_tokens(
+    tiny_checkpoint: Callable[..., Path], family: str, head: str
+) -> None:
+    loader = getattr(transformers, f"AutoModelFor{head}")
+    model = loader.from_pretrained(tiny_checkpoint(family, head, 1.0)).eval()
+    torch.manual_seed(0)
+    given = {
+        "input_ids": torch.randint(5, 30, (3, 9)),
+        "attention_mask": torch.ones(3, 9).long(),
+        "labels": torch.full((3, 9), -100),
+    }
+    given["labels"][0, 4], given["labels"][2, 1] = 7, 9
+    if head == "PreTraining":
+        given["next_sentence_label"] = torch.tensor([0, 1, 1])
+
+    sizes: list[int] = []
+    projection = model.get_output_embeddings()
+    projection.register_forward_hook(lambda _, hidden, out: sizes.append(out[..., 0].numel()))
+    values, gradients = [], []
+    for objective in (TaskLoss(), MaskedLoss(model)):
+        model.zero_grad()
+        loss = objective(model, given, counted(given))
+        loss.backward()
+        values.append(loss.item())
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert sizes == [27, 2]
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
+    for all_tokens, masked in zip(*gradients, strict=True):
+        torch.testing.assert_close(masked, all_tokens, rtol=1e-4, atol=1e-6)
