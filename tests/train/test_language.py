@@ -93,7 +93,7 @@ def test_the_masked_loss_is_that_of_all_tokens(
 
     sizes: list[int] = []
     projection = model.get_output_embeddings()
-    projection.register_forward_hook(lambda _, hidden, out: sizes.append(out[..., 0].numel()))
+    projection.register_forward_hook(lambda _, _hidden, out: sizes.append(out[..., 0].numel()))
     values, gradients = [], []
     for objective in (TaskLoss(), MaskedLoss(model)):
         model.zero_grad()
