@@ -25,6 +25,10 @@ __all__ = [
     "unpack",
 ]
 
+# Values drawn to bracket a rank, and how far the brackets are from it: four times what the draw's luck moves it by.
+_SAMPLE = 4096
+_MARGIN = 128
+
 
 def check_block(shape: tuple[int, ...], block: tuple[int, int], name: str = "weight") -> None:
     """Raise UsageError unless `block` (rows, cols) tiles a matrix of `shape` exactly."""
@@ -88,9 +92,7 @@ def top_mask(scores: Any, keep: int) -> Any:
     if not isinstance(flat, np.ndarray) and flat.device.type != "cpu":
         threshold = flat.kthvalue(size - keep + 1).values
     else:
-        # numpy's vectorised partition: 2 ms for 768 x 3072 scores, where torch's kthvalue takes 70 on the CPU.
-        view = flat if isinstance(flat, np.ndarray) else _as_numpy(flat)
-        threshold = np.partition(view, size - keep)[size - keep].item()
+        threshold = _ranked(flat if isinstance(flat, np.ndarray) else _as_numpy(flat), size - keep)
     mask = flat > threshold
     ties = flat == threshold
     missing = keep - int(mask.sum())
@@ -154,6 +156,24 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if bits[size:].any():
         raise FormatError("packed mask has bits set past its end")
     return bits[:size].astype(bool).reshape(shape)
+
+
+def _ranked(values: np.ndarray, place: int) -> Any:
+    """The value at `place` if `values` were sorted; none is NaN.
+
+    A sample says between which two values it will be, so that few have to be partitioned. For 1536 x 384 float32 on a
+    CPU: 1.2 ms, numpy's partition of all 3.8, torch's kthvalue 20.
+    """
+    if values.size > 16 * _SAMPLE and values.dtype.kind == "f":
+        sample = np.sort(values[:: values.size // _SAMPLE])
+        middle = place * sample.size // values.size
+        low = sample[middle - _MARGIN] if middle >= _MARGIN else sample.dtype.type(-np.inf)
+        high = sample[middle + _MARGIN] if middle + _MARGIN < sample.size else sample.dtype.type(np.inf)
+        before = np.count_nonzero(values < low)
+        between = values[(values >= low) & (values <= high)]
+        if before <= place < before + between.size:
+            values, place = between, place - before
+    return np.partition(values, place)[place].item()
 
 
 def _as_numpy(flat: Any) -> np.ndarray:

@@ -29,6 +29,25 @@ def test_exact_count_and_earliest_ties(scores: np.ndarray, data: st.DataObject) 
     np.testing.assert_array_equal(mask.reshape(-1), expected)
 
 
+@pytest.mark.parametrize("keep", [1, 3, 700, 30_000, 69_000, 99_998, 99_999])
+@pytest.mark.parametrize("kind", ["normal", "ties", "ascending", "equal", "period of the sample", "infinite"])
+def test_large_matrices_are_ranked_exactly(kind: str, keep: int) -> None:
+    values = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    if kind == "ties":
+        values = values.round(1)
+    elif kind == "ascending":
+        values.sort()
+    elif kind == "equal":
+        values[:] = 3
+    elif kind == "period of the sample":
+        values = np.where(np.arange(100_000) % (100_000 // 4096) == 0, 10 + values, values)
+    elif kind == "infinite":
+        values[::3], values[1::3] = np.inf, -np.inf
+    expected = np.zeros(values.size, bool)
+    expected[np.argsort(-values, kind="stable")[:keep]] = True
+    np.testing.assert_array_equal(top_mask(values.reshape(100, 1000), keep).reshape(-1), expected)
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(tied, st.data())
 def test_torch_and_numpy_agree(scores: np.ndarray, data: st.DataObject) -> None:
