@@ -71,7 +71,7 @@ class Loop:
             {"params": weights, "lr": config.lr},
             {"params": scores, "lr": config.score_lr or method.score_lr},
         ]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0, fused=True)
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.gradients = Gradients(config, model, objective, processes)
         self.step = 0
