@@ -10,6 +10,7 @@ namespace {
 
 using namespace check;
 using aerogel::AttentionArgs;
+using aerogel::AttentionKernel;
 using aerogel::KeySpan;
 
 // Q, K and V of one head of one sequence, token by token, and the result.
@@ -19,7 +20,8 @@ struct Sequence {
 };
 
 // Runs attention with the sequence `before` lanes into tiles of `vectors` vectors; all inputs of others are NaN.
-void Attend(const StageTable& stages, int vectors, int64_t before, float scale, Sequence* s) {
+void Attend(const StageTable& stages, const AttentionKernel& attention, int vectors, int64_t before, float scale,
+            Sequence* s) {
   const int64_t tile = int64_t{vectors} * stages.width, d = s->head_size;
   const int64_t tiles = (before + s->tokens + tile - 1) / tile;
   const float others = 7777.0f;
@@ -39,7 +41,7 @@ void Attend(const StageTable& stages, int vectors, int64_t before, float scale, 
     const int64_t lane = (before + t) % tile, here = std::min(s->tokens - t, tile - lane);
     // Whole vectors of other sequences may be left out or not.
     const int64_t skip = before % 2 ? lane / stages.width * stages.width : 0;
-    Aligned<float> scratch(stages.attention_scratch(d), kNaN);
+    Aligned<float> scratch(attention.scratch(d), kNaN);
     AttentionArgs args{};
     args.q = q.data() + at(t, 0) - lane + skip;
     args.q_stride = args.out_stride = tile;
@@ -52,7 +54,7 @@ void Attend(const StageTable& stages, int vectors, int64_t before, float scale, 
     args.scale = scale;
     args.out = out.data() + at(t, 0) - lane + skip;
     args.scratch = scratch.data();
-    stages.attention(args);
+    attention.run(args);
     t += here;
   }
   s->out.assign(static_cast<size_t>(s->tokens * d), 0.0f);
@@ -66,7 +68,7 @@ void Attend(const StageTable& stages, int vectors, int64_t before, float scale, 
 }
 
 // Returns the greatest error in units of rounding.
-double CompareAttention(const StageTable& stages, const Sequence& s, double scale) {
+double CompareAttention(const StageTable& stages, double unit, const Sequence& s, double scale) {
   const int64_t n = s.tokens, d = s.head_size;
   double worst = 0;
   std::vector<double> p(static_cast<size_t>(n));
@@ -88,7 +90,7 @@ double CompareAttention(const StageTable& stages, const Sequence& s, double scal
         expected += p[j] / total * s.v[j * d + f], size += p[j] / total * std::fabs(s.v[j * d + f]);
       }
       // A score is off by a few units of the terms it sums; so is, relatively, its exponential.
-      const double error = std::fabs(s.out[i * d + f] - expected) / (kEpsilon * size * (2 + magnitude) + 1e-38);
+      const double error = std::fabs(s.out[i * d + f] - expected) / (unit * size * (2 + magnitude) + 1e-38);
       Expect(error <= 4.0, stages,
              "attention over " + std::to_string(n) + " keys, head size " + std::to_string(d) + ": off by " +
                  std::to_string(error) + " units");
@@ -98,7 +100,8 @@ double CompareAttention(const StageTable& stages, const Sequence& s, double scal
   return worst;
 }
 
-void CheckAttention(Random& random, const StageTable& stages) {
+// unit: of rounding.
+void CheckKernel(Random& random, const StageTable& stages, const AttentionKernel& attention, double unit) {
   double worst = 0;
   const int64_t sizes[] = {1, 2, 3, 7, 8, 12, 13, 31, 32, 33, 64, 65, 100, 128};
   size_t turn = 0;
@@ -115,17 +118,23 @@ void CheckAttention(Random& random, const StageTable& stages) {
         s.v.push_back(Normal(random));
       }
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_size));
-      Attend(stages, 4, 0, scale, &s);
-      worst = std::max(worst, CompareAttention(stages, s, scale));
+      Attend(stages, attention, 4, 0, scale, &s);
+      worst = std::max(worst, CompareAttention(stages, unit, s, scale));
       const std::vector<float> first = s.out;
       for (int vectors : {1, 2, 3, 4, 5}) {
-        Attend(stages, vectors, static_cast<int64_t>(random() % 100), scale, &s);
+        Attend(stages, attention, vectors, static_cast<int64_t>(random() % 100), scale, &s);
         Expect(!std::memcmp(first.data(), s.out.data(), count * sizeof(float)), stages,
                "attention over " + std::to_string(n) + " keys depends on the place");
       }
     }
   }
-  std::printf("  attention  %.2f units of rounding\n", worst);
+  std::printf("  attention  %.2f units of %.1e\n", worst, unit);
+}
+
+void CheckAttention(Random& random, const StageTable& stages) {
+  CheckKernel(random, stages, stages.attention, kEpsilon);
+  // bfloat16 has eight bits of precision; half of the last one is rounding.
+  if (stages.rounded_attention.run) CheckKernel(random, stages, stages.rounded_attention, 0x1p-9);
 }
 
 }  // namespace

@@ -87,8 +87,9 @@ constexpr double kUnits = 40;
 
 // With eight-bit matrices a difference in the last place of an activation can round it to the next integer, and nothing
 // in float64 can tell whether it will. In the first layer that is rare and stays within the token, since what Q, K and
-// V take is given exactly; later on such tokens are noise of the size of a rounding step.
-void Judge(const std::string& what, const Encoder& encoder, const Errors& errors) {
+// V take is given exactly; later on such tokens are noise of the size of a rounding step. bfloat16 in attention is
+// noise of that size in every layer.
+void Judge(const std::string& what, const Encoder& encoder, bool bfloat16, const Errors& errors) {
   const double bound = kUnits * static_cast<double>(encoder.layers.size());
   if (!encoder.rounds()) {
     if (!(errors.worst() <= bound)) Fail(what + ": off by " + std::to_string(errors.worst()) + " units of rounding");
@@ -96,12 +97,12 @@ void Judge(const std::string& what, const Encoder& encoder, const Errors& errors
   }
   const auto count = static_cast<double>(errors.of_tokens.size());
   const double rms = std::sqrt(errors.sum_of_squares / std::max(count * static_cast<double>(encoder.hidden), 1.0));
-  if (!(rms <= 0.005) || !(errors.greatest <= 0.1)) {
+  if (!(rms <= (bfloat16 ? 0.01 : 0.005)) || !(errors.greatest <= 0.1)) {
     Fail(what + ": off by " + std::to_string(rms) + " on average, " + std::to_string(errors.greatest) + " at most");
   }
   const auto exact =
       std::count_if(errors.of_tokens.begin(), errors.of_tokens.end(), [&](double error) { return error <= bound; });
-  if (encoder.layers.size() == 1 && count >= 8 && static_cast<double>(exact) < 0.9 * count) {
+  if (!bfloat16 && encoder.layers.size() == 1 && count >= 8 && static_cast<double>(exact) < 0.9 * count) {
     Fail(what + ": only " + std::to_string(exact) + " of " + std::to_string(count) + " tokens are exact");
   }
 }
@@ -152,7 +153,7 @@ void CheckBatch(const Encoder& encoder, const Batch& b, const Names& isas) {
         ++token;
       }
     }
-    Judge(what, encoder, errors);
+    Judge(what, encoder, std::string(isa) == "avx512bf16" && encoder.rounds_attention(), errors);
     (encoder.rounds() ? worst_round : worst_float) =
         std::max(encoder.rounds() ? worst_round : worst_float,
                  encoder.rounds() ? errors.greatest : errors.worst() / static_cast<double>(encoder.layers.size()));

@@ -123,6 +123,12 @@ bool Encoder::rounds() const {
   return false;
 }
 
+bool Encoder::rounds_attention() const {
+  return std::any_of(layers.begin(), layers.end(), [](const Layer& layer) {
+    return layer.q.kind == Kind::kInt8 && layer.k.kind == Kind::kInt8 && layer.v.kind == Kind::kInt8;
+  });
+}
+
 std::string Encoder::Describe() const {
   std::string text = std::to_string(layers.size()) + " layers, " + std::to_string(hidden) + " features, " +
                      std::to_string(heads) + " heads, activation " + std::to_string(activation) + ":";

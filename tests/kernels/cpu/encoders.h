@@ -30,7 +30,8 @@ struct Encoder {
 
   // Null, with a reason, where the library refuses it. Points into this.
   Prepared Create(const char* isa, std::string* error) const;
-  bool rounds() const;  // whether any matrix takes eight-bit activations
+  bool rounds() const;            // whether any matrix takes eight-bit activations
+  bool rounds_attention() const;  // whether q, k and v of any layer all do
   std::string Describe() const;
 };
 

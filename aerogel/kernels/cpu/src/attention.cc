@@ -4,6 +4,8 @@
 // runs down the keys, so that it needs no sums across a vector. Keys are taken in blocks, which bounds the scratch; a
 // new block rescales what was summed so far by e^(old maximum - new maximum). Blocks are counted from the sequence's
 // first key, and every sum runs in the order of keys or features: nothing depends on where the sequence lies.
+//
+// Where the instruction set multiplies pairs of bfloat16 there is a second form, twice as fast: see pairs.h.
 #include "exp2.h"
 #include "simd.h"
 #include "stages.h"
@@ -11,8 +13,6 @@
 namespace aerogel {
 namespace AEROGEL_ISA {
 namespace {
-
-constexpr int64_t kKeys = 256;  // of a block
 
 // Vectors of queries taken together, and heights of the register blocks by number of vectors: as many sums as the
 // registers hold, then what is left over.
@@ -61,14 +61,14 @@ inline void ForPieces(Heights<kHeight, kSmaller...>, int64_t first, int64_t coun
   ForPieces(Heights<kSmaller...>(), first, count, tile);
 }
 
-// s[j][i] = sum_f k[f][j] q[f][i], and the greatest of them so far.
-template <int V>
+// s[j][i] = sum_f k[f][j] q[f][i], and the greatest of them so far. Element: what a product multiplies and adds.
+template <int V, typename Element>
 struct Scores {
   const float* k;
   int64_t k_stride;
   const float* q;
   int64_t q_stride;
-  int64_t head_size;
+  int64_t features;
   float* s;
   Vec* most;  // [V]
 
@@ -78,12 +78,12 @@ struct Scores {
     AEROGEL_UNROLL for (int h = 0; h < H; ++h) { AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Set(0.0f); }
     const float* kf = k + first;
     const float* qf = q;
-    for (int64_t f = 0; f < head_size; ++f, kf += k_stride, qf += q_stride) {
+    for (int64_t f = 0; f < features; ++f, kf += k_stride, qf += q_stride) {
       Vec x[V];
       AEROGEL_UNROLL for (int v = 0; v < V; ++v) x[v] = Load(qf + v * kWidth);
       AEROGEL_UNROLL for (int h = 0; h < H; ++h) {
         const Vec key = Set(kf[h]);
-        AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = MulAdd(key, x[v], sum[h][v]);
+        AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Element::MulAdd(key, x[v], sum[h][v]);
       }
     }
     float* to = s + first * V * kWidth;
@@ -123,9 +123,10 @@ class Keys {
 };
 
 // o[f][i] = again[i] o[f][i] + sum_j v[f][j] p[j][i] over one block of keys.
-template <int V>
+template <int V, typename Element>
 struct Outputs {
   Keys block;
+  int64_t keys;  // of the block
   const float* p;
   const Vec* again;  // [V]
   float* o;
@@ -137,17 +138,17 @@ struct Outputs {
     AEROGEL_UNROLL for (int h = 0; h < H; ++h) {
       AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Mul(Load(to + (h * V + v) * kWidth), again[v]);
     }
-    Keys keys = block;
+    Keys rest = block;
     KeySpan piece;
     const float* pj = p;
-    for (int64_t left = kKeys; keys.Next(left, &piece); left -= piece.tokens) {
+    for (int64_t left = keys; rest.Next(left, &piece); left -= piece.tokens) {
       const float* values = piece.v + first * piece.stride;
       for (const float* end = values + piece.tokens; values < end; ++values, pj += V * kWidth) {
         Vec x[V];
         AEROGEL_UNROLL for (int v = 0; v < V; ++v) x[v] = Load(pj + v * kWidth);
         AEROGEL_UNROLL for (int h = 0; h < H; ++h) {
           const Vec value = Set(values[h * piece.stride]);
-          AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = MulAdd(value, x[v], sum[h][v]);
+          AEROGEL_UNROLL for (int v = 0; v < V; ++v) sum[h][v] = Element::MulAdd(value, x[v], sum[h][v]);
         }
       }
     }
@@ -157,12 +158,65 @@ struct Outputs {
   }
 };
 
-// The queries of V vectors, of which the first begins at lane `lane`.
+// Both products on floats where they lie, and what lies between them.
 template <int V>
+class Singles {
+ public:
+  static constexpr int64_t kBlock = 256;  // keys
+  static int64_t Scratch(int64_t) { return 0; }
+
+  Singles(const AttentionArgs& args, int64_t lane, float*) : args_(args), lane_(lane) {}
+
+  // Scores of the next block of keys; returns their number.
+  int64_t Score(Keys* keys, float* s, Vec* most) {
+    block_ = *keys;
+    KeySpan piece;
+    for (count_ = 0; keys->Next(kBlock - count_, &piece); count_ += piece.tokens) {
+      const Scores<V, Singles> scores = {
+          piece.k, piece.stride, args_.q + lane_, args_.q_stride, args_.head_size, s + count_ * V * kWidth, most};
+      ForPieces(HeightsOf<V>(), 0, piece.tokens, scores);
+    }
+    return count_;
+  }
+
+  // Scores become p = 2^(factor s + shift), which is added to `sum`.
+  void Exponentials(float* s, Vec factor, const Vec* shift, Vec* sum) const {
+    for (int64_t j = 0; j < count_; ++j) {
+      AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
+        float* at = s + (j * V + v) * kWidth;
+        const Vec p = Exp2(MulAdd(Load(at), factor, shift[v]));
+        sum[v] = Add(sum[v], p);
+        Store(at, p);
+      }
+    }
+  }
+
+  void Output(const float* p, const Vec* again, float* o) const {
+    ForPieces(HeightsOf<V>(), 0, args_.head_size, Outputs<V, Singles>{block_, count_, p, again, o});
+  }
+
+  static Vec MulAdd(Vec a, Vec b, Vec sum) { return AEROGEL_ISA::MulAdd(a, b, sum); }
+
+ private:
+  const AttentionArgs& args_;
+  int64_t lane_;
+  Keys block_{nullptr, 0};
+  int64_t count_ = 0;
+};
+
+#if defined(AEROGEL_BF16)
+#include "pairs.h"
+#endif
+
+// The queries of V vectors, of which the first begins at lane `lane`.
+template <int V, template <int> typename Products>
 void Queries(const AttentionArgs& args, int64_t lane) {
-  float* s = args.scratch;  // [kKeys][V * kWidth], scores and then p
-  float* o = s + kKeys * V * kWidth;
-  const float factor = args.scale * 1.44269504f;  // e^x = 2^(x log2(e))
+  constexpr int64_t kBlock = Products<V>::kBlock;
+  float* s = args.scratch;  // [kBlock][V * kWidth], scores and then p
+  float* o = s + kBlock * V * kWidth;
+  Products<V> products(args, lane, o + args.head_size * V * kWidth);
+  const float scale = args.scale * 1.44269504f;  // e^x = 2^(x log2(e))
+  const Vec factor = Set(scale);
   Vec most[V], sum[V], again[V];
   AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
     most[v] = Set(-__builtin_inff());
@@ -172,33 +226,17 @@ void Queries(const AttentionArgs& args, int64_t lane) {
 
   Keys keys(args.spans, args.span_count);
   for (;;) {
-    const Keys block = keys;
-    KeySpan piece;
-    int64_t count = 0;
     Vec before[V];
     AEROGEL_UNROLL for (int v = 0; v < V; ++v) before[v] = most[v];
-    while (keys.Next(kKeys - count, &piece)) {
-      const Scores<V> scores = {piece.k,        piece.stride,           args.q + lane, args.q_stride,
-                                args.head_size, s + count * V * kWidth, most};
-      ForPieces(HeightsOf<V>(), 0, piece.tokens, scores);
-      count += piece.tokens;
-    }
-    if (count == 0) break;
+    if (products.Score(&keys, s, most) == 0) break;
     Vec shift[V];
     AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
-      shift[v] = Mul(most[v], Set(-factor));
-      again[v] = Exp2(MulAdd(before[v], Set(factor), shift[v]));
+      shift[v] = Mul(most[v], Set(-scale));
+      again[v] = Exp2(MulAdd(before[v], factor, shift[v]));
       sum[v] = Mul(sum[v], again[v]);
     }
-    for (int64_t j = 0; j < count; ++j) {
-      AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
-        float* at = s + (j * V + v) * kWidth;
-        const Vec p = Exp2(MulAdd(Load(at), Set(factor), shift[v]));
-        sum[v] = Add(sum[v], p);
-        Store(at, p);
-      }
-    }
-    ForPieces(HeightsOf<V>(), 0, args.head_size, Outputs<V>{block, s, again, o});
+    products.Exponentials(s, factor, shift, sum);
+    products.Output(s, again, o);
   }
 
   AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
@@ -217,24 +255,36 @@ void Queries(const AttentionArgs& args, int64_t lane) {
   }
 }
 
-template <int V>
+template <int V, template <int> typename Products>
 void Queries(const AttentionArgs& args, int64_t lane, int64_t vectors) {
   if constexpr (V > 1) {
-    if (vectors < V) return Queries<V - 1>(args, lane, vectors);
+    if (vectors < V) return Queries<V - 1, Products>(args, lane, vectors);
   }
-  Queries<V>(args, lane);
+  Queries<V, Products>(args, lane);
+}
+
+template <template <int> typename Products>
+void Attend(const AttentionArgs& args) {
+  // Vectors without a query of the sequence's are passed over.
+  const int64_t begin = args.first_lane / kWidth;
+  const int64_t end = (args.end_lane + kWidth - 1) / kWidth;
+  for (int64_t i = begin; i < end; i += kGroup) Queries<kGroup, Products>(args, i * kWidth, end - i);
+}
+
+template <template <int> typename Products>
+int64_t ScratchFor(int64_t head_size) {
+  using Widest = Products<kGroup>;
+  return (Widest::kBlock + head_size) * kGroup * kWidth + Widest::Scratch(head_size);
 }
 
 }  // namespace
 
-int64_t AttentionScratch(int64_t head_size) { return (kKeys + head_size) * kGroup * kWidth; }
-
-void Attention(const AttentionArgs& args) {
-  // Vectors without a query of the sequence's are passed over.
-  const int64_t begin = args.first_lane / kWidth;
-  const int64_t end = (args.end_lane + kWidth - 1) / kWidth;
-  for (int64_t i = begin; i < end; i += kGroup) Queries<kGroup>(args, i * kWidth, end - i);
-}
+void Attention(const AttentionArgs& args) { Attend<Singles>(args); }
+int64_t AttentionScratch(int64_t head_size) { return ScratchFor<Singles>(head_size); }
+#if defined(AEROGEL_BF16)
+void RoundedAttention(const AttentionArgs& args) { Attend<Pairs>(args); }
+int64_t RoundedAttentionScratch(int64_t head_size) { return ScratchFor<Pairs>(head_size); }
+#endif
 
 }  // namespace AEROGEL_ISA
 }  // namespace aerogel

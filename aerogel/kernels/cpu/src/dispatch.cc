@@ -22,15 +22,18 @@ bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
          (ecx & (1u << 29));
 }
+// A bit of EAX of cpuid's leaf 7, subleaf 1.
+bool HasSubleaf(int bit) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << bit));
+}
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
-bool HasAvxVnni() {
-  unsigned eax, ebx, ecx, edx;
-  return HasAvx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << 4));
-}
+bool HasAvxVnni() { return HasAvx2() && HasSubleaf(4); }
+bool HasAvx512Bf16() { return HasAvx512Vnni() && HasSubleaf(5); }
 #else
 constexpr const char* kNotX86 = "not an x86-64 machine";
 #endif
@@ -58,24 +61,25 @@ struct Isas {
             {"avxvnni", &kAvxVnni, "the CPU lacks AVX-VNNI, or the operating system AVX2"},
             {"avx512", &kAvx512, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
             {"avx512vnni", &kAvx512Vnni, "the CPU lacks AVX-512 VNNI, or the operating system AVX-512"},
+            {"avx512bf16", &kAvx512Bf16, "the CPU lacks AVX-512 BF16 or VNNI, or the operating system AVX-512"},
 #else
-            {"avx2", nullptr, kNotX86},   {"avxvnni", nullptr, kNotX86},
-            {"avx512", nullptr, kNotX86}, {"avx512vnni", nullptr, kNotX86},
+            {"avx2", nullptr, kNotX86},       {"avxvnni", nullptr, kNotX86},    {"avx512", nullptr, kNotX86},
+            {"avx512vnni", nullptr, kNotX86}, {"avx512bf16", nullptr, kNotX86},
 #endif
 #if defined(__aarch64__)
             {"neon", &kNeon, ""},
             {"neondot", &kNeonDot, "the CPU lacks the dot product of bytes"},
 #else
-            {"neon", nullptr, kNotArm},   {"neondot", nullptr, kNotArm},
+            {"neon", nullptr, kNotArm},       {"neondot", nullptr, kNotArm},
 #endif
         } {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool has[] = {true, HasAvx2(), HasAvxVnni(), HasAvx512(), HasAvx512Vnni(), false, false};
+    const bool has[] = {true, HasAvx2(), HasAvxVnni(), HasAvx512(), HasAvx512Vnni(), HasAvx512Bf16(), false, false};
 #elif defined(__aarch64__)
-    const bool has[] = {true, false, false, false, false, true, HasDot()};
+    const bool has[] = {true, false, false, false, false, false, true, HasDot()};
 #else
-    const bool has[] = {true, false, false, false, false, false, false};
+    const bool has[] = {true, false, false, false, false, false, false, false};
 #endif
     for (int i = 0; i < kIsaCount; ++i) {
       if (has[i]) {

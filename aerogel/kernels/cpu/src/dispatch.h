@@ -14,7 +14,7 @@ struct Isa {
 };
 
 // From the plainest to the fastest; always begins with scalar.
-constexpr int kIsaCount = 7;
+constexpr int kIsaCount = 8;
 const Isa& IsaAt(int i);
 
 // The one called `name`. Null, with `error` set, when it is not known or not available.

@@ -11,6 +11,13 @@ namespace AEROGEL_ISA {
 // attention.cc
 void Attention(const AttentionArgs& args);
 int64_t AttentionScratch(int64_t head_size);
+#if defined(AEROGEL_BF16)
+void RoundedAttention(const AttentionArgs& args);
+int64_t RoundedAttentionScratch(int64_t head_size);
+constexpr AttentionKernel kRounded = {RoundedAttention, RoundedAttentionScratch};
+#else
+constexpr AttentionKernel kRounded = {nullptr, nullptr};
+#endif
 
 namespace {
 
@@ -174,9 +181,10 @@ void ScatterRows(const float* xt, int64_t stride, int64_t tokens, int64_t featur
 
 }  // namespace
 
-constexpr StageTable kStages = {AEROGEL_NAME, kWidth,    Exp2All,         GeluAll<GeluErf>, GeluAll<GeluTanh>,
-                                Relu,         LayerNorm, AbsMax,          Quantize,         GatherRows,
-                                ScatterRows,  Attention, AttentionScratch};
+constexpr StageTable kStages = {AEROGEL_NAME,      kWidth,     Exp2All,     GeluAll<GeluErf>,
+                                GeluAll<GeluTanh>, Relu,       LayerNorm,   AbsMax,
+                                Quantize,          GatherRows, ScatterRows, {Attention, AttentionScratch},
+                                kRounded};
 
 }  // namespace AEROGEL_ISA
 

@@ -93,9 +93,18 @@ std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64
     for (const auto& w : wanted) encoder->quantized_ |= w.matrix.quantized();
     encoder->live_heads_.push_back(layer.o->ReadColumns(attended / heads));
   }
-  if (layers[0].q->kernels().stages->attention_scratch(attended / heads) > kScratchFloats) {
+  const StageTable& stages = *layers[0].q->kernels().stages;
+  const auto fits = [&](const AttentionKernel& kernel) {
+    return kernel.run && kernel.scratch(attended / heads) <= kScratchFloats;
+  };
+  if (!fits(stages.attention)) {
     *error = "heads of " + std::to_string(attended / heads) + " features are too large";
     return nullptr;
+  }
+  for (EncoderLayer& layer : layers) {
+    // What bfloat16 loses in attention does not show behind projections that are rounded to 8 bits.
+    const bool rounded = layer.q->quantized() && layer.k->quantized() && layer.v->quantized();
+    layer.attention = rounded && fits(stages.rounded_attention) ? stages.rounded_attention.run : stages.attention.run;
   }
   encoder->layers_ = std::move(layers);
   encoder->heads_ = heads;
@@ -207,7 +216,7 @@ class EncoderRun {
       Multiply(*projections[which], chunk - starts[which], tiles_[static_cast<size_t>(unit % tiles)], x_, xq_, x_scale_,
                nullptr, projected[which]);
     });
-    AttendHeads(heads, first_only);
+    AttendHeads(layer, heads, first_only);
   }
 
   // Leaves in x_ and context_, and in the tiles, only the first token of every sequence.
@@ -261,7 +270,7 @@ class EncoderRun {
     });
   }
 
-  void AttendHeads(const std::vector<int64_t>& heads, bool first_only) {
+  void AttendHeads(const EncoderLayer& layer, const std::vector<int64_t>& heads, bool first_only) {
     const std::vector<Queries>& all = first_only ? first_queries_ : queries_;
     const int64_t head_size = encoder_.attended_ / encoder_.heads_;
     const auto live = static_cast<int64_t>(heads.size());
@@ -286,7 +295,7 @@ class EncoderRun {
       args.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
       args.out = Head(context_, tile, head) + skipped;
       args.scratch = Scratch();
-      stages_.attention(args);
+      layer.attention(args);
     });
   }
 

@@ -21,6 +21,7 @@ enum class Activation { kGelu, kGeluTanh, kRelu };
 struct EncoderLayer {
   std::unique_ptr<Matrix> q, k, v, o, up, down;
   std::vector<float> gamma1, beta1, gamma2, beta2;
+  void (*attention)(const AttentionArgs&) = nullptr;  // chosen by Encoder::Create
 };
 
 // On failure says in `error` which matrix is malformed, and how.

@@ -78,6 +78,7 @@ extern const KernelTable kAvx2;
 extern const KernelTable kAvxVnni;
 extern const KernelTable kAvx512;
 extern const KernelTable kAvx512Vnni;
+extern const KernelTable kAvx512Bf16;
 extern const KernelTable kNeon;
 extern const KernelTable kNeonDot;
 

@@ -33,7 +33,14 @@ struct AttentionArgs {
   float scale;  // of the scores, above 0; 1 / sqrt(head_size) as a rule
   float* out;   // [head_size][out_stride], laid out as q; may not overlap it
   int64_t out_stride;
-  float* scratch;  // StageTable::attention_scratch(head_size) floats, 64-byte aligned
+  float* scratch;  // AttentionKernel::scratch(head_size) floats, 64-byte aligned
+};
+
+// out[f, i] = sum_j p[j, i] v[f, j];  p[j, i] = exp(s[j, i] - max_j s) / sum_j exp(s[j, i] - max_j s);
+// s[j, i] = scale sum_f k[f, j] q[f, i]. Any number of keys and any head size.
+struct AttentionKernel {
+  void (*run)(const AttentionArgs&);
+  int64_t (*scratch)(int64_t head_size);
 };
 
 struct StageTable {
@@ -67,10 +74,9 @@ struct StageTable {
   // The way back.
   void (*scatter_rows)(const float* xt, int64_t stride, int64_t tokens, int64_t features, float* const* rows);
 
-  // out[f, i] = sum_j p[j, i] v[f, j];  p[j, i] = exp(s[j, i] - max_j s) / sum_j exp(s[j, i] - max_j s);
-  // s[j, i] = scale sum_f k[f, j] q[f, i]. Any number of keys and any head size.
-  void (*attention)(const AttentionArgs& args);
-  int64_t (*attention_scratch)(int64_t head_size);
+  AttentionKernel attention;
+  // With q, k, v and p rounded to bfloat16; no function where the instruction set does not multiply such.
+  AttentionKernel rounded_attention;
 };
 
 // One an instruction set that was compiled for this architecture.
@@ -79,6 +85,7 @@ extern const StageTable kAvx2Stages;
 extern const StageTable kAvxVnniStages;
 extern const StageTable kAvx512Stages;
 extern const StageTable kAvx512VnniStages;
+extern const StageTable kAvx512Bf16Stages;
 extern const StageTable kNeonStages;
 extern const StageTable kNeonDotStages;
 
