@@ -11,7 +11,7 @@ from aerogel.bench.result import STOCK, Settings
 
 __all__ = ["DENSITIES", "Point", "Row", "mixed_lengths", "points"]
 
-DENSITIES = (5, 10, 20, 30, 50)
+DENSITIES = (5, 10, 20, 40)
 """Percent of weights kept in the plot of latency against density."""
 
 _QUICK_DENSITIES = (10, 40)
