@@ -11,7 +11,7 @@ and g are the hidden states after each layer of the student and after the layer 
 
 from __future__ import annotations
 
-import inspect
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +27,9 @@ from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
 from aerogel.train.config import TrainConfig
 from aerogel.train.loss import Term, inputs_of, summed_loss, terms
+from aerogel.train.model import inputs_taken, not_finite, not_loaded
 
-__all__ = ["Distillation", "load_teacher"]
+__all__ = ["Distillation", "load_teacher", "tokenizer_for_both"]
 
 # Far below any logit, yet the difference of two of them is a number.
 _NEVER = -1e9
@@ -48,7 +49,7 @@ class Distillation:
 
     def __init__(self, teacher: Any, student: Any, config: TrainConfig) -> None:
         self.teacher, self.config = teacher.eval().requires_grad_(False), config
-        self._known = inspect.signature(teacher.forward).parameters
+        self.student = student
         if config.hidden_weight:
             mine, theirs = (
                 (model.config.num_hidden_layers, model.config.hidden_size) for model in (student, teacher)
@@ -64,9 +65,13 @@ class Distillation:
         config = self.config
         wanted = {"output_hidden_states": True} if config.hidden_weight else {}
         inputs = inputs_of(batch)
-        outputs = model(**inputs, **wanted)
+        mine, theirs = (
+            {name: inputs[name] for name in inputs_taken(taker, inputs)}
+            for taker in (self.student, self.teacher)
+        )
+        outputs = model(**mine, **wanted)
         with torch.no_grad():
-            taught = self.teacher(**{k: v for k, v in inputs.items() if k in self._known}, **wanted)
+            taught = self.teacher(**theirs, **wanted)
         shares = []
         for term, target, factor in terms(batch, counts):
             logits, others = (_masked(term, found, inputs) for found in (outputs, taught))
@@ -82,8 +87,8 @@ class Distillation:
 
 def load_teacher(
     name: str, task: Task, labels: tuple[str, ...] | None, tokenizer: Any, max_length: int
-) -> Any:
-    """A dense model of the same task, in float32.
+) -> tuple[Any, Any]:
+    """A dense model of the same task, in float32, and its tokenizer.
 
     Args:
         name: directory or hub id.
@@ -93,7 +98,8 @@ def load_teacher(
         max_length: tokens per row.
 
     Raises:
-        UsageError: no such model, or one with another head, other labels, another vocabulary or too short a length.
+        UsageError: no such model, or one with another head, other labels, another vocabulary, too short a length or
+            weights that are not finite.
     """
     try:
         with quiet():
@@ -102,10 +108,7 @@ def load_teacher(
             )
             own = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UsageError(
-            f"--teacher {name} cannot be loaded ({reason}); give a directory or a hub id"
-        ) from error
+        raise not_loaded("--teacher", name, error) from error
     if missing := sorted(info["missing_keys"]):
         raise UsageError(
             f"--teacher {name}: its weights lack {missing[0]}; give a model that was fine-tuned on this task"
@@ -116,7 +119,25 @@ def load_teacher(
     limit = longest_sequence(teacher, own, unbounded=max_length)
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: --teacher {name} takes at most {limit} tokens")
-    return teacher.float()
+    if tensor := not_finite(teacher):
+        raise UsageError(f"--teacher {name}: {tensor} has values that are not finite; give a whole model")
+    return teacher.float(), own
+
+
+def tokenizer_for_both(tokenizer: Any, teacher: Any, own: Any) -> Any:
+    """The student's tokenizer, which also gives what the teacher alone takes: BERT's segments to teach a DistilBERT.
+
+    Args:
+        tokenizer: of the student; it stays as it is.
+        teacher: see `load_teacher`.
+        own: the teacher's tokenizer.
+    """
+    both = copy.copy(tokenizer)
+    names = tokenizer.model_input_names
+    both.model_input_names = [
+        *names, *(name for name in inputs_taken(teacher, own.model_input_names) if name not in names)
+    ]  # fmt: skip
+    return both
 
 
 def _demand_labels(name: str, teacher: Any, task: Task, labels: tuple[str, ...] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
 
-__all__ = ["load_language_model", "load_model", "not_finite", "save_model"]
+__all__ = ["inputs_taken", "load_language_model", "load_model", "not_finite", "not_loaded", "save_model"]
 
 
 def load_model(
@@ -85,14 +85,25 @@ def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> A
         raise UsageError(
             f"--model {name}: its tokenizer has more entries than its embeddings; the two do not belong"
         )
+    if tokenizer.pad_token_id is None:
+        raise UsageError(
+            f"--model {name}: its tokenizer has no padding token; name one, as pad_token, in tokenizer_config.json"
+        )
     # A tokenizer may offer what its model does not take, as BERT's does to DistilBERT and RoBERTa.
-    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if _takes(model, name)]
+    tokenizer.model_input_names = inputs_taken(model, tokenizer.model_input_names)
     model = model.float()
     if tensor := not_finite(model):
         raise UsageError(
             f"--model {name}: {tensor} has values that are not finite; give the model's own weights"
         )
     return model
+
+
+def not_loaded(flag: str, name: str, error: Exception) -> UsageError:
+    """What to say of a model that transformers could not load."""
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    mend = "see that all of its files are whole" if Path(name).is_dir() else "give a directory or a hub id"
+    return UsageError(f"{flag} {name} cannot be loaded ({reason}); {mend}")
 
 
 def not_finite(model: Any) -> str | None:
@@ -107,10 +118,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _takes(model: Any, name: str) -> bool:
-    """Whether a model takes the input called `name`; segments only if it tells two apart."""
-    known = name in inspect.signature(model.forward).parameters
-    return known and (name != "token_type_ids" or getattr(model.config, "type_vocab_size", 2) > 1)
+def inputs_taken(model: Any, names: Iterable[str]) -> list[str]:
+    """Which of the inputs called `names` a model takes; segments only if it tells two apart."""
+    known = set(inspect.signature(model.forward).parameters)
+    if getattr(model.config, "type_vocab_size", 2) < 2:
+        known.discard("token_type_ids")
+    return [name for name in names if name in known]
 
 
 def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any, set[str]]:
@@ -156,10 +169,7 @@ def _loading(name: str) -> Iterator[None]:
         with quiet(), _quiet_hub():
             yield
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UsageError(
-            f"--model {name} cannot be loaded ({reason}); give a directory or a hub id"
-        ) from error
+        raise not_loaded("--model", name, error) from error
 
 
 def _demand_words(name: str, tokenizer: Any) -> None:

@@ -21,7 +21,7 @@ from aerogel.files import check_output, sha256
 from aerogel.options import option_values, read_options
 from aerogel.train.batches import Rows
 from aerogel.train.config import RunConfig, TrainConfig
-from aerogel.train.distill import Distillation, load_teacher
+from aerogel.train.distill import Distillation, load_teacher, tokenizer_for_both
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.evaluate import evaluate
 from aerogel.train.gradients import Objective
@@ -111,12 +111,14 @@ class FineTuning:
         """The model with the task's head; all rows, tokenised; the teacher."""
         config, task, data = self.config, self._task, self._data
         model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
-        rows = Rows(task.encode(data.train, tokenizer, config.max_length))
         splits = {n: task.encode(split, tokenizer, config.max_length) for n, split in data.evaluation.items()}
         objective: Objective = TaskLoss()
+        encoder = tokenizer
         if config.teacher is not None:
-            teacher = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
+            teacher, own = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
             objective = Distillation(teacher.to(device), model, config)
+            encoder = tokenizer_for_both(tokenizer, teacher, own)
+        rows = Rows(task.encode(data.train, encoder, config.max_length))
         return Job(
             model,
             tokenizer,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from aerogel.errors import UsageError
@@ -166,6 +167,46 @@ def test_a_student_follows_its_teacher_and_names_it(config: Callable[..., TrainC
     assert student.record.data["teacher"]["model.safetensors"] == sha256(teacher / "model.safetensors")
 
 
+def test_a_teacher_sees_segments_that_its_student_does_not_take(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A BERT teaches a DistilBERT on pairs: what it says of them is what it was trained to say."""
+    folder = tmp_path / "rte"
+    folder.mkdir()
+    for name in ("train.tsv", "dev.tsv"):
+        rows = "1\tthe film is good\tit was very good\tentailment\n2\ta bad film\tthe film is good\tnot_entailment\n"
+        (folder / name).write_text("index\tsentence1\tsentence2\tlabel\n" + rows)
+    names = {
+        "id2label": {"0": "entailment", "1": "not_entailment"},
+        "label2id": {"entailment": 0, "not_entailment": 1},
+    }
+    teacher = altered(tiny_checkpoint("bert", density=1.0), tmp_path / "teacher", **names)
+    given: dict[str, list[Any]] = {"student": [], "teacher": []}
+    original = Distillation.__init__
+
+    def watched(self: Distillation, teacher: Any, student: Any, config: TrainConfig) -> None:
+        for name, model in (("student", student), ("teacher", teacher)):
+            model.register_forward_pre_hook(
+                lambda _, __, inputs, name=name: given[name].append(inputs), with_kwargs=True
+            )
+        original(self, teacher, student, config)
+
+    monkeypatch.setattr(Distillation, "__init__", watched)
+    made = train(
+        TrainConfig(
+            task="rte", data=folder, model=str(tiny_checkpoint("distilbert", density=1.0)), teacher=str(teacher),
+            out=tmp_path / "out", epochs=1, batch=2, max_length=24, threads=1, device="cpu",
+        )
+    )  # fmt: skip
+    assert all("token_type_ids" not in inputs for inputs in given["student"])
+    (seen,) = given["teacher"]
+    # [CLS] first [SEP] second [SEP]: the longer row has 4 and 4 words.
+    assert [0] * 6 + [1] * 5 in seen["token_type_ids"].tolist()
+    assert "token_type_ids" not in json.loads((made.path / "tokenizer_config.json").read_text()).get(
+        "model_input_names", []
+    )
+
+
 def altered(teacher: Path, place: Path, **values: Any) -> Path:
     shutil.copytree(teacher, place)
     document = json.loads((place / "config.json").read_text()) | values
@@ -188,12 +229,17 @@ def test_a_teacher_of_another_kind_is_refused_in_one_line(
     names = {"id2label": {"0": "0", "1": "1"}, "label2id": {"0": 0, "1": 1}}
     short = altered(tiny_checkpoint(density=1.0, max_position_embeddings=12), tmp_path / "short", **names)
     headless = altered(tiny_checkpoint("bert", "", density=1.0), tmp_path / "headless", **names)
+    broken = Path(shutil.copytree(teacher, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["classifier.bias"][0] = torch.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
     for path, message in [
         (turned, r"--teacher .*turned has the labels 1, 0, and the task 0, 1; .*id2label"),
         (more, r"--teacher .*more has 3 labels, and the task 2"),
         (words, r"--teacher .*words has another vocabulary"),
         (short, r"--max-length 16: --teacher .* takes at most 12 tokens"),
         (headless, r"--teacher .* its weights lack classifier.bias; give a model that was fine-tuned"),
+        (broken, r"--teacher .*broken: classifier.bias has values that are not finite; give a whole model"),
         (Path("/nowhere/at/all"), r"--teacher /nowhere/at/all cannot be loaded"),
     ]:
         with pytest.raises(UsageError, match=message) as caught:

@@ -117,7 +117,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(given: Path, value: flo
 )
 def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], object]) -> None:
     damage(given)
-    with pytest.raises(UsageError, match=r"--model .*given cannot be loaded \(.+\); give a directory"):
+    with pytest.raises(
+        UsageError, match=r"--model .*given cannot be loaded \(.+\); see that all of its files"
+    ):
         load(given)
 
 
@@ -171,3 +173,12 @@ def test_the_longest_row_is_that_of_model_and_tokenizer(
     load(given, max_length=longest)
     with pytest.raises(UsageError, match=rf"--max-length {longest + 1}: .* takes at most {longest} tokens"):
         load(given, max_length=longest + 1)
+
+
+def test_a_tokenizer_that_cannot_fill_up_rows_is_refused(given: Path) -> None:
+    file = given / "tokenizer_config.json"
+    document = json.loads(file.read_text())
+    del document["pad_token"]
+    file.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=r"--model .*given: its tokenizer has no padding token; name one"):
+        load(given)
