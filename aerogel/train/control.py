@@ -113,7 +113,10 @@ class Controller:
         """
         self._moved += step.score_lr
         last_step = step.index == step.total - 1
-        if step.index < step.begin or ((step.index - step.begin) % interval(step) and not last_step):
+        # While the learning rate rises, it does not say how far scores will get.
+        if step.index < max(step.begin, step.warmup):
+            return {}
+        if (step.index - step.begin) % interval(step) and not last_step:
             return {}
         found = boundary(scores, self.density)
         last, moved = self._last, self._moved

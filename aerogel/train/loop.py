@@ -112,7 +112,8 @@ class Loop:
                 if self.step == total:
                     break
                 if config.eval_every and done % config.eval_every == 0:
-                    log.write("evaluation", done, density=density, **evaluate())
+                    of_method = self.method.log_values()
+                    log.write("evaluation", done, density=density, **of_method, **evaluate())
                 if done % config.save_every == 0:
                     self._save(log)
 
@@ -130,6 +131,7 @@ class Loop:
             score_lr=(self.config.score_lr or self.method.score_lr) * factor,
             begin=begin,
             finish=finish,
+            warmup=schedule.warmup,
         )
 
     def train_step(self, batch: Mapping[str, torch.Tensor], now: Step) -> tuple[float, Mapping[str, float]]:

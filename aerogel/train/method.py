@@ -53,6 +53,7 @@ class Step:
         score_lr: learning rate of the scores in this step.
         begin: index of the first step of the schedule's descent.
         finish: index of the first step at the schedule's last value; `total` if there is none.
+        warmup: steps in which the learning rates rise; from then on they fall linearly to 0 at `total`.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Step:
     score_lr: float = 0.0
     begin: int = 0
     finish: int = 0
+    warmup: int = 0
 
 
 class Mask(nn.Module):

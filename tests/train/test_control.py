@@ -100,3 +100,18 @@ def test_the_density_is_reached_within_half_a_point(name: str, density: float) -
     kept = sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
     assert kept == pytest.approx(density, abs=0.005)
     assert len(strengths) > 50
+
+
+def test_a_rate_that_still_rises_is_not_taken_for_what_is_left() -> None:
+    """Descent from the first step on, when the rate is 0; after the warm-up it sums to 0.1 (90 - 90^2 / 180) = 4.5."""
+    controller = Controller(density=0.5, goal=-2.0, strength=8.0)
+    scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    for index in range(10):
+        step = Step(
+            index, 100, 0.9, 0.1, 1e-3, score_lr=0.1 * linear_rate(index, 10, 100), finish=100, warmup=10
+        )
+        assert controller.after_step(step, [scores]) == {}
+    step = Step(10, 100, 0.9, 0.1, 1e-3, score_lr=0.1, finish=100, warmup=10)
+    assert controller.after_step(step, [scores]) == {}
+    with pytest.raises(UsageError, match=r"have to move by 12 and can by 4.5 "):
+        Controller(density=0.5, goal=-12.0, strength=8.0).after_step(step, [scores])

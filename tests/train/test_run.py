@@ -70,6 +70,16 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
     assert not run.state_path.exists()
 
 
+def test_an_evaluation_tells_the_density_that_it_was_made_at(config: Callable[..., TrainConfig]) -> None:
+    run = config(method="l0", density=1.0, options={"lambda": 300.0}, score_lr=1.0, eval_every=5)
+    train(run)
+    first, second = (event for event in events(run) if event["event"] == "evaluation")
+    # Scores fall from 2.2 by 3.5 and 5.7 at most; gates shut at -2.4.
+    assert first["achieved"] == 1.0
+    assert second["achieved"] < 0.5
+    assert (second["lambda"], second["density"]) == (300.0, 1.0)
+
+
 def test_a_method_is_called_around_each_step_and_its_state_survives(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

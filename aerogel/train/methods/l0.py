@@ -84,6 +84,11 @@ class L0(Penalised):
         """Probability that a gate is not 0."""
         return (scores - _B * math.log(-_L / _R)).sigmoid()
 
+    def log_values(self) -> dict[str, float]:
+        """As the base has it; gates multiply in the forward pass, so the masks are made for this line only."""
+        self.settle()
+        return super().log_values()
+
     @torch.no_grad()
     def settle(self) -> None:
         """The masks that the gates at test make."""

@@ -11,7 +11,7 @@ __all__ = ["METHOD", "Magnitude"]
 
 
 class Magnitude(Method):
-    """Keep the largest weights by absolute value; pruned weights get no gradient, so they stay pruned."""
+    """Keep the largest weights by absolute value; pruned weights get no gradient, so hardly any comes back."""
 
     def scores(self) -> dict[str, Tensor]:
         """Sum of |W| over each block."""

@@ -106,3 +106,10 @@ def test_the_gates_of_the_end_become_part_of_the_weights() -> None:
     assert torch.equal(linear.weight, evaluated)
     torch.testing.assert_close(linear.weight[:, :2], weight[:, :2] * 0.5)
     assert linear.weight[:, 2:].tolist() == [[0.0, 0.0]] * 2
+
+
+def test_the_log_has_the_density_of_the_gates_as_they_are() -> None:
+    method = attached(2, 4, block=(1, 2))
+    assert method.log_values()["achieved"] == 1.0
+    method.masks["w"].scores.data.copy_(torch.tensor([[0.0, -3.0], [-3.0, -3.0]]))
+    assert method.log_values()["achieved"] == 0.25
