@@ -179,10 +179,15 @@ class Obert(Method):
         coming = [event for event in self._events(step) if event > step.index]
         if not coming or coming[0] - step.index > self.options.gradients:
             return
+        gradients = {}
         for name, weight in self.weights.items():
             if weight.grad is None:
                 raise TrainingError(f"{name} has no gradient; method obert cannot prune what is not trained")
-            self._fisher(name).add(weight.grad)
+            gradients[name] = weight.grad
+        # With fp16 some gradients overflow, and their step is not made. One infinity would stay in F to the event.
+        if all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
+            for name, gradient in gradients.items():
+                self._fisher(name).add(gradient)
 
     def settle(self) -> None:
         """The last event, where the schedule ends with the run."""

@@ -172,3 +172,19 @@ def test_fisher_blocks_hold_whole_pruning_blocks() -> None:
         UsageError, match=r"--option fisher_block=50: must be a multiple of 4, for blocks of 4x1"
     ):
         attached(np.ones((16, 16)), 0.5, (4, 1), fisher_block=50)
+
+
+def test_a_gradient_that_overflowed_is_left_out() -> None:
+    """As with fp16, whose scaler then makes no step: the mask is the one of the gradients that were finite."""
+    random = np.random.default_rng(4)
+    weight, seen = random.standard_normal((4, 10)), random.standard_normal((6, 4, 10))
+    masks = []
+    for broken in (False, True):
+        method = attached(weight, 0.5, (1, 1))
+        for index, gradient in enumerate(seen):
+            for value in (gradient, np.full((4, 10), np.inf)) if broken else (gradient,):
+                method.weights["w"].grad = torch.from_numpy(value).to(method.weights["w"].dtype)
+                method.after_backward(Step(index, 20, 1.0, progress=0.0, lr=1e-3, begin=10, finish=18))
+        masks.append(method.bake()["w"])
+    assert masks[0].sum() == 20
+    assert (masks[0] == masks[1]).all()
