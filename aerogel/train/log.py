@@ -7,10 +7,15 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from aerogel.errors import OutputError, UsageError, require
+from aerogel.errors import AerogelError, OutputError, UsageError, require
 from aerogel.files import atomic_file
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Log", "NoLog", "check_log"]
 
@@ -62,7 +67,7 @@ class Log:
         step: that a resumed run goes on from; what TensorBoard has of later ones is void.
 
     Raises:
-        UsageError: the file or folder cannot be written, or is not a log.
+        UsageError: the file or folder cannot be written, is not a log, or another run is writing it.
         MissingExtraError: there is no TensorBoard.
     """
 
@@ -70,19 +75,22 @@ class Log:
         self, path: Path, keep_bytes: int = 0, tensorboard: Path | None = None, step: int = 0
     ) -> None:
         check_log(path)
-        self._board = _board(tensorboard, step) if tensorboard else None
+        self._stream = _claimed(path)
         self._older = _older(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            self._board = _board(tensorboard, step) if tensorboard else None
             # After a run that failed, its own log is in the way of nobody: the one to keep is the older one.
-            if not keep_bytes and path.is_file() and path.stat().st_size and not self._older.exists():
+            if not keep_bytes and path.stat().st_size and not self._older.exists():
                 with atomic_file(self._older) as copy:
                     shutil.copyfile(path, copy)
             os.truncate(path, min(keep_bytes, path.stat().st_size))
-            self._stream = path.open("a", encoding="utf-8", buffering=1)
+            self._stream.seek(0, os.SEEK_END)
         except OSError as error:
+            self._stream.close()
             raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
+        except AerogelError:
+            self._stream.close()
+            raise
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line.
@@ -118,6 +126,26 @@ class Log:
             self._stream.close()
         if self._board:
             self._board.close()
+
+
+def _claimed(path: Path) -> TextIO:
+    """The log, opened for this run alone: what it keeps others from is the state and the checkpoint as well."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
+    try:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.close()
+        raise UsageError(
+            f"--log {path}: another run is writing it; wait for its end or choose another --out"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    return stream
 
 
 def _board(folder: Path, step: int) -> Any:
