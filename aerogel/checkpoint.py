@@ -81,6 +81,12 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+# All that aerogel.json has.
+_FIELDS = {f.name for f in fields(Record)} | {
+    "schema", "density", "encoder_density", "matrices", "files", "unsealed"
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint directory that passed every check of `load`. `masks` are boolean ``[out, in]`` by weight name."""
@@ -231,6 +237,10 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or type(found) is not int or found != SCHEMA:
         raise CheckpointError(
             f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release"
+        )
+    if unknown := sorted(document.keys() - _FIELDS):
+        raise CheckpointError(
+            f"{file}: unknown field {unknown[0]!r}; take it out, or use the release that wrote it"
         )
     kinds: dict[str, type] = {
         "method": str, "config": dict, "block": list, "scope": str, "encoder_parameters": int,

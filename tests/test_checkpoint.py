@@ -107,6 +107,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edit(folder, lambda r: r.update(schema=2)),
         r"has schema 2, .* reads 1",
     ),
+    "a field more": (
+        lambda folder: edit(folder, lambda r: r.update(evil=1)),
+        r"unknown field 'evil'; take it out",
+    ),
     "schema true": (lambda folder: edit(folder, lambda r: r.update(schema=True)), r"has schema True"),
     "no task": (lambda folder: edit(folder, lambda r: r.pop("task")), r"field 'task' is missing"),
     "a seed of true": (lambda folder: edit(folder, lambda r: r.update(seed=True)), r"field 'seed'"),
