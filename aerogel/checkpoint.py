@@ -33,6 +33,7 @@ __all__ = [
     "Record",
     "check_target",
     "load",
+    "not_finite",
     "save",
 ]
 
@@ -190,6 +191,13 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}: {error.filename}); see to its permissions"
         ) from error
+
+
+def not_finite(path: Path, name: str) -> CheckpointError:
+    """What to raise over the tensor `name` of a checkpoint that has a NaN or an infinity in it."""
+    return CheckpointError(
+        f"{path / WEIGHTS_FILE}: {name} has values that are not finite; restore it, or train anew with a lower --lr"
+    )
 
 
 def _load(path: Path) -> Checkpoint:

@@ -10,11 +10,12 @@ one gets a new version in its name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aerogel.errors import require
+from aerogel.errors import ExportError, require
 
 if TYPE_CHECKING:
     import onnx
@@ -46,16 +47,30 @@ class LinearFunction:
             no calibration: the lower of what a Zen 5 and a Zen 4 core have with AVX-512, see docs/calibration.md.
         body: nodes in ONNX's text syntax. Every output shape must be inferable before the values are known, or
             ONNX Runtime will not fold it: no NonZero, Compress or Unique, and no node whose result goes unused.
+        most_places: rows times columns that the body and the kernel can both count; the kernel's limit by default.
     """
 
     name: str
     arrays: tuple[str, ...]
     break_even: Mapping[int, float]
     body: str
+    most_places: int = 2**36
 
     def max_density(self, block: tuple[int, int]) -> float:
         """Break-even density of a matrix stored in blocks of (rows, cols)."""
         return self.break_even[max(height for height in self.break_even if block[0] % height == 0)]
+
+    def check_shape(self, shape: tuple[int, ...], name: str) -> None:
+        """Refuse a matrix of more places than can be counted.
+
+        Raises:
+            ExportError: it has more; calls it `name`.
+        """
+        if math.prod(shape) > self.most_places:
+            raise ExportError(
+                f"{name} is {'x'.join(map(str, shape))}, and {self.name} counts {self.most_places} places; "
+                "export it with another --format, such as bsr or dense"
+            )
 
     def proto(self) -> onnx.FunctionProto:
         """The function as it stands in a file."""

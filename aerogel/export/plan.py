@@ -11,7 +11,7 @@ import numpy as np
 from aerogel.calibration.model import Calibration
 from aerogel.calibration.predict import SETTING
 from aerogel.calibration.product import Product, product_of
-from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint
+from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint, not_finite
 from aerogel.errors import UsageError, require
 from aerogel.export.functions import carrier
 from aerogel.export.weight import WEIGHTS
@@ -102,7 +102,9 @@ def make_plan(
     Raises:
         UsageError: unknown format or weight type, a density out of range, a block that does not divide a matrix, or
             another type than fp32 where nothing would be packed.
-        ExportError: a format that ONNX cannot carry, or values that the weight type cannot store.
+        CheckpointError: a weight is NaN or infinite.
+        ExportError: a format that ONNX cannot carry, a matrix too large for it, or values that the weight type cannot
+            store.
     """
     if block and (format_name == DENSE or not FORMATS.get(format_name).blocked):
         raise UsageError(f"--block does not apply to --format {format_name}, which has no blocks")
@@ -125,6 +127,8 @@ def make_plan(
     limit = function.max_density(block) if max_density is None else max_density
     if not 0.0 <= limit <= 1.0:
         raise UsageError(f"--max-density {limit} is out of range; give a value from 0 to 1")
+    for name, mask in checkpoint.masks.items():
+        function.check_shape(mask.shape, name)
     if encoder.blocked:
         for name, mask in checkpoint.masks.items():
             check_block(mask.shape, block, name)
@@ -159,7 +163,15 @@ def _whole(values: np.ndarray) -> Arrays:
 
 
 def read_weights(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
-    """Weights of a checkpoint directory by name, as float32."""
+    """Weights of a checkpoint directory by name, as float32.
+
+    Raises:
+        CheckpointError: one of them is NaN or infinite.
+    """
     safetensors = require("safetensors", "export")
     with safetensors.safe_open(str(path / WEIGHTS_FILE), framework="numpy") as file:
-        return {name: file.get_tensor(name).astype(np.float32, copy=False) for name in names}
+        weights = {name: file.get_tensor(name).astype(np.float32, copy=False) for name in names}
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise not_finite(path, name)
+    return weights

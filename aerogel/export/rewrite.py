@@ -63,13 +63,13 @@ def _linears(model: ir.Model) -> Iterator[Linear]:
 
 
 def _check_value(model: ir.Model, choice: Choice) -> None:
-    """The graph has the matrix under its name, bit for bit as the checkpoint has it."""
+    """The graph has the matrix under its name, of the values that the checkpoint has."""
     value = model.graph.initializers.get(choice.name)
     if value is None or value.const_value is None:
         raise ExportError(
             f"{choice.name} is pruned but not in the captured graph; is it used by the model at all?"
         )
-    if not np.array_equal(value.const_value.numpy(), choice.weight):
+    if not np.array_equal(value.const_value.numpy(), choice.weight, equal_nan=True):
         raise ExportError(
             f"{choice.name} in the captured graph differs from the checkpoint's; the capture is wrong"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError, require
 from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
@@ -87,7 +88,8 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
             made of plain operations, which "eager" is.
 
     Raises:
-        CheckpointError: transformers cannot read the directory, or it lacks some of the model's weights.
+        CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
+            NaN or infinite.
         ExportError: the class is none of transformers.
     """
     import torch
@@ -107,6 +109,9 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         raise CheckpointError(
             f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
         )
+    for parameter, value in model.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise not_finite(path, parameter)
     loaded: PreTrainedModel = model.eval()
     return loaded
 

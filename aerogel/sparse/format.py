@@ -9,12 +9,13 @@ import numpy as np
 
 from aerogel.errors import FormatError
 
-__all__ = ["Arrays", "Format", "check_compressed", "index_dtype"]
+__all__ = ["Arrays", "Format", "check_compressed", "index_dtype", "row_pointers"]
 
 Arrays = dict[str, np.ndarray]
 
 # Column indices fit 16 bits for every encoder in use, which makes CSR 6 bytes a nonzero instead of 8.
 _UINT16_COLUMNS = 65_536
+_MOST_ENTRIES = 2**31 - 1
 
 
 class Format(ABC):
@@ -47,6 +48,20 @@ class Format(ABC):
 def index_dtype(in_features: int) -> type[np.uint16] | type[np.int32]:
     """Dtype of column indices for a matrix of `in_features` columns."""
     return np.uint16 if in_features <= _UINT16_COLUMNS else np.int32
+
+
+def row_pointers(counts: np.ndarray) -> np.ndarray:
+    """indptr, int32 ``[rows + 1]``, of rows with so many entries: ``indptr[i + 1] = sum(counts[:i + 1])``.
+
+    Raises:
+        FormatError: there are more entries than 32 bits count.
+    """
+    ends = np.cumsum(counts, dtype=np.int64)
+    if len(ends) and ends[-1] > _MOST_ENTRIES:
+        raise FormatError(
+            f"{ends[-1]} entries are more than the {_MOST_ENTRIES} that indptr can count; prune more, or keep it dense"
+        )
+    return np.concatenate(([0], ends)).astype(np.int32)
 
 
 def check_compressed(

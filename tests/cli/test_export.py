@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from aerogel import cli
+from aerogel import checkpoint, cli
 from aerogel.errors import UsageError
 from aerogel.export import run
 from aerogel.export.report import table, verdict
@@ -135,6 +138,24 @@ def test_an_unknown_instruction_set_is_refused_before_the_work(
     monkeypatch.setenv("AEROGEL_ISA", "foo")
     assert cli.main(["export", str(tiny_checkpoint()), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
+
+
+def test_a_weight_that_is_no_number_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_checkpoint: Callable[..., Path]
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    tensors = safetensors.numpy.load_file(loaded.path / "model.safetensors")
+    name, mask = next(iter(loaded.masks.items()))
+    tensors[name][tuple(np.argwhere(mask)[0])] = np.nan
+
+    def write(folder: Path) -> None:
+        shutil.copytree(loaded.path, folder, dirs_exist_ok=True)
+        safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    checkpoint.save(tmp_path / "ckpt", loaded.record, loaded.masks, write)
+    assert cli.main(["export", str(tmp_path / "ckpt"), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert f"{name} has values that are not finite" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

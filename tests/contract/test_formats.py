@@ -101,6 +101,16 @@ def test_cheap_check_rejects_wrong_dtypes_and_lengths(name: str, array: str) -> 
             form.check({**arrays, array: broken}, shape)
 
 
+def test_more_entries_than_indptr_counts_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = FORMATS.get(name)
+    kept = np.ones((2, 3), bool)
+    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 6)
+    assert form.encode(np.ones((2, 3), np.float32), kept)["indptr"].tolist() == [0, 3, 6]
+    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 5)
+    with pytest.raises(FormatError, match="6 entries are more than the 5 that indptr can count"):
+        form.encode(np.ones((2, 3), np.float32), kept)
+
+
 def test_a_mask_of_another_shape_is_refused(name: str) -> None:
     with pytest.raises(FormatError, match="does not fit"):
         FORMATS.get(name).encode(np.ones((2, 2), np.float32), np.ones((2, 3), bool))

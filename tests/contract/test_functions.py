@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from aerogel import runtime
+from aerogel.errors import ExportError
 from aerogel.export.function import DOMAIN, IR_VERSION, OPSET, LinearFunction
 from aerogel.export.functions import FUNCTIONS, carried, carrier
 from aerogel.export.weight import WEIGHTS
@@ -220,3 +221,15 @@ def test_arrays_are_the_formats_and_then_those_beside_its_values(kind: Kind) -> 
 
 def test_every_function_carries_a_format() -> None:
     assert {carrier(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS.names())
+def test_matrices_with_more_places_than_can_be_counted_are_refused(name: str) -> None:
+    function = FUNCTIONS.get(name)
+    # Positions in the bodies of CSR are counted in 32 bits, the kernels' tables in 36.
+    most = 2**31 - 1 if name.startswith("csr") else 2**36
+    function.check_shape((1, most), "w")
+    with pytest.raises(
+        ExportError, match=f"layer.w is 65536x{most // 65536 + 1}, and {function.name} counts {most}"
+    ):
+        function.check_shape((65536, most // 65536 + 1), "layer.w")

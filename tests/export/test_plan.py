@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from aerogel import checkpoint
-from aerogel.errors import UsageError
+from aerogel.errors import CheckpointError, ExportError, UsageError
 from aerogel.export.functions import carrier
 from aerogel.export.plan import default_format, make_plan, read_weights
 from aerogel.sparse.formats import FORMATS
@@ -22,6 +24,27 @@ def test_weights_are_those_of_the_file(tiny_checkpoint: Checkpoints) -> None:
     for name, mask in loaded.masks.items():
         assert weights[name].dtype == np.float32
         np.testing.assert_array_equal(weights[name] != 0, mask)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
+    sound, odd = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    odd[1, 2] = value
+    safetensors.numpy.save_file({"sound": sound, "odd.weight": odd}, tmp_path / "model.safetensors")
+    assert list(read_weights(tmp_path, ["sound"])) == ["sound"]
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: odd\.weight has values that are not finite; restore it"
+    ):
+        read_weights(tmp_path, ["sound", "odd.weight"])
+
+
+def test_a_matrix_too_large_for_the_function_is_named(
+    tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint())
+    monkeypatch.setattr("aerogel.export.plan.carrier", lambda *kind: replace(carrier(*kind), most_places=10))
+    with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .*CsrLinear_v1 counts 10 places"):
+        make_plan(loaded, "csr")
 
 
 def test_sparse_matrices_are_packed(tiny_checkpoint: Checkpoints) -> None:

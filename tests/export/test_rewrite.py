@@ -112,6 +112,14 @@ def test_matrix_that_differs_in_one_entry_is_named(form: str) -> None:
         rewritten(LINEARS["gemm"], {"w": choice(weight=other, form=form)})
 
 
+def test_a_value_that_is_no_number_is_no_difference() -> None:
+    weight = np.array([[1, 0], [0, 0], [0, np.nan]], np.float32)
+    model = ir.from_onnx_text(f"{HEADER} <{CONSTANTS}> {{ {LINEARS['gemm']} }}")
+    model.graph.initializers["w"].const_value = ir.tensor(weight, name="w")
+    rewrite(model, {"w": choice(weight=weight)})
+    assert [node.op_type for node in model.graph] == ["CsrLinear_v1"]
+
+
 @pytest.mark.parametrize(
     ("body", "culprit"),
     [

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from aerogel.errors import CheckpointError, ExportError
 from aerogel.export.source import load_source
@@ -38,6 +40,17 @@ def test_model_bounds_the_length_where_the_tokenizer_does_not(
             lambda d: d.pop("model_max_length"),
         )
         assert load_source(path).max_length == length
+
+
+def test_a_parameter_that_is_no_number_is_named(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "ckpt"
+    shutil.copytree(tiny_checkpoint(), path)
+    name = "bert.embeddings.LayerNorm.weight"
+    tensors = safetensors.numpy.load_file(path / "model.safetensors")
+    tensors[name][3] = np.inf
+    safetensors.numpy.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: {name} has values that are not finite"):
+        load_source(path)
 
 
 def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["PRODUCT", "PRODUCT_INT8", "WIDENED", "bsr_transposed", "csr_transposed"]
+__all__ = ["MOST_CSR_PLACES", "PRODUCT", "PRODUCT_INT8", "WIDENED", "bsr_transposed", "csr_transposed"]
+
+MOST_CSR_PLACES = 2**31 - 1
+"""Rows times columns that the positions in `csr_transposed` can count."""
 
 WIDENED = """
   values = Cast <to = 1> (data)
@@ -121,7 +124,8 @@ def csr_transposed(values: str = "data") -> str:
     (empty rows start where the next one does, so a mark may be 2 or more; rows that start past the last entry fall
     into one extra place that is cut off). The transposed weight, in row-major order, then has data[k] at
     ``indices[k] * out + row[k]`` and zeros elsewhere. Positions are counted in 32 bits: all intermediate results live
-    until the runtime has folded the last matrix, and these are several per entry. So in * out must stay below 2^31.
+    until the runtime has folded the last matrix, and these are several per entry. So in * out is at most
+    `MOST_CSR_PLACES`.
 
     Args:
         values: name of the value that has the entries as float32, in the order of data.

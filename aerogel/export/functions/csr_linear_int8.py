@@ -10,4 +10,5 @@ FUNCTION = LinearFunction(
     arrays=("data", "indices", "indptr", "scale"),
     break_even={1: 0.3},
     body=_body.WIDENED + _body.csr_transposed("values") + _body.PRODUCT_INT8,
+    most_places=_body.MOST_CSR_PLACES,
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aerogel.errors import FormatError
-from aerogel.sparse.format import Arrays, Format, check_compressed, index_dtype
+from aerogel.sparse.format import Arrays, Format, check_compressed, index_dtype, row_pointers
 from aerogel.sparse.masks import check_block
 
 __all__ = ["FORMAT", "Bsr"]
@@ -34,8 +34,7 @@ class Bsr(Format):
         blocks = (
             np.where(mask, weight, 0).astype(weight.dtype).reshape(rows, r, cols, c).transpose(0, 2, 1, 3)
         )
-        indptr = np.zeros(rows + 1, np.int32)
-        np.cumsum(np.count_nonzero(kept, axis=1), out=indptr[1:])
+        indptr = row_pointers(np.count_nonzero(kept, axis=1))
         return {
             "data": np.ascontiguousarray(blocks[kept]),
             "indices": np.nonzero(kept)[1].astype(index_dtype(weight.shape[1])),

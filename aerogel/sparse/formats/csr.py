@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aerogel.errors import FormatError
-from aerogel.sparse.format import Arrays, Format, check_compressed, index_dtype
+from aerogel.sparse.format import Arrays, Format, check_compressed, index_dtype, row_pointers
 
 __all__ = ["FORMAT", "Csr"]
 
@@ -26,8 +26,7 @@ class Csr(Format):
         """Pack kept entries; `block` does not matter to CSR."""
         if weight.ndim != 2 or weight.shape != mask.shape:
             raise FormatError(f"mask {list(mask.shape)} does not fit weight {list(weight.shape)}")
-        indptr = np.zeros(weight.shape[0] + 1, np.int32)
-        np.cumsum(np.count_nonzero(mask, axis=1), out=indptr[1:])
+        indptr = row_pointers(np.count_nonzero(mask, axis=1))
         return {
             "data": weight[mask],
             "indices": np.nonzero(mask)[1].astype(index_dtype(weight.shape[1])),
