@@ -23,7 +23,7 @@ _PACKAGES = (
 )  # fmt: skip
 _VARIABLES = {
     LIBRARY_VARIABLE: "path of another build of the native library; set to nothing, none is used",
-    "AEROGEL_ISA": "best instruction set that the kernels may use",
+    "AEROGEL_ISA": "instruction set that the kernels use; without it, the fastest available",
     "AEROGEL_CACHE": "directory of calibrations and of tiles tuned on a GPU; without it, the user's cache directory",
     "OMP_NUM_THREADS": "threads of PyTorch while training and exporting",
     "HF_HOME": "where downloaded models are kept",

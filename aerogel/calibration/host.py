@@ -52,7 +52,7 @@ def this_host(threads: int) -> Host:
     """This machine, with `threads` threads.
 
     Raises:
-        UsageError: `threads` is no number of threads, or AEROGEL_ISA names no instruction set.
+        UsageError: `threads` is no number of threads, or AEROGEL_ISA names no available instruction set.
         RuntimeLoadError: the native library is not built.
     """
     check_threads(threads, "--threads")

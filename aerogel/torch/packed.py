@@ -78,7 +78,7 @@ def check_library() -> None:
 
     Raises:
         RuntimeLoadError: the native library is not there or cannot be loaded.
-        UsageError: AEROGEL_ISA names an instruction set that is not known.
+        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
     """
     if find_library() is None:
         raise RuntimeLoadError(

@@ -13,11 +13,13 @@ import numpy as np
 
 from aerogel.errors import FormatError, RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE
-from aerogel.runtime import library_path
+from aerogel.runtime import check_threads, library_path
 
 __all__ = ["Isa", "SparseLinear", "check_selection", "isas", "selected"]
 
 _ERROR_BYTES = 512
+# What running answers to buffers that it cannot use.
+_UNFIT = 2
 # The C interface's numbers of the kinds of stored values.
 _KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.int8): 2}
 
@@ -60,10 +62,10 @@ def isas() -> list[Isa]:
 
 
 def selected() -> str:
-    """Name of the instruction set in use: the fastest available, up to the one AEROGEL_ISA names.
+    """Name of the instruction set in use: the one that AEROGEL_ISA names, else the fastest available.
 
     Raises:
-        UsageError: AEROGEL_ISA names an instruction set that is not known.
+        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
     """
     error = ctypes.create_string_buffer(_ERROR_BYTES)
     name = _library().aerogel_isa_selected(error, _ERROR_BYTES)
@@ -76,7 +78,7 @@ def check_selection() -> None:
     """Refuse, before long work, an AEROGEL_ISA that no kernel could be chosen by; fine where there is no library.
 
     Raises:
-        UsageError: AEROGEL_ISA names an instruction set that is not known.
+        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
     """
     with contextlib.suppress(RuntimeLoadError):
         selected()
@@ -94,7 +96,8 @@ class SparseLinear:
         isa: instruction set to use; None for `selected()`.
 
     Raises:
-        FormatError: the arrays are malformed, or the instruction set is not available.
+        FormatError: the arrays are malformed.
+        UsageError: `isa`, or AEROGEL_ISA, names an instruction set that is not known or not available.
     """
 
     def __init__(
@@ -132,8 +135,12 @@ class SparseLinear:
                 raise FormatError(
                     f"{name} must be float32 [{self.out_features}], not {vector.dtype}{list(vector.shape)}"
                 )
-        data, indices, indptr = map(np.ascontiguousarray, (data, indices, indptr))
-        vectors = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
+        if type(in_features) is not int or not 1 <= in_features < 2**31:
+            raise FormatError(f"in_features must be an integer from 1 to 2147483647, not {in_features!r}")
+        # Alone the data may lie at any address.
+        data = np.ascontiguousarray(data)
+        indices, indptr = (np.require(array, requirements=("C", "A")) for array in (indices, indptr))
+        vectors = {name: np.require(vector, requirements=("C", "A")) for name, vector in vectors.items()}
         pointers = {name: vector.ctypes.data for name, vector in vectors.items()}
         # The library may point into it for as long as the layer lives.
         self._data = data
@@ -146,14 +153,17 @@ class SparseLinear:
             ctypes.byref(matrix), isa.encode() if isa else None, error, _ERROR_BYTES
         )
         if not self._handle:
-            raise FormatError(error.value.decode())
+            named = isa or selected()
+            available = any(known.name == named and known.available for known in isas())
+            raise (FormatError if available else UsageError)(error.value.decode())
         weakref.finalize(self, _library().aerogel_linear_destroy, self._handle)
 
     def __call__(self, x: np.ndarray, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
         """Apply to float32 x ``[..., in_features]`` on `threads` threads; `out` may receive the result.
 
         Raises:
-            FormatError: x or out has another dtype or shape, or out is not contiguous.
+            FormatError: x or out has another dtype or shape, or out cannot be written in place or overlaps x.
+            UsageError: `threads` is no integer from 1 to 1024.
             MemoryError: the working memory could not be had.
         """
         if x.dtype != np.float32 or x.ndim == 0 or x.shape[-1] != self.in_features:
@@ -162,20 +172,31 @@ class SparseLinear:
         y = np.empty(shape, np.float32) if out is None else out
         if y.dtype != np.float32 or y.shape != shape or not y.flags.c_contiguous:
             raise FormatError(f"out must be contiguous float32 {list(shape)}, not {y.dtype}{list(y.shape)}")
-        x = np.ascontiguousarray(x)
+        if not (y.flags.writeable and y.flags.aligned) or np.may_share_memory(x, y):
+            raise FormatError(
+                "out must be writable and aligned memory of its own; give np.empty of its shape"
+            )
+        check_threads(threads)
+        x = np.require(x, requirements=("C", "A"))
         self.run(x.ctypes.data, x.size // self.in_features, y.ctypes.data, threads)
         return y
 
     def run(self, x: int, tokens: int, y: int, threads: int) -> None:
         """Apply to `tokens` float32 rows at address `x` and write theirs to address `y`; both without gaps.
 
-        Nothing is checked: this is for callers that know their memory, and for whom a small layer is a matter of
+        Little is checked: this is for callers that know their memory, and for whom a small layer is a matter of
         microseconds.
 
         Raises:
+            FormatError: an address is 0 or no multiple of 4, or `tokens` is negative.
             MemoryError: the working memory could not be had.
         """
-        if _library().aerogel_linear_run(self._handle, x, tokens, y, threads):
+        failure = _library().aerogel_linear_run(self._handle, x, tokens, y, threads)
+        if failure == _UNFIT:
+            raise FormatError(
+                f"x at {x:#x} and y at {y:#x} cannot be used for {tokens} tokens; give multiples of 4"
+            )
+        if failure:
             raise MemoryError(f"no working memory for {tokens} tokens")
 
 

@@ -91,6 +91,7 @@ void CheckSizes(Random& random) {
         if (kind == Kind::kDense) break;
         Matrix m = Make(random, kind, 12, 12, 2, 2, 0.5, false);
         m.*field = size;
+        Refused(m, "data has blocks of ");
         Refused(m, "dimension " + std::to_string(size) + " is not in [1, 2147483647]");
       }
       if (kind == Kind::kDense || size <= 0) continue;  // -1 stands for the true number
@@ -104,7 +105,7 @@ void CheckSizes(Random& random) {
     Refused(fewer, "indptr must run from 0 to 0");
     Matrix odd = Make(random, kind, 12, 12, 2, 2, 0.5, false);
     odd.c = 5;
-    Refused(odd, "blocks of 2x5 do not divide a matrix of 12x12");
+    Refused(odd, "data has blocks of 2x5, which do not divide a matrix of 12x12");
     Matrix vast = Make(random, kind, 12, 12, 1, 1, 0.5, false);
     vast.out = vast.in = int64_t{1} << 20;
     Refused(vast, "more than 2^36 places");

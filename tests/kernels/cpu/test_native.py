@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 
 import numpy as np
 import pytest
 
-from aerogel.errors import FormatError
-from aerogel.kernels.cpu.native import SparseLinear, isas, selected
+from aerogel.errors import FormatError, UsageError
+from aerogel.kernels.cpu.native import SparseLinear, check_selection, isas, selected
 from aerogel.sparse.formats import FORMATS
 
 AVAILABLE = [isa.name for isa in isas() if isa.available]
@@ -69,39 +68,110 @@ def test_arguments_are_checked() -> None:
         SparseLinear(arrays, np.zeros(7, np.float32), 6)
     with pytest.raises(FormatError, match=r"outside \[0, 3\)"):
         SparseLinear(arrays, None, 3)
-    with pytest.raises(FormatError, match="unknown instruction set 'mmx'"):
-        SparseLinear(arrays, None, 6, "mmx")
+    for width in (0, -6, 2**31, 2**64 + 6, 6.0, True):
+        with pytest.raises(FormatError, match="in_features must be an integer from 1 to 2147483647"):
+            SparseLinear(arrays, None, width)
     linear = SparseLinear(arrays, None, 6)
     with pytest.raises(FormatError, match=r"x must be float32 \[\.\.\., 6\]"):
         linear(np.zeros((2, 5), np.float32))
     with pytest.raises(FormatError, match="out must be contiguous"):
         linear(np.zeros((2, 6), np.float32), out=np.zeros((8, 2), np.float32).T)
+    fixed = np.zeros((2, 8), np.float32)
+    fixed.flags.writeable = False
+    shared = np.zeros(100, np.float32)
+    for x, out in (
+        (np.zeros((2, 6), np.float32), fixed),
+        (np.zeros((2, 6), np.float32), misaligned(np.zeros((2, 8), np.float32))),
+        (shared[:12].reshape(2, 6), shared[11:27].reshape(2, 8)),
+    ):
+        with pytest.raises(FormatError, match="out must be writable and aligned memory of its own"):
+            linear(x, out=out)
+    for threads in (0, -1, 1025, 2**40, 1.5, True):
+        with pytest.raises(UsageError, match="out of range; give an integer from 1 to 1024"):
+            linear(np.zeros((2, 6), np.float32), threads=threads)
 
 
-def test_unavailable_isas_say_why() -> None:
+def misaligned(array: np.ndarray) -> np.ndarray:
+    """The same numbers at an odd address."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    offset = 1 - memory.ctypes.data % 2
+    moved = memory[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    assert moved.size == 0 or moved.ctypes.data % 2
+    return moved
+
+
+@pytest.mark.parametrize("isa", EVERY)
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8])
+@pytest.mark.parametrize(
+    ("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (1, 4)), ("bsr", (3, 2))]
+)
+def test_arrays_may_lie_at_any_address(isa: str, kind: type, form: str, block: tuple[int, int]) -> None:
+    weight, mask = masked(60, 44, block, 0.3)
+    stored = np.clip(weight * 40, -127, 127) if kind is np.int8 else weight
+    arrays = FORMATS.get(form).encode(stored.astype(kind), mask, block)
+    arrays["scale"] = RANDOM.uniform(0.1, 1, 60).astype(np.float32)
+    bias = RANDOM.standard_normal(60).astype(np.float32)
+    x = RANDOM.standard_normal((7, 44)).astype(np.float32)
+    expected = SparseLinear(arrays, bias, 44, isa)(x)
+    moved = {name: misaligned(array) for name, array in arrays.items()}
+    np.testing.assert_array_equal(SparseLinear(moved, misaligned(bias), 44, isa)(misaligned(x)), expected)
+
+
+def test_addresses_that_cannot_be_read_are_refused() -> None:
+    weight, mask = masked(8, 6, (1, 1), 0.5)
+    linear = SparseLinear(FORMATS.get("csr").encode(weight, mask), None, 6)
+    x, y = np.ones((2, 6), np.float32), np.full((2, 8), 7, np.float32)
+    for at, tokens, to in (
+        (0, 2, y.ctypes.data), (x.ctypes.data, 2, 0), (x.ctypes.data + 2, 2, y.ctypes.data),
+        (x.ctypes.data, 2, y.ctypes.data + 1), (x.ctypes.data, -1, y.ctypes.data),
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match="give multiples of 4"):
+            linear.run(at, tokens, to, 1)
+    assert (y == 7).all()
+    linear.run(0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("threads", [-(2**31), -1, 0, 1, 1000])
+def test_any_number_of_threads_gives_the_same(threads: int) -> None:
+    weight, mask = masked(60, 44, (1, 1), 0.3)
+    linear = SparseLinear(FORMATS.get("csr").encode(weight, mask), None, 44)
+    x = RANDOM.standard_normal((700, 44)).astype(np.float32)
+    y = np.full((700, 60), np.nan, np.float32)
+    linear.run(x.ctypes.data, 700, y.ctypes.data, threads)
+    np.testing.assert_array_equal(y, linear(x))
+
+
+HERE = f"available here: {', '.join(AVAILABLE)}"
+# One of another architecture, one that is only said to be.
+REFUSED = [isa.name for isa in isas() if not isa.available] + ["sse"]
+
+
+def test_some_isa_is_missing_everywhere() -> None:
+    assert len(REFUSED) > 1, "no machine has both AVX-512 and NEON"
+    assert all(isa.reason for isa in isas() if not isa.available)
+
+
+@pytest.mark.parametrize("isa", REFUSED)
+def test_isas_that_cannot_be_used_are_refused_alike(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weight, mask = masked(8, 6, (1, 1), 0.5)
     arrays = FORMATS.get("csr").encode(weight, mask)
-    missing = [isa for isa in isas() if not isa.available]
-    assert missing, "no machine has both AVX-512 and NEON"
-    for isa in missing:
-        assert isa.reason
-        with pytest.raises(FormatError, match=f"{isa.name} is not available"):
-            SparseLinear(arrays, None, 6, isa.name)
+    reason = next((known.reason for known in isas() if known.name == isa), "")
+    what = f"{isa} is not available ({reason})" if reason else f"unknown instruction set '{isa}'"
+    with pytest.raises(UsageError, match=f"^{re.escape(f'{what}; {HERE}')}$"):
+        SparseLinear(arrays, None, 6, isa)
+    monkeypatch.setenv("AEROGEL_ISA", isa)
+    for use in (selected, check_selection, lambda: SparseLinear(arrays, None, 6)):
+        with pytest.raises(UsageError, match=f"^{re.escape(f'AEROGEL_ISA: {what}; {HERE}')}$"):
+            use()
+    # What is named by an argument is not for the environment to decide.
+    assert SparseLinear(arrays, None, 6, "scalar").out_features == 8
 
 
-@pytest.mark.parametrize("cap", AVAILABLE)
-def test_the_environment_caps_the_isa(cap: str) -> None:
-    code = "from aerogel.kernels.cpu.native import selected; print(selected())"
-    run = [sys.executable, "-c", code]
-    assert (
-        subprocess.run(
-            run, env={"AEROGEL_ISA": cap}, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == cap
-    )
-    wrong = subprocess.run(run, env={"AEROGEL_ISA": "sse"}, capture_output=True, text=True, check=False)
-    known = ", ".join(isa.name for isa in isas())
-    assert f"AEROGEL_ISA: unknown instruction set 'sse'; known: {known}" in wrong.stderr
+@pytest.mark.parametrize("isa", AVAILABLE)
+def test_the_environment_names_the_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEROGEL_ISA", isa)
+    assert selected() == isa
 
 
 def test_the_fastest_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,16 +127,16 @@ def put(position: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
 @pytest.mark.parametrize(
     ("tensor", "change", "message"),
     [
-        ("k_indptr", put(3, -1), "Encoder_v1: layer 1: k: indptr falls or overruns after row 2"),
+        ("k_indptr", put(3, -1), "Encoder_v1: layer 1: k: indptr 'layer1_k_indptr' falls or overruns after row 2"),
         ("k_indptr", lambda a: a[:-1], r"Encoder_v1: bias 'layer1_k_bias' must be float32 \[14\]"),
         ("k_indptr", lambda a: a.astype(np.int64), "Encoder_v1: indptr 'layer1_k_indptr' must be int32"),
-        ("k_indices", put(0, 24), r"layer 1: k: index 24 at position 0 is outside \[0, 24\)"),
+        ("k_indices", put(0, 24), r"layer 1: k: indices 'layer1_k_indices' have 24 at position 0"),
         ("k_indices", lambda a: a[:-1], "Encoder_v1: indices 'layer1_k_indices' must be uint16 or int32"),
         ("v_data", lambda a: a.astype(np.float16), "Encoder_v1: data 'layer1_v_data' must be float32 of rank 2"),
         ("v_data", lambda a: a[:-1], "Encoder_v1: data 'layer1_v_data' must have 24 rows"),
         ("v_data", lambda a: a[:, :0], "Encoder_v1: data 'layer1_v_data' must have 24 rows and a column"),
         ("v_data", lambda a: a[:, :-1], r"bias 'layer1_v_bias' must be float32 \[14\]"),
-        ("q_data", put(2, -128), "Encoder_v1: layer 1: q: value -128 at position 2"),
+        ("q_data", put(2, -128), "Encoder_v1: layer 1: q: data 'layer1_q_data' has -128 at position 2"),
         ("q_scale", lambda a: a[:-1], r"Encoder_v1: scale 'layer1_q_scale' must be float32 \[15\]"),
         ("o_bias", lambda a: a[1:], r"Encoder_v1: bias 'layer1_o_bias' must be float32 \[24\]"),
         ("gamma1", lambda a: a[1:], "Encoder_v1: beta1 'layer1_beta1' must be float32"),
@@ -180,11 +180,17 @@ def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
         ({"activation": "swish"}, "Encoder_v1: activation 'swish' is none of gelu, gelu_tanh, relu"),
         ({"epsilon": -1.0}, "Encoder_v1: epsilon must not be negative"),
         ({"epsilon": float("nan")}, "Encoder_v1: epsilon must not be negative"),
-        ({"heads": None}, "heads"),
-        ({"epsilon": None}, "epsilon"),
-        ({"activation": None}, "activation"),
-        ({"matrices": None}, "matrices"),
+        ({"heads": None}, "Encoder_v1: attribute heads is missing or not an integer"),
+        ({"heads": 3.0}, "Encoder_v1: attribute heads is missing or not an integer"),
+        ({"heads": 2**63 - 1}, "heads do not divide 15 features"),
+        ({"epsilon": None}, "Encoder_v1: attribute epsilon is missing or not a float"),
+        ({"epsilon": 1}, "Encoder_v1: attribute epsilon is missing or not a float"),
+        ({"activation": None}, "Encoder_v1: attribute activation is missing or not a string"),
+        ({"activation": "gelu\0x"}, "Encoder_v1: activation 'gelu"),
+        ({"matrices": None}, "Encoder_v1: attribute matrices is missing or not a string"),
         ({"tokens": None}, "tokens"),
+        ({"tokens": 5}, "Encoder_v1: attribute tokens is missing or not a string"),
+        ({"tokens": "first" * 100}, "Encoder_v1: tokens 'firstfirst"),
         ({"tokens": "last"}, "Encoder_v1: tokens 'last' is neither all nor first"),
     ],
 )
@@ -210,6 +216,55 @@ def test_only_the_first_tokens_are_computed_where_no_other_is_read(encoder: Make
     (first,) = session(made.model(tokens="first")).run(None, feed)
     assert first.shape == (3, 1, made.hidden)
     np.testing.assert_array_equal(first, every[:, :1])
+
+
+@pytest.mark.parametrize("words", [FLOATS, MIXED], ids=["floats", "mixed"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sequence_that_is_no_number_stays_alone(encoder: Make, words: str, value: float) -> None:
+    made = encoder(words)
+    opened = session(made.model(), threads=2)
+    feed = batch(4, 70, made.hidden)
+    feed["mask"][1, 5] = 0
+    first = opened.run(None, feed)[0]
+    feed["hidden"][1, 5] = value  # padding, at which nobody looks
+    np.testing.assert_array_equal(opened.run(None, feed)[0], first)
+    token = np.flatnonzero(feed["mask"][1])[3]
+    feed["hidden"][1, token, 7] = value
+    (y,) = opened.run(None, feed)
+    assert not np.isfinite(y[1][feed["mask"][1] != 0]).any()
+    np.testing.assert_array_equal(np.delete(y, 1, 0), np.delete(first, 1, 0))
+
+
+@pytest.mark.parametrize(("rows", "length"), [(2, 512), (1, 513), (2, 1025)])
+@pytest.mark.parametrize("tokens", ["all", "first"])
+def test_sequences_longer_than_what_is_taken_together(
+    encoder: Make, rows: int, length: int, tokens: str
+) -> None:
+    made = encoder(FLOATS)
+    feed = batch(rows, length, made.hidden)
+    feed["mask"][:, 0] = 1
+    (y,) = session(made.model(tokens=tokens), threads=2).run(None, feed)
+    check(y, made.apply(**feed)[:, : length if tokens == "all" else 1], rounds=False)
+
+
+@pytest.mark.parametrize("tokens", ["all", "first"])
+def test_nothing_but_padding_is_zero(encoder: Make, tokens: str) -> None:
+    made = encoder(FLOATS)
+    feed = batch(3, 9, made.hidden)
+    feed["mask"][...] = 0
+    assert not session(made.model(tokens=tokens)).run(None, feed)[0].any()
+
+
+def test_heads_that_nothing_reads(encoder: Make) -> None:
+    made = encoder(PACKED)
+    made.tensors["layer0_o_indptr"][:] = 0
+    for name in ("data", "indices"):
+        made.tensors[f"layer0_o_{name}"] = made.tensors[f"layer0_o_{name}"][:0]
+    made.layers[0]["o"] = lambda x: np.broadcast_to(
+        made.tensors["layer0_o_bias"], (*x.shape[:-1], made.hidden)
+    )
+    feed = batch(2, 20, made.hidden)
+    check(session(made.model()).run(None, feed)[0], made.apply(**feed), rounds=False)
 
 
 def test_wrong_inputs_are_errors(encoder: Make) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import aerogel
-from aerogel.kernels.cpu.native import isas
+from aerogel.kernels.cpu.native import Isa, isas
 from aerogel.sparse.formats import FORMATS
 
 OUT, IN = 24, 36
@@ -55,12 +57,16 @@ def exact(x: np.ndarray, inputs: dict[str, np.ndarray], weight: np.ndarray) -> t
     return product + bias, 4 * eps * (np.abs(product) + np.abs(bias))
 
 
-def model(form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: int = IN) -> bytes:
+def model(
+    form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: int = IN, node: str = ""
+) -> bytes:
     names = ["data", "indices", "indptr", *["scale"] * form.endswith("int8"), "bias"]
-    node = helper.make_node(FUNCTIONS[form], ["x", *names], ["y"], domain="aerogel", in_features=in_features)
+    call = helper.make_node(
+        FUNCTIONS[form], ["x", *names], ["y"], name=node, domain="aerogel", in_features=in_features
+    )
     fed = [name for name in names if name not in inputs]
     graph = helper.make_graph(
-        [node],
+        [call],
         "one_linear",
         [
             helper.make_tensor_value_info(
@@ -75,7 +81,7 @@ def model(form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: 
     return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 
 
-def session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+def session(data: bytes | Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
@@ -148,13 +154,13 @@ def put(position: int, value: int) -> Any:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"indices": put(5, IN)}, r"indices 'indices': index 36 at position 5 is outside \[0, 36\)"),
-        ({"indices": lambda a: a[::-1].copy()}, "do not ascend"),
+        ({"indices": put(5, IN)}, r"indices 'indices' have 36 at position 5, which is outside \[0, 36\)"),
+        ({"indices": lambda a: a[::-1].copy()}, "indices 'indices' do not ascend"),
         ({"indices": lambda a: a[:-1]}, "indices 'indices' must be uint16 or int32"),
         ({"indices": lambda a: a.astype(np.int64)}, "indices 'indices' must be uint16 or int32"),
-        ({"indptr": put(0, 1)}, "indptr must run from 0"),
-        ({"indptr": put(3, 2**31 - 1)}, "indptr falls or overruns"),
-        ({"indptr": put(3, -1)}, "indptr falls or overruns"),
+        ({"indptr": put(0, 1)}, "indptr 'indptr' must run from 0"),
+        ({"indptr": put(3, 2**31 - 1)}, "indptr 'indptr' falls or overruns"),
+        ({"indptr": put(3, -1)}, "indptr 'indptr' falls or overruns"),
         ({"indptr": lambda a: a[:1]}, "indptr 'indptr' must be int32"),
         ({"bias": lambda a: a[:-1]}, r"bias 'bias' must be float32 \[24\]"),
         ({"data": lambda a: a[..., None]}, "data 'data' must be (float32|float16|int8) of rank"),
@@ -162,8 +168,28 @@ def put(position: int, value: int) -> Any:
     ],
 )
 def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: {message}"):
         session(model(form, broken(form, **changes)))
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]} 'layer.3.query': {message}"):
+        session(model(form, broken(form, **changes), node="layer.3.query"))
+
+
+@pytest.mark.parametrize("form", BLOCKED)
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 4), "has blocks of 1x4, which do not divide a matrix of 24x34"),
+        ((0, 4), r"must have blocks of a row and a column or more, not \w+ \[0, 0, 4\]"),
+        ((4, 0), r"must have blocks of a row and a column or more, not \w+ \[0, 4, 0\]"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_the_datas_fault(form: str, shape: tuple[int, int], message: str) -> None:
+    inputs, _ = sample(form, shape if 0 not in shape else (1, 4))
+    if 0 in shape:
+        inputs["data"] = np.zeros((0, *shape), inputs["data"].dtype)
+        inputs["indices"] = inputs["indices"][:0]
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: data 'data' {message}"):
+        session(model(form, inputs, in_features=34))
 
 
 @pytest.mark.parametrize("form", BLOCKED)
@@ -181,7 +207,7 @@ def test_blocks_too_high_for_any_matrix_are_refused_at_load(form: str) -> None:
     ("changes", "message"),
     [
         ({"data": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 3, -128, a).astype(np.int8)},
-         "value -128 at position 3; give -127 to 127"),
+         "data 'data' has -128 at position 3; give -127 to 127"),
         ({"data": lambda a: a.astype(np.uint8)}, "data 'data' must be int8 of rank"),
         ({"scale": lambda a: a[:-1]}, r"scale 'scale' must be float32 \[24\], not float32 \[23\]"),
         ({"scale": lambda a: a.astype(np.float16)}, r"scale 'scale' must be float32 \[24\], not float16"),
@@ -192,6 +218,18 @@ def test_malformed_eight_bit_weights_are_refused_at_load(
 ) -> None:
     with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: .*{message}"):
         session(model(form, broken(form, **changes)))
+
+
+@pytest.mark.parametrize("value", [None, 36.0, "36", [36]])
+def test_a_width_that_is_no_integer_is_refused_at_load(value: Any) -> None:
+    changed = onnx.ModelProto.FromString(model("csr", sample("csr", (1, 1))[0], node="query"))
+    del changed.graph.node[0].attribute[:]
+    if value is not None:
+        changed.graph.node[0].attribute.append(helper.make_attribute("in_features", value))
+    with pytest.raises(
+        Exception, match="CsrLinear_v1 'query': attribute in_features is missing or not an integer"
+    ):
+        session(changed.SerializeToString())
 
 
 @pytest.mark.parametrize("form", FUNCTIONS)
@@ -214,22 +252,95 @@ def test_a_token_that_is_no_number_stays_alone() -> None:
     assert np.all(np.abs(np.delete(y, 7, axis=1) - expected) <= bound)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", [form for form in FUNCTIONS if not form.endswith("int8")])
+def test_a_number_that_is_none_reaches_the_rows_with_an_entry_in_its_column(form: str, value: float) -> None:
+    inputs, weight = sample(form, (1, 1))
+    opened = session(model(form, inputs))
+    x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
+    before = opened.run(None, {"x": x})[0].copy()
+    x[0, 7, 3] = value
+    (y,) = opened.run(None, {"x": x})
+    reached = weight[:, 3] != 0
+    assert not np.isfinite(y[0, 7, reached]).any()
+    before[0, 7, reached] = y[0, 7, reached]
+    np.testing.assert_array_equal(y, before)
+
+
 @pytest.mark.parametrize("in_features", [0, -1, 2**31, 2**62, 2**63 - 1])
 def test_impossible_widths_are_refused_at_load(in_features: int) -> None:
     inputs, _ = sample("csr", (1, 1))
-    with pytest.raises(Exception, match=f"dimension {in_features} is not in"):
+    with pytest.raises(Exception, match=f"CsrLinear_v1: in_features: dimension {in_features} is not in"):
         session(model("csr", inputs, in_features=in_features))
+
+
+def test_eight_bit_weights_too_wide_to_sum_are_refused_at_load() -> None:
+    inputs, _ = sample("csr-int8", (1, 1))
+    with pytest.raises(Exception, match="CsrLinearInt8_v1: in_features: 65537 columns of eight-bit weights"):
+        session(model("csr-int8", inputs, in_features=65537))
 
 
 def test_a_wrong_width_of_x_is_an_error() -> None:
     inputs, _ = sample("csr", (1, 1))
-    opened = session(model("csr", inputs))
-    with pytest.raises(Exception, match="must end in dimension 36, not"):
+    opened = session(model("csr", inputs, node="query"))
+    with pytest.raises(Exception, match="CsrLinear_v1 'query': x must end in dimension 36, not"):
         opened.run(None, {"x": np.zeros((1, 2, IN + 1), np.float32)})
 
 
-def test_an_unknown_cap_is_refused_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("isa", [isa for isa in isas() if not isa.available], ids=lambda isa: isa.name)
+def test_an_instruction_set_that_is_not_available_is_refused_at_load(
+    isa: Isa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ", ".join(known.name for known in isas() if known.available)
+    monkeypatch.setenv("AEROGEL_ISA", isa.name)
+    inputs, _ = sample("csr", (1, 1))
+    message = f"AEROGEL_ISA: {isa.name} is not available ({isa.reason}); available here: {here}"
+    with pytest.raises(Exception, match=re.escape(message)):
+        session(model("csr", inputs))
+
+
+def test_an_unknown_instruction_set_is_refused_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", "sse")
     inputs, _ = sample("csr", (1, 1))
-    with pytest.raises(Exception, match="AEROGEL_ISA: unknown instruction set 'sse'"):
+    with pytest.raises(Exception, match="AEROGEL_ISA: unknown instruction set 'sse'; available here: scalar"):
         session(model("csr", inputs))
+
+
+@pytest.mark.parametrize("form", FUNCTIONS)
+def test_a_file_may_have_its_tensors_at_any_offset(form: str, tmp_path: Path) -> None:
+    inputs, _ = sample(form, (4, 1) if form in BLOCKED else (1, 1))
+    x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
+    (expected,) = session(model(form, inputs)).run(None, {"x": x})
+    moved, weights = onnx.ModelProto.FromString(model(form, inputs)), b""
+    for tensor in moved.graph.initializer:
+        # Page by page, so that the offsets within the mapping are odd as well.
+        weights += b"\0" * (-len(weights) % 4096 + 1)
+        for key, value in (("location", "w"), ("offset", len(weights)), ("length", len(tensor.raw_data))):
+            tensor.external_data.add(key=key, value=str(value))
+        weights += tensor.raw_data
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.ClearField("raw_data")
+    (tmp_path / "w").write_bytes(weights)
+    (tmp_path / "m.onnx").write_bytes(moved.SerializeToString())
+    np.testing.assert_array_equal(session(tmp_path / "m.onnx").run(None, {"x": x})[0], expected)
+
+
+def test_an_input_at_an_odd_address_is_an_error() -> None:
+    inputs, _ = sample("csr", (1, 1))
+    memory = np.zeros(4 * 2 * IN + 1, np.uint8)
+    x = memory[1 - memory.ctypes.data % 2 :][: 4 * 2 * IN].view(np.float32).reshape(1, 2, IN)
+    assert x.ctypes.data % 4
+    with pytest.raises(Exception, match="an input lies at an address that is not a multiple of 4"):
+        session(model("csr", inputs)).run(None, {"x": x})
+
+
+def test_sessions_share_the_registration() -> None:
+    inputs, _ = sample("csr", (1, 1))
+    data = model("csr", inputs)
+    opened = [session(data) for _ in range(3)]
+    for _ in range(200):
+        onnxruntime.SessionOptions().register_custom_ops_library(aerogel.library_path())
+    x = np.ones((1, 2, IN), np.float32)
+    first, *others = (each.run(None, {"x": x})[0] for each in opened)
+    for other in others:
+        np.testing.assert_array_equal(other, first)

@@ -26,10 +26,57 @@ using aerogel::kIsaCount;
 using aerogel::Matrix;
 
 void Say(const std::string& message, char* error, size_t size) {
-  if (size == 0) return;
+  if (!error || size == 0) return;
   const size_t length = message.size() < size ? message.size() : size - 1;
   std::memcpy(error, message.data(), length);
   error[length] = '\0';
+}
+
+// Whether an array can be read or written at an address.
+bool Usable(const void* address, size_t alignment) {
+  return address && reinterpret_cast<uintptr_t>(address) % alignment == 0;
+}
+
+// Why an array cannot be read; empty if it can.
+std::string Unusable(const std::string& name, const void* address, size_t alignment) {
+  if (Usable(address, alignment)) return {};
+  return address ? name + " lies at an address that is not a multiple of " + std::to_string(alignment)
+                 : name + " is missing";
+}
+
+// The same of the arrays of a matrix that will be looked at.
+std::string Unusable(const AerogelMatrix& m) {
+  const bool sparse = m.indptr, entries = m.entries > 0;
+  const struct {
+    const char* name;
+    const void* address;
+    size_t alignment;
+    bool needed;
+  } arrays[] = {{"data", m.data, 1, !sparse || entries},
+                {"indices", m.indices, m.wide_indices ? sizeof(int32_t) : sizeof(uint16_t), sparse && entries},
+                {"indptr", m.indptr, sizeof(int32_t), sparse},
+                {"scale", m.scale, sizeof(float), sparse && m.kind == AEROGEL_INT8},
+                {"bias", m.bias, sizeof(float), true}};
+  std::string reason;
+  for (const auto& array : arrays) {
+    if (array.needed && reason.empty()) reason = Unusable(array.name, array.address, array.alignment);
+  }
+  return reason;
+}
+
+// The same of a layer.
+std::string Unusable(const AerogelEncoderLayer& layer) {
+  const AerogelMatrix* const matrices[] = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.ffn1, &layer.ffn2};
+  for (size_t i = 0; i < 6; ++i) {
+    const std::string reason = Unusable(*matrices[i]);
+    if (!reason.empty()) return std::string(aerogel::kMatrixNames[i]) + ": " + reason;
+  }
+  std::string reason;
+  for (const auto& [name, vector] :
+       {std::pair{"gamma1", layer.gamma1}, {"beta1", layer.beta1}, {"gamma2", layer.gamma2}, {"beta2", layer.beta2}}) {
+    if (reason.empty()) reason = Unusable(name, vector, sizeof(float));
+  }
+  return reason;
 }
 
 // Threads that live for one call. Inside ONNX Runtime the session's own pool is used instead.
@@ -87,7 +134,7 @@ int aerogel_isa_count(void) { return kIsaCount; }
 
 const char* aerogel_isa(int i, const char** reason) {
   if (i < 0 || i >= kIsaCount) return nullptr;
-  *reason = IsaAt(i).reason;
+  if (reason) *reason = IsaAt(i).reason;
   return IsaAt(i).name;
 }
 
@@ -105,12 +152,17 @@ const char* aerogel_isa_selected(char* error, size_t error_size) {
 
 AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error, size_t error_size) {
   return Create<AerogelLinear>(isa, error, error_size, [&](const KernelTable& kernels, std::string* message) {
-    auto made = Matrix::Create(*matrix, kernels, message);
+    *message = matrix ? Unusable(*matrix) : "matrix is missing";
+    if (!message->empty()) return static_cast<AerogelLinear*>(nullptr);
+    aerogel::Fault fault;
+    auto made = Matrix::Create(*matrix, kernels, &fault);
+    *message = Tell(fault);
     return made ? new AerogelLinear{aerogel::SparseLinear(std::move(made))} : nullptr;
   });
 }
 
 int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y, int threads) {
+  if (tokens < 0 || (tokens > 0 && !(Usable(x, sizeof *x) && Usable(y, sizeof *y)))) return 2;
   return Run([&] { linear->linear.Run(x, tokens, y, Threads(threads)); });
 }
 
@@ -127,8 +179,14 @@ AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_
         }
         std::vector<aerogel::EncoderLayer> made;
         for (int64_t i = 0; i < count; ++i) {
-          made.push_back(aerogel::MakeLayer(layers[i], kernels, message));
+          *message = Unusable(layers[i]);
           if (!message->empty()) return nullptr;
+          aerogel::LayerFault fault;
+          made.push_back(aerogel::MakeLayer(layers[i], kernels, &fault));
+          if (fault.fault) {
+            *message = std::string(aerogel::kMatrixNames[fault.matrix]) + ": " + Tell(fault.fault);
+            return nullptr;
+          }
         }
         auto encoder = aerogel::Encoder::Create(std::move(made), heads, epsilon,
                                                 static_cast<aerogel::Activation>(activation), first_only != 0, message);
@@ -138,6 +196,11 @@ AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_
 
 int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask, int64_t batch,
                         int64_t sequence, float* y, int threads) {
+  const bool tokens = batch > 0 && sequence > 0, results = tokens || (batch > 0 && encoder->encoder->first_only());
+  if (batch < 0 || sequence < 0 || (results && !Usable(y, sizeof *y)) ||
+      (tokens && !(Usable(hidden, sizeof *hidden) && Usable(mask, sizeof *mask)))) {
+    return 2;
+  }
   return Run([&] { encoder->encoder->Run(hidden, mask, batch, sequence, y, Threads(threads)); });
 }
 

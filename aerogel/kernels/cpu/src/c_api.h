@@ -23,11 +23,16 @@ typedef struct AerogelEncoder AerogelEncoder;
 AEROGEL_EXPORT int aerogel_isa_count(void);
 /* Name of the i-th, and in `reason` why it cannot be used here ("" if it can). Null when i is out of range. */
 AEROGEL_EXPORT const char* aerogel_isa(int i, const char** reason);
-/* Name of the one in use, AEROGEL_ISA considered; null, with the reason in `error`, when that names none. */
+/* Name of the one in use: what the environment variable AEROGEL_ISA names, else the fastest available. Null, with the
+ * reason in `error`, when AEROGEL_ISA names one that is not known or not available. */
 AEROGEL_EXPORT const char* aerogel_isa_selected(char* error, size_t error_size);
 
 enum { AEROGEL_FLOAT32 = 0, AEROGEL_FLOAT16 = 1, AEROGEL_INT8 = 2 };
 enum { AEROGEL_GELU = 0, AEROGEL_GELU_TANH = 1, AEROGEL_RELU = 2 };
+
+/* Addresses: every array must lie at a multiple of its type's size (float and int32_t 4, uint16_t 2, int64_t 8 bytes),
+ * which malloc and new see to. Only the data of a matrix may lie anywhere, in a mapped file for example: where kernels
+ * could not read it in place it is copied. Null pointers, where an array is needed, and other addresses are refused. */
 
 /* A weight W [out_features, in_features] with its bias. Sparse: data [entries, block_rows, block_cols] of `kind`, a CSR
  * (blocks of 1x1) or BSR matrix; indices [entries], uint16, or int32 if wide_indices; indptr int32
@@ -47,9 +52,10 @@ typedef struct {
  * for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
 AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error,
                                                     size_t error_size);
-/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads. With int8 weights activations
- * are rounded to eight bits per token. Returns 0, or 1 when memory could not be had; threads that cannot be started are
- * done without. */
+/* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads; y may not overlap x. With int8
+ * weights activations are rounded to eight bits per token. Returns 0; 1 when memory could not be had; 2, with nothing
+ * done, when x or y is null or at another address than above, or tokens is negative. Threads that cannot be started are
+ * done without, and fewer than 1 count as 1. */
 AEROGEL_EXPORT int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y,
                                       int threads);
 AEROGEL_EXPORT void aerogel_linear_destroy(AerogelLinear* linear);
@@ -67,7 +73,8 @@ AEROGEL_EXPORT AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer*
                                                       float epsilon, int activation, int first_only, const char* isa,
                                                       char* error, size_t error_size);
 /* hidden, y [batch, sequence, hidden features], or with first_only y [batch, 1, hidden features]; mask [batch,
- * sequence], nonzero for real tokens; y is zero at the others. Returns as aerogel_linear_run. */
+ * sequence], nonzero for real tokens; y is zero at the others, and may not overlap hidden. Threads and what is returned
+ * are as in aerogel_linear_run. */
 AEROGEL_EXPORT int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask,
                                        int64_t batch, int64_t sequence, float* y, int threads);
 AEROGEL_EXPORT void aerogel_encoder_destroy(AerogelEncoder* encoder);

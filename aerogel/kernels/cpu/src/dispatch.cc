@@ -91,17 +91,13 @@ struct Isas {
   }
 };
 
-std::string UnknownIsa(const char* name) {
-  std::string message = std::string("unknown instruction set '") + name + "'; known:";
-  for (int i = 0; i < kIsaCount; ++i) message += std::string(i ? ", " : " ") + IsaAt(i).name;
-  return message;
-}
-
-int Find(const char* name) {
+// What may be asked for here, as the end of a message.
+std::string Available() {
+  std::string names;
   for (int i = 0; i < kIsaCount; ++i) {
-    if (std::strcmp(IsaAt(i).name, name) == 0) return i;
+    if (IsaAt(i).kernels) names += std::string(i ? ", " : "") + IsaAt(i).name;
   }
-  return -1;
+  return "; available here: " + names;
 }
 
 }  // namespace
@@ -112,27 +108,26 @@ const Isa& IsaAt(int i) {
 }
 
 const KernelTable* SelectIsa(const char* name, std::string* error) {
-  const int i = Find(name);
-  if (i < 0) {
-    *error = UnknownIsa(name);
-    return nullptr;
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa& isa = IsaAt(i);
+    if (std::strcmp(isa.name, name) != 0) continue;
+    if (!isa.kernels) *error = std::string(name) + " is not available (" + isa.reason + ")" + Available();
+    return isa.kernels;
   }
-  if (!IsaAt(i).kernels) *error = std::string(name) + " is not available: " + IsaAt(i).reason;
-  return IsaAt(i).kernels;
+  *error = std::string("unknown instruction set '") + name + "'" + Available();
+  return nullptr;
 }
 
 const KernelTable* DefaultIsa(std::string* error) {
-  int cap = kIsaCount - 1;
   const char* name = std::getenv("AEROGEL_ISA");
   if (name && *name) {
-    cap = Find(name);
-    if (cap < 0) {
-      *error = "AEROGEL_ISA: " + UnknownIsa(name);
-      return nullptr;
-    }
+    const KernelTable* named = SelectIsa(name, error);
+    if (!named) *error = "AEROGEL_ISA: " + *error;
+    return named;
   }
-  while (!IsaAt(cap).kernels) --cap;
-  return IsaAt(cap).kernels;
+  int fastest = kIsaCount - 1;
+  while (!IsaAt(fastest).kernels) --fastest;
+  return IsaAt(fastest).kernels;
 }
 
 }  // namespace aerogel

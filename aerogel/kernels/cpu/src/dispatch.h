@@ -20,7 +20,7 @@ const Isa& IsaAt(int i);
 // The one called `name`. Null, with `error` set, when it is not known or not available.
 const KernelTable* SelectIsa(const char* name, std::string* error);
 
-// As SelectIsa, capped by the environment variable AEROGEL_ISA: the fastest available up to the one it names.
+// The one that the environment variable AEROGEL_ISA names, as SelectIsa; the fastest available where it names none.
 const KernelTable* DefaultIsa(std::string* error);
 
 }  // namespace aerogel

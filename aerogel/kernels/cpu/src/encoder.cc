@@ -36,19 +36,18 @@ std::string Sizes(const Matrix& m) { return std::to_string(m.out_features()) + "
 
 }  // namespace
 
-EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, std::string* error) {
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerFault* fault) {
   EncoderLayer layer;
-  const auto make = [&](const char* name, const AerogelMatrix& matrix, const std::vector<bool>* keep = nullptr) {
-    std::unique_ptr<Matrix> made = Matrix::Create(matrix, kernels, error, keep);
-    if (!error->empty()) *error = std::string(name) + ": " + *error;
-    return made;
+  const auto make = [&](size_t which, const AerogelMatrix& matrix, const std::vector<bool>* keep = nullptr) {
+    fault->matrix = which;
+    return Matrix::Create(matrix, kernels, &fault->fault, keep);
   };
-  (layer.q = make("q", source.q)) && (layer.k = make("k", source.k)) && (layer.v = make("v", source.v)) &&
-      (layer.o = make("o", source.o)) && (layer.down = make("ffn2", source.ffn2)) &&
+  (layer.q = make(0, source.q)) && (layer.k = make(1, source.k)) && (layer.v = make(2, source.v)) &&
+      (layer.o = make(3, source.o)) && (layer.down = make(5, source.ffn2)) &&
       // Neurons that nothing reads need no products; a mismatch of sizes is found later.
-      (layer.up = make("ffn1", source.ffn1,
-                       layer.down->in_features() == source.ffn1.out_features ? layer.down->read() : nullptr));
-  if (!error->empty()) return layer;  // sizes by which nothing may be read
+      (layer.up =
+           make(4, source.ffn1, layer.down->in_features() == source.ffn1.out_features ? layer.down->read() : nullptr));
+  if (fault->fault) return layer;  // sizes by which nothing may be read
   const int64_t hidden = layer.q->in_features();
   layer.gamma1.assign(source.gamma1, source.gamma1 + hidden);
   layer.beta1.assign(source.beta1, source.beta1 + hidden);

@@ -24,8 +24,17 @@ struct EncoderLayer {
   void (*attention)(const AttentionArgs&) = nullptr;  // chosen by Encoder::Create
 };
 
-// On failure says in `error` which matrix is malformed, and how.
-EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, std::string* error);
+// The matrices of a layer in their order there, and in operators and messages.
+constexpr const char* kMatrixNames[] = {"q", "k", "v", "o", "ffn1", "ffn2"};
+
+// A malformed matrix of a layer: which of kMatrixNames, and how.
+struct LayerFault {
+  size_t matrix = 0;
+  Fault fault;
+};
+
+// On failure says why in `fault`.
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerFault* fault);
 
 class Encoder {
  public:

@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <cstring>
 #include <thread>
 
 #include "workspace.h"
@@ -35,31 +36,25 @@ Tiling ChooseTiling(int64_t out_features, const KernelTable& kernels) {
 
 }  // namespace
 
-std::unique_ptr<Matrix> Matrix::Create(const AerogelMatrix& source, const KernelTable& kernels, std::string* error,
+std::unique_ptr<Matrix> Matrix::Create(const AerogelMatrix& source, const KernelTable& kernels, Fault* fault,
                                        const std::vector<bool>* keep) {
   std::unique_ptr<Matrix> matrix(new Matrix);
   matrix->kernels_ = &kernels;
-  error->clear();
-  if (source.indptr) {
-    *error = matrix->SetSparse(source, keep);
-  } else {
-    *error = matrix->SetDense(source);
-  }
-  if (!error->empty()) return nullptr;
+  *fault = source.indptr ? matrix->SetSparse(source, keep) : matrix->SetDense(source);
+  if (*fault) return nullptr;
   matrix->bias_.assign(source.bias, source.bias + source.out_features);
   return matrix;
 }
 
-std::string Matrix::SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep) {
+Fault Matrix::SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep) {
   if (source.kind < AEROGEL_FLOAT32 || source.kind > AEROGEL_INT8) {
-    return "values of an unknown kind, " + std::to_string(source.kind);
+    return {Part::kData, "has values of an unknown kind, " + std::to_string(source.kind)};
   }
   const auto kind = static_cast<Values>(source.kind);
   const SparseView view{
       source.out_features, source.in_features, source.block_rows,        source.block_cols, source.entries, kind,
       source.data,         source.indices,     source.wide_indices != 0, source.indptr};
-  std::string error = Validate(view);
-  if (!error.empty()) return error;
+  if (Fault fault = Validate(view)) return fault;
   packed_ = Pack(view, ChooseTiling(view.out_features, *kernels_), keep);
   if (quantized()) {
     scale_.assign(source.scale, source.scale + view.out_features);
@@ -76,9 +71,8 @@ std::string Matrix::SetSparse(const AerogelMatrix& source, const std::vector<boo
   return {};
 }
 
-std::string Matrix::SetDense(const AerogelMatrix& source) {
-  std::string error = ValidateSizes(source.out_features, source.in_features);
-  if (!error.empty()) return error;
+Fault Matrix::SetDense(const AerogelMatrix& source) {
+  if (Fault fault = ValidateSizes(source.out_features, source.in_features)) return fault;
   packed_.in_features = source.in_features;
   packed_.out_features = source.out_features;
   const Tiling tiling = ChooseTiling(source.out_features, *kernels_);
@@ -87,6 +81,11 @@ std::string Matrix::SetDense(const AerogelMatrix& source) {
     packed_.chunks.push_back({row, std::min(share, source.out_features - row), 0, 0});
   }
   dense_ = static_cast<const float*>(source.data);
+  if (reinterpret_cast<uintptr_t>(source.data) % alignof(float) != 0) {
+    own_dense_.resize(static_cast<size_t>(source.out_features * source.in_features));
+    std::memcpy(own_dense_.data(), source.data, own_dense_.size() * sizeof(float));
+    dense_ = own_dense_.data();
+  }
   return {};
 }
 

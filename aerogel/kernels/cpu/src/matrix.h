@@ -25,9 +25,9 @@ inline int VectorsFor(int64_t tokens, int width) { return tokens <= width ? 1 : 
 
 class Matrix {
  public:
-  // source.data must outlive the result, the rest is copied. keep: see Pack. On failure returns null and says why in
-  // `error`.
-  static std::unique_ptr<Matrix> Create(const AerogelMatrix& source, const KernelTable& kernels, std::string* error,
+  // source.data must outlive the result and may lie at any address; the rest is copied. keep: see Pack. On failure
+  // returns null and says why in `fault`.
+  static std::unique_ptr<Matrix> Create(const AerogelMatrix& source, const KernelTable& kernels, Fault* fault,
                                         const std::vector<bool>* keep = nullptr);
 
   // y[n, t] = bias[n] + sum_k W[n, k] x[k, t] (+ residual[n, t], which may be null) for the rows n of one chunk;
@@ -48,12 +48,13 @@ class Matrix {
 
  private:
   Matrix() = default;
-  std::string SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep);
-  std::string SetDense(const AerogelMatrix& source);
+  Fault SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep);
+  Fault SetDense(const AerogelMatrix& source);
 
   PackedMatrix packed_;     // of a dense matrix: sizes and chunks only
   std::vector<bool> read_;  // [in_features]; empty: all are
   const float* dense_ = nullptr;
+  std::vector<float> own_dense_;  // empty where `dense_` is the file's array
   std::vector<float> bias_, scale_;
   std::vector<int32_t> offset_;  // what sums of eight-bit products start from
   const KernelTable* kernels_ = nullptr;

@@ -1,5 +1,6 @@
 #include "ort_call.h"
 
+#include <cstring>
 #include <limits>
 
 namespace aerogel {
@@ -35,28 +36,46 @@ std::string Show(const Tensor& tensor) {
   return text + "]";
 }
 
+template <typename Get>
+void Creation::Attribute(const char* name, const char* type, Get get) const {
+  try {
+    get();
+  } catch (const Failure& failure) {  // what the runtime says of it names neither the node nor always the attribute
+    api_->Get<void (*)(OrtStatus*)>(ort::slot::ReleaseStatus)(failure.status);
+    throw Refusal(Node() + ": attribute " + name + " is missing or not " + type);
+  }
+}
+
 int64_t Creation::Integer(const char* attribute) const {
   int64_t value = 0;
-  AEROGEL_CALL(api_, KernelInfoGetAttribute_int64, (const OrtKernelInfo*, const char*, int64_t*), info_, attribute,
-               &value);
+  Attribute(attribute, "an integer", [&] {
+    AEROGEL_CALL(api_, KernelInfoGetAttribute_int64, (const OrtKernelInfo*, const char*, int64_t*), info_, attribute,
+                 &value);
+  });
   return value;
 }
 
 float Creation::Float(const char* attribute) const {
   float value = 0;
-  AEROGEL_CALL(api_, KernelInfoGetAttribute_float, (const OrtKernelInfo*, const char*, float*), info_, attribute,
-               &value);
+  Attribute(attribute, "a float", [&] {
+    AEROGEL_CALL(api_, KernelInfoGetAttribute_float, (const OrtKernelInfo*, const char*, float*), info_, attribute,
+                 &value);
+  });
   return value;
 }
 
 std::string Creation::String(const char* attribute) const {
-  size_t size = 0;
-  AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
-               attribute, static_cast<char*>(nullptr), &size);
-  std::string value(size, '\0');
-  AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
-               attribute, &value[0], &size);
-  return value.c_str();
+  std::string value;
+  Attribute(attribute, "a string", [&] {
+    size_t size = 0;  // with the zero at the end
+    AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
+                 attribute, static_cast<char*>(nullptr), &size);
+    value.resize(size);
+    AEROGEL_CALL(api_, KernelInfoGetAttribute_string, (const OrtKernelInfo*, const char*, char*, size_t*), info_,
+                 attribute, &value[0], &size);
+    value.resize(size - 1);
+  });
+  return value;
 }
 
 size_t Creation::InputCount() const {
@@ -65,14 +84,30 @@ size_t Creation::InputCount() const {
   return count;
 }
 
-std::string Creation::Where(size_t input, const char* role) const {
+std::string Creation::Node() const {
+  size_t size = 0;
+  AEROGEL_CALL(api_, KernelInfo_GetNodeName, (const OrtKernelInfo*, char*, size_t*), info_, static_cast<char*>(nullptr),
+               &size);
+  std::string name(size, '\0');
+  AEROGEL_CALL(api_, KernelInfo_GetNodeName, (const OrtKernelInfo*, char*, size_t*), info_, &name[0], &size);
+  name = name.c_str();
+  return name.empty() ? op_ : std::string(op_) + " '" + name + "'";
+}
+
+std::string Creation::Named(size_t input, const char* role) const {
   size_t size = 0;
   AEROGEL_CALL(api_, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info_, input,
                static_cast<char*>(nullptr), &size);
   std::string tensor(size, '\0');
   AEROGEL_CALL(api_, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info_, input, &tensor[0],
                &size);
-  return std::string(op_) + ": " + role + " '" + tensor.c_str() + "'";
+  return std::string(role) + " '" + tensor.c_str() + "'";
+}
+
+std::string Creation::Told(size_t first, const Fault& fault) const {
+  if (fault.part == Part::kSizes) return fault.text;
+  const size_t input = first + static_cast<size_t>(fault.part) - static_cast<size_t>(Part::kData);
+  return Named(input, Name(fault.part)) + " " + fault.text;
 }
 
 Tensor Creation::Constant(size_t input, const char* role) const {
@@ -91,7 +126,15 @@ const float* Creation::Floats(size_t input, const char* role, int64_t size, int6
                   Show(tensor));
   }
   if (found) *found = tensor.shape[0];
-  return static_cast<const float*>(tensor.data);
+  return static_cast<const float*>(Aligned(tensor, sizeof(float)));
+}
+
+const void* Creation::Aligned(const Tensor& tensor, size_t alignment) const {
+  if (reinterpret_cast<uintptr_t>(tensor.data) % alignment == 0) return tensor.data;
+  const size_t bytes = static_cast<size_t>(tensor.shape[0]) * alignment;
+  copies_.emplace_back(new char[bytes]);
+  std::memcpy(copies_.back().get(), tensor.data, bytes);
+  return copies_.back().get();
 }
 
 namespace {
@@ -158,15 +201,18 @@ AerogelMatrix Creation::Matrix(size_t first, const std::string& name, int64_t in
     }
     matrix.block_rows = form.rank == 3 ? data.shape[1] : 1;
     matrix.block_cols = form.rank == 3 ? data.shape[2] : 1;
+    if (matrix.block_rows < 1 || matrix.block_cols < 1) {
+      throw Refusal(Where(first, "data") + " must have blocks of a row and a column or more, not " + Show(data));
+    }
     if (matrix.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
       throw Refusal(Where(first, "data") + " has blocks of " + std::to_string(matrix.block_rows) +
                     " rows, too many for " + std::to_string(indptr.shape[0] - 1) + " rows of blocks");
     }
     matrix.out_features = (indptr.shape[0] - 1) * matrix.block_rows;
     matrix.entries = data.shape[0];
-    matrix.indices = indices.data;
+    matrix.indices = Aligned(indices, indices.type == ort::kInt32 ? sizeof(int32_t) : sizeof(uint16_t));
     matrix.wide_indices = indices.type == ort::kInt32;
-    matrix.indptr = static_cast<const int32_t*>(indptr.data);
+    matrix.indptr = static_cast<const int32_t*>(Aligned(indptr, sizeof(int32_t)));
     if (form.kind == AEROGEL_INT8) matrix.scale = Floats(first + 3, "scale", matrix.out_features);
   }
   matrix.bias = Floats(first + form.tensors - 1, "bias", matrix.out_features);
@@ -215,19 +261,33 @@ void SetOutputShape(const Api* api, OrtShapeInferContext* context, const ShapeIn
                (const OrtShapeInferContext*, size_t, const OrtTensorTypeAndShapeInfo*), context, size_t{0}, out);
 }
 
+namespace {
+
+// Memory of the caller's may lie anywhere; kernels are compiled for numbers at multiples of their size.
+void DemandAligned(const char* what, const void* data, size_t alignment) {
+  if (reinterpret_cast<uintptr_t>(data) % alignment == 0) return;
+  throw Refusal(std::string(what) + " lies at an address that is not a multiple of " + std::to_string(alignment) +
+                "; give it memory of its own");
+}
+
+}  // namespace
+
 float* Output(const Api* api, OrtKernelContext* context, const std::vector<int64_t>& shape) {
   OrtValue* output = nullptr;
   AEROGEL_CALL(api, KernelContext_GetOutput, (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**), context,
                size_t{0}, shape.data(), shape.size(), &output);
   void* y = nullptr;
   AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), output, &y);
+  DemandAligned("the output", y, sizeof(float));
   return static_cast<float*>(y);
 }
 
 Tensor Input(const Api* api, const OrtKernelContext* context, size_t i) {
   const OrtValue* input = nullptr;
   AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context, i, &input);
-  return Read(api, input);
+  const Tensor tensor = Read(api, input);
+  DemandAligned("an input", tensor.data, tensor.type == ort::kInt64 ? sizeof(int64_t) : sizeof(float));
+  return tensor;
 }
 
 }  // namespace aerogel

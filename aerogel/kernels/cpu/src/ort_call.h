@@ -8,6 +8,7 @@
 
 #include "c_api.h"
 #include "ort_abi.h"
+#include "packed.h"
 #include "parallel.h"
 
 namespace aerogel {
@@ -85,22 +86,34 @@ class Creation {
   float Float(const char* attribute) const;
   std::string String(const char* attribute) const;
   size_t InputCount() const;
-  // The operator, the input's role and its tensor's name, for messages.
-  std::string Where(size_t input, const char* role) const;
+  // For messages: the operator with the node's name, if it has one; an input's role with its tensor's name; both.
+  std::string Node() const;
+  std::string Named(size_t input, const char* role) const;
+  std::string Where(size_t input, const char* role) const { return Node() + ": " + Named(input, role); }
+  // A fault of the matrix whose tensors begin at input `first`, with the tensor's name.
+  std::string Told(size_t first, const Fault& fault) const;
   // An input that must be an initializer.
   Tensor Constant(size_t input, const char* role) const;
-  // The same, float32 of `size` numbers; of any size if -1.
+  // The same, float32 of `size` numbers; of any size if -1. Valid as long as this.
   const float* Floats(size_t input, const char* role, int64_t size = -1, int64_t* found = nullptr) const;
 
   // The tensors of a matrix, from input `first` on: data, indices, indptr, scale and bias, or those of them that the
   // form has. form: dense, csr or bsr, the latter two with -fp16 or -int8 behind. Checks types, shapes and sizes;
-  // structure is checked by whoever prepares the matrix.
+  // structure is checked by whoever prepares the matrix. All but data is valid as long as this.
   AerogelMatrix Matrix(size_t first, const std::string& form, int64_t in_features) const;
 
  private:
+  // Reads an attribute of a type by calling get().
+  template <typename Get>
+  void Attribute(const char* name, const char* type, Get get) const;
+  // The numbers of a tensor of one dimension at an address where they may be read. A file that is mapped may have them
+  // anywhere; they are then copied.
+  const void* Aligned(const Tensor& tensor, size_t alignment) const;
+
   const Api* api_;
   const OrtKernelInfo* info_;
   const char* op_;
+  mutable std::vector<std::unique_ptr<char[]>> copies_;
 };
 
 // How many tensors a matrix of this form has; 0 if there is no such form.

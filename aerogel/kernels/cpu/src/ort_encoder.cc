@@ -18,22 +18,24 @@ constexpr size_t kTensors = 2;  // index of the first
 
 class EncoderKernel final : public Kernel {
  public:
-  explicit EncoderKernel(std::unique_ptr<Encoder> encoder) : encoder_(std::move(encoder)) {}
+  // node: for messages.
+  EncoderKernel(std::string node, std::unique_ptr<Encoder> encoder)
+      : node_(std::move(node)), encoder_(std::move(encoder)) {}
 
   void Compute(const Api* api, OrtKernelContext* context) const override {
     const Tensor hidden = Input(api, context, 0);
     const Tensor mask = Input(api, context, 1);
     if (hidden.shape.size() != 3 || hidden.shape[2] != encoder_->features()) {
-      throw Refusal(std::string(kName) + ": hidden must be [batch, sequence, " + std::to_string(encoder_->features()) +
-                    "], not " + Show(hidden));
+      throw Refusal(node_ + ": hidden must be [batch, sequence, " + std::to_string(encoder_->features()) + "], not " +
+                    Show(hidden));
     }
     if (mask.shape.size() != 2 || mask.shape[0] != hidden.shape[0] || mask.shape[1] != hidden.shape[1]) {
-      throw Refusal(std::string(kName) + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
+      throw Refusal(node_ + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
                     std::to_string(hidden.shape[1]) + "], not " + Show(mask));
     }
     std::vector<int64_t> shape = hidden.shape;
     if (encoder_->first_only()) {
-      if (shape[1] == 0) throw Refusal(std::string(kName) + ": hidden has no first token");
+      if (shape[1] == 0) throw Refusal(node_ + ": hidden has no first token");
       shape[1] = 1;
     }
     float* const y = Output(api, context, shape);
@@ -42,20 +44,21 @@ class EncoderKernel final : public Kernel {
   }
 
  private:
+  std::string node_;
   std::unique_ptr<Encoder> encoder_;
 };
 
-Activation ActivationOf(const std::string& name) {
+Activation ActivationOf(const std::string& name, const std::string& node) {
   if (name == "gelu") return Activation::kGelu;
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "relu") return Activation::kRelu;
-  throw Refusal(std::string(kName) + ": activation '" + name + "' is none of gelu, gelu_tanh, relu");
+  throw Refusal(node + ": activation '" + name + "' is none of gelu, gelu_tanh, relu");
 }
 
 // Of which tokens the result is read.
-bool FirstOnly(const std::string& tokens) {
+bool FirstOnly(const std::string& tokens, const std::string& node) {
   if (tokens != "all" && tokens != "first") {
-    throw Refusal(std::string(kName) + ": tokens '" + tokens + "' is neither all nor first");
+    throw Refusal(node + ": tokens '" + tokens + "' is neither all nor first");
   }
   return tokens == "first";
 }
@@ -66,16 +69,16 @@ std::vector<std::string> Forms(const Creation& creation) {
   std::istringstream words(creation.String("matrices"));
   size_t tensors = 0;
   for (std::string word; words >> word;) {
-    if (TensorCount(word) == 0) throw Refusal(std::string(kName) + ": matrices names an unknown form '" + word + "'");
+    if (TensorCount(word) == 0) throw Refusal(creation.Node() + ": matrices names an unknown form '" + word + "'");
     tensors += TensorCount(word);
     forms.push_back(word);
   }
   if (forms.empty() || forms.size() % 6 != 0) {
-    throw Refusal(std::string(kName) + ": matrices has " + std::to_string(forms.size()) + " words, not six a layer");
+    throw Refusal(creation.Node() + ": matrices has " + std::to_string(forms.size()) + " words, not six a layer");
   }
   const size_t wanted = kTensors + tensors + forms.size() / 6 * 4;
   if (creation.InputCount() != wanted) {
-    throw Refusal(std::string(kName) + " has " + std::to_string(creation.InputCount()) +
+    throw Refusal(creation.Node() + " has " + std::to_string(creation.InputCount()) +
                   " inputs where matrices asks for " + std::to_string(wanted));
   }
   return forms;
@@ -93,6 +96,7 @@ class EncoderOperatorV1 final : public Operator {
     const KernelTable* kernels = DefaultIsa(&error);
     if (!kernels) throw Refusal(error);
     const std::vector<std::string> forms = Forms(creation);
+    const std::string node = creation.Node();
     std::vector<EncoderLayer> layers;
     size_t input = kTensors;
     for (size_t i = 0; i < forms.size(); i += 6) {
@@ -102,7 +106,9 @@ class EncoderOperatorV1 final : public Operator {
       for (size_t j = 0; j < 4; ++j) norm += TensorCount(forms[i + j]);
       source.gamma1 = creation.Floats(norm, "gamma1", -1, &hidden);
       source.beta1 = creation.Floats(norm + 1, "beta1", hidden);
+      size_t firsts[6];  // inputs at which the tensors of each matrix begin
       const auto next = [&](size_t j, int64_t in_features) {
+        firsts[j] = input;
         const AerogelMatrix matrix = creation.Matrix(input, forms[i + j], in_features);
         input += TensorCount(forms[i + j]);
         return matrix;
@@ -119,14 +125,18 @@ class EncoderOperatorV1 final : public Operator {
         throw Refusal(creation.Where(norm, "gamma1") + " has " + std::to_string(hidden) + " entries where layer " +
                       std::to_string(i / 6) + " has " + std::to_string(source.o.out_features) + " features");
       }
-      layers.push_back(MakeLayer(source, *kernels, &error));
-      if (!error.empty()) throw Refusal(std::string(kName) + ": layer " + std::to_string(i / 6) + ": " + error);
+      LayerFault wrong;
+      layers.push_back(MakeLayer(source, *kernels, &wrong));
+      if (wrong.fault) {
+        throw Refusal(node + ": layer " + std::to_string(i / 6) + ": " + kMatrixNames[wrong.matrix] + ": " +
+                      creation.Told(firsts[wrong.matrix], wrong.fault));
+      }
     }
-    auto encoder =
-        Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
-                        ActivationOf(creation.String("activation")), FirstOnly(creation.String("tokens")), &error);
-    if (!encoder) throw Refusal(std::string(kName) + ": " + error);
-    return std::unique_ptr<Kernel>(new EncoderKernel(std::move(encoder)));
+    auto encoder = Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
+                                   ActivationOf(creation.String("activation"), node),
+                                   FirstOnly(creation.String("tokens"), node), &error);
+    if (!encoder) throw Refusal(node + ": " + error);
+    return std::unique_ptr<Kernel>(new EncoderKernel(node, std::move(encoder)));
   }
 
   void InferShape(const Api* api, OrtShapeInferContext* context) const override {

@@ -12,13 +12,13 @@ namespace {
 
 class LinearKernel final : public Kernel {
  public:
-  LinearKernel(const char* op, std::unique_ptr<Matrix> matrix) : op_(op), linear_(std::move(matrix)) {}
+  // node: for messages.
+  LinearKernel(std::string node, std::unique_ptr<Matrix> matrix) : node_(std::move(node)), linear_(std::move(matrix)) {}
 
   void Compute(const Api* api, OrtKernelContext* context) const override {
     const Tensor x = Input(api, context, 0);
     if (x.shape.empty() || x.shape.back() != linear_.in_features()) {
-      throw Refusal(std::string(op_) + ": x must end in dimension " + std::to_string(linear_.in_features()) + ", not " +
-                    Show(x));
+      throw Refusal(node_ + ": x must end in dimension " + std::to_string(linear_.in_features()) + ", not " + Show(x));
     }
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < x.shape.size(); ++i) tokens *= x.shape[i];
@@ -29,7 +29,7 @@ class LinearKernel final : public Kernel {
   }
 
  private:
-  const char* op_;
+  std::string node_;
   SparseLinear linear_;
 };
 
@@ -49,9 +49,14 @@ class LinearOperator final : public Operator {
     const KernelTable* kernels = DefaultIsa(&error);
     if (!kernels) throw Refusal(error);
     const AerogelMatrix source = creation.Matrix(1, form_, creation.Integer("in_features"));
-    auto matrix = Matrix::Create(source, *kernels, &error);
-    if (!matrix) throw Refusal(creation.Where(2, "indices") + ": " + error);
-    return std::unique_ptr<Kernel>(new LinearKernel(name_, std::move(matrix)));
+    Fault fault;
+    auto matrix = Matrix::Create(source, *kernels, &fault);
+    if (fault) {
+      // What tensors say of sizes has been checked.
+      const std::string attribute = fault.part == Part::kSizes ? "in_features: " : "";
+      throw Refusal(creation.Node() + ": " + attribute + creation.Told(1, fault));
+    }
+    return std::unique_ptr<Kernel>(new LinearKernel(creation.Node(), std::move(matrix)));
   }
 
   // That of x with its last dimension replaced.

@@ -1,4 +1,5 @@
 // The library as ONNX Runtime sees it. No exception leaves this file: each becomes an OrtStatus with the reason.
+#include <map>
 #include <mutex>
 
 #include "ort_call.h"
@@ -60,6 +61,37 @@ std::unique_ptr<Entry> MakeEntry(const Api* api, std::unique_ptr<Operator> op) {
   return made;
 }
 
+// The domain "aerogel" with all operators, made at the first registration with a runtime and shared by all others.
+//
+// It is never freed. The runtime demands that operators outlive their domain, and a domain every session whose options
+// it was added to, but it tells nobody when the last of them is gone. Destroying it with this library's static objects
+// would be too early: a process may end with sessions still open, or close them in destructors that run later.
+OrtCustomOpDomain* DomainOf(const Api* api) {
+  struct Domain {
+    OrtCustomOpDomain* domain = nullptr;
+    std::vector<std::unique_ptr<Entry>> entries;
+  };
+  static std::mutex mutex;
+  static auto* domains = new std::map<const Api*, Domain>();  // a process may have several runtimes
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto known = domains->find(api);
+  if (known != domains->end()) return known->second.domain;
+  Domain made;
+  std::vector<std::unique_ptr<Operator>> operators = LinearOperators();
+  operators.push_back(EncoderOperator());
+  for (std::unique_ptr<Operator>& op : operators) made.entries.push_back(MakeEntry(api, std::move(op)));
+  AEROGEL_CALL(api, CreateCustomOpDomain, (const char*, OrtCustomOpDomain**), "aerogel", &made.domain);
+  try {
+    for (const std::unique_ptr<Entry>& entry : made.entries) {
+      AEROGEL_CALL(api, CustomOpDomain_Add, (OrtCustomOpDomain*, const OrtCustomOp*), made.domain, entry.get());
+    }
+    return domains->emplace(api, std::move(made)).first->second.domain;
+  } catch (...) {  // nobody has seen it yet
+    api->Get<void (*)(OrtCustomOpDomain*)>(ort::slot::ReleaseCustomOpDomain)(made.domain);
+    throw;
+  }
+}
+
 }  // namespace
 }  // namespace aerogel
 
@@ -70,18 +102,6 @@ extern "C" AEROGEL_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* option
   const Api* api = base->GetApi(ort::kApiVersion);
   if (!api) return nullptr;
   return Guard(api, [&] {
-    // The runtime keeps pointers to the entries for as long as sessions live.
-    static std::mutex mutex;
-    static auto* entries = new std::vector<std::unique_ptr<Entry>>();
-    const std::lock_guard<std::mutex> lock(mutex);
-    OrtCustomOpDomain* domain = nullptr;
-    AEROGEL_CALL(api, CreateCustomOpDomain, (const char*, OrtCustomOpDomain**), "aerogel", &domain);
-    std::vector<std::unique_ptr<Operator>> operators = LinearOperators();
-    operators.push_back(EncoderOperator());
-    for (std::unique_ptr<Operator>& op : operators) {
-      entries->push_back(MakeEntry(api, std::move(op)));
-      AEROGEL_CALL(api, CustomOpDomain_Add, (OrtCustomOpDomain*, const OrtCustomOp*), domain, entries->back().get());
-    }
-    AEROGEL_CALL(api, AddCustomOpDomain, (OrtSessionOptions*, OrtCustomOpDomain*), options, domain);
+    AEROGEL_CALL(api, AddCustomOpDomain, (OrtSessionOptions*, OrtCustomOpDomain*), options, DomainOf(api));
   });
 }

@@ -82,66 +82,82 @@ std::vector<Chunk> CutRows(const SparseView& m, int64_t wanted, int height) {
   return chunks;
 }
 
+std::string Size(int64_t rows, int64_t cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
+
 }  // namespace
 
-std::string ValidateSizes(int64_t out_features, int64_t in_features) {
+const char* Name(Part part) {
+  const char* const names[] = {"sizes", "data", "indices", "indptr"};
+  return names[static_cast<int>(part)];
+}
+
+std::string Tell(const Fault& fault) {
+  return fault.part == Part::kSizes ? fault.text : std::string(Name(fault.part)) + " " + fault.text;
+}
+
+Fault ValidateSizes(int64_t out_features, int64_t in_features) {
   for (const int64_t size : {out_features, in_features}) {
-    if (size < 1 || size > kLargest) return "dimension " + std::to_string(size) + " is not in [1, 2147483647]";
+    if (size < 1 || size > kLargest) {
+      return {Part::kSizes, "dimension " + std::to_string(size) + " is not in [1, 2147483647]"};
+    }
   }
   // Bounds the table of chunks and tiles, which a tiny file without entries could otherwise make fill the memory.
   if (out_features > (int64_t{1} << 36) / in_features) {
-    return "a matrix of " + std::to_string(out_features) + "x" + std::to_string(in_features) +
-           " has more than 2^36 places";
+    return {Part::kSizes, "a matrix of " + Size(out_features, in_features) + " has more than 2^36 places"};
   }
   return {};
 }
 
-std::string Validate(const SparseView& m) {
-  std::string error = ValidateSizes(m.out_features, m.in_features);
-  if (!error.empty()) return error;
+Fault Validate(const SparseView& m) {
+  if (Fault fault = ValidateSizes(m.out_features, m.in_features)) return fault;
+  const std::string blocks = "blocks of " + Size(m.block_rows, m.block_cols);
   for (const int64_t size : {m.block_rows, m.block_cols}) {
-    if (size < 1 || size > kLargest) return "dimension " + std::to_string(size) + " is not in [1, 2147483647]";
+    if (size < 1 || size > kLargest) {
+      return {Part::kData, "has " + blocks + ", and dimension " + std::to_string(size) + " is not in [1, 2147483647]"};
+    }
   }
   if (m.entries < 0 || m.entries > kLargest / m.block_rows / m.block_cols) {
-    return std::to_string(m.entries) + " blocks of " + std::to_string(m.block_rows) + "x" +
-           std::to_string(m.block_cols) + " are more than 2147483647 values";
+    return {Part::kData, "has " + std::to_string(m.entries) + " " + blocks + ", which are more than 2147483647 values"};
   }
   if (m.out_features % m.block_rows != 0 || m.in_features % m.block_cols != 0) {
-    return "blocks of " + std::to_string(m.block_rows) + "x" + std::to_string(m.block_cols) +
-           " do not divide a matrix of " + std::to_string(m.out_features) + "x" + std::to_string(m.in_features);
+    return {Part::kData, "has " + blocks + ", which do not divide a matrix of " + Size(m.out_features, m.in_features)};
   }
   const int64_t rows = m.out_features / m.block_rows;
   const int64_t cols = m.in_features / m.block_cols;
   if (m.indptr[0] != 0 || m.indptr[rows] != m.entries) {
-    return "indptr must run from 0 to " + std::to_string(m.entries) + ", not from " + std::to_string(m.indptr[0]) +
-           " to " + std::to_string(m.indptr[rows]);
+    return {Part::kIndptr, "must run from 0 to " + std::to_string(m.entries) + ", not from " +
+                               std::to_string(m.indptr[0]) + " to " + std::to_string(m.indptr[rows])};
   }
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = m.indptr[row];
     const int64_t end = m.indptr[row + 1];
     // `end` is bounded here, before it is used, because a later fall to m.entries would not undo a wild read.
-    if (end < begin || end > m.entries) return "indptr falls or overruns after row " + std::to_string(row);
+    if (end < begin || end > m.entries) {
+      return {Part::kIndptr, "falls or overruns after row " + std::to_string(row)};
+    }
     int64_t last = -1;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t column = IndexAt(m, i);
       if (column < 0 || column >= cols) {
-        return "index " + std::to_string(column) + " at position " + std::to_string(i) + " is outside [0, " +
-               std::to_string(cols) + ")";
+        return {Part::kIndices, "have " + std::to_string(column) + " at position " + std::to_string(i) +
+                                    ", which is outside [0, " + std::to_string(cols) + ")"};
       }
-      if (column <= last) return "indices do not ascend at position " + std::to_string(i);
+      if (column <= last) return {Part::kIndices, "do not ascend at position " + std::to_string(i)};
       last = column;
     }
   }
   if (m.kind == Values::kInt8) {
     if (m.in_features > kMostInt8Features) {
-      return std::to_string(m.in_features) + " columns of eight-bit weights; sums of more than " +
-             std::to_string(kMostInt8Features) + " products could exceed 32 bits";
+      return {Part::kSizes, std::to_string(m.in_features) + " columns of eight-bit weights; sums of more than " +
+                                std::to_string(kMostInt8Features) + " products could exceed 32 bits"};
     }
     const auto* data = static_cast<const int8_t*>(m.data);
     const int64_t count = m.entries * m.block_rows * m.block_cols;
     // Kernels without a dot product of signed bytes negate weights.
     const int8_t* found = std::find(data, data + count, int8_t{-128});
-    if (found != data + count) return "value -128 at position " + std::to_string(found - data) + "; give -127 to 127";
+    if (found != data + count) {
+      return {Part::kData, "has -128 at position " + std::to_string(found - data) + "; give -127 to 127"};
+    }
   }
   return {};
 }
@@ -164,7 +180,10 @@ PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<b
   p.tile_cols = (columns + p.tiles - 1) / p.tiles;
   const int64_t chunk_bytes = m.entries * m.block_rows * m.block_cols * ValueBytes(m.kind) / ColumnFeatures(m.kind) /
                               std::max<int64_t>(tiling.chunks, 1);
-  p.in_place = m.block_rows == p.height && m.block_cols == ColumnFeatures(m.kind) && chunk_bytes <= kInPlaceBytes;
+  // Kernels read values in units of ValueBytes, also four eight-bit ones as an integer.
+  const bool aligned = reinterpret_cast<uintptr_t>(m.data) % static_cast<uintptr_t>(ValueBytes(m.kind)) == 0;
+  p.in_place =
+      aligned && m.block_rows == p.height && m.block_cols == ColumnFeatures(m.kind) && chunk_bytes <= kInPlaceBytes;
   p.chunks = CutRows(m, tiling.chunks, p.height);
   const auto value_bytes = static_cast<size_t>(p.height * ValueBytes(m.kind));
 

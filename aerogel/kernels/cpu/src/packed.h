@@ -7,8 +7,8 @@
 //
 // A column is a feature, or four neighbouring features where weights are eight-bit. Columns are copied in the order of
 // use, as single bytes counted from their tile's first. Values are read from the file's own array where their order
-// within a panel is the same there (CSR, blocks of height x 1, eight-bit blocks of 1 x 4) and a chunk has few of them,
-// else they are copied in the order of use.
+// within a panel is the same there (CSR, blocks of height x 1, eight-bit blocks of 1 x 4), a chunk has few of them and
+// the array lies at a multiple of what is read at once, else they are copied in the order of use.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ struct SparseView {
   int64_t block_cols;
   int64_t entries;  // stored blocks
   Values kind;
-  const void* data;       // [entries, block_rows, block_cols] of the kind's type
+  const void* data;       // [entries, block_rows, block_cols] of the kind's type, at any address
   const void* indices;    // [entries], block columns
   bool wide_indices;      // int32 instead of uint16
   const int32_t* indptr;  // [out_features / block_rows + 1]
@@ -38,11 +38,28 @@ inline int64_t IndexAt(const SparseView& m, int64_t i) {
   return m.wide_indices ? static_cast<const int32_t*>(m.indices)[i] : static_cast<const uint16_t*>(m.indices)[i];
 }
 
-// Whether a matrix may have these sizes, before anything is read or allocated by them. Returns as Validate.
-std::string ValidateSizes(int64_t out_features, int64_t in_features);
+// Which of a matrix's arrays is at fault; they are in the order in which operators take them.
+enum class Part { kSizes, kData, kIndices, kIndptr };
 
-// Reads every index, and every eight-bit value (-128 is refused). Returns an empty string, or what is wrong.
-std::string Validate(const SparseView& matrix);
+// What is wrong with a matrix; nothing where `text` is empty.
+struct Fault {
+  Part part = Part::kSizes;
+  std::string text;  // says it of `part`, but is whole where that is kSizes
+
+  explicit operator bool() const { return !text.empty(); }
+};
+
+// The name of an array.
+const char* Name(Part part);
+
+// A fault in words.
+std::string Tell(const Fault& fault);
+
+// Whether a matrix may have these sizes, before anything is read or allocated by them.
+Fault ValidateSizes(int64_t out_features, int64_t in_features);
+
+// Reads every index, and every eight-bit value (-128 is refused).
+Fault Validate(const SparseView& matrix);
 
 struct Tiling {
   int64_t chunks;     // wanted; more where one would exceed 65,535 rows

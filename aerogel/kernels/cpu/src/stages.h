@@ -1,9 +1,9 @@
 // What a fused encoder does between its matrices, one table an instruction set.
 //
 // Tokens are packed in tiles. A tile's activations are feature-major: float [features][stride], where stride is
-// `vectors` times StageTable::width and every row is 64-byte aligned; a token is a lane. Lanes beyond the last token
-// hold finite garbage. No function mixes lanes: a token's result is the same to the bit wherever in a tile it lies and
-// however many vectors are passed.
+// `vectors` times StageTable::width; a token is a lane. Lanes beyond the last token may hold anything, NaN included. No
+// function mixes lanes: a token's result is the same to the bit wherever in a tile it lies and however many vectors are
+// passed. Vectors are loaded and stored wherever they lie, at no more than a float's alignment.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct AttentionArgs {
 };
 
 // out[f, i] = sum_j p[j, i] v[f, j];  p[j, i] = exp(s[j, i] - max_j s) / sum_j exp(s[j, i] - max_j s);
-// s[j, i] = scale sum_f k[f, j] q[f, i]. Any number of keys and any head size.
+// s[j, i] = scale sum_f k[f, j] q[f, i]. One key or more; the scratch bounds the head size.
 struct AttentionKernel {
   void (*run)(const AttentionArgs&);
   int64_t (*scratch)(int64_t head_size);
