@@ -54,9 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is left to run, print the table, write the results; 1 if a run failed."""
+    """Run what is left to run, print the table, write the results; 1 if a run failed, 128 + the signal if stopped."""
     import shlex
 
+    from aerogel.cli._signals import stoppable
     from aerogel.cli._terminal import console, progress, rich_table
     from aerogel.errors import UsageError, require
     from aerogel.files import check_output
@@ -79,25 +80,32 @@ def run(args: argparse.Namespace) -> int:
         require(module, "train")
     require("matplotlib", "inspect")
     check_output(args.out / "results.json")
-    with progress() as step:
-        step("runs", 0, len(runs))
+    with stoppable() as stop:
+        with progress() as step:
+            step("runs", 0, len(runs))
 
-        def told(outcome: Outcome, done: int) -> None:
-            step("runs", done, len(runs))
-            if outcome.error:
-                errors.print(f"{outcome.run.name} failed: {outcome.error}", soft_wrap=True)
-            elif not outcome.reused:
-                errors.print(
-                    f"{outcome.run.name}: density {outcome.density:.4f}, {_metrics(outcome)}", soft_wrap=True
-                )
+            def told(outcome: Outcome, done: int) -> None:
+                step("runs", done, len(runs))
+                if outcome.error:
+                    errors.print(f"{outcome.run.name} failed: {outcome.error}", soft_wrap=True)
+                elif not outcome.reused:
+                    errors.print(
+                        f"{outcome.run.name}: density {outcome.density:.4f}, {_metrics(outcome)}",
+                        soft_wrap=True,
+                    )
 
-        outcomes = execute(runs, jobs=args.jobs, discard_weights=args.discard_weights, progress=told)
-    found = results(outcomes, sweep.at, sweep.metric)
-    _write(found, args.out)
+            outcomes = execute(
+                runs, jobs=args.jobs, discard_weights=args.discard_weights, progress=told, stop=stop
+            )
+        found = results(outcomes, sweep.at, sweep.metric)
+        _write(found, args.out)
     for table in found.tables():
         out.print(rich_table(table.header, table.rows, table.title, table.words))
     if sweep.metric and found.metric and sweep.metric != found.metric:
         errors.print(f"warning: no run has the metric {sweep.metric}; {found.metric} is drawn")
+    if stop.signal:
+        errors.print(f"aerogel: stopped by {stop.signal.name}; the same command goes on")
+        return 128 + stop.signal
     return 1 if found.failures else 0
 
 

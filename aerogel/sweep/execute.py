@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,9 @@ from aerogel.sweep.plan import Run
 __all__ = ["Outcome", "execute"]
 
 _SCHEMA = 1
+# Seconds that a process has to end in before it is killed.
+_GRACE = 10.0
+_STOPPED = "stopped before its end; sweep again to go on"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def execute(
     jobs: int = 1,
     discard_weights: bool = False,
     progress: Callable[[Outcome, int], None] = lambda *_: None,
+    stop: threading.Event | None = None,
 ) -> list[Outcome]:
     """Run what has not finished, `jobs` at a time; a run that fails ends no other.
 
@@ -66,10 +70,12 @@ def execute(
         jobs: processes at a time.
         discard_weights: delete each checkpoint once its numbers are kept.
         progress: told of each outcome, and of how many there are.
+        stop: ends the sweep where it is set: no process is begun, and those that run are ended.
 
     Returns:
-        Outcomes in the order of `runs`.
+        Outcomes in the order of `runs`. A run that was stopped, or not begun, is one that failed.
     """
+    stop = stop or threading.Event()
     found: dict[str, Outcome] = {}
 
     def note(outcome: Outcome) -> None:
@@ -80,7 +86,7 @@ def execute(
         if kept := _kept(run):
             note(kept)
     children: set[subprocess.Popen[str]] = set()
-    lock, stop = threading.Lock(), threading.Event()
+    lock = threading.Lock()
     with ThreadPoolExecutor(jobs) as pool:
         waiting: set[Future[Outcome]] = {
             pool.submit(_execute, run, discard_weights, children, lock, stop)
@@ -88,20 +94,35 @@ def execute(
             if run.name not in found
         }
         try:
-            while waiting:
-                # A timeout lets an interrupt in.
+            while waiting and not stop.is_set():
+                # A timeout lets a signal in.
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     note(future.result())
-        except BaseException:
+        finally:
             stop.set()
-            for future in waiting:
-                future.cancel()
-            with lock:
-                for child in children:
-                    child.terminate()
-            raise
+            _end(children, lock, waiting)
+    for future in waiting:
+        outcome = future.result()
+        if outcome.error is None:
+            note(outcome)
+        found[outcome.run.name] = outcome
     return [found[run.name] for run in runs]
+
+
+def _end(
+    children: set[subprocess.Popen[str]], lock: threading.Lock, waiting: Collection[Future[Outcome]]
+) -> None:
+    """End the processes that still run; the threads of `waiting` see it."""
+    try:
+        with lock:
+            for child in children:
+                child.terminate()
+        wait(waiting, timeout=_GRACE)
+    finally:
+        with lock:
+            for child in children:
+                child.kill()
 
 
 def _execute(
@@ -116,7 +137,7 @@ def _execute(
     run.config.out.parent.mkdir(parents=True, exist_ok=True)
     with lock:
         if stop.is_set():
-            return Outcome(run, error="interrupted")
+            return Outcome(run, error=_STOPPED)
         child = subprocess.Popen(
             [sys.executable, "-m", "aerogel", *run.command()],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
@@ -128,7 +149,9 @@ def _execute(
         children.discard(child)
     seconds = round(time.monotonic() - began, 2)
     if child.returncode:
-        return Outcome(run, error=_reason(child.returncode, said), seconds=seconds)
+        # A terminal interrupts the children too, and what they say of it is no news.
+        error = _STOPPED if stop.is_set() else _reason(child.returncode, said)
+        return Outcome(run, error=error, seconds=seconds)
     try:
         made = checkpoint.load(run.config.out)
         outcome = Outcome(

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aerogel.cli import main
+from aerogel.sweep import execute
+from aerogel.sweep.plan import Sweep, plan
 
 
 @pytest.fixture
@@ -53,6 +62,80 @@ def test_a_sweep_from_end_to_end(
     (out / "runs" / f"{done['name']}.json").write_text('{"schema": 1, "identity": "x"}')
     assert main(given) == 2
     assert "holds no outcome of a run" in capsys.readouterr().err
+
+
+# A shell that starts the tests in the background has the interrupt ignored, and so would the sweep.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aerogel.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """A sweep as the first process of a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_a_sweep_that_is_stopped_ends_its_trainings_and_goes_on_when_run_again(
+    tmp_path: Path, words: list[str]
+) -> None:
+    out = tmp_path / "out"
+    given = [*words, "--method", "magnitude", "--density", "0.5", "--seed", "0,1", "--jobs", "2"]
+    given += ["--epochs", "60", "--save-every", "10"]
+    for asked, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        sweep = start(given)
+        deadline = time.monotonic() + 900
+        states: dict[Path, int] = {}
+        # Until both have come further than what the last stop left.
+        before = {file: file.stat().st_mtime_ns for file in (out / "runs").glob("*.state.pt")}
+        while sum(before.get(file) != at for file, at in states.items()) < 2:
+            assert sweep.poll() is None, sweep.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+            states = {
+                file: file.stat().st_mtime_ns for file in (out / "runs").glob("*.state.pt") if file.exists()
+            }
+        sweep.send_signal(asked)
+        _, said = sweep.communicate(timeout=900)
+        assert sweep.returncode == status
+        assert said == f"aerogel: stopped by {asked.name}; the same command goes on\n"
+        with pytest.raises(ProcessLookupError):
+            os.killpg(sweep.pid, 0)
+        errors = [run["error"] for run in json.loads((out / "results.json").read_text())["runs"]]
+        assert errors == ["stopped before its end; sweep again to go on"] * 2
+        assert not list(out.rglob(".*.part"))
+
+    last = start(given)
+    _, said = last.communicate(timeout=900)
+    assert (last.returncode, said.count("accuracy")) == (0, 2)
+    logs = [file.read_text() for file in (out / "runs").glob("*.log.jsonl")]
+    assert [(log.count('"start"'), log.count('"end"')) for log in logs] == [(1, 1)] * 2
+    assert not list((out / "runs").glob("*.state.pt"))
+
+
+def test_a_training_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is suspended hears of nothing until it goes on."""
+    monkeypatch.setattr(execute, "_GRACE", 0.2)
+    stop = threading.Event()
+    begun: list[subprocess.Popen[str]] = []
+
+    class Suspended(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            self.send_signal(signal.SIGSTOP)
+            begun.append(self)
+            stop.set()
+
+    monkeypatch.setattr(subprocess, "Popen", Suspended)
+    runs = plan(Sweep({"task": "synthetic", "seed": [0, 1]}, [{}]), tmp_path)
+    outcomes = execute.execute(runs, stop=stop)
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
+    assert {outcome.error for outcome in outcomes} == {"stopped before its end; sweep again to go on"}
 
 
 def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
