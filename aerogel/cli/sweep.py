@@ -79,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
     for module in ("torch", "transformers", "safetensors"):
         require(module, "train")
     require("matplotlib", "inspect")
+    from aerogel.sweep.check import check_options
+
+    check_options(runs)
     check_output(args.out / "results.json")
     with stoppable() as stop:
         with progress() as step:

@@ -23,6 +23,10 @@ __all__ = ["TABLES", "Run", "Sweep", "plan", "read_sweep", "settable"]
 TABLES = {"option": "options", "task-option": "task_options"}
 """Settings that are tables, by the word that their entries have in front: option lambda, task-option stride."""
 
+# What a run that does not prune has no use for; options too.
+_OF_PRUNING = (
+    "density", "block", "scope", "score_lr", "initial_warmup", "final_warmup", "final_epochs",
+)  # fmt: skip
 # Given for the sweep as a whole, or not at all.
 _OF_SWEEP = ("out", "log", "tensorboard")
 # Nobody waits for so many; a slip such as a list in the wrong place makes them quickly.
@@ -108,6 +112,9 @@ def read_sweep(path: Path) -> Sweep:
 def plan(sweep: Sweep, out: Path) -> list[Run]:
     """All runs of a sweep, below the folder `out`.
 
+    Where other methods are swept too, a dense run is their reference: it leaves out the settings of pruning, and runs
+    that then are the same are made once.
+
     Raises:
         UsageError: a setting is missing or out of range, there are none or too many runs, or two are the same.
     """
@@ -116,6 +123,8 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
         for grid in sweep.grids
         for setting in _combinations({**sweep.base, **grid})
     ]
+    if any(row["method"] != "dense" for row in flat):
+        flat = _with_references(flat)
     runs = []
     for row in flat:
         if "task" not in row:
@@ -135,6 +144,20 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"the sweep has the run {twice} twice; take one out")
     return runs
+
+
+def _with_references(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows`, the dense ones without the settings of pruning; those that became the same once."""
+    made: list[dict[str, Any]] = []
+    for row in rows:
+        # The mask of --freeze-mask is a method's, and that refuses by itself what it does not take.
+        if row["method"] != "dense" or row.get("freeze_mask"):
+            made.append(row)
+            continue
+        kept = {name: row[name] for name in row if name not in _OF_PRUNING and not name.startswith("option ")}
+        if kept not in made:
+            made.append(kept)
+    return made
 
 
 def _varies(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -194,9 +217,10 @@ def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
 def _identity(config: TrainConfig) -> str:
     """Eight digits for the settings, and for size and time of the files that are read."""
     stamps = []
-    for place in (config.model, config.data, config.teacher):
+    # An option may name a folder too: that of a mask.
+    for place in (config.model, config.data, config.teacher, *config.options.values()):
         # os.path says no, and does not raise, where a hub id is no path at all.
-        if place is not None and os.path.isdir(place):  # noqa: PTH112
+        if isinstance(place, (str, Path)) and os.path.isdir(place):  # noqa: PTH112
             stamps += [
                 (str(file), file.stat().st_size, file.stat().st_mtime_ns)
                 for file in sorted(Path(place).rglob("*")) if file.is_file()

@@ -164,6 +164,10 @@ def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--task", "rte", "--block", "4x1,4"], "must be a block in quotes"),
         (["--task", "rte", "--at", "1.5"], "--at 1.5 is out of range"),
         (["--task", "rte", "--compile", "maybe"], "is not of the right kind"),
+        (
+            ["--task", "rte", "--method", "l0,nip", "--option", "lambda=1,2"],
+            "give each method a [[grid]] of its own",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

@@ -54,6 +54,32 @@ def test_every_combination_once(tmp_path: Path) -> None:
     assert runs[0].name.startswith("magnitude-density=0.3-seed=0-")
 
 
+def test_dense_runs_are_the_reference_of_the_others_and_made_once(tmp_path: Path) -> None:
+    settings = {
+        "task": "synthetic", "method": ["dense", "soft-movement"], "density": [0.3, 0.1], "block": (4, 1),
+        "scope": "global", "score_lr": 0.1, "initial_warmup": 0.0, "final_warmup": 1.0, "final_epochs": 2,
+        "option lambda": None, "seed": [0, 1], "lr": [1e-3, 1e-4],
+    }  # fmt: skip
+    runs = plan(Sweep(settings, [{}]), tmp_path)
+    dense = [run for run in runs if run.config.method == "dense"]
+    assert [(run.config.seed, run.config.lr) for run in dense] == [(0, 1e-3), (0, 1e-4), (1, 1e-3), (1, 1e-4)]
+    assert all(run.swept.keys() == {"method", "seed", "lr"} for run in dense)
+    plain = TrainConfig(task="synthetic", out=tmp_path)
+    for run in dense:
+        assert run.config == replace(
+            plain, out=run.config.out, seed=run.config.seed, lr=run.config.lr, progress=False
+        )
+    assert len(runs) == 4 + 8
+    assert all(run.config.final_epochs == 2 for run in runs if run not in dense)
+
+    # A grid of its own says the same, and alone a dense run is what was asked for: train refuses it.
+    grids = [{"method": "dense"}, {"method": "magnitude"}, {"method": "dense", "density": 0.2}]
+    runs = plan(Sweep({"task": "synthetic", "density": 0.5}, grids), tmp_path)
+    assert [(run.config.method, run.config.density) for run in runs] == [("dense", 1.0), ("magnitude", 0.5)]
+    (alone,) = plan(Sweep({"task": "synthetic", "density": 0.5}, [{}]), tmp_path)
+    assert alone.config.density == 0.5
+
+
 def test_options_are_swept_and_merged(tmp_path: Path) -> None:
     text = "task = 'synthetic'\n[options]\neps = 1e-9\n[[grid]]\nmethod='rpp'\noptions.gamma = [1e-3, 1e-4]\n"
     runs = plan(read_sweep(written(tmp_path, text)), tmp_path)
@@ -85,10 +111,13 @@ def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
 
 
 def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
-    def identity(lr: float) -> str:
-        data = tmp_path / "data"
-        data.mkdir(exist_ok=True)
-        return plan(Sweep({"task": "sst2", "data": data, "lr": lr}, [{}]), tmp_path)[0].identity
+    def identity(lr: float, folder: str = "data") -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        given = {"task": "sst2", "lr": lr} | {
+            "data": {"data": tmp_path / "data"},
+            "mask": {"option mask": str(tmp_path / "mask")},
+        }[folder]
+        return plan(Sweep(given, [{}]), tmp_path)[0].identity
 
     first = identity(1e-3)
     assert identity(1e-3) == first
@@ -98,6 +127,9 @@ def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
     assert second != first
     os.utime(tmp_path / "data" / "train.tsv", (1, 1))
     assert identity(1e-3) != second
+    first = identity(1e-3, "mask")
+    (tmp_path / "mask" / "masks.safetensors").write_text("a")
+    assert identity(1e-3, "mask") != first
 
 
 @pytest.mark.parametrize(

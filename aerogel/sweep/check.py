@@ -1,0 +1,37 @@
+"""What is wrong with a sweep's runs and shows before any of them begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aerogel.errors import UsageError
+from aerogel.options import option_names, read_options
+from aerogel.sweep.plan import Run
+from aerogel.train.methods import METHODS
+
+__all__ = ["check_options"]
+
+
+def check_options(runs: Sequence[Run]) -> None:
+    """Whether each run's method takes the options given to it.
+
+    Raises:
+        UsageError: there is no such method, it has no such option, or the value cannot be meant.
+    """
+    methods = {run.config.method: METHODS.get(run.config.method) for run in runs}
+    for run in runs:
+        if run.config.freeze_mask:  # which is a method by itself
+            continue
+        name, given = run.config.method, run.config.options
+        unknown = next(
+            (option for option in given if option not in option_names(methods[name].Options)), None
+        )
+        takers = [
+            other for other, method in methods.items() if unknown and unknown in option_names(method.Options)
+        ]
+        if takers:
+            raise UsageError(
+                f"--option {unknown}: method {name} has no such option, as {' and '.join(takers)} has; "
+                "give each method a [[grid]] of its own in a --config file"
+            )
+        read_options(methods[name].Options, given, f"method {name}")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerogel.errors import UsageError
+from aerogel.sweep.check import check_options
+from aerogel.sweep.plan import Sweep, plan
+
+
+def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
+    check_options(plan(Sweep({"task": "synthetic"} | base, grids), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (
+            {"method": ["soft-movement", "l0", "magnitude"], "option lambda": 3.0},
+            r"--option lambda: method magnitude has no such option, as soft-movement and l0 has; .* \[\[grid\]\]",
+        ),
+        ({"method": "magnitude", "option lambda": 3.0}, r"--option lambda: method magnitude .*; it has none"),
+        (
+            {"method": ["l0", "rpp"], "option x": 3.0},
+            r"--option x: method l0 has no such option; known: lambda",
+        ),
+        ({"method": ["l0", "dense"], "option lambda": -1.0}, r"--option lambda=-1: must not be negative"),
+        ({"method": ["magnitude", "movment"]}, r"unknown method 'movment'.*did you mean movement"),
+    ],
+)
+def test_what_a_method_does_not_take_is_refused(tmp_path: Path, grid: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        checked(tmp_path, [grid], density=0.5)
+
+
+def test_what_each_takes_is_not(tmp_path: Path) -> None:
+    checked(
+        tmp_path,
+        [
+            {"method": ["dense", "l0", "soft-movement"], "option lambda": ["3", 4.0]},
+            {"method": "rpp", "option gamma": 1e-3},
+        ],
+    )
+    checked(tmp_path, [{"freeze_mask": True, "model": "somewhere"}, {"method": "magnitude"}])
