@@ -101,6 +101,24 @@ class Controller:
         self._last: float | None = None
         self._moved = 0.0
 
+    def check(self, found: float, step: Step, before: float = 0.0) -> None:
+        """Whether the boundary can come from `found` to the goal.
+
+        Args:
+            found: where it is now.
+            step: of the first look.
+            before: learning rates of the steps until then, summed.
+
+        Raises:
+            UsageError: it cannot; the message names the learning rate that would do.
+        """
+        way, reach = abs(self.goal - found), before + self._reach(step)
+        if way > reach:
+            raise UsageError(
+                f"--density {self.density:g} cannot be reached: scores have to move by {way:.2g} and can by "
+                f"{reach:.2g} before the final warm-up; raise --score-lr {way / reach:.2g} times, or --epochs"
+            )
+
     @torch.no_grad()
     def after_step(self, step: Step, scores: Sequence[Tensor]) -> Mapping[str, float]:
         """Look, if it is time, and set `strength`; change `scores` where the schedule has ended.
@@ -121,15 +139,10 @@ class Controller:
         found = boundary(scores, self.density)
         last, moved = self._last, self._moved
         self._last, self._moved = found, 0.0
-        reach = self._reach(step)
         if last is None:
-            if abs(self.goal - found) > reach:
-                raise UsageError(
-                    f"--density {self.density:g} cannot be reached: scores have to move by "
-                    f"{abs(self.goal - found):.2g} and can by {reach:.2g} before the final warm-up; "
-                    f"raise --score-lr {abs(self.goal - found) / reach:.2g} times, or --epochs"
-                )
+            self.check(found, step)
             return {}
+        reach = self._reach(step)
         wanted = min(1.0, max(-1.0, (self.goal - found) / reach))
         change = _GAIN * ((found - last) / moved - wanted)
         self.strength *= math.exp(min(_LARGEST_CHANGE, max(-_LARGEST_CHANGE, change)))

@@ -46,6 +46,9 @@ class Loop:
         processes: that share each step's rows.
         identity: what a saved state must have been written with (JSON values).
         before: steps of the run that lie before this loop's; its own count from 0 in `schedule`.
+
+    Raises:
+        UsageError: the method knows that it cannot reach its density.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Loop:
         self.processes, self.identity, self.before = processes, identity, before
         self.model = model.to(processes.device)
         method.prepare(model)
+        method.check(self.at)
         scores = list(method.score_parameters())
         theirs = {id(p) for p in scores}
         weights = [p for p in model.parameters() if p.requires_grad and id(p) not in theirs]
@@ -119,14 +123,18 @@ class Loop:
 
     def now(self) -> Step:
         """What the schedules say of the next step."""
-        schedule, at = self.schedule, self.step
-        factor = linear_rate(at, schedule.warmup, schedule.total)
+        return self.at(self.step)
+
+    def at(self, index: int) -> Step:
+        """What the schedules say of the step `index`."""
+        schedule = self.schedule
+        factor = linear_rate(index, schedule.warmup, schedule.total)
         begin, finish = map(math.ceil, schedule.descent)
         return Step(
-            index=at,
+            index=index,
             total=schedule.total,
-            density=schedule.density(at),
-            progress=schedule.progress(at),
+            density=schedule.density(index),
+            progress=schedule.progress(index),
             lr=self.config.lr * factor,
             score_lr=(self.config.score_lr or self.method.score_lr) * factor,
             begin=begin,

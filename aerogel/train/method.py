@@ -16,7 +16,7 @@ What must outlive a kill is held in the masks' parameters and buffers, which are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from aerogel.errors import UsageError
 from aerogel.options import NoOptions
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
 
@@ -131,6 +132,35 @@ class Method:
 
     def prepare(self, model: nn.Module) -> None:
         """Called once, before the optimizer is made: freeze what this method does not train."""
+
+    def check(self, steps: Callable[[int], Step]) -> None:
+        """Called once, before the first step: refuse a density of which it is known that it cannot be reached.
+
+        Args:
+            steps: gives the step of an index.
+
+        Raises:
+            UsageError: it cannot; the message names what would do.
+        """
+        del steps
+        density, (rows, cols) = self.target.density, self.target.block
+        for names in self.ranked_together():
+            blocks = sum(self.weights[name].numel() for name in names) // (rows * cols)
+            # Rounded to nothing, and one is kept all the same.
+            if density * blocks < 0.5:
+                what, smaller = "weights", ""
+                if rows * cols > 1:
+                    what, smaller = f"{rows}x{cols} blocks", " or a smaller --block"
+                where = names[0] if len(names) == 1 else f"the {len(names)} matrices ranked with {names[0]}"
+                raise UsageError(
+                    f"--density {density:g} leaves none of the {blocks} {what} of {where}; "
+                    f"give at least {1 / blocks:.2g}{smaller}"
+                )
+
+    def ranked_together(self) -> list[list[str]]:
+        """Names of the matrices that share one budget, for each budget."""
+        names = list(self.matrices)
+        return [names] if self.target.scope == "global" else [[name] for name in names]
 
     def score_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters that are trained at the score learning rate."""

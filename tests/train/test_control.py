@@ -51,6 +51,77 @@ def test_a_way_too_long_is_refused_with_the_rate_that_would_do() -> None:
         controller.after_step(step, [torch.zeros(10)])
 
 
+def reached(
+    name: str, density: float, score_lr: float, block: tuple[int, int] = (1, 1), **options: float
+) -> None:
+    """Check a method before a run of 100 steps, the first 10 of them a warm-up, the descent from 10 to 80."""
+    kind = METHODS.get(name)
+    matrices = {f"layer.{n}.w": nn.Linear(40, 20 * (n + 1)) for n in range(2)}
+    scope = "global" if kind.density_is_outcome else "local"
+    made = kind(matrices, Target(density, block, scope), kind.Options(**options))
+
+    def at(index: int) -> Step:
+        rate = score_lr * linear_rate(index, 10, 100)
+        return Step(index, 100, 1.0, 0.0, 1e-3, rate, 10, 80, 10)
+
+    made.check(at)
+
+
+def test_a_way_too_long_is_refused_before_the_first_step() -> None:
+    # Rates sum to r (0.1 + ... + 0.9) = 4.5 r in the warm-up and to r (70 - 70^2 / 180) = 42.78 r until step 80.
+    way = math.log(9)
+    reached("soft-movement", 0.1, score_lr=way / 47.2)
+    with pytest.raises(
+        UsageError, match=r"--density 0.1 cannot be reached: .* by 2.2 and can by 2.2 .* 1 times"
+    ):
+        reached("soft-movement", 0.1, score_lr=way / 47.4)
+    reached("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.2)
+    with pytest.raises(UsageError, match=r"--density 0.1 .* scores have to move by 4.6"):
+        reached("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.4)
+    reached("soft-movement", 1.0, score_lr=1e-9, lambda_=3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "density", "block", "message"),
+    [
+        # 800 and 1600 weights: a floor of 4 and 8.
+        (
+            "soft-movement",
+            0.004,
+            (1, 1),
+            r"--density 0.004 is below what soft-movement leaves .* at least 0.005",
+        ),
+        ("soft-movement", 0.01, (20, 40), r"or one block; give at least 0.67"),
+        (
+            "magnitude",
+            0.2,
+            (20, 20),
+            r"leaves none of the 2 20x20 blocks of layer.0.w; give at least 0.5 or a smaller --block$",
+        ),
+        (
+            "obert",
+            6e-4,
+            (1, 1),
+            r"leaves none of the 800 weights of layer.0.w; give at least 0.0013$",
+        ),
+        ("rpp", 0.08, (20, 20), r"none of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
+        ("smp", 0.08, (20, 20), r"none of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
+        ("l0", 0.08, (20, 20), r"none of the 6 20x20 blocks"),
+    ],
+)
+def test_less_than_one_block_is_refused_before_the_first_step(
+    name: str, density: float, block: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        reached(name, density, 1.0, block)
+
+
+def test_what_is_rounded_up_to_one_block_is_not() -> None:
+    for name, density in (("magnitude", 0.25), ("smp", 0.09), ("rpp", 0.09), ("l0", 0.09)):
+        reached(name, density, 1.0, (20, 20))
+    reached("soft-movement", 0.0047, 1.0)
+
+
 def steer(name: str, density: float, total: int = 400) -> tuple[Method, list[float]]:
     """A regression with two layers of different size; the strengths on the way."""
     torch.manual_seed(0)

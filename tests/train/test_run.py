@@ -404,6 +404,8 @@ def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConf
         ({"max_length": 65}, r"--max-length 65: .* takes at most 64 tokens"),
         ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all is not a directory"),
         ({"model": None}, r"--model is missing"),
+        ({"method": "soft-movement"}, r"--density 0.25 cannot be reached: .*; raise --score-lr \d+ times"),
+        ({"density": 0.1, "block": (32, 32)}, r"--density 0.1 leaves none of the 1 32x32 blocks of bert"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +54,15 @@ class Penalised(Method):
         super().__init__(matrices, target, options)
         self.strength = 0.0
         self.controller = Controller(target.density, self.goal, _FIRST) if steered else None
+
+    def check(self, steps: Callable[[int], Step]) -> None:
+        """Whether the scores can come as far as they have to, besides."""
+        super().check(steps)
+        if self.controller:
+            look = max(steps(0).begin, steps(0).warmup)
+            before = sum(steps(index).score_lr for index in range(look))
+            start = next(iter(self.score_parameters())).detach().flatten()[0]  # where all scores begin
+            self.controller.check(float(start), steps(look), before)
 
     @abstractmethod
     def penalised(self, scores: Tensor) -> Tensor:

@@ -65,13 +65,17 @@ class StaticPruning(Movement):
         """Its weight times the mean of the matrices' means."""
         return self._weight * torch.stack([s.sigmoid().mean() for s in self.score_parameters()]).mean()
 
+    def ranked_together(self) -> list[list[str]]:
+        """The matrices of each type."""
+        types: dict[str, list[str]] = {}
+        for name in self.matrices:
+            types.setdefault(_type(name), []).append(name)
+        return list(types.values())
+
     @torch.no_grad()
     def update(self, density: float) -> None:
         """Give each matrix its budget and keep its highest scores."""
-        types: dict[str, list[str]] = {}
-        for name in self.masks:
-            types.setdefault(_type(name), []).append(name)
-        for names in types.values():
+        for names in self.ranked_together():
             scores = [self.masks[name].scores.detach() for name in names]
             sizes = [s.numel() for s in scores]
             sums = [float(s.sigmoid().sum(dtype=torch.float64)) for s in scores]

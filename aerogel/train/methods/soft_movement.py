@@ -10,9 +10,12 @@ of the blocks of each matrix are kept. The density is an outcome of lambda, or l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from aerogel.errors import UsageError
 from aerogel.sparse.masks import kept_count, top_mask
 from aerogel.train.method import Step
 from aerogel.train.methods._penalised import Penalised, logit
@@ -32,6 +35,18 @@ class SoftMovement(Penalised):
     def mask_for(self, weight: Tensor) -> ScoredMask:
         """A mask whose scores are 0."""
         return ScoredMask(weight, self.target.block)
+
+    def check(self, steps: Callable[[int], Step]) -> None:
+        """The floor too must leave room."""
+        sizes = [scores.numel() for scores in self.score_parameters()]
+        floor = sum(kept_count(_FLOOR, size) for size in sizes)
+        # Each matrix is rounded by itself.
+        if self.controller and self.target.density * sum(sizes) + 0.5 * len(sizes) < floor:
+            raise UsageError(
+                f"--density {self.target.density:g} is below what soft-movement leaves of each matrix, "
+                f"{_FLOOR:g} or one block; give at least {floor / sum(sizes):.2g}, or another --method"
+            )
+        super().check(steps)
 
     def penalised(self, scores: Tensor) -> Tensor:
         """sigmoid(S)."""
