@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,6 +126,12 @@ class Method:
         for name, linear in self.matrices.items():
             self.masks[name] = self.mask_for(linear.weight)
             parametrize.register_parametrization(linear, "weight", self.masks[name])
+
+    @classmethod
+    def reads(cls, options: Any) -> dict[str, Path]:
+        """Files that decide the outcome besides model and data, by what they are: a run is not resumed with others."""
+        del options
+        return {}
 
     def mask_for(self, weight: Tensor) -> Mask:
         """The parametrization that this method puts in front of a weight."""

@@ -171,6 +171,11 @@ def _run(
     processes.on_first(lambda: _check_places(config))
     identity = regime.load_data()
     files = {flag: _files(name) for flag, name in config.models().items()}
+    files |= {
+        what: {file.name: sha256(file)}
+        for what, file in method_class.reads(options).items()
+        if file.is_file()
+    }
     resumable = config.settings() | _flat(data=identity, version=_versions(), **files)
     state = processes.on_first(lambda: _saved_state(config, resumable))
 
@@ -222,8 +227,7 @@ def _run(
             task=regime.task,
             metrics=job.measure(),
             seed=config.seed,
-            data=identity
-            | {flag: files[flag] for flag, name in config.models().items() if flag != "model" and name},
+            data=identity | {what: found for what, found in files.items() if what != "model" and found},
             versions=_versions(),
         )
         result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))

@@ -67,6 +67,11 @@ class Frozen(Survivors):
         own = Target(found.accounting.density, record.block, record.scope)
         super().__init__({name: matrices[name] for name in kept}, own, kept, options)
 
+    @classmethod
+    def reads(cls, options: Any) -> dict[str, Path]:
+        """The masks."""
+        return {"mask": Path(options.mask) / checkpoint.MASKS_FILE}
+
 
 def _fitting(found: Checkpoint, matrices: Mapping[str, nn.Linear]) -> dict[str, np.ndarray]:
     """The checkpoint's masks by the names of the model's matrices."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 
 from aerogel import checkpoint
 from aerogel.errors import AerogelError, CheckpointError, UsageError
+from aerogel.files import sha256
+from aerogel.train.gradients import Gradients
 from aerogel.train.run import TrainConfig, train
 
 
@@ -83,6 +86,40 @@ def test_the_mask_of_one_model_serves_the_weights_of_another(
     made = train(config(dense, freeze_mask=False, method="frozen", options={"mask": str(mask.path)}))
     for name, kept in mask.masks.items():
         np.testing.assert_array_equal(made.masks[name], kept)
+
+
+def test_a_killed_run_is_not_resumed_with_another_mask(
+    tmp_path: Path,
+    tiny_checkpoint: Callable[..., Path],
+    config: Callable[..., TrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / "mask"
+    shutil.copytree(tiny_checkpoint(density=0.3), place)
+    run = config(
+        tiny_checkpoint(density=1.0, seed=5), freeze_mask=False, method="frozen", options={"mask": str(place)},
+        save_every=3,
+    )  # fmt: skip
+    compute = Gradients.compute
+
+    def stop(gradients: Gradients, batch: Any, at: int) -> torch.Tensor:
+        if at == 5:
+            raise KeyboardInterrupt
+        return compute(gradients, batch, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gradients, "compute", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    shutil.rmtree(place)
+    shutil.copytree(tiny_checkpoint(density=0.3, seed=1), place)
+    with pytest.raises(UsageError, match=r"state of a run with mask masks.safetensors '.*', not .*--restart"):
+        train(run)
+    shutil.rmtree(place)
+    given = checkpoint.load(Path(shutil.copytree(tiny_checkpoint(density=0.3), place)))
+    made = train(run)
+    assert made.record.data["mask"] == {checkpoint.MASKS_FILE: sha256(given.path / checkpoint.MASKS_FILE)}
+    assert made.accounting.density == given.accounting.density
 
 
 @pytest.mark.parametrize(
