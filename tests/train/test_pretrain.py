@@ -5,9 +5,9 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,28 +138,61 @@ def test_from_scratch_takes_no_weights(config: Callable[..., PretrainConfig]) ->
     assert given.std() > 0.1 > 0.03 > weights[0][name].std()
 
 
-def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., PretrainConfig]) -> None:
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path, PosixPath
+from aerogel.train.gradients import Gradients
+from aerogel.train.pretrain import pretrain
+from aerogel.train.pretrain_config import PretrainConfig
+compute = Gradients.compute
+def fatal(gradients, batch, at):
+    if at == 25 and os.environ["RANK"] == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return compute(gradients, batch, at)
+Gradients.compute = fatal
+pretrain(PretrainConfig(**eval(sys.argv[1])))
+"""
+
+
+def processes(run: PretrainConfig, count: int, killed: int | None = None) -> list[int]:
+    """Exit statuses of the processes of a run, started as torchrun does; one may be killed at step 25."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, repr(vars(run)), str(killed)],
+            env=environment | {"RANK": str(index), "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    return [process.wait(timeout=600) for process in begun]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
+    config: Callable[..., PretrainConfig], count: int
+) -> None:
+    # A warm-up of 6 steps, then four phases: alpha is refreshed after steps 19, 33 and 46.
     values = {"steps": 60, "save_every": 4, "method": "rpp", "density": 0.3}
     run = config("killed", **values)
-    command = (
-        "import sys; from pathlib import Path, PosixPath; from aerogel.train.pretrain import *;"
-        "from aerogel.train.pretrain_config import *; pretrain(PretrainConfig(**eval(sys.argv[1])))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", command, repr(vars(run))])
-    deadline = time.monotonic() + 300
-    while not run.state_path.exists():
-        assert process.poll() is None, "it ended before it saved its state"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    statuses = processes(run, count, killed=count - 1)
+    assert statuses[-1] == -signal.SIGKILL
+    assert not run.out.exists()
     state = torch.load(run.state_path, weights_only=True)
-    assert 0 < state["step"] < 60
+    assert state["step"] == 24
     assert state["position"]["row"] >= 0
+    assert [event["reweighting"] for event in events(run) if "reweighting" in event] == [1.0]
 
-    resumed, whole = pretrain(run).path, pretrain(config("whole", **values)).path
+    assert processes(run, count) == [0] * count
+    assert [(e["step"], e["reweighting"]) for e in events(run) if "reweighting" in e] == [
+        (19, 1.0), (33, 2.0), (46, 3.0),
+    ]  # fmt: skip
+    whole = pretrain(config("whole", accumulate=count, **values))
+    assert whole.accounting.density == pytest.approx(0.3, abs=0.05)
     for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
-        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+        assert (run.out / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 class Stopped(Exception):  # noqa: N818  # nothing went wrong
