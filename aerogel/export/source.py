@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Source", "load_model", "load_source", "model_class"]
 
 # Which outputs are exported: those of the first line that the model gives in full.
-_OUTPUTS = (("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
+_OUTPUTS = (
+    ("logits",), ("start_logits", "end_logits"), ("prediction_logits", "seq_relationship_logits"),
+    ("last_hidden_state",),
+)  # fmt: skip
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 

@@ -81,6 +81,23 @@ def test_outputs_per_token_agree_where_tokens_are_real(capture_once: Once, tmp_p
         assert (found["labels"] == 0) == (head == "")
 
 
+@pytest.mark.parametrize("rounded", [{}, {"weights": "int8", "embeddings": "int8"}])
+def test_heads_of_pretraining_are_exported_and_agree(
+    capture_once: Once, tmp_path: Path, rounded: dict[str, str]
+) -> None:
+    path = capture_once("bert", "PreTraining", density=0.3)
+    document = export(ExportConfig(path, tmp_path / "m.onnx", **rounded))
+    assert [(value["name"], value["shape"]) for value in document["outputs"]] == [
+        ("prediction_logits", ["batch", "sequence", 123]),
+        ("seq_relationship_logits", ["batch", 2]),
+    ]
+    assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "why": ""}}
+    for runner in ("onnxruntime", "aerogel"):
+        found = document["parity"][runner]["bundled"]
+        assert found["labels"] > 2 * found["texts"]
+        assert found["agreeing"] >= (found["labels"] if not rounded else 0.9 * found["labels"])
+
+
 def test_file_holds_the_packed_matrices_and_not_the_dense_ones(capture_once: Once, tmp_path: Path) -> None:
     path = capture_once("bert")
     document = export(ExportConfig(path, tmp_path / "m.onnx"))
