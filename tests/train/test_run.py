@@ -162,7 +162,7 @@ def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., Tr
     )
     values = {k: v for k, v in vars(run).items() if k not in ("out", "data")}
     process = subprocess.Popen([sys.executable, "-c", command, repr(values), str(run.out), str(run.data)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not run.state_path.exists():
         assert process.poll() is None, "it ended before it saved its state"
         assert time.monotonic() < deadline
