@@ -14,7 +14,8 @@ from aerogel.train.language import MaskedLoss, measure_language
 from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_language_model
 from aerogel.train.pretrain_config import PretrainConfig
-from aerogel.train.run import Job, run
+from aerogel.train.regime import Job
+from aerogel.train.run import run
 from aerogel.train.text_rows import TextRows, held_out_batches
 
 __all__ = ["Pretraining", "pretrain"]

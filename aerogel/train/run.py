@@ -4,130 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
-from aerogel.data.task import Split, Task, TaskData
 from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, sha256
 from aerogel.options import option_values, read_options
-from aerogel.train.batches import Rows
 from aerogel.train.config import RunConfig, TrainConfig
-from aerogel.train.distill import Distillation, load_teacher, tokenizer_for_both
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
-from aerogel.train.evaluate import evaluate
-from aerogel.train.gradients import Objective
+from aerogel.train.finetune import FineTuning
 from aerogel.train.log import Log, NoLog, check_log
-from aerogel.train.loop import Loop, steps_of
-from aerogel.train.loss import TaskLoss
+from aerogel.train.loop import Loop
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
-from aerogel.train.model import load_model, not_finite, save_model
+from aerogel.train.model import not_finite, save_model
 from aerogel.train.processes import Processes
+from aerogel.train.regime import Regime
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.survivors import Survivors
-from aerogel.train.text_rows import TextRows
 from aerogel.versions import versions
 
-__all__ = ["FineTuning", "Job", "Regime", "TrainConfig", "run", "train"]
+__all__ = ["TrainConfig", "run", "train"]
 
 _VERSIONS = ("aerogel", "torch", "transformers", "tokenizers", "numpy")
 # Configuration, weights and tokenizer.
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run works on.
-
-    Attributes:
-        model: in float32, with the head that it is trained with.
-        tokenizer: of the model.
-        rows: training rows.
-        total: optimizer steps.
-        measure: gives the metrics of the model as it is.
-        objective: the loss.
-        final: further steps, in which what is left is fine-tuned.
-        notes: what the record is to say besides the configuration.
-    """
-
-    model: Any
-    tokenizer: Any
-    rows: Rows | TextRows
-    total: int
-    measure: Callable[[], dict[str, float]]
-    objective: Objective = field(default_factory=TaskLoss)
-    final: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
-
-
-class Regime(Protocol):
-    """What sets one kind of training apart: `FineTuning` on a task, or pre-training on text."""
-
-    @property
-    def task(self) -> str | None:
-        """Name of the task, None where there is none."""
-
-    def load_data(self) -> dict[str, Any]:
-        """Read the data, or see that it is there; returns what identifies it, as JSON values.
-
-        Raises:
-            DataError: it cannot be read.
-        """
-
-    def job(self, device: torch.device) -> Job:
-        """Load the model and give the data its form. Called once, after `load_data`.
-
-        Args:
-            device: where the run computes.
-
-        Raises:
-            UsageError: there is no such model, or model and data do not fit.
-        """
-
-
-class FineTuning:
-    """The regime of `aerogel train`."""
-
-    def __init__(self, config: TrainConfig, task: Task) -> None:
-        self.config, self.task = config, config.task
-        self._task = task
-
-    def load_data(self) -> dict[str, Any]:
-        """Rows used and SHA-256 of each split."""
-        self._data = _subset(self._task.load(self.config.data), self.config)
-        return _identity(self._data)
-
-    def job(self, device: torch.device) -> Job:
-        """The model with the task's head; all rows, tokenised; the teacher."""
-        config, task, data = self.config, self._task, self._data
-        model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
-        splits = {n: task.encode(split, tokenizer, config.max_length) for n, split in data.evaluation.items()}
-        objective: Objective = TaskLoss()
-        encoder = tokenizer
-        if config.teacher is not None:
-            teacher, own = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
-            objective = Distillation(teacher.to(device), model, config)
-            encoder = tokenizer_for_both(tokenizer, teacher, own)
-        rows = Rows(task.encode(data.train, encoder, config.max_length))
-        return Job(
-            model,
-            tokenizer,
-            rows,
-            steps_of(len(rows), config),
-            partial(evaluate, model, task, splits, config.batch),
-            objective,
-            steps_of(len(rows), config, config.final_epochs),
-        )
 
 
 def train(config: TrainConfig) -> Checkpoint:
@@ -307,35 +214,6 @@ def _saved_state(config: RunConfig, identity: dict[str, Any]) -> State | None:
     if config.restart:
         config.state_path.unlink(missing_ok=True)
     return State.load(config.state_path, identity) if config.state_path.exists() else None
-
-
-def _subset(data: TaskData, config: TrainConfig) -> TaskData:
-    """Draw `config.train_rows` rows of the training split, and `config.eval_rows` of each evaluation split."""
-    # Not drawn with the run's seed: runs that differ in nothing else must be comparable.
-    evaluation = {name: _draw(split, config.eval_rows, 0) for name, split in data.evaluation.items()}
-    return TaskData(_draw(data.train, config.train_rows, config.seed), evaluation)
-
-
-def _draw(split: Split, count: int | None, seed: int) -> Split:
-    """`count` rows of a split."""
-    if count is None or count >= len(split):
-        return split
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(split), generator=generator)[:count].tolist()
-    texts, labels = [split.texts[row] for row in rows], [split.labels[row] for row in rows]
-    return dataclasses.replace(split, texts=texts, labels=labels)
-
-
-def _identity(data: TaskData) -> dict[str, Any]:
-    """Rows used and SHA-256 of each split."""
-    splits: Mapping[str, Split] = {"train": data.train} | {
-        f"evaluation_{name}" if name else "evaluation": split for name, split in data.evaluation.items()
-    }
-    return {
-        name: {"rows": len(split), "sha256": split.sha256}
-        | ({"left_out": split.left_out} if split.left_out else {})
-        for name, split in splits.items()
-    }
 
 
 def _files(model: str | None) -> dict[str, str]:

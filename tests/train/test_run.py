@@ -1,12 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,32 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from aerogel import checkpoint
 from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
 from aerogel.files import sha256
-from aerogel.train import loop
+from aerogel.train import finetune
 from aerogel.train import run as run_module
 from aerogel.train.gradients import Gradients
 from aerogel.train.method import Step
 from aerogel.train.run import TrainConfig, train
-
-
-@pytest.fixture
-def config(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
-) -> Callable[..., TrainConfig]:
-    """Factory of configurations of a run of 4 batches an epoch."""
-
-    def make(out: str = "out", **values: Any) -> TrainConfig:
-        settings = {
-            "task": "sst2", "model": str(tiny_checkpoint(density=1.0)), "data": sentiment(), "method": "movement",
-            "density": 0.25, "epochs": 3, "batch": 16, "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
-        }  # fmt: skip
-        return TrainConfig(out=tmp_path / out, **settings | values)
-
-    return make
 
 
 def events(config: TrainConfig) -> list[dict[str, Any]]:
@@ -102,7 +79,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
 
         def after_backward(self, step: Step) -> None:
             if step.index == self.stop:
-                raise Stopped
+                raise KeyboardInterrupt
             # Of the penalty alone a gradient is 2 strength w: far more than the task's.
             for weight in self.weights.values():
                 assert torch.allclose(weight.grad, 2 * self.options.strength * weight, atol=1.0)
@@ -132,7 +109,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
         run = config(name, method="shrinking", save_every=5, options={"strength": "3"})
         if name == "stopped":
             monkeypatch.setattr(Shrinking, "stop", 7)
-            with pytest.raises(Stopped):
+            with pytest.raises(KeyboardInterrupt):
                 train(run)
             monkeypatch.setattr(Shrinking, "stop", None)
         record = train(run).record
@@ -151,90 +128,6 @@ def test_equal_runs_give_equal_files(config: Callable[..., TrainConfig]) -> None
     for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
         assert (one / name).read_bytes() == (two / name).read_bytes()
         assert (one / name).read_bytes() != (other / name).read_bytes()
-
-
-def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., TrainConfig]) -> None:
-    total = 160
-    run = config("killed", epochs=40, save_every=5)
-    command = (
-        "import sys; from pathlib import Path; from aerogel.train.run import *;"
-        "train(TrainConfig(**{**eval(sys.argv[1]), 'out': Path(sys.argv[2]), 'data': Path(sys.argv[3])}))"
-    )
-    values = {k: v for k, v in vars(run).items() if k not in ("out", "data")}
-    process = subprocess.Popen([sys.executable, "-c", command, repr(values), str(run.out), str(run.data)])
-    deadline = time.monotonic() + 900
-    while not run.state_path.exists():
-        assert process.poll() is None, "it ended before it saved its state"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not run.out.exists()
-    done = torch.load(run.state_path, weights_only=True)["step"]
-    assert 0 < done < total
-
-    resumed = train(run).path
-    assert not run.state_path.exists()
-    whole = config("whole", epochs=40, save_every=5)
-    straight = train(whole).path
-    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
-        assert (resumed / name).read_bytes() == (straight / name).read_bytes()
-    for log in (one := events(run), two := events(whole)):
-        for event in log:
-            event.pop("seconds_per_step", None)
-    assert one == two
-
-
-def test_a_resumed_run_does_only_what_is_left(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = config(save_every=5)
-    stop_at(7, monkeypatch)
-    with pytest.raises(Stopped):
-        train(run)
-    seen = stop_at(99, monkeypatch)
-    train(run)
-    assert seen == list(range(5, 12))
-
-
-class Stopped(Exception):  # noqa: N818  # nothing went wrong
-    """Stands in for whatever ends a run early."""
-
-
-def stop_at(last: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Interrupt training at step `last`; the steps begun are put into the list."""
-    monkeypatch.undo()
-    seen: list[int] = []
-    density = loop.Cubic.density
-
-    def spy(schedule: loop.Cubic, step: int) -> float:
-        seen.append(step)
-        if step == last:
-            raise Stopped
-        return density(schedule, step)
-
-    monkeypatch.setattr(loop.Cubic, "density", spy)
-    return seen
-
-
-def test_another_configuration_is_not_resumed_but_restart_begins_anew(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_at(7, monkeypatch)
-    with pytest.raises(Stopped):
-        train(config(save_every=5))
-    seen = stop_at(99, monkeypatch)
-    with pytest.raises(
-        UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
-    ):
-        train(config(lr=2e-3))
-    same = config()
-    (same.data / "dev.tsv").write_text("sentence\tlabel\ngood\t1\n")
-    with pytest.raises(UsageError, match="data evaluation"):
-        train(same)
-    assert not seen
-    train(config(lr=2e-3, restart=True))
-    assert seen == list(range(12))
 
 
 def poison_gradients(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,15 +158,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 
 def test_to_begin_anew_is_advised_only_where_there_is_a_state(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, stop_at: Callable[[int], list[int]]
 ) -> None:
     poison_gradients(0, monkeypatch)
     with pytest.raises(TrainingError, match=r"at step 0; lower --lr or --score-lr$"):
         train(config("none"))
     monkeypatch.undo()
     run = config(save_every=5)
-    stop_at(7, monkeypatch)
-    with pytest.raises(Stopped):
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
         train(run)
     monkeypatch.undo()
     poison_gradients(5, monkeypatch)
@@ -314,83 +207,14 @@ def test_weights_that_the_last_step_broke_are_named(
     assert not config().out.exists()
 
 
-def test_a_log_lost_between_two_runs_begins_with_its_start(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = config(save_every=5)
-    stop_at(7, monkeypatch)
-    with pytest.raises(Stopped):
-        train(run)
-    run.log_path.unlink()
-    stop_at(99, monkeypatch)
-    train(run)
-    assert [e["event"] for e in events(run)] == ["start", "step", "end"]
-
-
 def test_a_file_that_is_no_log_is_refused_before_training(
     config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "notes.txt").write_text("notes\n")
-    monkeypatch.setattr(run_module, "load_model", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
     with pytest.raises(UsageError, match=r"notes.txt exists and is not the log of a run"):
         train(config(log=tmp_path / "notes.txt"))
     assert (tmp_path / "notes.txt").read_text() == "notes\n"
-
-
-@pytest.mark.parametrize(("method", "frozen"), [("movement", True), ("dense", False)])
-def test_embeddings_are_frozen_when_a_given_model_is_pruned(
-    config: Callable[..., TrainConfig], method: str, frozen: bool
-) -> None:
-    run = config(method=method, density=0.25 if frozen else 1.0, epochs=1, final_warmup=1.0)
-    before = load_file(Path(run.model) / "model.safetensors")
-    after = load_file(train(run).path / "model.safetensors")
-    same = {name for name in before if torch.equal(before[name], after[name])}
-    embeddings = {name for name in before if name.startswith("bert.embeddings.")}
-    assert len(embeddings) == 5
-    # Word rows that no text uses get no gradient either, so equality is asked of the whole table only.
-    assert same == (embeddings if frozen else set())
-
-
-def test_half_precision_models_are_trained_in_single(
-    config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    run = config()
-    half = tmp_path / "half"
-    AutoModelForSequenceClassification.from_pretrained(run.model).half().save_pretrained(half)
-    AutoTokenizer.from_pretrained(run.model).save_pretrained(half)
-    written = train(config(model=str(half), epochs=1, final_warmup=1.0)).path
-    assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.float32}
-
-
-def test_evaluation_rows_are_the_same_in_every_run(config: Callable[..., TrainConfig]) -> None:
-    task, (first, other) = (
-        run_module.TASKS.get("sst2"),
-        (config(eval_rows=5, seed=seed, epochs=1) for seed in (0, 1)),
-    )
-    rows = [run_module._subset(task.load(run.data), run).evaluation[""].texts for run in (first, other)]
-    assert rows[0] == rows[1]
-    assert len(set(rows[0])) == 5
-    record = train(first).record
-    assert record.data["evaluation"]["rows"] == record.config["eval_rows"] == 5
-    assert record.metrics["accuracy"] in {n / 5 for n in range(6)}
-
-
-def test_rows_left_out_are_recorded(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    folder = tmp_path / "qqp"
-    folder.mkdir()
-    for name in ("train", "dev"):
-        rows = [f"film {n}\tgood {n}\t{n % 2}" for n in range(8)]
-        lines = ["question1\tquestion2\tis_duplicate", *rows, "broken"]
-        (folder / f"{name}.tsv").write_text("\n".join(lines))
-    record = train(config(task="qqp", data=folder, method="dense", density=1.0, epochs=1)).record
-    assert record.data["train"] == {"rows": 8, "left_out": 1, "sha256": sha256(folder / "train.tsv")}
-
-
-def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConfig]) -> None:
-    record = train(config(train_rows=20, epochs=8)).record
-    assert record.data["train"]["rows"] == 20
 
 
 @pytest.mark.parametrize(
@@ -437,90 +261,6 @@ def test_an_output_in_the_way_is_refused_before_training(config: Callable[..., T
 def test_places_that_cannot_be_written_are_refused_before_training(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(run_module, "load_model", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
     with pytest.raises(OutputError, match=message):
         train(config(**values))
-
-
-def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
-    config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    versions = run_module._versions()
-    own = Path(shutil.copytree(config().model, tmp_path / "own"))
-    run = config(model=str(own), save_every=5)
-    stop_at(7, monkeypatch)
-    with pytest.raises(Stopped):
-        train(run)
-    stop_at(99, monkeypatch)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        content = (own / name).read_bytes()
-        # Neither the JSON nor the header minds a blank at its end, but it is another file.
-        (own / name).write_bytes(content + b" ")
-        with pytest.raises(UsageError, match=rf"state of a run with model {name} '.*', not .*--restart"):
-            train(run)
-        (own / name).write_bytes(content)
-    monkeypatch.setattr(run_module, "_versions", lambda: versions | {"numpy": "0"})
-    with pytest.raises(UsageError, match=r"with version numpy '.*', not '0'"):
-        train(run)
-    monkeypatch.setattr(run_module, "_versions", lambda: versions)
-    train(run)
-
-
-def test_a_state_file_that_is_no_state_is_refused(config: Callable[..., TrainConfig]) -> None:
-    run = config()
-    run.state_path.write_bytes(b"junk")
-    with pytest.raises(CheckpointError, match="pass --restart"):
-        train(run)
-    assert not run.out.exists()
-
-
-def test_survivors_are_fine_tuned_with_the_masks_fixed_and_a_schedule_of_their_own(
-    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short = train(config("short"))
-    run = config("long", final_epochs=2, save_every=3)
-    rates: list[float] = []
-    step = torch.optim.AdamW.step
-
-    def spy(optimizer: Any, *args: Any) -> Any:
-        rates.append(optimizer.param_groups[0]["lr"])
-        return step(optimizer, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    long = train(run)
-    monkeypatch.undo()
-    assert short.masks.keys() == long.masks.keys()
-    assert all((short.masks[name] == long.masks[name]).all() for name in short.masks)
-    before, after = (load_file(path.path / "model.safetensors") for path in (short, long))
-    for name, mask in long.masks.items():
-        kept = torch.from_numpy(mask)
-        assert not after[name][~kept].any()
-        assert (after[name][kept] != before[name][kept]).float().mean() > 0.9
-    # 12 steps of warm-up 1, then 8 whose tenth rounds to none: each begins and falls to nothing by itself.
-    assert rates[:12] == pytest.approx([1e-3 * (t / 1 if t < 1 else (12 - t) / 11) for t in range(12)])
-    assert rates[12:] == pytest.approx([1e-3 * (8 - t) / 8 for t in range(8)])
-    assert [(e["event"], e["step"]) for e in events(run)] == [
-        ("start", 0), ("step", 12), ("fixed", 12), ("step", 20), ("end", 20),
-    ]  # fmt: skip
-
-    for last in (4, 10, 13, 17):
-        stopped = config(f"stopped{last}", final_epochs=2, save_every=3)
-        compute = Gradients.compute
-
-        def stop(gradients: Gradients, batch: Any, at: int, last: int = last) -> Any:
-            if at == last:
-                raise Stopped
-            return compute(gradients, batch, at)  # noqa: B023  # it is undone before the next
-
-        monkeypatch.setattr(Gradients, "compute", stop)
-        with pytest.raises(Stopped):
-            train(stopped)
-        monkeypatch.undo()
-        assert (train(stopped).path / "model.safetensors").read_bytes() == (
-            long.path / "model.safetensors"
-        ).read_bytes()
-
-
-def test_a_method_without_masks_has_no_survivors(config: Callable[..., TrainConfig]) -> None:
-    with pytest.raises(UsageError, match="--final-epochs: method dense finds no masks to fix"):
-        train(config(method="dense", density=1.0, final_epochs=1))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aerogel import checkpoint
+from aerogel.errors import CheckpointError, UsageError
+from aerogel.train import run as run_module
+from aerogel.train.run import TrainConfig, train
+
+
+def events(config: TrainConfig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in config.log_path.read_text().splitlines()]
+
+
+def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., TrainConfig]) -> None:
+    total = 160
+    run = config("killed", epochs=40, save_every=5)
+    command = (
+        "import sys; from pathlib import Path; from aerogel.train.run import *;"
+        "train(TrainConfig(**{**eval(sys.argv[1]), 'out': Path(sys.argv[2]), 'data': Path(sys.argv[3])}))"
+    )
+    values = {k: v for k, v in vars(run).items() if k not in ("out", "data")}
+    process = subprocess.Popen([sys.executable, "-c", command, repr(values), str(run.out), str(run.data)])
+    deadline = time.monotonic() + 900
+    while not run.state_path.exists():
+        assert process.poll() is None, "it ended before it saved its state"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not run.out.exists()
+    done = torch.load(run.state_path, weights_only=True)["step"]
+    assert 0 < done < total
+
+    resumed = train(run).path
+    assert not run.state_path.exists()
+    whole = config("whole", epochs=40, save_every=5)
+    straight = train(whole).path
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
+        assert (resumed / name).read_bytes() == (straight / name).read_bytes()
+    for log in (one := events(run), two := events(whole)):
+        for event in log:
+            event.pop("seconds_per_step", None)
+    assert one == two
+
+
+def test_a_resumed_run_does_only_what_is_left(
+    config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
+) -> None:
+    run = config(save_every=5)
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    seen = stop_at(99)
+    train(run)
+    assert seen == list(range(5, 12))
+
+
+def test_another_configuration_is_not_resumed_but_restart_begins_anew(
+    config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
+) -> None:
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(save_every=5))
+    seen = stop_at(99)
+    with pytest.raises(
+        UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
+    ):
+        train(config(lr=2e-3))
+    same = config()
+    (same.data / "dev.tsv").write_text("sentence\tlabel\ngood\t1\n")
+    with pytest.raises(UsageError, match="data evaluation"):
+        train(same)
+    assert not seen
+    train(config(lr=2e-3, restart=True))
+    assert seen == list(range(12))
+
+
+def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
+    config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[int], list[int]],
+) -> None:
+    versions = run_module._versions()
+    own = Path(shutil.copytree(config().model, tmp_path / "own"))
+    run = config(model=str(own), save_every=5)
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    stop_at(99)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        content = (own / name).read_bytes()
+        # Neither the JSON nor the header minds a blank at its end, but it is another file.
+        (own / name).write_bytes(content + b" ")
+        with pytest.raises(UsageError, match=rf"state of a run with model {name} '.*', not .*--restart"):
+            train(run)
+        (own / name).write_bytes(content)
+    monkeypatch.setattr(run_module, "_versions", lambda: versions | {"numpy": "0"})
+    with pytest.raises(UsageError, match=r"with version numpy '.*', not '0'"):
+        train(run)
+    monkeypatch.setattr(run_module, "_versions", lambda: versions)
+    train(run)
+
+
+def test_a_state_file_that_is_no_state_is_refused(config: Callable[..., TrainConfig]) -> None:
+    run = config()
+    run.state_path.write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="pass --restart"):
+        train(run)
+    assert not run.out.exists()
+
+
+def test_a_log_lost_between_two_runs_begins_with_its_start(
+    config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
+) -> None:
+    run = config(save_every=5)
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    run.log_path.unlink()
+    stop_at(99)
+    train(run)
+    assert [e["event"] for e in events(run)] == ["start", "step", "end"]
