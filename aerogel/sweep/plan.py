@@ -31,6 +31,8 @@ _OF_PRUNING = (
 _OF_SWEEP = ("out", "log", "tensorboard")
 # Nobody waits for so many; a slip such as a list in the wrong place makes them quickly.
 _MOST = 1000
+# A run's folder, or what stands beside it; a label may have dots.
+_NAME = re.compile(r"(?P<name>.*-(?P<identity>[0-9a-f]{8}))(\.json|\.log\.jsonl|\.state\.pt)?$")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
     ]
     if any(row["method"] != "dense" for row in flat):
         flat = _with_references(flat)
-    runs = []
+    runs, earlier = [], _earlier(out / "runs")
     for row in flat:
         if "task" not in row:
             raise UsageError("--task is missing; give it as a flag or in the --config file")
@@ -136,7 +138,9 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
             str(swept["method"]),
             *(f"{name}={_text(swept[name])}" for name in sorted(swept) if name != "method"),
         ]
-        name = f"{re.sub(r'[^A-Za-z0-9_.=+-]+', '-', '-'.join(words))[:80]}-{identity}"
+        label = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join(words))[:80]
+        # What is swept is in the label, and may be more than when the run was made.
+        name = earlier.get(identity, f"{label}-{identity}")
         runs.append(
             Run(name, TrainConfig(out=out / "runs" / name, progress=False, **setting), swept, identity)
         )
@@ -212,6 +216,12 @@ def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
         else:
             made[name] = value
     return made
+
+
+def _earlier(folder: Path) -> dict[str, str]:
+    """Names of the runs of earlier sweeps, finished or not, by identity."""
+    names = (_NAME.match(file.name) for file in sorted(folder.iterdir())) if folder.is_dir() else ()
+    return {name["identity"]: name["name"] for name in names if name}
 
 
 def _identity(config: TrainConfig) -> str:

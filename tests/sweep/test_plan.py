@@ -54,6 +54,18 @@ def test_every_combination_once(tmp_path: Path) -> None:
     assert runs[0].name.startswith("magnitude-density=0.3-seed=0-")
 
 
+@pytest.mark.parametrize("left", ["", ".json", ".log.jsonl", ".state.pt"])
+def test_a_run_keeps_its_name_when_more_is_swept(tmp_path: Path, left: str) -> None:
+    (first,) = plan(Sweep({"task": "synthetic", "method": "rpp", "density": 0.05}, [{}]), tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / f"{first.name}{left}").touch()
+    (tmp_path / "runs" / "notes.txt").touch()
+    more = Sweep({"task": "synthetic", "method": "rpp", "density": 0.05, "seed": [0, 1]}, [{}])
+    names = [run.name for run in plan(more, tmp_path)]
+    assert names[0] == first.name
+    assert names[1].startswith("rpp-seed=1-")
+
+
 def test_dense_runs_are_the_reference_of_the_others_and_made_once(tmp_path: Path) -> None:
     settings = {
         "task": "synthetic", "method": ["dense", "soft-movement"], "density": [0.3, 0.1], "block": (4, 1),
