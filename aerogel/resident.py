@@ -32,7 +32,7 @@ def drop_read_pages(path: Path) -> None:
     from the file are left alone.
     """
     with contextlib.suppress(*_ABSENT):
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None)
         for begin, end in _clean_mappings(
             Path("/proc/self/smaps").read_text(errors="replace"), str(path.resolve())
         ):

@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from aerogel.errors import UsageError
-from aerogel.sparse.masks import kept_count
+from aerogel.sparse.masks import kept_count, ranked
 from aerogel.train.method import Step, Target
 
 __all__ = ["Controller", "boundary", "interval", "is_steered"]
@@ -62,13 +61,8 @@ def boundary(values: Iterable[Tensor], density: float) -> float:
     """Midway between the smallest of the `density` largest values and the next below it; the least if all are kept."""
     flat = torch.cat([value.detach().reshape(-1) for value in values])
     size, keep = flat.shape[0], kept_count(density, flat.shape[0])
-    places = [max(0, size - keep - 1), size - keep]
-    if flat.device.type == "cpu":
-        # numpy's partition is far faster than torch's kthvalue on a CPU.
-        pair = np.partition(flat.numpy(), places)[places]
-    else:
-        pair = np.array([float(flat.kthvalue(place + 1).values) for place in places])
-    return float(pair.astype(np.float64).mean()) if keep < size else float(pair[1])
+    least = float(ranked(flat, size - keep))
+    return (float(ranked(flat, size - keep - 1)) + least) / 2 if keep < size else least
 
 
 class Controller:

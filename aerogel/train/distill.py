@@ -49,7 +49,7 @@ class Distillation:
 
     def __init__(self, teacher: Any, student: Any, config: TrainConfig) -> None:
         self.teacher, self.config = teacher.eval().requires_grad_(False), config
-        self.student = student
+        self._taken = inputs_taken(student), inputs_taken(teacher)
         if config.hidden_weight:
             mine, theirs = (
                 (model.config.num_hidden_layers, model.config.hidden_size) for model in (student, teacher)
@@ -65,10 +65,7 @@ class Distillation:
         config = self.config
         wanted = {"output_hidden_states": True} if config.hidden_weight else {}
         inputs = inputs_of(batch)
-        mine, theirs = (
-            {name: inputs[name] for name in inputs_taken(taker, inputs)}
-            for taker in (self.student, self.teacher)
-        )
+        mine, theirs = ({k: v for k, v in inputs.items() if k in taken} for taken in self._taken)
         outputs = model(**mine, **wanted)
         with torch.no_grad():
             taught = self.teacher(**theirs, **wanted)
@@ -133,9 +130,9 @@ def tokenizer_for_both(tokenizer: Any, teacher: Any, own: Any) -> Any:
         own: the teacher's tokenizer.
     """
     both = copy.copy(tokenizer)
-    names = tokenizer.model_input_names
+    names, taken = tokenizer.model_input_names, inputs_taken(teacher)
     both.model_input_names = [
-        *names, *(name for name in inputs_taken(teacher, own.model_input_names) if name not in names)
+        *names, *(name for name in own.model_input_names if name in taken and name not in names)
     ]  # fmt: skip
     return both
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aerogel.data.features import IGNORED
 from aerogel.errors import TrainingError
-from aerogel.train.loss import TaskLoss, inputs_of
+from aerogel.train.loss import TARGETS, TaskLoss, inputs_of
 
 __all__ = ["MaskedLoss", "measure_language"]
 
@@ -72,12 +72,12 @@ def measure_language(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> dic
         labels, order = batch["labels"][chosen], batch.get("next_sentence_label")
         with _only(model, chosen):
             outputs = model(**inputs_of(batch))
-        logits = outputs["logits" if "logits" in outputs else "prediction_logits"].float()
+        logits = TARGETS["labels"].logits(outputs)
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         right += int((logits.argmax(-1) == labels).sum())
         tokens += len(labels)
         if order is not None:
-            guess = outputs["seq_relationship_logits"].float()
+            guess = TARGETS["next_sentence_label"].logits(outputs)
             finite = finite and bool(guess.isfinite().all())
             right_pairs += int((guess.argmax(-1) == order).sum())
             pairs += len(order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> A
             f"--model {name}: its tokenizer has no padding token; name one, as pad_token, in tokenizer_config.json"
         )
     # A tokenizer may offer what its model does not take, as BERT's does to DistilBERT and RoBERTa.
-    tokenizer.model_input_names = inputs_taken(model, tokenizer.model_input_names)
+    taken = inputs_taken(model)
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     model = model.float()
     if tensor := not_finite(model):
         raise UsageError(
@@ -118,12 +119,10 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def inputs_taken(model: Any, names: Iterable[str]) -> list[str]:
-    """Which of the inputs called `names` a model takes; segments only if it tells two apart."""
-    known = set(inspect.signature(model.forward).parameters)
-    if getattr(model.config, "type_vocab_size", 2) < 2:
-        known.discard("token_type_ids")
-    return [name for name in names if name in known]
+def inputs_taken(model: Any) -> frozenset[str]:
+    """Names of the inputs that a model takes; segments only if it tells two apart."""
+    known = frozenset(inspect.signature(model.forward).parameters)
+    return known - {"token_type_ids"} if getattr(model.config, "type_vocab_size", 2) < 2 else known
 
 
 def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any, set[str]]:

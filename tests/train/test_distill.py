@@ -126,15 +126,11 @@ def test_hidden_states_of_the_layers_that_are_as_far_up(draw: Callable[..., Any]
 
 
 @pytest.fixture
-def config(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
-) -> Callable[..., TrainConfig]:
+def config(config: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
+    """Of dense runs."""
+
     def make(out: str = "out", **values: Any) -> TrainConfig:
-        settings = {
-            "task": "sst2", "model": str(tiny_checkpoint(density=1.0)), "data": sentiment(), "epochs": 2, "batch": 16,
-            "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
-        }  # fmt: skip
-        return TrainConfig(out=tmp_path / out, **settings | values)
+        return config(out, **{"method": "dense", "density": 1.0, "epochs": 2} | values)
 
     return make
 

@@ -24,6 +24,13 @@ def events(config: TrainConfig) -> list[dict[str, Any]]:
     return [json.loads(line) for line in config.log_path.read_text().splitlines()]
 
 
+def interrupt(run: TrainConfig, stop_at: Callable[[int], list[int]]) -> None:
+    """Begin a run and leave it at step 7."""
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+
+
 def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., TrainConfig]) -> None:
     total = 160
     run = config("killed", epochs=40, save_every=5)
@@ -60,9 +67,7 @@ def test_a_resumed_run_does_only_what_is_left(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
     run = config(save_every=5)
-    stop_at(7)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
+    interrupt(run, stop_at)
     seen = stop_at(99)
     train(run)
     assert seen == list(range(5, 12))
@@ -71,9 +76,7 @@ def test_a_resumed_run_does_only_what_is_left(
 def test_another_configuration_is_not_resumed_but_restart_begins_anew(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
-    stop_at(7)
-    with pytest.raises(KeyboardInterrupt):
-        train(config(save_every=5))
+    interrupt(config(save_every=5), stop_at)
     seen = stop_at(99)
     with pytest.raises(
         UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
@@ -97,9 +100,7 @@ def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
     versions = run_module._versions()
     own = Path(shutil.copytree(config().model, tmp_path / "own"))
     run = config(model=str(own), save_every=5)
-    stop_at(7)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
+    interrupt(run, stop_at)
     stop_at(99)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         content = (own / name).read_bytes()
@@ -127,9 +128,7 @@ def test_a_log_lost_between_two_runs_begins_with_its_start(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
     run = config(save_every=5)
-    stop_at(7)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
+    interrupt(run, stop_at)
     run.log_path.unlink()
     stop_at(99)
     train(run)

@@ -1,4 +1,4 @@
-// Attention's products on pairs of bfloat16, for attention.cc.
+// Attention's products on pairs of bfloat16. Included by attention.cc, inside of its namespace.
 //
 // q and k are rounded and packed as pairs of neighbouring features, p and v as pairs of neighbouring keys: one
 // instruction multiplies both numbers of a pair and adds both products to a float. A pair is as wide as a float, so the
