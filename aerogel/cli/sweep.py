@@ -71,17 +71,17 @@ def run(args: argparse.Namespace) -> int:
     if wrong := [density for density in sweep.at if not 0 < density <= 1]:
         raise UsageError(f"--at {wrong[0]:g} is out of range; give densities above 0 and at most 1")
     runs = plan(sweep, args.out)
+    for module in ("torch", "transformers", "safetensors"):
+        require(module, "train")
+    require("matplotlib", "inspect")
+    from aerogel.sweep.check import check_runs
+
+    check_runs(runs)
     out, errors = console(), console(stderr=True)
     if args.dry_run:
         for item in runs:
             out.print("aerogel " + shlex.join(item.command()), soft_wrap=True)
         return 0
-    for module in ("torch", "transformers", "safetensors"):
-        require(module, "train")
-    require("matplotlib", "inspect")
-    from aerogel.sweep.check import check_options
-
-    check_options(runs)
     check_output(args.out / "results.json")
     with stoppable() as stop:
         with progress() as step:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
 from aerogel.options import option_names, read_options
 from aerogel.sweep.plan import Run
 from aerogel.train.methods import METHODS
 
-__all__ = ["check_options"]
+__all__ = ["check_runs"]
 
 
-def check_options(runs: Sequence[Run]) -> None:
-    """Whether each run's method takes the options given to it.
+def check_runs(runs: Sequence[Run]) -> None:
+    """Whether each run's task and method are there, and take the options given to them.
 
     Raises:
-        UsageError: there is no such method, it has no such option, or the value cannot be meant.
+        UsageError: there is no such task or method, it has no such option, or the value cannot be meant.
     """
+    for run in runs:
+        TASKS.get(run.config.task).configured(run.config.task_options, run.config.task)
     methods = {run.config.method: METHODS.get(run.config.method) for run in runs}
     for run in runs:
         if run.config.freeze_mask:  # which is a method by itself

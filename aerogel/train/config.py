@@ -12,6 +12,7 @@ from typing import Any
 from aerogel.errors import UsageError
 from aerogel.runtime import check_threads
 from aerogel.sparse.masks import check_block, kept_count
+from aerogel.train.schedule import check_warmup
 
 __all__ = ["RunConfig", "TrainConfig", "flag_of"]
 
@@ -103,6 +104,7 @@ class RunConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"{flag_of(name)} {value}: must be a number of warm-ups, 0 or more")
+        check_warmup(self.warmup)
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UsageError(f"--precision {self.precision}: known are fp32, bf16, fp16")
         if self.threads is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aerogel.errors import UsageError
 
-__all__ = ["Cubic", "linear_rate", "warmup_steps"]
+__all__ = ["Cubic", "check_warmup", "linear_rate", "warmup_steps"]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,23 @@ class Cubic:
         return (1.0 - (step - begin) / (finish - begin)) ** 3
 
 
+def check_warmup(warmup: float) -> None:
+    """Refuse a `--warmup` that means no number of steps, however long the run is.
+
+    Raises:
+        UsageError: negative, not finite, or a number of steps that is not whole.
+    """
+    if not 0 <= warmup < math.inf or (warmup > 1 and not warmup.is_integer()):
+        raise UsageError(f"--warmup {warmup:g}: give a fraction below 1 or a whole number of steps")
+
+
 def warmup_steps(warmup: float, total: int) -> int:
     """Steps meant by `--warmup`: a fraction of `total` if below 1, else a count of steps.
 
     Raises:
-        UsageError: negative, or no shorter than the run.
+        UsageError: it means no number of steps, or one no shorter than the run.
     """
-    if not 0 <= warmup < math.inf or (warmup > 1 and not warmup.is_integer()):
-        raise UsageError(f"--warmup {warmup:g}: give a fraction below 1 or a whole number of steps")
+    check_warmup(warmup)
     steps = int(warmup * total) if warmup < 1 else int(warmup)
     if steps >= total:
         raise UsageError(f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs")

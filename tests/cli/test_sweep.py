@@ -150,8 +150,10 @@ def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert all("--lr=0.005" in line and "--method=movement" in line for line in lines)
-    assert main([*given, "--option", "x=1,2"]) == 0
-    assert [line.count("--option=x=") for line in capsys.readouterr().out.splitlines()] == [1] * 4
+    assert main([*given, "--method", "l0", "--option", "lambda=1,2"]) == 0
+    assert [line.count("--option=lambda=") for line in capsys.readouterr().out.splitlines()] == [1] * 4
+    assert main([*given, "--option", "lambda=1"]) == 2
+    assert "method movement has no such option" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.sweep.check import check_options
+from aerogel.sweep.check import check_runs
 from aerogel.sweep.plan import Sweep, plan
 
 
 def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
-    check_options(plan(Sweep({"task": "synthetic"} | base, grids), tmp_path))
+    check_runs(plan(Sweep({"task": "synthetic"} | base, grids), tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
         ),
         ({"method": ["l0", "dense"], "option lambda": -1.0}, r"--option lambda=-1: must not be negative"),
         ({"method": ["magnitude", "movment"]}, r"unknown method 'movment'.*did you mean movement"),
+        ({"task": "sst"}, r"unknown task 'sst'.*sst2"),
+        ({"task-option stride": 3}, r"--task-option stride.*"),
     ],
 )
 def test_what_a_method_does_not_take_is_refused(tmp_path: Path, grid: dict[str, Any], message: str) -> None:

@@ -20,6 +20,8 @@ from aerogel.train.config import TrainConfig
         ({"lr": 0.0}, "--lr 0.0"),
         ({"lr": float("nan")}, "--lr nan"),
         ({"score_lr": float("inf")}, "--score-lr inf"),
+        ({"warmup": -0.1}, "--warmup -0.1"),
+        ({"warmup": 1.5}, "--warmup 1.5: give a fraction below 1 or a whole number"),
         ({"initial_warmup": float("nan")}, "--initial-warmup nan"),
         ({"initial_warmup": -1.0}, "--initial-warmup -1"),
         ({"final_warmup": float("inf")}, "--final-warmup inf"),

@@ -90,6 +90,7 @@ class ReweightedProximal(Method):
         steered = is_steered(target, "gamma", given)
         super().__init__(matrices, target, options)
         self.steered, self.gamma, self.fixed = steered, given or 0.0, False
+        self.reweighted = 0
 
     def mask_for(self, weight: Tensor) -> ReweightedMask:
         """Ones, and alpha = 1."""
@@ -113,10 +114,12 @@ class ReweightedProximal(Method):
             noted["gamma"] = self.gamma
         for name, weight in self.weights.items():
             self._shrink(weight, step.lr * self.gamma * units[name])
-        if step.index + 1 in self._phase_ends(step):
+        # Counted, because half precision may have left out the very step that ends a phase.
+        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) > self.reweighted:
             for name, weight in self.weights.items():
                 self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
-            noted["reweighting"] = float(self._phase_ends(step).index(step.index + 1) + 1)
+            self.reweighted = ended
+            noted["reweighting"] = float(ended)
         return noted | {"achieved": self._density()} if noted else {}
 
     def log_values(self) -> dict[str, float]:
@@ -131,12 +134,12 @@ class ReweightedProximal(Method):
                 self.set_mask(name, self._size(weight.detach()) > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """gamma, and whether the mask is fixed."""
-        return {"gamma": self.gamma, "fixed": self.fixed}
+        """gamma, reweightings done, and whether the mask is fixed."""
+        return {"gamma": self.gamma, "reweighted": self.reweighted, "fixed": self.fixed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.gamma, self.fixed = state["gamma"], state["fixed"]
+        self.gamma, self.reweighted, self.fixed = state["gamma"], state["reweighted"], state["fixed"]
 
     def _phase_ends(self, step: Step) -> list[int]:
         """Steps done when alpha is refreshed."""

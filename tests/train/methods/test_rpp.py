@@ -57,6 +57,14 @@ def test_reweighting_by_hand() -> None:
     torch.testing.assert_close(method.weights["w"], torch.tensor([[0.5 - 0.04 / 0.6, 0.0, 0.0]]))
 
 
+def test_a_reweighting_waits_for_the_next_step_where_one_was_left_out() -> None:
+    method = attached(torch.tensor([[0.54, -0.14]]), Options(gamma=4.0, reweightings=1))
+    optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
+    # The phase ends with step 4, which half precision left out.
+    noted = {index: method.after_step(step_of(index, total=10), optimizer) for index in (3, 5, 6)}
+    assert [index for index, values in noted.items() if "reweighting" in values] == [5]
+
+
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("block", [(1, 1), (2, 3)])
 def test_whole_runs_against_an_independent_implementation(adaptive: bool, block: tuple[int, int]) -> None:
