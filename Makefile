@@ -73,8 +73,8 @@ define kernels
 	cmake -S . -B build/$(1) -G Ninja -DAEROGEL_TESTS=ON $(2) >/dev/null && cmake --build build/$(1)
 endef
 
-# $(call each,PATTERN,COMMAND): every program in build/ that fits, run by COMMAND.
-each = for program in build/$(1); do echo $(2) $$program; $(2) $$program || exit 1; done
+# $(call each,PATTERN,COMMAND): every program in build/ that fits, run by COMMAND, one on each processor at a time.
+each = printf '%s\n' build/$(1) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I{} sh -c 'echo $(2) {} && exec $(2) {}'
 
 test-sanitize: $(INSTALLED)
 	$(call kernels,sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DAEROGEL_SANITIZE=ON)

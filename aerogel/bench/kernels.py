@@ -139,7 +139,9 @@ def _against(args: argparse.Namespace) -> str:
 
     What the multipliers could do at most is taken to be what the fastest dense product of the run did.
     """
-    names = PRODUCTS.names() if args.against == ["all"] else list(dict.fromkeys([*args.against, _DENSE]))
+    names = (
+        PRODUCTS.names() if args.against == ["all"] else list(dict.fromkeys([_OURS, *args.against, _DENSE]))
+    )
     found = []
     for shape in _SHAPES:
         for block in _BLOCKS:

@@ -110,7 +110,8 @@ class Controller:
         if way > reach:
             raise UsageError(
                 f"--density {self.density:g} cannot be reached: scores have to move by {way:.2g} and can by "
-                f"{reach:.2g} before the final warm-up; raise --score-lr {way / reach:.2g} times, or --epochs"
+                f"{reach:.2g} before the final warm-up; raise --score-lr {way / reach:.2g} times, or "
+                "--epochs or --steps"
             )
 
     @torch.no_grad()

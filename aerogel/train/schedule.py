@@ -51,7 +51,7 @@ class Cubic:
             raise UsageError(
                 f"{self.warmup} warm-up steps x ({self.initial:g} initial + {self.final:g} final) reach the "
                 f"{self.total} steps of the run, so nothing would be pruned gradually; lower --warmup, "
-                "--initial-warmup or --final-warmup, or raise --epochs"
+                "--initial-warmup or --final-warmup, or raise --epochs or --steps"
             )
 
     @property
@@ -96,7 +96,9 @@ def warmup_steps(warmup: float, total: int) -> int:
     check_warmup(warmup)
     steps = int(warmup * total) if warmup < 1 else int(warmup)
     if steps >= total:
-        raise UsageError(f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs")
+        raise UsageError(
+            f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs or --steps"
+        )
     return steps
 
 

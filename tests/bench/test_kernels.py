@@ -108,6 +108,7 @@ def test_rates_beside_other_libraries(
     # 2 x 256 x 8 operations in 2 us are 2.05 GFLOP/s; a quarter of them in 1 us half as much.
     assert "fastest dense product 2 GFLOP/s" in lines[0]
     assert "| 16x16 | unstructured | scipy | 1 | 1 | 4 | 50% |" in lines
+    assert "| 16x16 | unstructured | aerogel | 1 | 1 | 4 | 50% |" in lines
     assert "| 16x16 | unstructured | onnxruntime | 2 | 1 | 2 | 100% |" in lines
 
 
