@@ -5,19 +5,39 @@ Backward:  dL/dW_ij = dL/dW'_ij M_ij,  dL/dS_b = sum over (i, j) in block b of d
 
 S starts at 0 and holds one value per block (per weight when blocks are 1x1). A weight that moves away from zero while
 training gains score. Pruned weights keep their value, and their scores keep learning, so they may come back.
+
+Not in the paper: S may start at c |W_b| / mean |W| instead, so that sizes decide until training has said more.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores
 from aerogel.train.method import Mask, Method
 
-__all__ = ["METHOD", "Movement", "ScoredMask"]
+__all__ = ["METHOD", "Movement", "Options", "ScoredMask"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of movement pruning.
+
+    Attributes:
+        start: c, what |W| / mean |W| of each matrix counts in the scores to begin with; 0 in the paper.
+    """
+
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"--option start={self.start:g}: must be a number, 0 or more")
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -54,11 +74,19 @@ class ScoredMask(Mask):
 class Movement(Method):
     """Keep the weights that training moves away from zero."""
 
+    Options = Options
     masks: dict[str, ScoredMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
 
+    @torch.no_grad()
     def mask_for(self, weight: Tensor) -> ScoredMask:
-        """A mask whose scores are 0."""
-        return ScoredMask(weight, self.target.block)
+        """A mask whose scores are c times the mean |W| of each block over that of the matrix."""
+        mask, (rows, cols) = ScoredMask(weight, self.target.block), self.target.block
+        if self.options.start:
+            # A matrix of zeros has a mean to divide by too.
+            mean = weight.abs().mean().clamp_min(torch.finfo(weight.dtype).tiny)
+            sizes = block_scores(weight.abs(), self.target.block) / (rows * cols)
+            mask.scores.copy_(self.options.start * sizes / mean)
+        return mask
 
     def score_parameters(self) -> list[nn.Parameter]:
         """All scores."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from aerogel.sparse.masks import kept_count, top_mask
 from aerogel.train.encoder import pretrained_part
 from aerogel.train.method import Step
-from aerogel.train.methods.movement import Movement
+from aerogel.train.methods import movement
 
 __all__ = ["METHOD", "Options", "StaticPruning", "shares"]
 
@@ -32,17 +32,18 @@ _LAMBDA = 400.0
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(movement.Options):
     """Options of static model pruning.
 
     Attributes:
         head: train the head and the pooler.
+        start: as in movement pruning.
     """
 
     head: bool = True
 
 
-class StaticPruning(Movement):
+class StaticPruning(movement.Movement):
     """Find the part of a frozen model that does the task."""
 
     Options = Options

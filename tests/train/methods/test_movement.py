@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from aerogel.errors import UsageError
 from aerogel.train.method import Target
-from aerogel.train.methods.movement import METHOD, Movement
+from aerogel.train.methods.movement import METHOD, Movement, Options
 
 
 def attached(
@@ -71,3 +73,22 @@ def test_scores_start_at_zero_and_are_one_per_block() -> None:
     (scores,) = method.score_parameters()
     assert scores.shape == (1, 6)
     assert not scores.any()
+
+
+def test_scores_may_start_at_sizes() -> None:
+    weight = torch.tensor([[1.0, -2.0, 3.0, 0.0], [-1.0, 4.0, 5.0, 0.0]])
+    matrices = {"w": nn.Linear(4, 2, bias=False)}
+    matrices["w"].weight.data.copy_(weight)
+    method = METHOD(matrices, Target(0.5, (2, 2)), Options(start=0.5))
+    # Means of the blocks are 2 and 2, that of all is 2.
+    assert method.masks["w"].scores.tolist() == [[0.5, 0.5]]
+    matrices = {"w": nn.Linear(4, 2, bias=False)}
+    matrices["w"].weight.data.copy_(weight)
+    method = METHOD(matrices, Target(0.5), Options(start=3.0))
+    torch.testing.assert_close(method.masks["w"].scores.detach(), 1.5 * weight.abs())
+
+
+@pytest.mark.parametrize("start", [-1.0, float("nan"), float("inf")])
+def test_a_start_that_is_no_size_is_refused(start: float) -> None:
+    with pytest.raises(UsageError, match="--option start="):
+        Options(start=start)
