@@ -9,9 +9,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from aerogel.errors import AerogelError, OutputError
+from aerogel.errors import AerogelError, OutputError, UsageError
 
-__all__ = ["atomic_directory", "atomic_file", "check_output", "sha256"]
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["atomic_directory", "atomic_file", "check_output", "claimed", "sha256"]
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:
@@ -74,6 +79,60 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def claimed(path: Path, flag: str) -> Iterator[None]:
+    """Keep every other process that asks for it from `path` while the block runs; nothing there is touched.
+
+    Held by a lock on an empty file beside it, which the system takes away from a process that is killed. Where the
+    system or the file system has no locks, everybody is let in.
+
+    Args:
+        path: what is claimed; it need not exist.
+        flag: that names it, for the message.
+
+    Raises:
+        UsageError: another process has it.
+        OutputError: nothing can be written beside it.
+    """
+    with _reported(path):
+        missing = [parent for parent in path.absolute().parents if not parent.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.absolute().with_name(f".{path.name}.lock")
+        try:
+            stream = _locked(lock)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{flag} {path}: another run is writing it; wait for its end or choose another {flag}"
+            ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            lock.unlink()
+        os.close(stream)
+        with contextlib.suppress(OSError):  # something was written there
+            for parent in missing:
+                parent.rmdir()
+
+
+def _locked(lock: Path) -> int:
+    """The file `lock`, opened and locked. Whoever had it before may have removed it after we opened it."""
+    while True:
+        stream = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(stream)
+            raise
+        except OSError:
+            return stream  # a file system without locks
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream), lock.stat()):
+                return stream
+        os.close(stream)
 
 
 def sha256(path: Path) -> str:

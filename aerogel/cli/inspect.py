@@ -57,9 +57,15 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("--text is read by the dense model and the pruned one; give --dense too")
     if not 0 <= args.seed < 2**32:
         raise UsageError(f"--seed {args.seed}: must be from 0 to 4294967295")
-    texts = tuple(read_texts(args.text)[0]) if args.text else ()
+    first, second = read_texts(args.text) if args.text else ([], None)
+    if second is not None:
+        raise UsageError(
+            f"--text {args.text}: has two texts a line; give one, as embeddings are compared text by text"
+        )
     with progress() as step:
-        subject = load(args.checkpoint, against=args.against, dense=args.dense, texts=texts, seed=args.seed)
+        subject = load(
+            args.checkpoint, against=args.against, dense=args.dense, texts=tuple(first), seed=args.seed
+        )
         report = inspect(subject, step)
         if args.html or args.plots:
             _draw(report, args.html, args.plots)

@@ -55,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Paths(argparse.Action):
-    """A tuple of paths."""
+    """A tuple of paths; of all times the flag is given, after which those of a file do not count."""
 
     def __call__(
         self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
     ) -> None:
         del parser, option
         assert isinstance(values, list)
-        setattr(namespace, self.dest, tuple(map(Path, values)))
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest, None) or ()), *map(Path, values)))

@@ -95,6 +95,7 @@ class HubTable:
         path: dataset on the hub, or a local folder of data files.
         label: column of the label.
         evaluation: (split of the task, split of the dataset).
+        classes: what the classes are called there, in the order of the task's; None where they have the task's names.
     """
 
     texts: tuple[str, ...]
@@ -102,6 +103,7 @@ class HubTable:
     path: str = "nyu-mll/glue"
     label: str = "label"
     evaluation: tuple[tuple[str, str], ...] = (("", "validation"),)
+    classes: tuple[str, ...] | None = None
 
     def load(
         self, saved: Path | None, labels: tuple[str, ...] | None, value_range: tuple[float, float]
@@ -137,7 +139,21 @@ class HubTable:
                 raise DataError(f"{place}, row {row}: {', '.join(self.texts)} must be text")
         if labels is None:
             values = [float(value) for value in values]
+        else:
+            order = self._order(table, place, labels)
+            values = [order[value] for value in values]
         return Split(texts, values, identity([texts, values]), labels)
+
+    def _order(self, table: Any, place: str, labels: tuple[str, ...]) -> list[int]:
+        """The task's index of each class, by the dataset's index: a dataset that names its classes may order them."""
+        names = getattr(table.features[self.label], "names", None) or list(labels)
+        for known in (labels, self.classes or labels):
+            if sorted(names) == sorted(known):
+                return [known.index(name) for name in names]
+        raise DataError(
+            f"{place}: its classes are {', '.join(names)}, those of the task {', '.join(self.classes or labels)}; "
+            "name them so"
+        )
 
 
 def is_saved_dataset(path: Path) -> bool:

@@ -13,6 +13,9 @@ from aerogel.errors import UsageError
 
 __all__ = ["Metrics", "SequenceTask"]
 
+# What a tokenizer returns takes several times the memory of the integers that are kept of it.
+_AT_ONCE = 4096
+
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
@@ -48,8 +51,13 @@ class SequenceTask(Task):
             raise UsageError(
                 f"--max-length {max_length}: with the special tokens of this model and task a row has at least {least}"
             )
-        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
-        inputs = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
+        inputs: dict[str, list[list[int]]] = {}
+        for start in range(0, len(split), _AT_ONCE):
+            part = (column[start : start + _AT_ONCE] for column in columns)
+            encoded = tokenizer(*part, truncation=True, max_length=max_length)
+            for name in tokenizer.model_input_names:
+                if name in encoded:
+                    inputs.setdefault(name, []).extend(encoded[name])
         return Features(split, inputs, {"labels": split.labels}, padding(tokenizer))
 
     def predict(self, outputs: Outputs, features: Features) -> list[Any]:

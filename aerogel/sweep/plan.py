@@ -226,15 +226,16 @@ def _earlier(folder: Path) -> dict[str, str]:
 
 def _identity(config: TrainConfig) -> str:
     """Eight digits for the settings, and for size and time of the files that are read."""
-    stamps = []
+    stamps, out = [], config.out.resolve()
     # An option may name a folder too: that of a mask.
     for place in (config.model, config.data, config.teacher, *config.options.values()):
         # os.path says no, and does not raise, where a hub id is no path at all.
         if isinstance(place, (str, Path)) and os.path.isdir(place):  # noqa: PTH112
-            stamps += [
-                (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-                for file in sorted(Path(place).rglob("*")) if file.is_file()
-            ]  # fmt: skip
+            files = [file for file in sorted(Path(place).rglob("*")) if file.is_file()]
+            # What the sweep itself writes is not read by it.
+            if out.is_relative_to(Path(place).resolve()):
+                files = [file for file in files if not file.resolve().is_relative_to(out)]
+            stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     known = json.dumps([__version__, config.settings(), stamps], sort_keys=True, default=str)
     return hashlib.sha256(known.encode()).hexdigest()[:8]
 

@@ -63,28 +63,30 @@ class Results:
     def tables(self) -> list[Table]:
         """Groups, and what was interpolated."""
         names = list(dict.fromkeys(name for group in self.groups for name in group.metrics))
-        front = self.front
+        front, failed = self.front, (("failed",) if self.failures else ())
         rows = [
             [
                 group.method, group.label, _cell(group.density, ".4f"), _cell(group.encoder_density, ".4f"),
-                str(group.density.n if group.density else 0),
+                str(group.density.n if group.density else 0), *([str(group.failed)] if failed else []),
                 *(_cell(group.metrics.get(name), ".4f") for name in names),
                 "*" if group in front else "",
             ]
             for group in self.groups
         ]  # fmt: skip
-        header = ("method", "settings", "density", "encoder density", "n", *names, "Pareto")
+        header: tuple[str, ...]
+        header = ("method", "settings", "density", "encoder density", "n", *failed, *names, "Pareto")
         made = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
         if self.points:
             rows = [
                 [
                     point.method, _settings(point.curve), f"{point.density:g}",
                     str(max((spread.n for spread in point.metrics.values()), default=0)),
+                    *([str(point.failed)] if failed else []),
                     *(_cell(point.metrics.get(name), ".4f") for name in names),
                 ]
                 for point in self.points
             ]  # fmt: skip
-            header = ("method", "settings", "density", "n", *names)
+            header = ("method", "settings", "density", "n", *failed, *names)
             made.append(
                 Table("Interpolated in density, between neighbouring runs of a seed", header, rows, words=2)
             )
@@ -107,10 +109,13 @@ class Results:
         return "\n\n".join(parts) + "\n"
 
     def picture(self) -> Figure:
-        """Density against the metric: a colour a method, bars of one standard deviation, the front, dense lines."""
+        """Density against the metric: a colour a method, bars of one standard deviation, the front, dense lines.
+
+        What kept nothing has no place on a logarithmic axis and is left out, and so is the front of several problems.
+        """
         figure, plots = figures.axes(1, 1, 7.5, 4.5)
         plot = plots[0, 0]
-        known = [group for group in self.groups if self.metric in group.metrics and group.density]
+        known = [g for g in self.groups if self.metric in g.metrics and g.density and g.density.mean > 0]
         for number, method in enumerate(dict.fromkeys(group.method for group in known)):
             colour = figures.COLOURS[number % len(figures.COLOURS)]
             mine = [
@@ -130,13 +135,13 @@ class Results:
                 xerr=[d.sd or 0 for d, _ in found], yerr=[m.sd or 0 for _, m in found],
                 color=colour, marker="o", markersize=5, capsize=3, linestyle="none", label=method,
             )  # fmt: skip
-        front = [group for group in self.front if group.method != "dense"]
-        if len(front) > 1:
+        front = [group for group in self.front if group.method != "dense" and group in known]
+        if len(front) > 1 and len({group.problem for group in known}) == 1:
             at = [group.density.mean for group in front if group.density]
             values = [group.metrics[str(self.metric)].mean for group in front]
             plot.step(at, values, where="post", color="#888888", linewidth=1, label="Pareto front", zorder=0)
         plot.set_xscale("log")
-        ticks = sorted({round(g.density.mean, 3) for g in known if g.density and g.method != "dense"})
+        ticks = sorted({float(f"{g.density.mean:.2g}") for g in known if g.density and g.method != "dense"})
         if ticks and len(ticks) < 12:
             plot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             plot.minorticks_off()

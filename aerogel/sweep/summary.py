@@ -14,8 +14,13 @@ __all__ = ["Group", "Point", "Spread", "groups", "interpolate", "pareto"]
 
 # What moves a run along its curve of density against metric; all else makes another curve.
 _KNOBS = ("density", "option lambda", "option gamma")
-# A density asked for and the one that whole weights allow.
-_CLOSE = 5e-4
+# Settings that make results of another problem, not to be held against each other.
+_PROBLEM = ("task", "data", "eval_rows", "task-option ")
+
+
+def _close(density: float) -> float:
+    """How far the density that whole weights allow may be from the one asked for."""
+    return min(5e-4, 0.01 * density)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ class Group:
     failed: int
 
     @property
+    def problem(self) -> str:
+        """The swept settings that say what was to be learnt and measured."""
+        return _key({name: value for name, value in self.swept.items() if name.startswith(_PROBLEM)})
+
+    @property
     def label(self) -> str:
         """The swept settings in words, without the method."""
         shown = {name: value for name, value in self.swept.items() if name != "method"}
@@ -73,12 +83,14 @@ class Point:
         curve: what tells the curve from others of the method.
         density: asked for.
         metrics: by name, over the seeds whose runs lie on both sides; empty if there is none.
+        failed: runs of the curve without an outcome; one of them may have been the neighbour.
     """
 
     method: str
     curve: dict[str, Any]
     density: float
     metrics: dict[str, Spread]
+    failed: int
 
 
 def groups(outcomes: Iterable[Outcome]) -> list[Group]:
@@ -113,6 +125,7 @@ def interpolate(outcomes: Iterable[Outcome], densities: Sequence[float]) -> list
         ]
         if not done:
             continue
+        failed = sum(outcome.metrics is None for outcome in members)
         for density in densities:
             found: dict[str, list[float]] = {}
             for seed in dict.fromkeys(outcome.run.config.seed for outcome in done):
@@ -120,33 +133,45 @@ def interpolate(outcomes: Iterable[Outcome], densities: Sequence[float]) -> list
                 for name, value in _between(runs, density).items():
                     found.setdefault(name, []).append(value)
             spreads = {name: Spread.of(values) for name, values in found.items()}
-            points.append(Point(curve["method"], curve, density, spreads))
+            points.append(Point(curve["method"], curve, density, spreads, failed))
     return points
 
 
 def _between(runs: Sequence[Outcome], density: float) -> dict[str, float]:
     """Metrics at `density` on the line between the two runs next to it."""
-    below = [run for run in runs if run.density <= density + _CLOSE]
-    above = [run for run in runs if run.density >= density - _CLOSE]
+    close = _close(density)
+    below = [run for run in runs if run.density <= density + close]
+    above = [run for run in runs if run.density >= density - close]
     if not below or not above:
         return {}
     low, high = max(below, key=lambda run: run.density), min(above, key=lambda run: run.density)
     span = high.density - low.density
     # Within the tolerance both may be the same run, or the wrong way round.
-    weight = min(1.0, max(0.0, (density - low.density) / span)) if span > _CLOSE else 0.0
+    weight = min(1.0, max(0.0, (density - low.density) / span)) if span > close else 0.0
     first, second = low.metrics or {}, high.metrics or {}
     return {name: first[name] + weight * (second[name] - first[name]) for name in first if name in second}
 
 
 def pareto(found: Sequence[Group], metric: str) -> list[Group]:
-    """Groups that no other beats: none has the same density or less and a higher mean of `metric`. Sparsest first."""
-    known = [group for group in found if group.density and metric in group.metrics]
-    known.sort(key=lambda group: (group.density.mean if group.density else 0.0, -group.metrics[metric].mean))
-    front: list[Group] = []
-    for group in known:
-        if not front or group.metrics[metric].mean > front[-1].metrics[metric].mean:
-            front.append(group)
-    return front
+    """Groups that no other of the same problem beats: none has the same density or less and a higher mean of `metric`.
+
+    Problem by problem, the sparsest first.
+    """
+    problems: dict[str, list[Group]] = {}
+    for group in found:
+        if group.density and metric in group.metrics:
+            problems.setdefault(group.problem, []).append(group)
+    fronts: list[Group] = []
+    for known in problems.values():
+        known.sort(
+            key=lambda group: (group.density.mean if group.density else 0.0, -group.metrics[metric].mean)
+        )
+        front: list[Group] = []
+        for group in known:
+            if not front or group.metrics[metric].mean > front[-1].metrics[metric].mean:
+                front.append(group)
+        fronts += front
+    return fronts
 
 
 def _gather(
@@ -156,9 +181,12 @@ def _gather(
     found: dict[str, tuple[dict[str, Any], list[Outcome]]] = {}
     for outcome in outcomes:
         swept = {name: value for name, value in outcome.run.swept.items() if keep(name)}
-        key = json.dumps(swept, sort_keys=True, default=str)
-        found.setdefault(key, (swept, []))[1].append(outcome)
+        found.setdefault(_key(swept), (swept, []))[1].append(outcome)
     return list(found.values())
+
+
+def _key(swept: dict[str, Any]) -> str:
+    return json.dumps(swept, sort_keys=True, default=str)
 
 
 def _text(value: Any) -> str:

@@ -126,12 +126,14 @@ class RunConfig:
                 raise UsageError(f"{flag_of(name)} {value}: must be at least 1")
 
     def _check_log(self) -> None:
-        """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for the log."""
+        """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for a log."""
         log, out = self.log_path.resolve(), self.out.resolve()
         if log.is_relative_to(out) or out.is_relative_to(log):
             raise UsageError(f"--log {log}: must be outside of --out {out}")
         if log == self.state_path:
             raise UsageError(f"--log {log}: the state of the run is kept there; choose another --log")
+        if self.tensorboard and self.tensorboard.resolve().is_relative_to(out):
+            raise UsageError(f"--tensorboard {self.tensorboard}: must be outside of --out {out}")
 
     @property
     def state_path(self) -> Path:

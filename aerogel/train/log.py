@@ -7,15 +7,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from aerogel.errors import AerogelError, OutputError, UsageError, require
 from aerogel.files import atomic_file
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Log", "NoLog", "check_log"]
 
@@ -64,10 +59,10 @@ class Log:
         path: the file; its folder is made.
         keep_bytes: keep so much of what is there.
         tensorboard: folder in which each number is written for TensorBoard too, as EVENT/NAME.
-        step: that a resumed run goes on from; what TensorBoard has of later ones is void.
+        step: that a resumed run goes on from; what TensorBoard has of later ones is void. 0 for a new run.
 
     Raises:
-        UsageError: the file or folder cannot be written, is not a log, or another run is writing it.
+        UsageError: the file or folder cannot be written, or is not a log.
         MissingExtraError: there is no TensorBoard.
     """
 
@@ -75,7 +70,11 @@ class Log:
         self, path: Path, keep_bytes: int = 0, tensorboard: Path | None = None, step: int = 0
     ) -> None:
         check_log(path)
-        self._stream = _claimed(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
         self._older = _older(path)
         try:
             self._board = _board(tensorboard, step) if tensorboard else None
@@ -128,33 +127,14 @@ class Log:
             self._board.close()
 
 
-def _claimed(path: Path) -> TextIO:
-    """The log, opened for this run alone: what it keeps others from is the state and the checkpoint as well."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
-    try:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        stream.close()
-        raise UsageError(
-            f"--log {path}: another run is writing it; wait for its end or choose another --out"
-        ) from error
-    except OSError:
-        pass  # a file system without locks
-    return stream
-
-
 def _board(folder: Path, step: int) -> Any:
     """A writer of event files. One for each run and resumption: TensorBoard reads them as one."""
     require("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     try:
-        return SummaryWriter(folder, purge_step=step)
+        # What is of this step or later is void to TensorBoard; a new run's folder may hold an older one's.
+        return SummaryWriter(folder, purge_step=step + 1 if step else 0)
     except OSError as error:
         raise UsageError(f"--tensorboard {folder} cannot be written ({error.strerror})") from error
 

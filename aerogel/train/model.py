@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from aerogel.data.task import Task
-from aerogel.errors import UsageError
+from aerogel.errors import OutputError, UsageError
 from aerogel.limits import longest_sequence
 from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
@@ -113,10 +113,17 @@ def not_finite(model: Any) -> str | None:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write the files that transformers loads a model and its tokenizer from."""
+    """Write the files that transformers loads a model and its tokenizer from.
+
+    Raises:
+        OutputError: the tokenizer cannot be written.
+    """
     with quiet():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+        except Exception as error:  # tokenizers knows no other class
+            raise OutputError(f"{folder}: the tokenizer cannot be written ({error}); make room") from error
 
 
 def inputs_taken(model: Any) -> frozenset[str]:
@@ -133,7 +140,7 @@ def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any,
             output_loading_info=True, **config,
         )  # fmt: skip
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    _demand_words(name, tokenizer)
+    _check_tokenizer(name, tokenizer)
     # Sizes may differ because the head's do. Elsewhere a difference would leave random weights, and say nothing.
     drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if lost := sorted(key for key in drawn if pretrained_part(model, key)):
@@ -150,7 +157,7 @@ def _from_scratch(name: str, head: str, config: dict[str, Any]) -> tuple[Any, An
         found = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **config)
         model = getattr(transformers, f"AutoModelFor{head}").from_config(found, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    _demand_words(name, tokenizer)
+    _check_tokenizer(name, tokenizer)
     return model, tokenizer, {key for key, _ in model.named_parameters()}
 
 
@@ -171,7 +178,11 @@ def _loading(name: str) -> Iterator[None]:
         raise not_loaded("--model", name, error) from error
 
 
-def _demand_words(name: str, tokenizer: Any) -> None:
+def _check_tokenizer(name: str, tokenizer: Any) -> None:
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        raise UsageError(
+            f"--model {name}: model_max_length {tokenizer.model_max_length!r} in tokenizer_config.json is no number"
+        )
     # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UsageError(f"--model {name} has no tokenizer; save the model's own there")

@@ -47,6 +47,17 @@ class PretrainConfig(RunConfig):
             raise UsageError(f"--shuffle {self.shuffle}: must be at least 2, the documents of a pair")
         if not 0 < self.held_out < 1:
             raise UsageError(f"--held-out {self.held_out:g}: must be a fraction between 0 and 1")
+        self._check_text()
+
+    def _check_text(self) -> None:
+        """All files below a folder of text are read, so nothing may be written there."""
+        written = {"--out": self.out, "--log": self.log, "--tensorboard": self.tensorboard}
+        for folder in (path.resolve() for path in self.text if path.is_dir()):
+            for flag, place in written.items():
+                if place is not None and place.resolve().is_relative_to(folder):
+                    raise UsageError(
+                        f"{flag} {place}: is below --text {folder}, whose files are read as text"
+                    )
 
     def settings(self) -> dict[str, Any]:
         """See `RunConfig`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 from pathlib import Path
@@ -13,7 +14,7 @@ from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint, Record
 from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
-from aerogel.files import check_output, sha256
+from aerogel.files import check_output, claimed, sha256
 from aerogel.options import option_values, read_options
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
@@ -68,7 +69,9 @@ def run(config: RunConfig, regime: Regime) -> Checkpoint:
     config, options = _resolve(config, method_class)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with Processes(config.device) as processes:
+    with Processes(config.device) as processes, contextlib.ExitStack() as claims:
+        # Before anything is looked at: a run that has it may be saving this very moment.
+        processes.on_first(lambda: _claim(config, claims))
         return _run(config, method_class, options, regime, processes)
 
 
@@ -84,7 +87,7 @@ def _run(
         if file.is_file()
     }
     resumable = config.settings() | _flat(data=identity, version=_versions(), **files)
-    state = processes.on_first(lambda: _saved_state(config, resumable))
+    state: State | None = processes.on_first(lambda: _saved_state(config, resumable))
 
     job = regime.job(processes.device)
     model, total = job.model, job.total
@@ -96,7 +99,7 @@ def _run(
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 
     def write_model(folder: Path) -> None:
         save_model(model, job.tokenizer, folder)
@@ -105,10 +108,12 @@ def _run(
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, resumable, before)
 
     loop = loop_of(method, last, total) if fixed and last else loop_of(method, schedule)
+    kept, step = 0, 0
     if state:
         loop.resume(state)
+        kept, step = state.log_bytes, state.step
+        state = None  # as large as the model and its optimizer
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
-    kept, step = (state.log_bytes, state.step) if state else (0, 0)
     processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
     settings = config.settings() | job.notes
     with logs[0] as log:
@@ -119,8 +124,9 @@ def _run(
         if last and not fixed:
             method = Survivors(prunable(model), target, method.bake())
             # What the method before froze is trained now, as in a run that is resumed here.
-            for parameter in trained:
-                parameter.requires_grad_(True)
+            for parameter in model.parameters():
+                parameter.requires_grad_(parameter.requires_grad or id(parameter) in trained)
+            del loop  # and with it the scores, and the optimizer of all
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
             loop_of(method, last, total).run(log, job.measure)
         masks = method.bake()
@@ -158,6 +164,13 @@ def _with_frozen_mask(config: RunConfig) -> RunConfig:
             "give a checkpoint with masks"
         )
     return dataclasses.replace(config, method="frozen", options={"mask": config.model})
+
+
+def _claim(config: RunConfig, claims: contextlib.ExitStack) -> None:
+    """Let no other run at the checkpoint, the state and the log."""
+    claims.enter_context(claimed(config.out.resolve(), "--out"))
+    if config.log:
+        claims.enter_context(claimed(config.log.resolve(), "--log"))
 
 
 def _check_places(config: RunConfig) -> None:

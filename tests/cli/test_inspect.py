@@ -105,6 +105,7 @@ def test_json_on_standard_output_is_all_there_is(
         (["{}", "--dense", "nowhere"], "--dense nowhere has no config.json"),
         (["{}", "--text", "texts"], "give --dense too"),
         (["{}", "--dense", "{}", "--text", "texts"], "texts cannot be read"),
+        (["{}", "--dense", "{}", "--text", "../pairs"], "--text ../pairs: has two texts a line"),
         (["{}", "--html", "{}/page.html"], "lies in the checkpoint"),
         (["{}", "--html", "a", "--json", "a"], "--json a would overwrite --html"),
         (["{}", "--seed", "-1"], "--seed -1"),
@@ -119,13 +120,15 @@ def test_bad_input_is_one_line_and_status_2(
     message: str,
 ) -> None:
     path = str(tiny_checkpoint())
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs").write_text("one\tanother\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     capsys.readouterr()
     assert main(["inspect", *(word.replace("{}", path) for word in words)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_it_does_not_load_the_training_code(tiny_checkpoint: Callable[..., Path]) -> None:

@@ -31,7 +31,7 @@ def test_defaults_and_values() -> None:
     words = ("--text", "t", "--model", "m", "--out", "o", "--steps", "5")
     assert parsed(*words) == PretrainConfig(text=(Path("t"),), model="m", out=Path("o"), steps=5)
     config = parsed(*words, "--text", "a", "b", "--no-nsp", "--from-scratch", "--option", "gamma=1e-3")
-    assert config.text == (Path("a"), Path("b"))
+    assert config.text == (Path("t"), Path("a"), Path("b"))
     assert (config.nsp, config.from_scratch, config.options) == (False, True, {"gamma": "1e-3"})
 
 

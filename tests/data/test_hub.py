@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import datasets
@@ -26,6 +27,29 @@ def test_a_saved_dataset_is_read_by_its_own_column_names(tmp_path: Path) -> None
     assert data.train.texts == [("fine",), ("poor",)]
     assert data.train.labels == [1, 0]
     assert data.evaluation[""].sha256 == data.train.sha256
+
+
+def test_classes_are_known_by_name(tmp_path: Path) -> None:
+    def saved(name: str, classes: list[str]) -> Path:
+        features = datasets.Features(
+            {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=classes)}
+        )
+        rows = datasets.Dataset.from_dict(ROWS, features)
+        datasets.DatasetDict({"train": rows, "validation": rows}).save_to_disk(tmp_path / name)
+        return tmp_path / name
+
+    task = dataclasses.replace(TASK, hub=dataclasses.replace(HUB, classes=("bad", "good")))
+    for name, classes, expected in (
+        ("same", ["no", "yes"], [1, 0]),
+        ("turned", ["yes", "no"], [0, 1]),
+        ("hub", ["bad", "good"], [1, 0]),
+        ("hub-turned", ["good", "bad"], [0, 1]),
+    ):
+        assert task.load(saved(name, classes)).train.labels == expected, name
+    with pytest.raises(
+        DataError, match=r"split 'train': its classes are x, y, those of the task bad, good; name"
+    ):
+        task.load(saved("others", ["x", "y"]))
 
 
 def test_identity_follows_the_rows(tmp_path: Path) -> None:

@@ -69,6 +69,25 @@ def test_a_random_mask_has_no_structure(tiny_checkpoint: Callable[..., Path]) ->
         assert "there is no structure to use" in found.summary[0]
 
 
+def test_rows_of_blocks_count_once(masked: Masked) -> None:
+    random = np.random.default_rng(0)
+    z = []
+    for number in range(12):
+
+        def edit(_: str, mask: np.ndarray) -> None:
+            kept = random.permutation(mask.size // 64 * 8) < mask.size // 64 * 4
+            mask[:] = np.repeat(kept.reshape(len(mask) // 8, -1), 8, axis=0)
+
+        made = masked(edit, f"m{number}", block=(8, 1))
+        z += [
+            pair["z"]
+            for pair in section("structure", made).data["pairs"]
+            if pair["pair"] == "Q rows and K rows"
+        ]
+    # Standard normal: had every row counted, it would be about 2.9.
+    assert 0.5 < float(np.std(z)) < 1.6
+
+
 def test_dead_and_blind_heads_and_neurons(masked: Masked) -> None:
     def edit(name: str, mask: np.ndarray) -> None:
         mask[:] = True
@@ -140,6 +159,8 @@ def test_weights(masked: Masked) -> None:
     )
     empty = section("weights", masked(lambda name, mask: mask.fill("query" not in name), "empty"))
     assert "Q" not in empty.data
+    path = masked(lambda _, mask: mask.fill(False), "nothing")
+    assert SECTIONS.get("weights").draw(load(path), section("weights", path)) == []
 
 
 def test_agreement_by_hand(masked: Masked) -> None:
@@ -166,6 +187,13 @@ def test_independent_masks_agree_as_chance_does(tiny_checkpoint: Callable[..., P
     found = section("agreement", tiny_checkpoint(density=0.3), against=tiny_checkpoint(density=0.3, seed=5))
     assert abs(found.data["all"]["z"]) < 4
     assert "as random masks would" in found.summary[0]
+    # Entries of one block are no independent draws.
+    first = tiny_checkpoint(density=0.3, block=(4, 1))
+    found = section("agreement", first, against=tiny_checkpoint(density=0.3, block=(8, 1), seed=5))
+    assert found.data["all"]["z"] is None
+    assert "cannot be told" in found.summary[0]
+    found = section("agreement", first, against=tiny_checkpoint(density=0.3, seed=5))
+    assert abs(found.data["all"]["z"]) < 4
 
 
 def test_embeddings_before_and_after(tiny_checkpoint: Callable[..., Path], masked: Masked) -> None:

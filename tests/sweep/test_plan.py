@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,13 @@ def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
     (tmp_path / "data" / "train.tsv").write_text("a")
     second = identity(1e-3)
     assert second != first
+    # What the sweep writes is none of its data.
+    out = tmp_path / "data" / "sweep"
+    inside = plan(Sweep({"task": "sst2", "data": tmp_path / "data"}, [{}]), out)[0].identity
+    (out / "runs").mkdir(parents=True)
+    (out / "runs" / "x.log.jsonl").touch()
+    assert plan(Sweep({"task": "sst2", "data": tmp_path / "data"}, [{}]), out)[0].identity == inside
+    shutil.rmtree(out)
     os.utime(tmp_path / "data" / "train.tsv", (1, 1))
     assert identity(1e-3) != second
     first = identity(1e-3, "mask")

@@ -76,6 +76,34 @@ def test_the_front() -> None:
     ]
 
 
+def test_each_problem_has_a_front_of_its_own() -> None:
+    runs = [
+        outcome("m", d, v, task=t)
+        for t, d, v in (("x", 0.1, 0.7), ("x", 0.3, 0.8), ("y", 0.1, 0.9), ("y", 0.3, 0.6))
+    ]
+    for run in runs:
+        run.run.swept["density"] = run.density
+    found = results(runs, (), None)
+    assert [(group.swept["task"], group.swept["density"]) for group in found.front] == [
+        ("x", 0.1), ("x", 0.3), ("y", 0.1),
+    ]  # fmt: skip
+    assert "Pareto front" not in [
+        text.get_text() for text in found.picture().axes[0].get_legend().get_texts()
+    ]
+
+
+def test_low_densities_are_kept_apart() -> None:
+    runs = [outcome("m", 0.0006, 0.6), outcome("m", 0.0014, 0.8)]
+    assert interpolate(runs, (0.001,))[0].metrics["accuracy"].mean == pytest.approx(0.7)
+    assert interpolate(runs[1:], (0.001,))[0].metrics == {}
+    # Nothing is kept by the first, which a logarithmic axis has no place for.
+    picture = results([outcome("m", 0.0, 0.1), *runs, outcome("m", 0.3, 0.9)], (), None).picture()
+    low, high = picture.axes[0].get_xlim()
+    assert 1e-4 < low < 0.0006
+    assert 0.3 < high < 1
+    assert [float(tick.get_text()) for tick in picture.axes[0].get_xticklabels()] == [0.0006, 0.0014, 0.3]
+
+
 def test_document_tables_and_picture() -> None:
     runs = [outcome("m", d, v, s) for d, v in ((0.3, 0.9), (0.1, 0.7)) for s in (0, 1)]
     runs += [outcome("m", 0.03, None), outcome("dense", 1.0, 0.95)]
@@ -86,7 +114,9 @@ def test_document_tables_and_picture() -> None:
     assert document["interpolated"][0]["metrics"]["accuracy"]["mean"] == pytest.approx(0.8)
     assert document["runs"][4]["error"] == "the loss is nan | at step 3"
     text = found.markdown()
-    assert "| m | density 0.3 | 0.3000 ± 0.0000 | 0.3010 ± 0.0000 | 2 | 0.9000 ± 0.0000 | * |" in text
+    assert "| m | density 0.3 | 0.3000 ± 0.0000 | 0.3010 ± 0.0000 | 2 | 0 | 0.9000 ± 0.0000 | * |" in text
+    # A run that failed may have been a neighbour.
+    assert "| m |  | 0.2 | 2 | 1 | 0.8000 ± 0.0000 |" in text
     assert "1 runs failed" in text
     assert found.picture().axes[0].get_ylabel() == "accuracy"
 

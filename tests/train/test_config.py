@@ -20,6 +20,10 @@ from aerogel.train.config import TrainConfig
         ({"lr": 0.0}, "--lr 0.0"),
         ({"lr": float("nan")}, "--lr nan"),
         ({"score_lr": float("inf")}, "--score-lr inf"),
+        (
+            {"tensorboard": Path("out/board")},
+            "--tensorboard out/board: must be outside of --out",
+        ),
         ({"warmup": -0.1}, "--warmup -0.1"),
         ({"warmup": 1.5}, "--warmup 1.5: give a fraction below 1 or a whole number"),
         ({"initial_warmup": float("nan")}, "--initial-warmup nan"),

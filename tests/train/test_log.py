@@ -75,8 +75,8 @@ def test_numbers_are_written_for_tensorboard_too(tmp_path: Path) -> None:
         for step in (1, 2, 3):
             log.write("step", step, loss=step / 4, name="no number")
         kept = log.size()
-    # A run that goes on from step 3 makes what came after it void.
-    with Log(tmp_path / "log.jsonl", kept, board, 3) as log:
+    # A run that goes on from step 2 makes what came after it void, and keeps that step.
+    with Log(tmp_path / "log.jsonl", kept, board, 2) as log:
         log.write("step", 3, loss=9.0)
         log.write("evaluation", 4, accuracy=0.5)
     found = EventAccumulator(str(board))
@@ -99,17 +99,3 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'aerogel\[tensorboard\]'"):
         Log(tmp_path / "log.jsonl", tensorboard=tmp_path / "board")
-
-
-def test_a_log_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
-    path = tmp_path / "out.log.jsonl"
-    with Log(path) as log:
-        log.write("start", 0)
-        with pytest.raises(
-            UsageError, match=r"--log .*out.log.jsonl: another run is writing it; wait for its end or"
-        ):
-            Log(path)
-        log.write("step", 50)
-    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["start", "step"]
-    with Log(path) as log:
-        assert log.size() == 0

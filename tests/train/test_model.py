@@ -13,8 +13,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from aerogel.data.tasks import TASKS
-from aerogel.errors import UsageError
-from aerogel.train.model import load_model
+from aerogel.errors import OutputError, UsageError
+from aerogel.train.model import load_model, save_model
 
 LAYER = "bert.encoder.layer.0."
 
@@ -173,6 +173,25 @@ def test_the_longest_row_is_that_of_model_and_tokenizer(
     load(given, max_length=longest)
     with pytest.raises(UsageError, match=rf"--max-length {longest + 1}: .* takes at most {longest} tokens"):
         load(given, max_length=longest + 1)
+
+
+def test_a_limit_that_is_no_number_is_refused(given: Path) -> None:
+    file = given / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": "512"}))
+    with pytest.raises(
+        UsageError, match=r"--model .*given: model_max_length '512' in tokenizer_config.json is no"
+    ):
+        load(given)
+
+
+def test_a_full_disk_is_told_of_the_tokenizer_too(given: Path, tmp_path: Path) -> None:
+    class Full:
+        def save_pretrained(self, _: Path) -> None:
+            raise Exception("No space left on device (os error 28)")
+
+    model = load(given)
+    with pytest.raises(OutputError, match=r"the tokenizer cannot be written \(No space left on device"):
+        save_model(model, Full(), tmp_path / "out")
 
 
 def test_a_tokenizer_that_cannot_fill_up_rows_is_refused(given: Path) -> None:

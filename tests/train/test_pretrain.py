@@ -57,6 +57,14 @@ def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> 
     return make
 
 
+@pytest.mark.parametrize("flag", ["out", "log", "tensorboard"])
+def test_nothing_is_written_into_the_text(
+    config: Callable[..., PretrainConfig], text: Path, flag: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"--{flag} .*new: is below --text .*text, whose files are read"):
+        config(**{flag: text / "new" if flag != "out" else "text/new"})
+
+
 def events(config: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in config.log_path.read_text().splitlines()]
 

@@ -16,6 +16,7 @@ import torch
 
 from aerogel import checkpoint
 from aerogel.errors import CheckpointError, UsageError
+from aerogel.files import atomic_file, claimed
 from aerogel.train import run as run_module
 from aerogel.train.run import TrainConfig, train
 
@@ -89,6 +90,37 @@ def test_another_configuration_is_not_resumed_but_restart_begins_anew(
     assert not seen
     train(config(lr=2e-3, restart=True))
     assert seen == list(range(12))
+
+
+@pytest.mark.parametrize("values", [{}, {"restart": True}, {"log": "other.jsonl"}])
+def test_a_second_start_touches_nothing_of_a_run_that_lasts(
+    config: Callable[..., TrainConfig],
+    stop_at: Callable[[int], list[int]],
+    tmp_path: Path,
+    values: dict[str, Any],
+) -> None:
+    run = config(save_every=5)
+    interrupt(run, stop_at)
+    with claimed(run.out, "--out"), atomic_file(run.state_path) as saving:
+        saving.write_bytes(run.state_path.read_bytes())
+        with pytest.raises(UsageError, match=r"--out .*out: another run is writing it"):
+            train(
+                config(
+                    **{name: tmp_path / value if name == "log" else value for name, value in values.items()}
+                )
+            )
+    assert run.state_path.exists()
+    stop_at(99)
+    train(run)
+
+
+def test_two_runs_do_not_share_a_log(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    with (
+        claimed(tmp_path / "log.jsonl", "--log"),
+        pytest.raises(UsageError, match=r"--log .*log.jsonl: another run"),
+    ):
+        train(config(log=tmp_path / "log.jsonl"))
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_a_run_is_not_resumed_with_another_model_or_other_libraries(

@@ -60,6 +60,9 @@ class Corpus:
     def __init__(self, paths: Sequence[Path], held_out: float, block: int, seed: int) -> None:
         self.files = text_files(paths)
         self.held_out, self.block, self.seed = held_out, block, seed
+        # Where the last block ended, and the documents from there on in its file: a .gz can be read on from there only
+        # by unpacking all of it again.
+        self._open: tuple[Place, Iterator[Document]] | None = None
 
     def read(self, place: Place) -> tuple[list[Document], Place]:
         """The documents to train on of the block at `place`, and the place of the next.
@@ -71,11 +74,17 @@ class Corpus:
         found: list[Document] = []
         offset, line = place.offset, place.line
         for number in range(place.file, len(order)):
-            for document in read_documents(order[number], offset, line):
+            if number == place.file and self._open and self._open[0] == place:
+                documents = self._open[1]
+            else:
+                documents = read_documents(order[number], offset, line)
+            for document in documents:
                 if document.fraction() >= self.held_out:
                     found.append(document)
                 if len(found) == self.block:
-                    return found, Place(place.epoch, place.block + 1, number, document.end, document.line)
+                    after = Place(place.epoch, place.block + 1, number, document.end, document.line)
+                    self._open = after, documents
+                    return found, after
             offset = line = 0
         if not found and not place.block:
             raise DataError(

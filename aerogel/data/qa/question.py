@@ -54,12 +54,14 @@ class _Rows:
         for what, value in (("id", name), ("question", question), ("context", context)):
             if not isinstance(value, str):
                 raise DataError(f"{place}: {what!r} is not text; mend the file")
+            _demand_characters(place, what, value)
         if name in self.seen:
             raise DataError(f"{place}: id {name!r} occurs twice; give every question its own")
         self.seen.add(name)
         for text, start in answers:
             if not isinstance(text, str) or type(start) is not int:
                 raise DataError(f"{place}: an answer must be a text and a whole number, its 'answer_start'")
+            _demand_characters(place, "text", text)
             if not 0 <= start < max(1, len(context)):
                 raise DataError(
                     f"{place}: answer_start {start} is outside of the context of {len(context)} characters"
@@ -84,6 +86,16 @@ class _Rows:
             )
             raise DataError(f"{place} has no questions{wrong}")
         return Split(self.texts, self.questions, sha256, left_out=self.left_out)
+
+
+def _demand_characters(place: str, what: str, text: str) -> None:
+    """JSON can spell half of a surrogate pair, which is no character and which tokenizers do not take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{place}: {what!r} has half of a surrogate pair at character {error.start}; mend the file"
+        ) from error
 
 
 def read_squad(path: Path, *, unanswerable: bool, train: bool) -> Split:

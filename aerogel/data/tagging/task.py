@@ -29,7 +29,7 @@ class Options:
     Attributes:
         train: name of the training file.
         dev: name of the evaluation file.
-        test: name of a second evaluation file, used where it exists.
+        test: name of a second evaluation file; the default's may be absent.
         token_column: column of the words, from 0, or from the end if negative.
         tag_column: column of the tags.
     """
@@ -83,8 +83,9 @@ class TaggingTask(Task):
             return self._split(read_columns(find_file(data, name), *columns, entities=self.entities))
 
         evaluation = {"": read(self.options.dev)}
-        if any((data / f"{self.options.test}{ending}").exists() for ending in ("", ".gz")):
-            evaluation["test"] = read(self.options.test)
+        name = self.options.test
+        if name != Options.test or any((data / f"{name}{ending}").exists() for ending in ("", ".gz")):
+            evaluation["test"] = read(name)
         return self._indexed(TaskData(read(self.options.train), evaluation))
 
     def _split(self, tagged: Tagged) -> Split:

@@ -9,6 +9,6 @@ TASK = TableTask(
     label="label",
     labels=("0", "1"),
     metrics=matthews,
-    hub=HubTable(("sentence",), "cola"),
+    hub=HubTable(("sentence",), "cola", classes=("unacceptable", "acceptable")),
     header=("source", "label", "mark", "sentence"),
 )

@@ -9,5 +9,5 @@ TASK = TableTask(
     label="Quality",
     labels=("0", "1"),
     metrics=accuracy_and_f1,
-    hub=HubTable(("sentence1", "sentence2"), "mrpc"),
+    hub=HubTable(("sentence1", "sentence2"), "mrpc", classes=("not_equivalent", "equivalent")),
 )

@@ -9,6 +9,6 @@ TASK = TableTask(
     label="is_duplicate",
     labels=("0", "1"),
     metrics=accuracy_and_f1,
-    hub=HubTable(("question1", "question2"), "qqp"),
+    hub=HubTable(("question1", "question2"), "qqp", classes=("not_duplicate", "duplicate")),
     skip_ragged=True,
 )

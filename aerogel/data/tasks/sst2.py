@@ -9,5 +9,5 @@ TASK = TableTask(
     label="label",
     labels=("0", "1"),
     metrics=accuracy,
-    hub=HubTable(("sentence",), "sst2"),
+    hub=HubTable(("sentence",), "sst2", classes=("negative", "positive")),
 )

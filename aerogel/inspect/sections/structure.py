@@ -121,9 +121,13 @@ def _pair(subject: Subject, one: str, axis: int, other: str, across: int) -> dic
     found = []
     for layer in map(subject.layer, subject.layers):
         if one in layer and other in layer:
-            first = layer[one].mask.mean(axis=1 - axis)
-            second = layer[other].mask.mean(axis=1 - across)
-            if len(first) == len(second) and (value := correlation(first, second)):
+            a, b = layer[one], layer[other]
+            # What was decided together counts once, as the permutations behind z move it together.
+            side = math.lcm(a.block[axis], b.block[across])
+            if a.mask.shape[axis] != b.mask.shape[across] or a.mask.shape[axis] % side:
+                continue
+            first, second = _densities(a.mask, axis, side), _densities(b.mask, across, side)
+            if value := correlation(first, second):
                 found.append(value)
     if not found:
         return None
@@ -133,6 +137,12 @@ def _pair(subject: Subject, one: str, axis: int, other: str, across: int) -> dic
         "z": float(sum(z for _, z in found) / math.sqrt(len(found))),
         "layers": len(found),
     }
+
+
+def _densities(mask: np.ndarray, axis: int, side: int) -> np.ndarray:
+    """Densities of `side` neighbouring rows (axis 0) or columns (1) together, ``[mask.shape[axis] / side]``."""
+    means: np.ndarray = mask.mean(axis=1 - axis).reshape(-1, side).mean(axis=1)
+    return means
 
 
 def _summary(

@@ -49,6 +49,8 @@ class _Weights(Section):
 
     def draw(self, subject: Subject, finding: Finding) -> list[Picture]:
         del subject
+        if not finding.data:
+            return []
         figure, plots = figures.axes(1, len(finding.data), 2.6, 2.4)
         for plot, (part, found) in zip(plots.flat, finding.data.items(), strict=True):
             plot.stairs(found["counts"], found["edges"], fill=True, color=figures.COLOURS[0])

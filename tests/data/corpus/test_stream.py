@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from aerogel.data.corpus import stream
+from aerogel.data.corpus.documents import Document
 from aerogel.data.corpus.stream import Corpus, Place
 from aerogel.errors import DataError
 from aerogel.files import sha256
@@ -42,6 +45,24 @@ def test_any_block_can_be_read_again_from_its_place(folder: Path) -> None:
     for number, (place, _) in enumerate(found):
         assert blocks(Corpus([folder], 0.0, 4, seed=3), place, 9 - number) == found[number:]
     assert blocks(Corpus([folder], 0.0, 4, seed=4), Place(), 9) != found
+
+
+def test_a_file_is_read_on_and_not_from_its_beginning_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    real = stream.read_documents
+
+    def counted(file: Path, offset: int = 0, line: int = 0) -> Iterator[Document]:
+        begun.append(file)
+        return real(file, offset, line)
+
+    monkeypatch.setattr(stream, "read_documents", counted)
+    corpus = Corpus([folder], 0.0, 2, seed=0)
+    assert sum(len(texts) for _, texts in blocks(corpus, Place(), 8)) == 15
+    assert len(begun) == 5 == len(set(begun))
+    # Another place than the last is found by itself.
+    assert blocks(corpus, Place(), 8) == blocks(Corpus([folder], 0.0, 2, seed=0), Place(), 8)
 
 
 def test_a_block_that_ends_with_the_corpus_is_followed_by_the_next_epoch(folder: Path) -> None:

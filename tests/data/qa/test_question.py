@@ -104,6 +104,12 @@ def answer(made: dict[str, Any]) -> Any:
         (change(first, is_impossible="no"), "is_impossible 'no' contradicts 2 answers"),
         (change(answer, answer_start=True), "an answer must be a text and a whole number"),
         (change(answer, answer_start="17"), "an answer must be a text and a whole number"),
+        (
+            change(first, question="a \ud800 b"),
+            r"qas\[0\]: 'question' has half of a surrogate pair at character 2",
+        ),
+        (change(paragraph, context="\udfff" * 40), "'context' has half of a surrogate pair at character 0"),
+        (change(answer, text="\ud800"), "'text' has half of a surrogate pair"),
         (change(answer, text=None), "an answer must be a text and a whole number"),
         (change(answer, answer_start=-1), "answer_start -1 is outside of the context of 40 characters"),
         (change(answer, answer_start=40), "answer_start 40 is outside of the context"),

@@ -78,6 +78,8 @@ def test_the_task_has_the_training_files_classes_and_iob2_tags(tmp_path: Path) -
     assert data.evaluation["test"].classes == data.labels
     (folder / "test.txt").unlink()
     assert set(TASKS.get("ner").load(folder).evaluation) == {""}
+    with pytest.raises(DataError, match=r"tset\.txt"):
+        TASKS.get("ner").configured({"test": "tset.txt"}, "ner").load(folder)
 
 
 def test_any_column_can_be_the_tags(tmp_path: Path) -> None:
