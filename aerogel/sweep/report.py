@@ -109,31 +109,37 @@ class Results:
         return "\n\n".join(parts) + "\n"
 
     def picture(self) -> Figure:
-        """Density against the metric: a colour a method, bars of one standard deviation, the front, dense lines.
+        """Density against the metric: a colour a method, a line a curve, bars of one standard deviation, the front.
 
         What kept nothing has no place on a logarithmic axis and is left out, and so is the front of several problems.
         """
         figure, plots = figures.axes(1, 1, 7.5, 4.5)
         plot = plots[0, 0]
         known = [g for g in self.groups if self.metric in g.metrics and g.density and g.density.mean > 0]
-        for number, method in enumerate(dict.fromkeys(group.method for group in known)):
-            colour = figures.COLOURS[number % len(figures.COLOURS)]
-            mine = [
-                (group.density, group.metrics[str(self.metric)]) for group in known if group.method == method
-            ]
-            found = sorted(((d, m) for d, m in mine if d), key=lambda pair: pair[0].mean)
+        methods = list(dict.fromkeys(group.method for group in known))
+        named: set[str] = set()
+        for curve in dict.fromkeys(group.curve for group in known):
+            mine = [group for group in known if group.curve == curve]
+            method = mine[0].method
+            colour = figures.COLOURS[methods.index(method) % len(figures.COLOURS)]
+            found = sorted(
+                ((group.density, group.metrics[str(self.metric)]) for group in mine if group.density),
+                key=lambda pair: pair[0].mean,
+            )
+            label = None if method in named else method
+            named.add(method)
             if method == "dense":
                 for _, metric in found:
                     plot.axhline(metric.mean, color="black", linestyle="--", linewidth=1)
                     plot.axhspan(
                         metric.mean - (metric.sd or 0), metric.mean + (metric.sd or 0), color="#00000014"
                     )
-                plot.plot([], [], color="black", linestyle="--", linewidth=1, label="dense")
+                plot.plot([], [], color="black", linestyle="--", linewidth=1, label=label)
                 continue
             plot.errorbar(
                 [d.mean for d, _ in found], [m.mean for _, m in found],
                 xerr=[d.sd or 0 for d, _ in found], yerr=[m.sd or 0 for _, m in found],
-                color=colour, marker="o", markersize=5, capsize=3, linestyle="none", label=method,
+                color=colour, marker="o", markersize=5, capsize=3, linewidth=0.8, label=label,
             )  # fmt: skip
         front = [group for group in self.front if group.method != "dense" and group in known]
         if len(front) > 1 and len({group.problem for group in known}) == 1:
@@ -141,7 +147,11 @@ class Results:
             values = [group.metrics[str(self.metric)].mean for group in front]
             plot.step(at, values, where="post", color="#888888", linewidth=1, label="Pareto front", zorder=0)
         plot.set_xscale("log")
-        ticks = sorted({float(f"{g.density.mean:.2g}") for g in known if g.density and g.method != "dense"})
+        ticks: list[float] = []
+        for density in sorted(g.density.mean for g in known if g.density and g.method != "dense"):
+            # Nearer ones would be printed over each other.
+            if not ticks or density > 1.1 * ticks[-1]:
+                ticks.append(float(f"{density:.2g}"))
         if ticks and len(ticks) < 12:
             plot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             plot.minorticks_off()

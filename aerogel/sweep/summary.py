@@ -68,6 +68,11 @@ class Group:
         return _key({name: value for name, value in self.swept.items() if name.startswith(_PROBLEM)})
 
     @property
+    def curve(self) -> str:
+        """The swept settings that move a group off its curve of density against metric."""
+        return _key({name: value for name, value in self.swept.items() if name not in _KNOBS})
+
+    @property
     def label(self) -> str:
         """The swept settings in words, without the method."""
         shown = {name: value for name, value in self.swept.items() if name != "method"}
