@@ -18,6 +18,10 @@ except ImportError:  # Windows has none
 
 __all__ = ["atomic_directory", "atomic_file", "check_output", "claimed", "sha256"]
 
+_LOCKS: bool = fcntl is not None
+# Each turn lost means that another run has ended at that very moment.
+_TRIES = 100
+
 
 def check_output(path: Path, *, folder: bool = False) -> None:
     """Ask, before the work whose result goes there, whether a file or `folder` can be put at `path`.
@@ -96,42 +100,64 @@ def claimed(path: Path, flag: str) -> Iterator[None]:
         UsageError: another process has it.
         OutputError: nothing can be written beside it.
     """
-    with _reported(path):
-        missing = [parent for parent in path.absolute().parents if not parent.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.absolute().with_name(f".{path.name}.lock")
-        try:
-            stream = _locked(lock)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{flag} {path}: another run is writing it; wait for its end or choose another {flag}"
-            ) from error
+    lock = path.absolute().with_name(f".{path.name}.lock")
+    missing = [parent for parent in lock.parents if not parent.exists()]
+    stream = None
     try:
+        with _reported(lock):
+            try:
+                stream = _locked(lock)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{flag} {path}: another run is writing it; wait for its end or choose another {flag}"
+                ) from error
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            lock.unlink()
-        os.close(stream)
+        if stream is not None:
+            _unlocked(lock, stream)
         with contextlib.suppress(OSError):  # something was written there
             for parent in missing:
                 parent.rmdir()
 
 
 def _locked(lock: Path) -> int:
-    """The file `lock`, opened and locked. Whoever had it before may have removed it after we opened it."""
-    while True:
-        stream = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            if fcntl is not None:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(stream)
-            raise
-        except OSError:
-            return stream  # a file system without locks
+    """The file `lock`, opened and locked.
+
+    Whoever had it before may have removed it after it was opened here, and its folder too: then it is made anew.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: it cannot be made.
+    """
+    for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream), lock.stat()):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+            if not _LOCKS:
                 return stream
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(stream)
+                raise
+            except OSError:
+                return stream  # a file system without locks
+            try:
+                if os.path.samestat(os.fstat(stream), lock.stat()):
+                    return stream
+            except FileNotFoundError:
+                pass
+            os.close(stream)
+    raise FileNotFoundError(f"{lock.name} is removed again and again")
+
+
+def _unlocked(lock: Path, stream: int) -> None:
+    """Remove the file while it is locked, so that nobody waits for what is gone; Windows removes no open one."""
+    if not _LOCKS:
+        os.close(stream)
+    with contextlib.suppress(OSError):
+        lock.unlink()
+    if _LOCKS:
         os.close(stream)
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import fcntl
+import shutil
 from pathlib import Path
 
 import pytest
 
+from aerogel import files
 from aerogel.errors import OutputError, UsageError
 from aerogel.files import atomic_file, claimed
 
@@ -36,5 +39,33 @@ def test_what_a_killed_process_left_is_no_claim(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/out cannot be written"):
+    with pytest.raises(OutputError, match=r"file/.out.lock cannot be written"):
         claimed(tmp_path / "file" / "out", "--out").__enter__()
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, turns = tmp_path / "runs" / ".out.lock", []
+    real = fcntl.flock
+
+    def flock(stream: int, operation: int) -> None:
+        turns.append(stream)
+        if len(turns) == 1:
+            # As if another run had ended between opening and locking.
+            shutil.rmtree(lock.parent)
+        real(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claimed(tmp_path / "runs" / "out", "--out"):
+        assert len(turns) == 2
+        assert lock.exists()
+        with pytest.raises(UsageError, match="another run"):
+            claimed(tmp_path / "runs" / "out", "--out").__enter__()
+
+
+def test_without_locks_everybody_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LOCKS", False)
+    with claimed(tmp_path / "out", "--out"), claimed(tmp_path / "out", "--out"):
+        pass
+    assert not list(tmp_path.iterdir())

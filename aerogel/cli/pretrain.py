@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Paths(argparse.Action):
-    """A tuple of paths; of all times the flag is given, after which those of a file do not count."""
+    """A tuple of paths. Every flag adds to the ones before; the recipe's paths then do not count."""
 
     def __call__(
         self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None

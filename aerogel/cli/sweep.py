@@ -73,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
     runs = plan(sweep, args.out)
     for module in ("torch", "transformers", "safetensors"):
         require(module, "train")
-    require("matplotlib", "inspect")
     from aerogel.sweep.check import check_runs
 
     check_runs(runs)
@@ -82,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         for item in runs:
             out.print("aerogel " + shlex.join(item.command()), soft_wrap=True)
         return 0
+    require("matplotlib", "inspect")
     check_output(args.out / "results.json")
     with stoppable() as stop:
         with progress() as step:
@@ -143,7 +143,7 @@ def _write(found: Results, out: Path) -> None:
         )
     with atomic_file(out / "results.md") as file:
         file.write_text(found.markdown(), encoding="utf-8")
-    if not found.metric:
+    if not found.drawn:
         return
     figure = found.picture()
     for ending in ("png", "svg"):

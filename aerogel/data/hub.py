@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.data.task import Split, TaskData
-from aerogel.errors import DataError, UsageError, require
+from aerogel.errors import DataError, require
 
-__all__ = ["Hub", "HubTable", "columns", "identity", "is_saved_dataset", "refuse_file_options"]
+__all__ = ["Hub", "HubTable", "columns", "identity", "is_saved_dataset"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class HubTable:
 
         Args:
             saved: directory of a saved DatasetDict.
-            labels: class names; the dataset's labels are their indices. None for a regression.
+            labels: class names; the dataset's labels are their indices, or those of names of its own for them.
+                None for a regression.
             value_range: accepted values of a regression.
 
         Raises:
@@ -154,20 +155,6 @@ class HubTable:
             f"{place}: its classes are {', '.join(names)}, those of the task {', '.join(self.classes or labels)}; "
             "name them so"
         )
-
-
-def refuse_file_options(options: Any, names: tuple[str, ...], data: Path | None) -> None:
-    """A dataset of the library has names of its own for what these options of a task name in files.
-
-    Raises:
-        UsageError: one of them was given.
-    """
-    for name in names:
-        if getattr(options, name) != getattr(type(options)(), name):
-            raise UsageError(
-                f"--task-option {name}: is for files, and {f'--data {data}' if data else 'what the hub has'} is a "
-                "dataset of the datasets library; drop it"
-            )
 
 
 def is_saved_dataset(path: Path) -> bool:

@@ -127,6 +127,7 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
     ]
     if any(row["method"] != "dense" for row in flat):
         flat = _with_references(flat)
+    _demand_few(len(flat))
     runs, earlier = [], _earlier(out / "runs")
     for row in flat:
         if "task" not in row:
@@ -200,10 +201,13 @@ def _combinations(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, values in zip(table, choices, strict=True):
         if not values:
             raise UsageError(f"{name} has an empty list of values; give one, or leave it out")
-    count = math.prod(map(len, choices))
+    _demand_few(math.prod(map(len, choices)))
+    return [dict(zip(table, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def _demand_few(count: int) -> None:
     if count > _MOST:
         raise UsageError(f"the sweep has {count} runs, more than {_MOST}; make it smaller")
-    return [dict(zip(table, chosen, strict=True)) for chosen in itertools.product(*choices)]
 
 
 def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,6 +237,8 @@ def _identity(config: TrainConfig) -> str:
         if isinstance(place, (str, Path)) and os.path.isdir(place):  # noqa: PTH112
             files = [file for file in sorted(Path(place).rglob("*")) if file.is_file()]
             # What the sweep itself writes is not read by it.
+            if out == Path(place).resolve():
+                raise UsageError(f"--out {config.out}: is read from too; choose another")
             if out.is_relative_to(Path(place).resolve()):
                 files = [file for file in files if not file.resolve().is_relative_to(out)]
             stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

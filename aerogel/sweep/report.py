@@ -44,6 +44,11 @@ class Results:
         return pareto(self.groups, self.metric) if self.metric else []
 
     @property
+    def drawn(self) -> list[Group]:
+        """Groups with a place in the picture: a logarithmic axis has none for what kept nothing."""
+        return [g for g in self.groups if self.metric in g.metrics and g.density and g.density.mean > 0]
+
+    @property
     def failures(self) -> list[Outcome]:
         """Runs without an outcome."""
         return [outcome for outcome in self.outcomes if outcome.error is not None]
@@ -111,11 +116,11 @@ class Results:
     def picture(self) -> Figure:
         """Density against the metric: a colour a method, a line a curve, bars of one standard deviation, the front.
 
-        What kept nothing has no place on a logarithmic axis and is left out, and so is the front of several problems.
+        Of several problems no front is drawn.
         """
         figure, plots = figures.axes(1, 1, 7.5, 4.5)
         plot = plots[0, 0]
-        known = [g for g in self.groups if self.metric in g.metrics and g.density and g.density.mean > 0]
+        known = self.drawn
         methods = list(dict.fromkeys(group.method for group in known))
         named: set[str] = set()
         for curve in dict.fromkeys(group.curve for group in known):

@@ -14,8 +14,7 @@ __all__ = ["Group", "Point", "Spread", "groups", "interpolate", "pareto"]
 
 # What moves a run along its curve of density against metric; all else makes another curve.
 _KNOBS = ("density", "option lambda", "option gamma")
-# Settings that make results of another problem, not to be held against each other.
-_PROBLEM = ("task", "data", "eval_rows", "task-option ")
+_PROBLEM = ("task", "data", "eval_rows", "task_options")
 
 
 def _close(density: float) -> float:
@@ -53,6 +52,7 @@ class Group:
         encoder_density: achieved, over all encoder parameters.
         metrics: by name.
         failed: runs without an outcome.
+        problem: what was to be learnt and measured; results of another are not to be held against these.
     """
 
     method: str
@@ -61,11 +61,7 @@ class Group:
     encoder_density: Spread | None
     metrics: dict[str, Spread]
     failed: int
-
-    @property
-    def problem(self) -> str:
-        """The swept settings that say what was to be learnt and measured."""
-        return _key({name: value for name, value in self.swept.items() if name.startswith(_PROBLEM)})
+    problem: str
 
     @property
     def curve(self) -> str:
@@ -111,6 +107,7 @@ def groups(outcomes: Iterable[Outcome]) -> list[Group]:
                 Spread.of([outcome.encoder_density for outcome in done]) if done else None,
                 {name: Spread.of([o.metrics[name] for o in done if o.metrics and name in o.metrics]) for name in names},
                 len(members) - len(done),
+                _key({name: getattr(members[0].run.config, name) for name in _PROBLEM}),
             )
         )  # fmt: skip
     return made

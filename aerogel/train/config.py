@@ -117,7 +117,7 @@ class RunConfig:
             raise UsageError(f"--scope {self.scope}: known are local, global")
         kept_count(self.density, 1)
         check_block(self.block, self.block)
-        self._check_log()
+        self._check_outside()
 
     def _demand_counts(self, *names: str) -> None:
         for name in names:
@@ -125,7 +125,7 @@ class RunConfig:
             if value is not None and value < 1:
                 raise UsageError(f"{flag_of(name)} {value}: must be at least 1")
 
-    def _check_log(self) -> None:
+    def _check_outside(self) -> None:
         """The checkpoint replaces all of `out`, and the state comes and goes: neither place is one for a log."""
         log, out = self.log_path.resolve(), self.out.resolve()
         if log.is_relative_to(out) or out.is_relative_to(log):

@@ -122,8 +122,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         model.save_pretrained(folder)
         try:
             tokenizer.save_pretrained(folder)
-        except Exception as error:  # tokenizers knows no other class
-            raise OutputError(f"{folder}: the tokenizer cannot be written ({error}); make room") from error
+        except Exception as error:
+            # tokenizers knows no other class for what the system says.
+            if type(error) is not Exception:
+                raise
+            raise OutputError(f"the tokenizer cannot be written ({error}); make room") from error
 
 
 def inputs_taken(model: Any) -> frozenset[str]:

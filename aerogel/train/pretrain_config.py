@@ -56,7 +56,7 @@ class PretrainConfig(RunConfig):
             for flag, place in written.items():
                 if place is not None and place.resolve().is_relative_to(folder):
                     raise UsageError(
-                        f"{flag} {place}: is below --text {folder}, whose files are read as text"
+                        f"{flag} {place}: must be outside of --text {folder}, whose files are all read"
                     )
 
     def settings(self) -> dict[str, Any]:

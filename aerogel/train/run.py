@@ -169,8 +169,7 @@ def _with_frozen_mask(config: RunConfig) -> RunConfig:
 def _claim(config: RunConfig, claims: contextlib.ExitStack) -> None:
     """Let no other run at the checkpoint, the state and the log."""
     claims.enter_context(claimed(config.out.resolve(), "--out"))
-    if config.log:
-        claims.enter_context(claimed(config.log.resolve(), "--log"))
+    claims.enter_context(claimed(config.log_path.resolve(), "--log"))
 
 
 def _check_places(config: RunConfig) -> None:

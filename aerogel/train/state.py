@@ -15,7 +15,7 @@ from aerogel.files import atomic_file
 
 __all__ = ["State"]
 
-_SCHEMA = 3
+_SCHEMA = 4
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def test_a_training_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pyt
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
             self.send_signal(signal.SIGSTOP)
+            # Of two signals that wait, the system would deliver SIGTERM first.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED)
             begun.append(self)
             stop.set()
 

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from aerogel.sweep.execute import Outcome
-from aerogel.sweep.plan import Run
+from aerogel.sweep.plan import Run, Sweep, plan
 from aerogel.sweep.report import results
 from aerogel.sweep.summary import Spread, groups, interpolate, pareto
 from aerogel.train.config import TrainConfig
 
 
 def outcome(method: str, density: float, value: float | None, seed: int = 0, **swept: Any) -> Outcome:
+    task = swept.get("task", "t")
     knob = {"density": density} if "density" not in swept and "option lambda" not in swept else {}
-    config = TrainConfig(task="t", out=Path(f"{method}{density}{seed}"), method=method, seed=seed)
+    config = TrainConfig(task=task, out=Path(f"{method}{density}{seed}"), method=method, seed=seed)
     run = Run(f"{method}-{density}-{seed}", config, {"method": method, "seed": seed, **knob, **swept}, "1234")
     if value is None:
         return Outcome(run, error="the loss is nan | at step 3")
@@ -76,16 +77,19 @@ def test_the_front() -> None:
     ]
 
 
-def test_each_problem_has_a_front_of_its_own() -> None:
-    runs = [
-        outcome("m", d, v, task=t)
-        for t, d, v in (("x", 0.1, 0.7), ("x", 0.3, 0.8), ("y", 0.1, 0.9), ("y", 0.3, 0.6))
+def test_each_problem_has_a_front_of_its_own(tmp_path: Path) -> None:
+    # Within a method the task does not vary, so its name is nowhere in what is swept; the dense runs vary in it.
+    grids = [
+        {"method": "magnitude", "task": "sst2", "density": [0.1, 0.3]},
+        {"method": "movement", "task": "rte", "density": [0.1, 0.3]},
+        {"method": "dense", "task": ["sst2", "rte"]},
     ]
-    for run in runs:
-        run.run.swept["density"] = run.density
-    found = results(runs, (), None)
-    assert [(group.swept["task"], group.swept["density"]) for group in found.front] == [
-        ("x", 0.1), ("x", 0.3), ("y", 0.1),
+    runs = zip(plan(Sweep({}, grids), tmp_path), (0.8, 0.9, 0.6, 0.5, 0.7, 0.65), strict=True)
+    found = results(
+        [Outcome(run, None, {"accuracy": v}, run.config.density, 0.5, 1.0) for run, v in runs], (), None
+    )
+    assert [(group.method, group.swept.get("density")) for group in found.front] == [
+        ("magnitude", 0.1), ("magnitude", 0.3), ("movement", 0.1), ("dense", None),
     ]  # fmt: skip
     assert "Pareto front" not in [
         text.get_text() for text in found.picture().axes[0].get_legend().get_texts()

@@ -6,6 +6,7 @@ import random
 import pytest
 from transformers import AutoTokenizer
 
+from aerogel.data import sequence
 from aerogel.data.features import length_order
 from aerogel.data.task import Split
 from aerogel.data.tasks import TASKS
@@ -70,6 +71,14 @@ def test_a_length_without_room_for_text_is_refused(
     assert Rows(TASK.encode(split, tokenizer, least)).lengths == [least]
     with pytest.raises(UsageError, match=rf"--max-length {least - 1}: .* at least {least}"):
         Rows(TASK.encode(split, tokenizer, least - 1))
+
+
+def test_a_table_is_tokenised_in_parts(tiny_checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
+    split = Split([(f"good film {'very ' * n}",) for n in range(7)], [1] * 7, "")
+    whole = TASK.encode(split, tokenizer, 9).inputs
+    monkeypatch.setattr(sequence, "_AT_ONCE", 3)
+    assert TASK.encode(split, tokenizer, 9).inputs == whole
 
 
 def test_steps_go_on_from_any_step_and_past_the_last_epoch(tiny_checkpoint) -> None:

@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_of_the_tokenizer_too(given: Path, tmp_path: Path) -
             raise Exception("No space left on device (os error 28)")
 
     model = load(given)
-    with pytest.raises(OutputError, match=r"the tokenizer cannot be written \(No space left on device"):
+    with pytest.raises(OutputError, match=r"^the tokenizer cannot be written \(No space left on device"):
         save_model(model, Full(), tmp_path / "out")
 
 

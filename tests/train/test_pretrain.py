@@ -61,7 +61,7 @@ def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> 
 def test_nothing_is_written_into_the_text(
     config: Callable[..., PretrainConfig], text: Path, flag: str
 ) -> None:
-    with pytest.raises(UsageError, match=rf"--{flag} .*new: is below --text .*text, whose files are read"):
+    with pytest.raises(UsageError, match=rf"--{flag} .*new: must be outside of --text .*text, whose files"):
         config(**{flag: text / "new" if flag != "out" else "text/new"})
 
 

@@ -101,20 +101,25 @@ def test_a_second_start_touches_nothing_of_a_run_that_lasts(
 ) -> None:
     run = config(save_every=5)
     interrupt(run, stop_at)
+    before = run.state_path.read_bytes()
+    values = {name: tmp_path / value if name == "log" else value for name, value in values.items()}
     with claimed(run.out, "--out"), atomic_file(run.state_path) as saving:
-        saving.write_bytes(run.state_path.read_bytes())
         with pytest.raises(UsageError, match=r"--out .*out: another run is writing it"):
-            train(
-                config(
-                    **{name: tmp_path / value if name == "log" else value for name, value in values.items()}
-                )
-            )
-    assert run.state_path.exists()
-    stop_at(99)
+            train(config(**values))
+        assert saving.exists()
+        assert run.state_path.read_bytes() == before
+        saving.write_bytes(before)
+    seen = stop_at(99)
     train(run)
+    assert seen == list(range(5, 12))
 
 
 def test_two_runs_do_not_share_a_log(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    with (
+        claimed(config().log_path, "--log"),
+        pytest.raises(UsageError, match=r"--log .*out.log.jsonl: another"),
+    ):
+        train(config("second", log=config().log_path))
     with (
         claimed(tmp_path / "log.jsonl", "--log"),
         pytest.raises(UsageError, match=r"--log .*log.jsonl: another run"),

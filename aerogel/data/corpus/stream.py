@@ -71,11 +71,12 @@ class Corpus:
             DataError: see `read_lines`; or there is no document to train on in the whole corpus.
         """
         order = self._order(place.epoch)
+        opened, self._open = self._open, None
         found: list[Document] = []
         offset, line = place.offset, place.line
         for number in range(place.file, len(order)):
-            if number == place.file and self._open and self._open[0] == place:
-                documents = self._open[1]
+            if number == place.file and opened and opened[0] == place:
+                documents = opened[1]
             else:
                 documents = read_documents(order[number], offset, line)
             for document in documents:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aerogel.data.features import Features, Outputs, fast
 from aerogel.data.files import check_name, find_file
-from aerogel.data.hub import Hub, is_saved_dataset, refuse_file_options
+from aerogel.data.hub import Hub, is_saved_dataset
 from aerogel.data.qa.metrics import score_v1, score_v2
 from aerogel.data.qa.question import from_dataset, read_squad
 from aerogel.data.qa.spans import Found, best_spans
@@ -74,7 +74,6 @@ class QuestionTask(Task):
     def load(self, data: Path | None) -> TaskData:
         """Read the files of directory `data`, a dataset saved there, or, without one, the dataset of the hub."""
         if data is None or is_saved_dataset(data):
-            refuse_file_options(self.options, ("train", "dev"), data)
 
             def parse(table: Any, place: str, train: bool) -> Split:
                 return from_dataset(table, place, unanswerable=self.unanswerable, train=train)

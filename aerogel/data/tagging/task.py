@@ -10,7 +10,7 @@ from typing import Any
 
 from aerogel.data.features import IGNORED, Features, Outputs, fast, padding
 from aerogel.data.files import check_name, find_file
-from aerogel.data.hub import Hub, is_saved_dataset, refuse_file_options
+from aerogel.data.hub import Hub, is_saved_dataset
 from aerogel.data.tagging.entities import OUTSIDE, entity_classes, entity_scores, to_iob2
 from aerogel.data.tagging.read import Tagged, read_columns, read_dataset
 from aerogel.data.task import Split, Task, TaskData
@@ -71,7 +71,6 @@ class TaggingTask(Task):
         if data is None or is_saved_dataset(data):
             if self.hub is None:
                 raise UsageError("--data is missing; give the directory of the task's column files")
-            refuse_file_options(self.options, ("train", "dev", "test", "token_column", "tag_column"), data)
 
             def parse(table: Any, place: str, train: bool) -> Split:
                 del train

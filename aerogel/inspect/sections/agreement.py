@@ -41,8 +41,10 @@ class _Agreement(Section):
             "they differ."
         ]
         z = whole["z"]
-        if z is None:
+        if not _comparable(subject):
             beyond = "whether by chance cannot be told where their blocks differ"
+        elif z is None:
+            beyond = "no others of these densities are possible"
         elif abs(z) < 5:
             beyond = "they agree as random masks would"
         else:
@@ -67,8 +69,7 @@ class _Agreement(Section):
 
 def _agreement(subject: Subject, matrices: list[Matrix]) -> dict[str, Any]:
     assert subject.against is not None
-    sides = (subject.against.record.block, subject.checkpoint.record.block)
-    same = sides[0] == sides[1]
+    same = subject.against.record.block == subject.checkpoint.record.block
     parts, units, kept, size = [], [], 0, 0
     for matrix in matrices:
         other = subject.against.masks[matrix.name]
@@ -82,9 +83,15 @@ def _agreement(subject: Subject, matrices: list[Matrix]) -> dict[str, Any]:
         "jaccard": _jaccard(both.observed, kept),
         "random": _jaccard(both.expected, kept),
         "kappa": _kappa(both, kept, size),
-        # Entries of one block are no independent draws; that harms only where both masks have such.
-        "z": total(units).z if same or (1, 1) in sides else None,
+        "z": total(units).z if _comparable(subject) else None,
     }
+
+
+def _comparable(subject: Subject) -> bool:
+    """Whether z can be had. Entries of one block are no independent draws; that harms where both masks have such."""
+    assert subject.against is not None
+    sides = (subject.against.record.block, subject.checkpoint.record.block)
+    return sides[0] == sides[1] or (1, 1) in sides
 
 
 def _jaccard(both: float, kept: int) -> float:

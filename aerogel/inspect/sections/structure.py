@@ -71,8 +71,8 @@ class _Structure(Section):
             "of each matrix, anywhere; mean and variance under it are exact. z is in its standard "
             "deviations, summed over the layers. "
             "The gamma distribution that gives p is a good approximation near chance; far out, read it as 'never'.",
-            "r is Pearson's correlation of the densities of two matrices' rows or columns, z its value "
-            "under random permutations.",
+            "r is Pearson's correlation of the densities of two matrices' rows or columns (of those together that "
+            "blocks decide together), z its value under random permutations.",
         ]
         return Finding(
             _data(subject, spread, empty, pairs), tables, notes[: len(tables)], _summary(spread, pairs, empty)

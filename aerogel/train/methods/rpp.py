@@ -90,7 +90,7 @@ class ReweightedProximal(Method):
         steered = is_steered(target, "gamma", given)
         super().__init__(matrices, target, options)
         self.steered, self.gamma, self.fixed = steered, given or 0.0, False
-        self.reweighted = 0
+        self.reweighted = self.looks = 0
 
     def mask_for(self, weight: Tensor) -> ReweightedMask:
         """Ones, and alpha = 1."""
@@ -108,13 +108,15 @@ class ReweightedProximal(Method):
             return {}
         noted: dict[str, float] = {}
         units = {name: self._unit(name, optimizer) for name in self.weights}
-        if self.steered and (step.index - step.begin) % interval(step) == 0 and step.lr > 0:
-            shrinks = (self._size(w) / units[name] for name, w in self.weights.items())
-            self.gamma = boundary(shrinks, step.density) / (step.lr * interval(step))
-            noted["gamma"] = self.gamma
+        # Looks and phases are counted, because half precision may have left out the very step that was their time.
+        if self.steered and (due := (step.index - step.begin) // interval(step) + 1) > self.looks:
+            self.looks = due
+            if step.lr > 0:
+                shrinks = (self._size(w) / units[name] for name, w in self.weights.items())
+                self.gamma = boundary(shrinks, step.density) / (step.lr * interval(step))
+                noted["gamma"] = self.gamma
         for name, weight in self.weights.items():
             self._shrink(weight, step.lr * self.gamma * units[name])
-        # Counted, because half precision may have left out the very step that ends a phase.
         if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) > self.reweighted:
             for name, weight in self.weights.items():
                 self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
@@ -134,12 +136,13 @@ class ReweightedProximal(Method):
                 self.set_mask(name, self._size(weight.detach()) > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """gamma, reweightings done, and whether the mask is fixed."""
-        return {"gamma": self.gamma, "reweighted": self.reweighted, "fixed": self.fixed}
+        """gamma, looks and reweightings done, and whether the mask is fixed."""
+        return {"gamma": self.gamma, "looks": self.looks, "reweighted": self.reweighted, "fixed": self.fixed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.gamma, self.reweighted, self.fixed = state["gamma"], state["reweighted"], state["fixed"]
+        self.gamma, self.looks = state["gamma"], state["looks"]
+        self.reweighted, self.fixed = state["reweighted"], state["fixed"]
 
     def _phase_ends(self, step: Step) -> list[int]:
         """Steps done when alpha is refreshed."""

@@ -6,8 +6,8 @@ Budgets:   of the L matrices of one type (all queries, say) matrix l keeps a sha
            proportion to R_l = sum sigmoid(S_l):  v_l = v_t L R_l / (R_1 + ... + R_L) where all are of one size
 Penalty:   400 (v_t / v_f) (1 / N) sum over the N matrices of mean(sigmoid(S)),  v being the part pruned
 
-so that the penalty's weight rises from 0 to 400 with the schedule. S starts at 0 and learns at 2e-2. No matrix keeps
-more than all it has; what it cannot take goes to the others of its type.
+so that the penalty's weight rises from 0 to 400 with the schedule. S starts as in movement pruning and learns at 2e-2.
+No matrix keeps more than all it has; what it cannot take goes to the others of its type.
 
 The budgets take the place of both scopes. All of the pre-trained part is frozen: a task is a mask over a shared model.
 The authors freeze the head too, which they make of the embeddings of label words. Here it is drawn at random, as the

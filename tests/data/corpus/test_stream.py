@@ -61,7 +61,11 @@ def test_a_file_is_read_on_and_not_from_its_beginning_again(
     corpus = Corpus([folder], 0.0, 2, seed=0)
     assert sum(len(texts) for _, texts in blocks(corpus, Place(), 8)) == 15
     assert len(begun) == 5 == len(set(begun))
-    # Another place than the last is found by itself.
+    # Another place than the last is found by itself, and so is the same once more.
+    corpus = Corpus([folder], 0.0, 2, seed=0)
+    last = blocks(corpus, Place(), 7)[-1][0]
+    _, after = corpus.read(last)
+    assert corpus.read(after)[0] == corpus.read(after)[0]
     assert blocks(corpus, Place(), 8) == blocks(Corpus([folder], 0.0, 2, seed=0), Place(), 8)
 
 

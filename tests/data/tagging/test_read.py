@@ -132,10 +132,6 @@ def test_a_saved_dataset_has_indices_or_names(
     assert data.labels == ("O", "B-PER", "I-PER")
     assert data.train.texts == [("Peter", "left")]
     assert data.evaluation["test"].labels == [(1, 0)]
-    with pytest.raises(
-        UsageError, match=r"--task-option tag_column: is for files, and --data .*saved is a dataset"
-    ):
-        TASKS.get("ner").configured({"tag_column": "1"}, "ner").load(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from aerogel.train.methods.movement import METHOD, Movement, Options
 
 
 def attached(
-    weight: torch.Tensor, density: float, block: tuple[int, int] = (1, 1)
+    weight: torch.Tensor, density: float, block: tuple[int, int] = (1, 1), options: Options | None = None
 ) -> tuple[nn.Linear, Movement]:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     linear.weight.data.copy_(weight)
-    return linear, METHOD({"w": linear}, Target(density, block))
+    return linear, METHOD({"w": linear}, Target(density, block), options)
 
 
 def test_gradients_of_a_hand_worked_case() -> None:
@@ -76,16 +76,14 @@ def test_scores_start_at_zero_and_are_one_per_block() -> None:
 
 
 def test_scores_may_start_at_sizes() -> None:
-    weight = torch.tensor([[1.0, -2.0, 3.0, 0.0], [-1.0, 4.0, 5.0, 0.0]])
-    matrices = {"w": nn.Linear(4, 2, bias=False)}
-    matrices["w"].weight.data.copy_(weight)
-    method = METHOD(matrices, Target(0.5, (2, 2)), Options(start=0.5))
-    # Means of the blocks are 2 and 2, that of all is 2.
-    assert method.masks["w"].scores.tolist() == [[0.5, 0.5]]
-    matrices = {"w": nn.Linear(4, 2, bias=False)}
-    matrices["w"].weight.data.copy_(weight)
-    method = METHOD(matrices, Target(0.5), Options(start=3.0))
+    weight = torch.tensor([[1.0, -2.0, 3.0, 1.0], [-1.0, 0.0, 5.0, 3.0]])
+    # Means of the blocks are 1 and 3, that of all is 2.
+    _, method = attached(weight, 0.5, (2, 2), Options(start=0.5))
+    assert method.masks["w"].scores.tolist() == [[0.25, 0.75]]
+    _, method = attached(weight, 0.5, options=Options(start=3.0))
     torch.testing.assert_close(method.masks["w"].scores.detach(), 1.5 * weight.abs())
+    _, method = attached(torch.zeros(2, 2), 0.5, options=Options(start=3.0))
+    assert not method.masks["w"].scores.any()
 
 
 @pytest.mark.parametrize("start", [-1.0, float("nan"), float("inf")])
