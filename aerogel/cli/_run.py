@@ -56,7 +56,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
     add("--scope", "rank weights per matrix or all together", choices=("local", "global"))
     add("--seed", "seed of everything random", type=int, metavar="S")
     add("--batch", "rows per step, of all processes together", type=int, metavar="N")
-    add("--accumulate", "parts in which a process computes its rows, to save memory", type=int, metavar="N")
+    add(
+        "--accumulate",
+        "parts that the rows of a step are computed in, of all processes together (default: one a process)",
+        type=int,
+        metavar="N",
+    )
     add("--precision", "of forward and backward pass", choices=("fp32", "bf16", "fp16"))
     add("--gradient-checkpointing", "compute activations twice, to save memory", action="store_true")
     add("--compile", "have torch.compile make forward and backward pass", action="store_true")
@@ -72,6 +77,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
     add("--initial-warmup", "warm-ups before pruning begins", type=float, metavar="IW")
     add("--final-warmup", "warm-ups at the final density", type=float, metavar="FW")
     add("--clip", "bound on the gradients' norm", type=float, metavar="X")
+    add("--keep-scores", "put the learnt scores beside the masks that they made", action="store_true")
     add("--save-every", "steps between saves of the resumable state", type=int, metavar="STEPS")
     add("--eval-every", "steps between evaluations; one at the end is always made", type=int, metavar="STEPS")
     add("--restart", "begin anew instead of resuming a killed run", action="store_true")

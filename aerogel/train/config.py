@@ -17,7 +17,7 @@ from aerogel.train.schedule import check_warmup
 __all__ = ["RunConfig", "TrainConfig", "flag_of"]
 
 # What changes where or how often something is written, but not what comes out.
-_NEUTRAL = ("out", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
+_NEUTRAL = ("out", "keep_scores", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
 _OF_TEACHER = ("temperature", "kd_weight", "ce_weight", "hidden_weight")
 
 
@@ -36,7 +36,7 @@ class RunConfig:
         scope: "local" (per matrix) or "global"; always global where the density is a penalty's outcome.
         seed: decides the head's initial weights, the order of the rows and dropout.
         batch: rows per step, of all processes together.
-        accumulate: parts that a process computes its rows in, one after another, to save memory.
+        accumulate: parts that the rows of a step are computed in, of all processes together; None for one a process.
         precision: of the forward and backward pass, "fp32", "bf16" or "fp16"; weights and optimizer are float32.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         compile: have torch.compile make the forward and backward pass.
@@ -48,6 +48,7 @@ class RunConfig:
         final_warmup: warm-ups at the final density (fw).
         clip: bound on the norm of all gradients together.
         freeze_embeddings: None freezes them when pruning a given model, as the movement-pruning paper does.
+        keep_scores: put the learnt scores beside the masks that they made (`aerogel.scores`).
         save_every: steps between saves of the resumable state.
         eval_every: steps between evaluations; None evaluates once, at the end.
         restart: begin anew although a state to resume from is there.
@@ -68,7 +69,7 @@ class RunConfig:
     scope: str = "local"
     seed: int = 0
     batch: int = 32
-    accumulate: int = 1
+    accumulate: int | None = None
     precision: str = "fp32"
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -80,6 +81,7 @@ class RunConfig:
     final_warmup: float = 2.0
     clip: float = 1.0
     freeze_embeddings: bool | None = None
+    keep_scores: bool = False
     save_every: int = 500
     eval_every: int | None = None
     restart: bool = False
@@ -198,6 +200,8 @@ class TrainConfig(RunConfig):
         self._demand_counts("epochs", "train_rows", "eval_rows")
         if self.final_epochs < 0:
             raise UsageError(f"--final-epochs {self.final_epochs}: must be 0 or more")
+        if self.final_epochs and self.keep_scores:
+            raise UsageError("--keep-scores: scores end where --final-epochs begin; give one of them")
         self._check_teacher()
 
     def _check_teacher(self) -> None:

@@ -18,7 +18,7 @@ from aerogel.errors import UsageError
 from aerogel.sparse.masks import kept_count, ranked
 from aerogel.train.method import Step, Target
 
-__all__ = ["Controller", "boundary", "interval", "is_steered"]
+__all__ = ["Controller", "boundary", "bracket", "is_steered"]
 
 # Looks at the scores during the schedule's descent. Each sorts all scores once.
 _LOOKS = 100
@@ -52,17 +52,23 @@ def is_steered(target: Target, option: str, raw: float | None) -> bool:
     return raw is None
 
 
-def interval(step: Step) -> int:
+def _interval(step: Step) -> int:
     """Steps between two looks."""
     return max(1, (step.finish - step.begin) // _LOOKS)
 
 
-def boundary(values: Iterable[Tensor], density: float) -> float:
-    """Midway between the smallest of the `density` largest values and the next below it; the least if all are kept."""
+def bracket(values: Iterable[Tensor], density: float) -> tuple[float, float]:
+    """The largest value below the `density` largest ones, and the smallest of these; that one twice if all are kept."""
     flat = torch.cat([value.detach().reshape(-1) for value in values])
     size, keep = flat.shape[0], kept_count(density, flat.shape[0])
     least = float(ranked(flat, size - keep))
-    return (float(ranked(flat, size - keep - 1)) + least) / 2 if keep < size else least
+    return (float(ranked(flat, size - keep - 1)) if keep < size else least), least
+
+
+def boundary(values: Iterable[Tensor], density: float) -> float:
+    """Midway between the two of `bracket`."""
+    below, least = bracket(values, density)
+    return (below + least) / 2
 
 
 class Controller:
@@ -108,9 +114,10 @@ class Controller:
         """
         way, reach = abs(self.goal - found), before + self._reach(step)
         if way > reach:
+            factor = math.ceil(100 * way / reach) / 100  # rounded down it would not do
             raise UsageError(
-                f"--density {self.density:g} cannot be reached: scores have to move by {way:.2g} and can by "
-                f"{reach:.2g} before the final warm-up; raise --score-lr {way / reach:.2g} times, or "
+                f"--density {self.density:g} cannot be reached: scores have to move by {way:.3g} and can by "
+                f"{reach:.3g} before the final warm-up; raise --score-lr {factor:g} times, or "
                 "--epochs or --steps"
             )
 
@@ -129,7 +136,7 @@ class Controller:
         # While the learning rate rises, it does not say how far scores will get.
         if step.index < max(step.begin, step.warmup):
             return {}
-        if (step.index - step.begin) % interval(step) and not last_step:
+        if (step.index - step.begin) % _interval(step) and not last_step:
             return {}
         found = boundary(scores, self.density)
         last, moved = self._last, self._moved
@@ -150,7 +157,7 @@ class Controller:
 
     def _reach(self, step: Step) -> float:
         """The learning rates of the steps left, summed: eta falls linearly to 0 at the end of the run."""
-        left = max(step.finish - step.index, _HORIZON * interval(step))
+        left = max(step.finish - step.index, _HORIZON * _interval(step))
         rest = max(1, step.total - step.index)
         left = min(left, rest)
         return max(step.score_lr, 1e-12) * (left - left * left / (2 * rest))

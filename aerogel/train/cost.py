@@ -1,8 +1,8 @@
 """What a training step of each pruning method costs beside a dense one: ``python -m aerogel.train.cost``.
 
 Steps of all methods alternate on one model each, of equal sizes and random weights, while the schedule lowers the
-density: where masks are made anew in every step. Embeddings are frozen for all, dense included, as `aerogel train` does
-when it prunes.
+density: where masks are made anew in every step. Then comes the step with which the descent ends, one of obert's
+events. Embeddings are frozen for all, dense included, as `aerogel train` does when it prunes.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from aerogel.versions import versions
 __all__ = ["main", "measure"]
 
 _DENSE = "dense"
-# Steps of the run whose middle is measured.
-_TOTAL = 4000
+# Steps of the run whose middle is measured, and of its warm-up.
+_TOTAL, _WARMUP = 4000, 400
 _VOCABULARY = 30_522
 
 
 def measure(
     methods: Sequence[str], config: TrainConfig, sizes: dict[str, Any], steps: int
 ) -> dict[str, list[float]]:
-    """Seconds of `steps` steps of each method, one method after another in turn.
+    """Seconds of `steps` steps of each method, one method after another in turn, and of the one that ends the descent.
 
     Args:
         methods: names.
@@ -55,8 +55,10 @@ def measure(
         loops = {name: _loop(name, config, sizes, processes) for name in methods}
         batch = _batch(config)
         seconds: dict[str, list[float]] = {name: [] for name in methods}
-        for turn in range(steps + 2):
+        for turn in range(steps + 3):
             for name, loop in loops.items():
+                if turn == steps + 2:
+                    loop.step = loop.now().finish
                 _wait(processes.device)
                 began = time.perf_counter()
                 loop.train_step(batch, loop.now())
@@ -68,13 +70,20 @@ def measure(
 
 
 def summary(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Per method the median in milliseconds, and median and quartiles of its ratio to the dense step of the turn."""
+    """What `measure` found, by method.
+
+    Returns:
+        Per method the median in milliseconds, median and quartiles of its ratio to the dense step of the turn, the
+        ratio of the means, and the milliseconds of the step that ends the descent.
+    """
     found = []
-    for name, values in seconds.items():
-        low, middle, high = np.percentile(np.divide(values, seconds[_DENSE]), (25, 50, 75))
+    for name, (*values, last) in seconds.items():
+        dense = seconds[_DENSE][:-1]
+        low, middle, high = np.percentile(np.divide(values, dense), (25, 50, 75))
         found.append(
             {"method": name, "milliseconds": float(np.median(values)) * 1e3}
             | {"ratio": float(middle), "low": float(low), "high": float(high)}
+            | {"mean_ratio": float(np.mean(values) / np.mean(dense)), "last_milliseconds": last * 1e3}
         )
     return found
 
@@ -89,7 +98,7 @@ def _loop(name: str, config: TrainConfig, sizes: dict[str, Any], processes: Proc
     kind = METHODS.get(name)
     target = Target(config.density, config.block, config.scope) if kind.prunes else Target(1.0)
     method = kind(prunable(model), target)
-    schedule = Cubic(1.0, target.density, _TOTAL, 0, 0.0, 0.0)
+    schedule = Cubic(1.0, target.density, _TOTAL, _WARMUP, 1.0, 2.0)
     no_rows: Any = None  # the batch is made here
     loop = Loop(config, model, method, schedule, no_rows, TaskLoss(), processes, {})
     loop.step = _TOTAL // 2
@@ -115,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     known = [name for name in METHODS.names() if METHODS.get(name).prunes]
     parser.add_argument("--methods", default=",".join(known), metavar="NAME,...")
-    parser.add_argument("--steps", type=int, default=9, metavar="N", help="timings of each (default: 9)")
+    parser.add_argument("--steps", type=int, default=16, metavar="N", help="timings of each (default: 16)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="rows (default: 32)")
     parser.add_argument("--length", type=int, default=128, metavar="N", help="tokens per row (default: 128)")
     parser.add_argument(
@@ -141,6 +150,7 @@ def _report(args: argparse.Namespace) -> None:
     config = TrainConfig(
         task="synthetic", out=Path("unused"), batch=args.batch, max_length=args.length, density=args.density,
         scope=args.scope, precision=args.precision, threads=args.threads, device=args.device,
+        score_lr=1.0,  # of scores that begin in the middle of the run; at less they could not reach any density
     )  # fmt: skip
     if args.steps < 1:
         raise UsageError(f"--steps {args.steps}: must be at least 1")
@@ -164,11 +174,14 @@ def _report(args: argparse.Namespace) -> None:
     print(
         f"{args.batch} x {args.length} tokens, {args.threads} threads, density {args.density:g} {args.scope}\n"
     )
-    print("| method | ms a step | of dense | quartiles |\n| --- | ---: | ---: | ---: |")
+    print(
+        "| method | ms a step | of dense | quartiles | mean | ms where the descent ends |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |"
+    )
     for row in rows:
         print(
             f"| {row['method']} | {row['milliseconds']:.0f} | {row['ratio']:.2f} "
-            f"| {row['low']:.2f} to {row['high']:.2f} |"
+            f"| {row['low']:.2f} to {row['high']:.2f} | {row['mean_ratio']:.2f} | {row['last_milliseconds']:.0f} |"
         )
 
 

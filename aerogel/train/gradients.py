@@ -30,9 +30,10 @@ def seed_torch(seed: int, step: int, stream: int = 0) -> None:
 class Gradients:
     """Forward and backward passes of a run.
 
-    A batch is cut into ``processes x accumulate`` parts of equal size, to within a row. What a part draws at random, as
-    for dropout, depends on the seed, the step and the number of the part: two processes do to the bit what one does in
-    two goes.
+    A batch is cut into parts of equal size, to within a row, and the parts are dealt out to the processes. What a part
+    draws at random, as for dropout, depends on the seed, the step and the number of the part. So with the same number
+    of parts it does not matter how many processes there are, but for the order in which parts are added up; of two
+    parts there is but one.
 
     Args:
         config: of the run.
@@ -49,6 +50,12 @@ class Gradients:
     ) -> None:
         self.config, self.objective, self.processes = config, objective, processes
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parts = config.accumulate or processes.count
+        if self.parts < processes.count:
+            raise UsageError(
+                f"--accumulate {self.parts} leaves some of the {processes.count} processes without a part; "
+                f"give at least {processes.count}, or drop it"
+            )
         device = processes.device.type
         if config.precision == "fp16" and device != "cuda":
             raise UsageError("--precision fp16 is for GPUs; on a CPU use bf16")
@@ -74,9 +81,10 @@ class Gradients:
         config, processes = self.config, self.processes
         counts = counted(batch)
         rows = counts["rows"]
-        parts = processes.count * config.accumulate
+        parts = self.parts
+        mine = (place * parts // processes.count for place in (processes.index, processes.index + 1))
         total = torch.zeros((), device=processes.device)
-        for part in range(processes.index * config.accumulate, (processes.index + 1) * config.accumulate):
+        for part in range(*mine):
             first, end = part * rows // parts, (part + 1) * rows // parts
             if first == end:
                 continue

@@ -16,7 +16,7 @@ What must outlive a kill is held in the masks' parameters and buffers, which are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aerogel.errors import UsageError
+from aerogel.errors import TrainingError, UsageError
 from aerogel.options import NoOptions
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
 
@@ -169,9 +169,13 @@ class Method:
         names = list(self.matrices)
         return [names] if self.target.scope == "global" else [[name] for name in names]
 
-    def score_parameters(self) -> Iterable[nn.Parameter]:
+    def learnt_scores(self) -> dict[str, nn.Parameter]:
+        """Per matrix, the score of each block ``[out / r, in / c]``, where scores are parameters."""
+        return {}
+
+    def score_parameters(self) -> list[nn.Parameter]:
         """Parameters that are trained at the score learning rate."""
-        return ()
+        return list(self.learnt_scores().values())
 
     def scores(self) -> dict[str, Tensor]:
         """Per matrix, the current score of each block ``[out / r, in / c]``; the highest are kept."""
@@ -213,14 +217,24 @@ class Method:
 
     @torch.no_grad()
     def update(self, density: float) -> None:
-        """Set every mask to the highest scores, at `density`."""
+        """Set every mask to the highest scores, at `density`.
+
+        Raises:
+            TrainingError: a score is NaN.
+        """
         if density >= 1.0:
             for mask in self.masks.values():
                 mask.mask.fill_(1.0)
             return
         # numpy selects several times faster than torch on a CPU; on a GPU the scores stay where they are.
         scores = {name: _on_host(score.detach()) for name, score in self.scores().items()}
-        for name, kept in top_masks(scores, density, scope=self.target.scope).items():
+        try:
+            masks = top_masks(scores, density, scope=self.target.scope)
+        except UsageError as error:
+            # Density, scope and block were checked long before: only NaN is left.
+            name = next(name for name, score in scores.items() if bool((score != score).any()))
+            raise TrainingError(f"the scores of {name} are not numbers; lower --lr or --score-lr") from error
+        for name, kept in masks.items():
             self.set_mask(name, kept)
 
     @torch.no_grad()

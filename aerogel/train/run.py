@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aerogel import checkpoint
+from aerogel import checkpoint, scores
 from aerogel.checkpoint import Checkpoint, Record
 from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
@@ -100,9 +100,14 @@ def _run(
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if config.keep_scores and not method.learnt_scores():
+        raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
+    learnt: dict[str, Any] = {}
 
     def write_model(folder: Path) -> None:
         save_model(model, job.tokenizer, folder)
+        if learnt:
+            scores.save(folder, learnt)
 
     def loop_of(method: Method, schedule: Cubic, before: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, resumable, before)
@@ -129,6 +134,9 @@ def _run(
             del loop  # and with it the scores, and the optimizer of all
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
             loop_of(method, last, total).run(log, job.measure)
+        if config.keep_scores:
+            method.settle()  # which may move them
+            learnt |= {name: score.detach().cpu().numpy() for name, score in method.learnt_scores().items()}
         masks = method.bake()
         _demand_finite(model)
         record = Record(

@@ -210,3 +210,21 @@ def test_baked_weights_are_what_was_evaluated_and_zero_exactly_where_pruned(
         assert not torch.signbit(weight[torch.from_numpy(~mask)]).any()
     total = sum(mask.sum() for mask in masks.values())
     assert total == pytest.approx(0.25 * 768, abs=8)
+
+
+@pytest.mark.parametrize("method", PRUNING)
+def test_with_a_teacher_alone_the_labels_do_not_matter(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
+) -> None:
+    start, data = tiny_checkpoint(density=1.0), sentiment()
+    teacher = run(tmp_path, start, data, "dense", 1.0, out="teacher").path
+    taught = {"teacher": str(teacher), "kd_weight": 1.0, "ce_weight": 0.0, "hidden_weight": 0.1}
+    one = run(tmp_path, start, data, method, 0.25, out="one", **taught).path
+    rows = (data / "train.tsv").read_text().splitlines()
+    swapped = [row[:-1] + {"0": "1", "1": "0"}.get(row[-1], row[-1]) for row in rows]
+    (data / "train.tsv").write_text("\n".join(swapped) + "\n")
+    two = run(tmp_path, start, data, method, 0.25, out="two", **taught).path
+    untaught = run(tmp_path, start, data, method, 0.25, out="three").path
+    weights = [(path / checkpoint.WEIGHTS_FILE).read_bytes() for path in (one, two, untaught)]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]

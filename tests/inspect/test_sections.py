@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aerogel import scores
 from aerogel.errors import UsageError
 from aerogel.inspect.report import inspect
 from aerogel.inspect.section import Finding
@@ -161,6 +163,32 @@ def test_weights(masked: Masked) -> None:
     assert "Q" not in empty.data
     path = masked(lambda _, mask: mask.fill(False), "nothing")
     assert SECTIONS.get("weights").draw(load(path), section("weights", path)) == []
+
+
+def test_scores_by_hand(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    path = Path(shutil.copytree(tiny_checkpoint(density=0.25), tmp_path / "scored"))
+    assert SECTIONS.get("scores").analyse(load(path)) is None
+    masks = load(path).checkpoint.masks
+    learnt = {name: np.where(mask, 3.0, -1.0) for name, mask in masks.items()}
+    scores.save(path, learnt)
+    found = section("scores", path)
+    query = found.data["Q"]
+    assert (query["kept"]["count"], query["pruned"]["count"]) == (512, 1536)
+    assert query["kept"]["quantiles"] == [3.0] * 5
+    assert query["pruned"]["quantiles"] == [-1.0] * 5
+    assert (sum(query["kept"]["counts"]), sum(query["pruned"]["counts"])) == (512, 1536)
+    assert {part["overlap"] for part in found.data.values()} == {0.0}
+    assert "One threshold" in found.summary[0]
+    assert [picture.name for picture in SECTIONS.get("scores").draw(load(path), found)] == ["scores"]
+    # One kept weight below a quarter of what was pruned.
+    name = next(name for name in masks if "0.attention.self.query" in name)
+    places = np.argwhere(~masks[name])
+    learnt[name][tuple(places[:384].T)] = 1.0
+    learnt[name][tuple(np.argwhere(masks[name])[0])] = 0.0
+    scores.save(path, learnt)
+    found = section("scores", path)
+    assert found.data["Q"]["overlap"] == 384 / 1536
+    assert "up to 25.0%" in found.summary[0]
 
 
 def test_agreement_by_hand(masked: Masked) -> None:

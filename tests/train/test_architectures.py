@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from aerogel.data.tasks import TASKS
@@ -64,6 +65,23 @@ def spans(folder: Path) -> str:
     return "squad"
 
 
+def spans_or_none(folder: Path) -> str:
+    spans(folder)
+    for name in ("train", "dev"):
+        document = json.loads((folder / f"{name}-v1.1.json").read_text())
+        for paragraph in document["data"][0]["paragraphs"][::2]:
+            paragraph["qas"][0]["answers"] = []
+        for paragraph in document["data"][0]["paragraphs"]:
+            paragraph["qas"][0]["is_impossible"] = not paragraph["qas"][0]["answers"]
+        (folder / f"{name}-v2.0.json").write_text(json.dumps(document))
+    return "squad-v2"
+
+
+def parts_of_speech(folder: Path) -> str:
+    tags(folder)
+    return "conll"
+
+
 def tags(folder: Path) -> str:
     for name, count in (("train", 24), ("dev", 12)):
         rows = [
@@ -74,8 +92,14 @@ def tags(folder: Path) -> str:
     return "ner"
 
 
-@pytest.mark.parametrize("kind", [classes, spans, tags])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [
+        *((encoder, kind) for encoder in ENCODERS for kind in (classes, spans, tags)),
+        ("bert", spans_or_none),
+        ("bert", parts_of_speech),
+    ],
+)
 def test_it_trains_and_plain_transformers_reads_it(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, kind: Callable[[Path], str]
 ) -> None:
@@ -83,7 +107,7 @@ def test_it_trains_and_plain_transformers_reads_it(
     data = tmp_path / "data"
     data.mkdir()
     name = kind(data)
-    options = {"stride": 2} if name == "squad" else {}
+    options = {"stride": 2} if name.startswith("squad") else {}
     # The model to start from has the head of another task.
     given = tiny_checkpoint(family, density=1.0, num_labels=3, **config)
     result = train(
@@ -111,3 +135,45 @@ def test_it_trains_and_plain_transformers_reads_it(
     tokenizer = transformers.AutoTokenizer.from_pretrained(result.path)
     splits = {"": task.encode(loaded.evaluation[""], tokenizer, 12)}
     assert evaluate(model, task, splits, 4) == pytest.approx(result.record.metrics)
+
+
+@pytest.mark.parametrize("kind", [classes, spans, tags])
+def test_a_pruned_student_learns_from_a_teacher_alone(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    name = kind(data)
+    options = {"stride": 2} if name == "squad" else {}
+    settings: dict[str, Any] = {
+        "task": name, "data": data, "task_options": options, "batch": 8, "max_length": 12, "threads": 1,
+        "device": "cpu",
+    }  # fmt: skip
+    start = str(tiny_checkpoint("bert", density=1.0))
+    teacher = str(
+        train(TrainConfig(out=tmp_path / "teacher", model=start, epochs=10, lr=3e-3, **settings)).path
+    )
+
+    def distance(seen: Path) -> float:
+        """Mean square difference of the last hidden states of a few sentences to the teacher's."""
+        tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)
+        given = tokenizer([" ".join(words) for words in sentences(8)], padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            one, two = (
+                transformers.AutoModel.from_pretrained(path).eval()(**given).last_hidden_state
+                for path in (teacher, seen)
+            )
+        return float((one - two).square().mean())
+
+    learnt = {
+        weight: distance(
+            train(
+                TrainConfig(
+                    out=tmp_path / f"student{weight}", model=start, method="movement", density=0.5, epochs=30, lr=3e-3,
+                    teacher=teacher, kd_weight=1.0, ce_weight=0.0, hidden_weight=weight, **settings,
+                )
+            ).path
+        )
+        for weight in (0.0, 10.0)
+    }  # fmt: skip
+    assert learnt[10.0] < learnt[0.0] / 2

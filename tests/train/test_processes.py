@@ -48,7 +48,8 @@ def words(config: TrainConfig) -> list[str]:
         "seed",
     ):
         result += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
-    result += ["--save-every", str(config.save_every), "--accumulate", str(config.accumulate)]
+    result += ["--save-every", str(config.save_every)]
+    result += ["--accumulate", str(config.accumulate)] if config.accumulate else []
     return [*result, "--threads", "1", "--device", "cpu"]
 
 
@@ -103,9 +104,9 @@ def same_files(one: Path, two: Path) -> bool:
     return all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
-def test_two_processes_do_to_the_bit_what_one_does_in_two_goes(config: Callable[..., TrainConfig]) -> None:
+def test_one_command_does_to_the_bit_the_same_in_two_processes(config: Callable[..., TrainConfig]) -> None:
     # With dropout: it depends on the part of the batch, not on who computes it.
-    (status, out, err), (other, silent, quiet) = finish(start(config("two")))
+    (status, out, err), (other, silent, quiet) = finish(start(config("two", accumulate=2)))
     assert (status, other, err, silent, quiet) == (0, 0, "", "", "")
     assert "accuracy" in out
     one = train(config("one", accumulate=2)).path
@@ -113,6 +114,15 @@ def test_two_processes_do_to_the_bit_what_one_does_in_two_goes(config: Callable[
     assert sorted(path.name for path in one.parent.iterdir()) == [
         "one", "one.log.jsonl", "sentiment", "two", "two.log.jsonl",
     ]  # fmt: skip
+
+
+def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig]) -> None:
+    for status, _, err in finish(start(config("two", accumulate=1))):
+        assert status == 2
+        assert err == (
+            "aerogel: error: --accumulate 1 leaves some of the 2 processes without a part; "
+            "give at least 2, or drop it\n"
+        )
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -179,11 +189,14 @@ for port, values in json.loads(sys.argv[1]):
 
 
 def test_every_method_finds_the_same_in_two_processes(config: Callable[..., TrainConfig]) -> None:
-    """States made of gradients, random gates, controllers: all as one process makes them in two parts."""
+    """States made of gradients, random gates, controllers: all as one process makes them."""
     names = [name for name in METHODS.names() if METHODS.get(name).prunes]
     # Scores have to go far in the few steps of a test.
     rates = {name: 0.5 if METHODS.get(name).density_is_outcome else None for name in names}
-    runs = {name: config(name, method=name, epochs=6, warmup=1.0, score_lr=rates[name]) for name in names}
+    runs = {
+        name: config(name, method=name, epochs=6, warmup=1.0, score_lr=rates[name], accumulate=2)
+        for name in names
+    }
     with contextlib.ExitStack() as held:
         ports = [held.enter_context(socket.socket()) for _ in names]
         for port in ports:
@@ -193,7 +206,7 @@ def test_every_method_finds_the_same_in_two_processes(config: Callable[..., Trai
         (number, {"out": str(run.out), "data": str(run.data), "task": run.task, "progress": False}
          | {k: getattr(run, k) for k in (
              "method", "model", "density", "epochs", "batch", "max_length", "lr", "threads", "device", "warmup",
-             "score_lr")})
+             "score_lr", "accumulate")})
         for number, run in zip(numbers, runs.values(), strict=True)
     ]  # fmt: skip
     processes = [
@@ -207,5 +220,5 @@ def test_every_method_finds_the_same_in_two_processes(config: Callable[..., Trai
     ]  # fmt: skip
     assert [(status, err[-500:]) for status, _, err in finish(processes)] == [(0, "")] * 2
     for name, run in runs.items():
-        one = train(dataclasses.replace(run, out=run.out.with_name(f"{name}-one"), accumulate=2)).path
+        one = train(dataclasses.replace(run, out=run.out.with_name(f"{name}-one"))).path
         assert same_files(run.out, one), name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from aerogel import checkpoint
+from aerogel import checkpoint, scores
 from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
 from aerogel.files import sha256
 from aerogel.train import finetune
@@ -45,6 +46,28 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
     assert events(run)[-1]["accuracy"] == record.metrics["accuracy"]
     assert events(run)[-2]["density"] == 0.25
     assert not run.state_path.exists()
+
+
+@pytest.mark.parametrize("method", ["movement", "soft-movement", "l0", "smp"])
+def test_scores_are_kept_beside_the_masks_they_made(config: Callable[..., TrainConfig], method: str) -> None:
+    run = config(method=method, score_lr=1.0, block=(4, 1), keep_scores=True)
+    made = train(run)
+    learnt = scores.load(made)
+    assert learnt is not None
+    for name, score in learnt.items():
+        kept = made.masks[name][::4]
+        assert score.shape == kept.shape
+        assert score[kept].min() >= score[~kept].max()
+    # Written with the checkpoint, and replaced with it.
+    train(dataclasses.replace(run, keep_scores=False))
+    assert scores.load(checkpoint.load(run.out)) is None
+
+
+def test_scores_that_there_are_not_cannot_be_kept(config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(UsageError, match="--keep-scores: method magnitude learns no scores; drop it"):
+        train(config(method="magnitude", keep_scores=True))
+    with pytest.raises(UsageError, match="--keep-scores: scores end where --final-epochs begin"):
+        config(final_epochs=1, keep_scores=True)
 
 
 def test_an_evaluation_tells_the_density_that_it_was_made_at(config: Callable[..., TrainConfig]) -> None:
@@ -228,7 +251,7 @@ def test_a_file_that_is_no_log_is_refused_before_training(
         ({"max_length": 65}, r"--max-length 65: .* takes at most 64 tokens"),
         ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all is not a directory"),
         ({"model": None}, r"--model is missing"),
-        ({"method": "soft-movement"}, r"--density 0.25 cannot be reached: .*; raise --score-lr \d+ times"),
+        ({"method": "soft-movement"}, r"--density 0.25 cannot be reached: .*; raise --score-lr [\d.]+ times"),
         ({"density": 0.1, "block": (32, 32)}, r"--density 0.1 leaves none of the 1 32x32 blocks of bert"),
     ],
 )

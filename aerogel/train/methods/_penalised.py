@@ -73,9 +73,9 @@ class Penalised(Method):
         del step
         return 1.0
 
-    def score_parameters(self) -> list[nn.Parameter]:
+    def learnt_scores(self) -> dict[str, nn.Parameter]:
         """All scores."""
-        return [mask.scores for mask in self.masks.values()]
+        return {name: mask.scores for name, mask in self.masks.items()}
 
     def before_step(self, step: Step) -> None:
         """Set lambda_t. A steered one acts from the first step of the schedule's descent."""

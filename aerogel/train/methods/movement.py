@@ -88,13 +88,13 @@ class Movement(Method):
             mask.scores.copy_(self.options.start * sizes / mean)
         return mask
 
-    def score_parameters(self) -> list[nn.Parameter]:
+    def learnt_scores(self) -> dict[str, nn.Parameter]:
         """All scores."""
-        return [mask.scores for mask in self.masks.values()]
+        return {name: mask.scores for name, mask in self.masks.items()}
 
     def scores(self) -> dict[str, Tensor]:
-        """The scores themselves."""
-        return {name: mask.scores for name, mask in self.masks.items()}
+        """The learnt ones themselves."""
+        return dict(self.learnt_scores())
 
 
 METHOD = Movement

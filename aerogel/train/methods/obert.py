@@ -21,7 +21,8 @@ MiniLM-L6-H384 with B = 50, and up to 8 gradients.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,13 @@ class Fisher:
         ]
         self.pending: list[Tensor] = []
         self.seen = 0
+
+    @staticmethod
+    def bytes_of(weights: int, size: int) -> int:
+        """What F takes of a matrix of `weights` weights."""
+        height = -(-size // 5)
+        numbers = sum(min(height, size - top) * (size - top) for top in range(0, size, height))
+        return 4 * -(-weights // size) * numbers
 
     def rows(self, matrix: Tensor) -> Tensor:
         """``[out, in]`` as ``[n, B]``: r x c blocks one after another in row-major order, zeros after the last."""
@@ -167,6 +175,23 @@ class Obert(Method):
         self.size = size
         self.fisher: dict[str, Fisher] = {}
         self.density = 1.0
+
+    def check(self, steps: Callable[[int], Step]) -> None:
+        """The first event needs gradients, and F room."""
+        super().check(steps)
+        if self._events(steps(0))[0] == 0:
+            raise UsageError(
+                "method obert prunes by gradients, and there are none before the descent, which begins with the first "
+                "step; give --warmup and --initial-warmup above 0"
+            )
+        needed = sum(Fisher.bytes_of(weight.numel(), self.size) for weight in self.weights.values())
+        device = next(iter(self.weights.values())).device
+        there = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
+        if needed > there:
+            raise UsageError(
+                f"the Fisher matrix of method obert, in blocks of {self.size} weights, needs {needed / 2**30:.1f} GiB, "
+                f"and there are {there / 2**30:.1f}; give a smaller --block or --option fisher_block"
+            )
 
     def before_step(self, step: Step) -> None:
         """Prune where an event is due."""
@@ -249,6 +274,14 @@ class Obert(Method):
             shape = (weight.shape[0], weight.shape[1])
             self.fisher[name] = Fisher(shape, self.target.block, self.size, weight.device)
         return self.fisher[name]
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; no bound where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return float("inf")
 
 
 def _diagonal(inverse: Tensor, together: int) -> Tensor:

@@ -18,13 +18,16 @@ ends and leaves the rest of the run to the survivors.
 Blocks are an extension: |w_i| becomes the Euclidean norm of block b, the step w_b = a_b max(1 - t_b / |a_b|, 0) (the
 group lasso's), and sqrt(v) the mean of the block's.
 
-Where a density is asked for, gamma is set again every few steps so that, if the optimizer stood still, the next ones
-would take all but the scheduled part of the weights to zero: gamma times the sum of lr over these steps is the
-quantile of |w_i| lr_t gamma / t_i. What the optimizer does meanwhile is seen at the next setting.
+Where a density v_t is asked for, gamma is found anew in every step, as the one that leaves just that: with
+u_i = |a_i| lr_t gamma / t_i, lr_t gamma is the geometric mean of the largest u among the (1 - v_t) n that go and the
+smallest of the v_t n that stay. So nothing is shrunk by more than the density needs. What is zero when alpha is
+refreshed gets alpha = 1 / eps and stays; under alpha = 1 it takes a gamma near 1 to hold it against Adam, whose steps
+are of size lr_t, and then everything shrinks at that speed. Hence many reweightings, the first of them early.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +37,7 @@ from torch import Tensor, nn
 
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores, expand_blocks
-from aerogel.train.control import boundary, interval, is_steered
+from aerogel.train.control import bracket, is_steered
 from aerogel.train.method import Mask, Method, Step, Target
 
 __all__ = ["METHOD", "Options", "ReweightedMask", "ReweightedProximal"]
@@ -54,7 +57,7 @@ class Options:
 
     gamma: float | None = None
     eps: float = 1e-9
-    reweightings: int = 3
+    reweightings: int = 30
     adaptive: bool = False
     finetune: bool = False
 
@@ -90,7 +93,7 @@ class ReweightedProximal(Method):
         steered = is_steered(target, "gamma", given)
         super().__init__(matrices, target, options)
         self.steered, self.gamma, self.fixed = steered, given or 0.0, False
-        self.reweighted = self.looks = 0
+        self.reweighted = 0
 
     def mask_for(self, weight: Tensor) -> ReweightedMask:
         """Ones, and alpha = 1."""
@@ -103,26 +106,24 @@ class ReweightedProximal(Method):
 
     @torch.no_grad()
     def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
-        """The proximal step; at the end of a phase, new alpha; where steered, new gamma."""
+        """The proximal step, where steered with a new gamma; at the end of a phase, new alpha."""
         if self.fixed or step.index < step.begin:
             return {}
-        noted: dict[str, float] = {}
         units = {name: self._unit(name, optimizer) for name in self.weights}
-        # Looks and phases are counted, because half precision may have left out the very step that was their time.
-        if self.steered and (due := (step.index - step.begin) // interval(step) + 1) > self.looks:
-            self.looks = due
-            if step.lr > 0:
-                shrinks = (self._size(w) / units[name] for name, w in self.weights.items())
-                self.gamma = boundary(shrinks, step.density) / (step.lr * interval(step))
-                noted["gamma"] = self.gamma
+        if self.steered and step.lr > 0:
+            gone, least = bracket(
+                (self._size(w) / units[name] for name, w in self.weights.items()), step.density
+            )
+            self.gamma = math.sqrt(gone * least) / step.lr
         for name, weight in self.weights.items():
             self._shrink(weight, step.lr * self.gamma * units[name])
-        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) > self.reweighted:
-            for name, weight in self.weights.items():
-                self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
-            self.reweighted = ended
-            noted["reweighting"] = float(ended)
-        return noted | {"achieved": self._density()} if noted else {}
+        # Phases are counted, because half precision may have left out the very step that one ends with.
+        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) == self.reweighted:
+            return {}
+        for name, weight in self.weights.items():
+            self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
+        self.reweighted = ended
+        return {"reweighting": float(ended), **self.log_values()}
 
     def log_values(self) -> dict[str, float]:
         """gamma, and the part of the weights that is not zero."""
@@ -136,13 +137,12 @@ class ReweightedProximal(Method):
                 self.set_mask(name, self._size(weight.detach()) > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """gamma, looks and reweightings done, and whether the mask is fixed."""
-        return {"gamma": self.gamma, "looks": self.looks, "reweighted": self.reweighted, "fixed": self.fixed}
+        """gamma, reweightings done, and whether the mask is fixed."""
+        return {"gamma": self.gamma, "reweighted": self.reweighted, "fixed": self.fixed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.gamma, self.looks = state["gamma"], state["looks"]
-        self.reweighted, self.fixed = state["reweighted"], state["fixed"]
+        self.gamma, self.reweighted, self.fixed = state["gamma"], state["reweighted"], state["fixed"]
 
     def _phase_ends(self, step: Step) -> list[int]:
         """Steps done when alpha is refreshed."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from aerogel.errors import UsageError
+from aerogel.errors import TrainingError, UsageError
 from aerogel.train.method import Step, Target
 from aerogel.train.methods.obert import METHOD, Fisher, Obert, Options
 
@@ -188,3 +188,42 @@ def test_a_gradient_that_overflowed_is_left_out() -> None:
         masks.append(method.bake()["w"])
     assert masks[0].sum() == 20
     assert (masks[0] == masks[1]).all()
+
+
+def step_at(index: int, begin: int) -> Step:
+    return Step(index, 100, 1.0, 0.0, 1e-3, begin=begin, finish=90)
+
+
+def test_an_event_before_any_gradient_is_refused() -> None:
+    made = METHOD({"w": nn.Linear(8, 8)}, Target(0.5), Options())
+    made.check(lambda index: step_at(index, begin=1))
+    with pytest.raises(
+        UsageError, match=r"none before the descent, .*; give --warmup and --initial-warmup above 0"
+    ):
+        made.check(lambda index: step_at(index, begin=0))
+
+
+def test_a_fisher_matrix_larger_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 40 blocks of 32 x 32 weights, in strips of 205, 205, 205, 205 and 204 rows.
+    made = METHOD({"w": nn.Linear(160, 256)}, Target(0.5, (32, 32)), Options())
+    numbers = 205 * (1024 + 819 + 614 + 409) + 204 * 204
+    fisher = Fisher((160, 256), (32, 32), 1024, torch.device("cpu"))
+    needed = 4 * sum(strip.numel() for strip in fisher.strips)
+    assert Fisher.bytes_of(160 * 256, 1024) == needed == 4 * 40 * numbers
+    monkeypatch.setattr("aerogel.train.methods.obert._memory", lambda: float(needed))
+    made.check(lambda index: step_at(index, begin=1))
+    monkeypatch.setattr("aerogel.train.methods.obert._memory", lambda: needed - 1.0)
+    with pytest.raises(
+        UsageError, match=r"in blocks of 1024 weights, needs 0.1 GiB, .*; give a smaller --block"
+    ):
+        made.check(lambda index: step_at(index, begin=1))
+
+
+def test_scores_that_are_not_numbers_are_told_by_the_matrix() -> None:
+    made = METHOD({"a": nn.Linear(8, 8), "w": nn.Linear(8, 8)}, Target(0.5), Options(events=1))
+    for name, size in (("a", 1.0), ("w", 1e30)):
+        made.matrices[name].weight.sum().backward()
+        made.weights[name].grad.fill_(size)
+    made.after_backward(step_at(50, begin=10))
+    with pytest.raises(TrainingError, match="the scores of w are not numbers; lower --lr"):
+        made.before_step(step_at(90, begin=10))

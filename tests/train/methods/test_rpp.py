@@ -150,16 +150,23 @@ def test_the_mask_is_where_weights_are_not_zero() -> None:
     assert method.bake()["w"].tolist() == [[True, False, True, True]]
 
 
-def test_gamma_is_set_so_that_the_next_steps_leave_the_scheduled_density() -> None:
+def test_gamma_is_what_leaves_the_scheduled_density() -> None:
     weight = torch.linspace(0.01, 1.0, 100).reshape(10, 10)
     method = attached(weight, Options(), density=0.25)
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
-    # A look every 2 of 200 steps: after two of them, with no gradient, 40 are left.
-    noted = [dict(method.after_step(step_of(t, 400, finish=200, density=0.4), optimizer)) for t in range(3)]
-    assert [bool(line) for line in noted] == [True, False, True]
-    assert noted[0]["gamma"] == pytest.approx(0.605 / (2 * LR), rel=1e-6)  # between the 60th and the 61st
-    assert noted[2]["achieved"] == 0.4
-    assert method.log_values()["achieved"] == 0.4
+
+    def after(index: int, density: float) -> dict[str, float]:
+        method.after_step(step_of(index, 400, finish=200, density=density), optimizer)
+        return method.log_values()
+
+    # Of 0.01, 0.02 ... 1 the 60th goes and the 61st stays.
+    assert after(0, 0.4) == {"gamma": pytest.approx((0.60 * 0.61) ** 0.5 / LR, rel=1e-6), "achieved": 0.4}
+    left = method.weights["w"].detach().clone()
+    torch.testing.assert_close(left.max(), torch.tensor(1 - (0.60 * 0.61) ** 0.5))
+    # Nothing more has to go, so nothing is shrunk.
+    assert after(1, 0.4) == {"gamma": 0.0, "achieved": 0.4}
+    assert torch.equal(method.weights["w"], left)
+    assert after(2, 0.3)["achieved"] == 0.3
 
 
 @pytest.mark.parametrize(

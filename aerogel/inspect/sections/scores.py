@@ -1,0 +1,93 @@
+"""The learnt scores behind a mask: how those of kept and of pruned blocks lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aerogel import scores
+from aerogel.inspect import figures
+from aerogel.inspect.section import Finding, Picture, Section, Table
+from aerogel.inspect.subject import Subject
+
+__all__ = ["SECTION"]
+
+_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+_BINS = 80
+
+
+class _Scores(Section):
+    title = "Scores"
+    order = 52
+
+    def analyse(self, subject: Subject) -> Finding | None:
+        learnt = scores.load(subject.checkpoint)
+        if learnt is None:
+            return None
+        found: dict[str, Any] = {}
+        for part in subject.parts:
+            mine = subject.of(part)
+            kept = np.concatenate([matrix.grid.ravel() for matrix in mine])
+            values = np.concatenate([learnt[matrix.name].ravel() for matrix in mine])
+            found[part] = _described(values, kept)
+        rows = [
+            [
+                part, which, f"{side['count']:,}", *(f"{q:.3f}" for q in side["quantiles"]), f"{data['overlap']:.1%}",
+            ]
+            for part, data in found.items()
+            for which, side in (("kept", data["kept"]), ("pruned", data["pruned"]))
+            if side
+        ]  # fmt: skip
+        header = ("part", "blocks", "count", *(f"{q:.0%}" for q in _QUANTILES), "overlap")
+        notes = [
+            "Scores at the end of training, one for each block, all layers of a part together, rounded to float16. "
+            "Overlap is the share of pruned blocks whose score is above that of some kept one; it is not zero where "
+            "matrices are ranked by themselves, or share what they keep by a rule of the method."
+        ]
+        overlap = max(data["overlap"] for data in found.values())
+        summary = [
+            "One threshold on the scores separates what is kept from what is pruned in every part."
+            if overlap < 0.01
+            else f"Thresholds differ between the matrices of a part: up to {overlap:.1%} of a part's pruned blocks "
+            "have a higher score than its lowest kept one."
+        ]
+        return Finding(found, [Table("Scores of kept and pruned blocks", header, rows, 2)], notes, summary)
+
+    def draw(self, subject: Subject, finding: Finding) -> list[Picture]:
+        del subject
+        figure, plots = figures.axes(1, len(finding.data), 2.6, 2.4)
+        for plot, (part, found) in zip(plots.flat, finding.data.items(), strict=True):
+            for which, colour in (("pruned", figures.COLOURS[1]), ("kept", figures.COLOURS[0])):
+                if side := found[which]:
+                    plot.stairs(
+                        side["counts"], found["edges"], fill=True, alpha=0.7, color=colour, label=which
+                    )
+            plot.set_yscale("log")
+            plot.set_title(part, fontsize=10)
+        plots.flat[0].legend(frameon=False, fontsize=8)
+        figure.supxlabel("score of a block, from the 0.01% to the 99.99% quantile", fontsize=9)
+        return [Picture("scores", "Histograms of the scores (log counts), all layers together.", figure)]
+
+
+def _described(values: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
+    """Quantiles and histograms of scores ``[n]``, where `kept` and where not."""
+    low, high = (float(q) for q in np.quantile(values, (1e-4, 1 - 1e-4)))
+    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    sides = {"kept": values[kept], "pruned": values[~kept]}
+    found: dict[str, Any] = {
+        which: {
+            "count": len(side),
+            "quantiles": [float(q) for q in np.quantile(side, _QUANTILES)],
+            "counts": np.histogram(side, edges)[0].tolist(),
+        }
+        if len(side)
+        else None
+        for which, side in sides.items()
+    }
+    both = kept.any() and not kept.all()
+    above = float(np.mean(sides["pruned"] > sides["kept"].min())) if both else 0.0
+    return found | {"edges": edges.tolist(), "overlap": above}
+
+
+SECTION = _Scores()
