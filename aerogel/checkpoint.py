@@ -1,10 +1,11 @@
 """The masked checkpoint directory: what `train` writes, and `export`, `bench` and `inspect` read.
 
 It is a normal Hugging Face directory (config.json, model.safetensors with exact zeros where a weight is pruned,
-tokenizer files; plain transformers loads it unchanged) plus two files:
+tokenizer files; plain transformers loads it unchanged) plus:
 
 * ``masks.safetensors``: per pruned weight, under the weight's own name, a uint8 vector of packed mask bits in
   row-major order, lowest bit first, the last byte padded with zero bits.
+* ``scores.safetensors``, where they were to be kept: the scores that made the masks (`aerogel.scores`).
 * ``aerogel.json``: the record of how it was made (`Record`), with the SHA-256 of the files it speaks for.
 """
 
@@ -28,6 +29,7 @@ __all__ = [
     "MASKS_FILE",
     "RECORD_FILE",
     "SCHEMA",
+    "SCORES_FILE",
     "WEIGHTS_FILE",
     "Checkpoint",
     "Record",
@@ -41,6 +43,7 @@ SCHEMA = 1
 RECORD_FILE = "aerogel.json"
 MASKS_FILE = "masks.safetensors"
 WEIGHTS_FILE = "model.safetensors"
+SCORES_FILE = "scores.safetensors"
 _SEALED = ("config.json", WEIGHTS_FILE, MASKS_FILE)
 # No model has so many parameters; below it, counts divide without loss.
 _HUGE = 2**53
@@ -142,8 +145,8 @@ def save(
                 name: {"shape": m.shape, "kept": m.kept, "density": m.density}
                 for name, m in accounting.matrices.items()
             },
-            "files": {name: sha256(folder / name) for name in _SEALED},
-            "unsealed": sorted({file.name for file in folder.iterdir()} - {*_SEALED}),
+            "files": {name: sha256(folder / name) for name in _sealed(folder)},
+            "unsealed": sorted({file.name for file in folder.iterdir()} - {*_sealed(folder)}),
         }
         try:
             text = json.dumps(document, indent=2, allow_nan=False)
@@ -202,7 +205,7 @@ def not_finite(path: Path, name: str) -> CheckpointError:
 
 def _load(path: Path) -> Checkpoint:
     document = _read_document(path)
-    for name in _SEALED:
+    for name in _sealed(path, SCORES_FILE in document["files"]):
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name} is missing; the checkpoint is incomplete, write it anew")
         if sha256(path / name) != document["files"].get(name):
@@ -226,6 +229,11 @@ def _load(path: Path) -> Checkpoint:
             f"the matrices have {masked}; write the checkpoint anew"
         )
     return Checkpoint(path, record, masks)
+
+
+def _sealed(folder: Path, scores: bool = False) -> tuple[str, ...]:
+    """The files that the record speaks for; scores where they are, or have to be."""
+    return (*_SEALED, SCORES_FILE) if scores or (folder / SCORES_FILE).exists() else _SEALED
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel.checkpoint import Checkpoint
+from aerogel.checkpoint import SCORES_FILE, Checkpoint
 from aerogel.errors import CheckpointError, require
 
-__all__ = ["SCORES_FILE", "load", "save"]
-
-SCORES_FILE = "scores.safetensors"
+__all__ = ["load", "save"]
 
 
 def save(folder: Path, scores: Mapping[str, np.ndarray]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from aerogel import checkpoint, scores
+from aerogel.checkpoint import SCORES_FILE
 from aerogel.errors import CheckpointError
-from aerogel.scores import SCORES_FILE
 
 MATRIX = "bert.encoder.layer.0.intermediate.dense.weight"
 
@@ -18,10 +18,15 @@ MATRIX = "bert.encoder.layer.0.intermediate.dense.weight"
 @pytest.fixture
 def made(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> checkpoint.Checkpoint:
     """A checkpoint of 4x1 blocks with scores: 1 where a block is kept, -2 where not."""
-    folder = Path(shutil.copytree(tiny_checkpoint(density=0.25, block=(4, 1)), tmp_path / "checkpoint"))
-    found = checkpoint.load(folder)
-    scores.save(folder, {name: np.where(mask[::4], 1.0, -2.0) for name, mask in found.masks.items()})
-    return found
+    source = checkpoint.load(tiny_checkpoint(density=0.25, block=(4, 1)))
+
+    def write(folder: Path) -> None:
+        for file in source.path.iterdir():
+            if file.name not in (checkpoint.RECORD_FILE, checkpoint.MASKS_FILE):
+                shutil.copy(file, folder)
+        scores.save(folder, {name: np.where(mask[::4], 1.0, -2.0) for name, mask in source.masks.items()})
+
+    return checkpoint.save(tmp_path / "checkpoint", source.record, source.masks, write)
 
 
 def test_scores_come_back_as_they_were(made: checkpoint.Checkpoint) -> None:
@@ -31,8 +36,27 @@ def test_scores_come_back_as_they_were(made: checkpoint.Checkpoint) -> None:
     for name, mask in made.masks.items():
         assert found[name].dtype == np.float32
         assert (found[name] == np.where(mask[::4], 1.0, -2.0)).all()
-    (made.path / SCORES_FILE).unlink()
+
+
+def test_scores_are_part_of_what_the_record_speaks_for(
+    made: checkpoint.Checkpoint, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    file = made.path / SCORES_FILE
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"?")
+    with pytest.raises(
+        CheckpointError, match=r"scores\.safetensors is not the file .* \(truncated or altered\)"
+    ):
+        checkpoint.load(made.path)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"scores\.safetensors is missing"):
+        checkpoint.load(made.path)
     assert scores.load(made) is None
+    # Nor may scores be laid beside a checkpoint that has none.
+    other = Path(shutil.copytree(tiny_checkpoint(density=0.25), made.path.parent / "other"))
+    (other / SCORES_FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"scores\.safetensors is not the file"):
+        checkpoint.load(other)
 
 
 def test_what_is_too_large_for_float16_stays_finite(made: checkpoint.Checkpoint) -> None:

@@ -17,7 +17,8 @@ def check_runs(runs: Sequence[Run]) -> None:
     """Whether each run's task and method are there, and take the options given to them.
 
     Raises:
-        UsageError: there is no such task or method, it has no such option, or the value cannot be meant.
+        UsageError: there is no such task or method, it has no such option or no scores to keep, or the value cannot be
+            meant.
     """
     for run in runs:
         TASKS.get(run.config.task).configured(run.config.task_options, run.config.task)
@@ -26,6 +27,10 @@ def check_runs(runs: Sequence[Run]) -> None:
         if run.config.freeze_mask:  # which is a method by itself
             continue
         name, given = run.config.method, run.config.options
+        if run.config.keep_scores and not methods[name].learns_scores():
+            raise UsageError(
+                f"--keep-scores: method {name} learns no scores; give it a [[grid]] without, in a --config file"
+            )
         unknown = next(
             (option for option in given if option not in option_names(methods[name].Options)), None
         )

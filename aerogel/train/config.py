@@ -16,7 +16,7 @@ from aerogel.train.schedule import check_warmup
 
 __all__ = ["RunConfig", "TrainConfig", "flag_of"]
 
-# What changes where or how often something is written, but not what comes out.
+# What changes whether, where or how often something is written, but not what comes out.
 _NEUTRAL = ("out", "keep_scores", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
 _OF_TEACHER = ("temperature", "kd_weight", "ce_weight", "hidden_weight")
 

@@ -57,18 +57,23 @@ def _interval(step: Step) -> int:
     return max(1, (step.finish - step.begin) // _LOOKS)
 
 
-def bracket(values: Iterable[Tensor], density: float) -> tuple[float, float]:
-    """The largest value below the `density` largest ones, and the smallest of these; that one twice if all are kept."""
+def bracket(values: Iterable[Tensor], density: float) -> tuple[float | None, float]:
+    """The largest value that is not among the `density` largest ones, None if all are, and the smallest of these."""
     flat = torch.cat([value.detach().reshape(-1) for value in values])
-    size, keep = flat.shape[0], kept_count(density, flat.shape[0])
-    least = float(ranked(flat, size - keep))
-    return (float(ranked(flat, size - keep - 1)) if keep < size else least), least
+    gone = flat.shape[0] - kept_count(density, flat.shape[0])
+    least = float(ranked(flat, gone))
+    if gone == 0:
+        return None, least
+    below = flat < least
+    # Fewer are below than go where some of those that go equal one that stays.
+    tied = int(below.sum()) < gone
+    return (least if tied else float(flat.where(below, -torch.inf).max())), least
 
 
 def boundary(values: Iterable[Tensor], density: float) -> float:
     """Midway between the two of `bracket`."""
     below, least = bracket(values, density)
-    return (below + least) / 2
+    return least if below is None else (below + least) / 2
 
 
 class Controller:

@@ -51,11 +51,6 @@ class Gradients:
         self.config, self.objective, self.processes = config, objective, processes
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.parts = config.accumulate or processes.count
-        if self.parts < processes.count:
-            raise UsageError(
-                f"--accumulate {self.parts} leaves some of the {processes.count} processes without a part; "
-                f"give at least {processes.count}, or drop it"
-            )
         device = processes.device.type
         if config.precision == "fp16" and device != "cuda":
             raise UsageError("--precision fp16 is for GPUs; on a CPU use bf16")

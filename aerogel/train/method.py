@@ -173,6 +173,11 @@ class Method:
         """Per matrix, the score of each block ``[out / r, in / c]``, where scores are parameters."""
         return {}
 
+    @classmethod
+    def learns_scores(cls) -> bool:
+        """Whether there are any."""
+        return cls.learnt_scores is not Method.learnt_scores
+
     def score_parameters(self) -> list[nn.Parameter]:
         """Parameters that are trained at the score learning rate."""
         return list(self.learnt_scores().values())
@@ -231,9 +236,10 @@ class Method:
         try:
             masks = top_masks(scores, density, scope=self.target.scope)
         except UsageError as error:
-            # Density, scope and block were checked long before: only NaN is left.
-            name = next(name for name, score in scores.items() if bool((score != score).any()))
-            raise TrainingError(f"the scores of {name} are not numbers; lower --lr or --score-lr") from error
+            name = next((name for name, score in scores.items() if bool((score != score).any())), None)
+            if name is None:
+                raise
+            raise TrainingError(f"the scores of {name} are not numbers; lower --lr") from error
         for name, kept in masks.items():
             self.set_mask(name, kept)
 

@@ -67,9 +67,16 @@ def run(config: RunConfig, regime: Regime) -> Checkpoint:
     config = _with_frozen_mask(config)
     method_class = METHODS.get(config.method)
     config, options = _resolve(config, method_class)
+    if config.keep_scores and not method_class.learns_scores():
+        raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
     if config.threads:
         torch.set_num_threads(config.threads)
     with Processes(config.device) as processes, contextlib.ExitStack() as claims:
+        if config.accumulate and config.accumulate < processes.count:
+            raise UsageError(
+                f"--accumulate {config.accumulate} leaves some of the {processes.count} processes without a part; "
+                f"give at least {processes.count}, or drop it"
+            )
         # Before anything is looked at: a run that has it may be saving this very moment.
         processes.on_first(lambda: _claim(config, claims))
         return _run(config, method_class, options, regime, processes)
@@ -100,8 +107,6 @@ def _run(
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    if config.keep_scores and not method.learnt_scores():
-        raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
     learnt: dict[str, Any] = {}
 
     def write_model(folder: Path) -> None:
@@ -135,7 +140,6 @@ def _run(
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
             loop_of(method, last, total).run(log, job.measure)
         if config.keep_scores:
-            method.settle()  # which may move them
             learnt |= {name: score.detach().cpu().numpy() for name, score in method.learnt_scores().items()}
         masks = method.bake()
         _demand_finite(model)

@@ -12,6 +12,7 @@ import pytest
 
 from aerogel.data.tasks import TASKS
 from aerogel.options import read_options
+from aerogel.sweep.plan import plan, read_sweep
 from aerogel.train.config import TrainConfig
 from aerogel.train.methods import METHODS
 from aerogel.train.pretrain import pretrain
@@ -70,6 +71,13 @@ def test_a_recipe_is_a_valid_configuration(tmp_path: Path, name: str) -> None:
     TASKS.get(config.task).configured(config.task_options, config.task)
     text = (FOLDER / f"{name}.toml").read_text()
     assert f"aerogel train --config recipes/{name}.toml" in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_sweep_of_one_run(tmp_path: Path, name: str) -> None:
+    config = TrainConfig(out=tmp_path / "out", **read_recipe(FOLDER / f"{name}.toml", TrainConfig))
+    (run,) = plan(read_sweep(FOLDER / f"{name}.toml"), tmp_path)
+    assert dataclasses.replace(run.config, out=config.out, progress=True) == config
 
 
 @pytest.mark.parametrize("name", RECIPES)

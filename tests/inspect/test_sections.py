@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aerogel import scores
+from aerogel.checkpoint import SCORES_FILE
 from aerogel.errors import UsageError
 from aerogel.inspect.report import inspect
 from aerogel.inspect.section import Finding
@@ -165,12 +166,15 @@ def test_weights(masked: Masked) -> None:
     assert SECTIONS.get("weights").draw(load(path), section("weights", path)) == []
 
 
-def test_scores_by_hand(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+def test_scores_by_hand(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], reseal: Callable[[Path, str], None]
+) -> None:
     path = Path(shutil.copytree(tiny_checkpoint(density=0.25), tmp_path / "scored"))
     assert SECTIONS.get("scores").analyse(load(path)) is None
     masks = load(path).checkpoint.masks
     learnt = {name: np.where(mask, 3.0, -1.0) for name, mask in masks.items()}
     scores.save(path, learnt)
+    reseal(path, SCORES_FILE)
     found = section("scores", path)
     query = found.data["Q"]
     assert (query["kept"]["count"], query["pruned"]["count"]) == (512, 1536)
@@ -186,6 +190,7 @@ def test_scores_by_hand(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) ->
     learnt[name][tuple(places[:384].T)] = 1.0
     learnt[name][tuple(np.argwhere(masks[name])[0])] = 0.0
     scores.save(path, learnt)
+    reseal(path, SCORES_FILE)
     found = section("scores", path)
     assert found.data["Q"]["overlap"] == 384 / 1536
     assert "up to 25.0%" in found.summary[0]

@@ -30,6 +30,10 @@ def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
         ({"method": ["magnitude", "movment"]}, r"unknown method 'movment'.*did you mean movement"),
         ({"task": "sst"}, r"unknown task 'sst'.*sst2"),
         ({"task-option stride": 3}, r"--task-option stride.*"),
+        (
+            {"method": ["movement", "nip"], "keep_scores": True},
+            r"--keep-scores: method nip learns no scores; .*grid",
+        ),
     ],
 )
 def test_what_a_method_does_not_take_is_refused(tmp_path: Path, grid: dict[str, Any], message: str) -> None:
@@ -45,4 +49,5 @@ def test_what_each_takes_is_not(tmp_path: Path) -> None:
             {"method": "rpp", "option gamma": 1e-3},
         ],
     )
+    checked(tmp_path, [{"method": ["dense", "movement"], "density": 0.5, "keep_scores": True}])
     checked(tmp_path, [{"freeze_mask": True, "model": "somewhere"}, {"method": "magnitude"}])

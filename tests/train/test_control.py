@@ -177,11 +177,13 @@ def test_the_density_is_reached_within_half_a_point(name: str, density: float) -
     assert len(set(strengths)) > 50
 
 
+@pytest.mark.parametrize("total", [60, 1500])
 @pytest.mark.parametrize(
-    "options", [{}, {"reweightings": 0}, {"finetune": True}, {"finetune": True, "reweightings": 0}]
+    "options",
+    [{}, {"reweightings": 0}, {"finetune": True}, {"finetune": True, "reweightings": 0}, {"adaptive": True}],
 )
-def test_rpp_keeps_just_what_the_schedule_says(options: dict[str, Any]) -> None:
-    method, _ = steer("rpp", 0.1, 1500, **options)
+def test_rpp_keeps_just_what_the_schedule_says(options: dict[str, Any], total: int) -> None:
+    method, _ = steer("rpp", 0.1, total, **options)
     kept = sum(int(mask.sum()) for mask in method.bake().values())
     assert kept == pytest.approx(0.1 * (64 * 128 + 128 * 32), abs=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from aerogel.train.batches import Rows
 from aerogel.train.gradients import Gradients, seed_torch
 from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_model
-from aerogel.train.processes import Processes
 from aerogel.train.run import TASKS, TrainConfig
 
 
@@ -23,14 +23,17 @@ from aerogel.train.run import TASKS, TrainConfig
 def compute(tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]) -> Callable[..., Any]:
     """Gradients of a batch of 19 rows: ``compute(dropout=0.0, step=0, accumulate=2)``."""
 
-    def make(dropout: float = 0.0, step: int = 0, **values: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    def make(
+        dropout: float = 0.0, step: int = 0, index: int = 0, count: int = 1, **values: Any
+    ) -> tuple[float, dict[str, torch.Tensor]]:
         task, data = TASKS.get("sst2"), sentiment()
         path = tiny_checkpoint(density=1.0, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
         config = TrainConfig(task="sst2", out=Path("out"), device="cpu", **values)
         loaded = task.load(data)
         model, tokenizer = load_model(str(path), task, loaded.labels, 16, 0)
         rows = Rows(task.encode(loaded.train, tokenizer, 16))
-        gradients = Gradients(config, model.train(), TaskLoss(), Processes("cpu"))
+        one = SimpleNamespace(index=index, count=count, device=torch.device("cpu"), sum=lambda _: None)
+        gradients = Gradients(config, model.train(), TaskLoss(), one)  # type: ignore[arg-type]
         loss = gradients.compute(rows.batch(list(range(19))), step)
         return float(loss), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
@@ -51,6 +54,16 @@ def test_parts_have_the_gradients_of_the_whole(compute: Callable[..., Any], part
     (whole, expected), (loss, found) = compute(), compute(accumulate=parts)
     assert loss == pytest.approx(whole, rel=1e-6)
     assert close(expected, found, 1e-5)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 3), (3, 5), (2, 2)])
+def test_all_parts_are_dealt_out_once(compute: Callable[..., Any], count: int, parts: int) -> None:
+    # Dropout too is that of the part, whoever has it.
+    loss, whole = compute(dropout=0.3, accumulate=parts)
+    shares = [compute(dropout=0.3, accumulate=parts, index=index, count=count) for index in range(count)]
+    assert sum(share for share, _ in shares) == pytest.approx(loss, rel=1e-6)
+    summed = {name: sum(found[name] for _, found in shares) for name in whole}
+    assert close(whole, summed, 1e-5)
 
 
 def test_dropout_follows_from_seed_step_and_part(compute: Callable[..., Any]) -> None:

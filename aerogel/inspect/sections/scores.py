@@ -33,7 +33,7 @@ class _Scores(Section):
             found[part] = _described(values, kept)
         rows = [
             [
-                part, which, f"{side['count']:,}", *(f"{q:.3f}" for q in side["quantiles"]), f"{data['overlap']:.1%}",
+                part, which, f"{side['count']:,}", *(f"{q:.3g}" for q in side["quantiles"]), f"{data['overlap']:.1%}",
             ]
             for part, data in found.items()
             for which, side in (("kept", data["kept"]), ("pruned", data["pruned"]))
@@ -42,13 +42,13 @@ class _Scores(Section):
         header = ("part", "blocks", "count", *(f"{q:.0%}" for q in _QUANTILES), "overlap")
         notes = [
             "Scores at the end of training, one for each block, all layers of a part together, rounded to float16. "
-            "Overlap is the share of pruned blocks whose score is above that of some kept one; it is not zero where "
-            "matrices are ranked by themselves, or share what they keep by a rule of the method."
+            "Overlap is the share of a part's pruned blocks, in all layers, with a higher score than its lowest kept "
+            "one; it is not zero where matrices are ranked by themselves, or share what they keep by a rule."
         ]
         overlap = max(data["overlap"] for data in found.values())
         summary = [
             "One threshold on the scores separates what is kept from what is pruned in every part."
-            if overlap < 0.01
+            if overlap == 0
             else f"Thresholds differ between the matrices of a part: up to {overlap:.1%} of a part's pruned blocks "
             "have a higher score than its lowest kept one."
         ]

@@ -41,9 +41,7 @@ class _Weights(Section):
         header = ("part", "kept", "5%", "median", "95%", "largest", "kept zeros")
         notes = [
             "Absolute values. Magnitude pruning leaves a gap below its threshold; movement pruning keeps "
-            "small weights too. "
-            "A checkpoint holds the weights and the mask but not the scores that made it, so there is no "
-            "section about scores."
+            "small weights too."
         ]
         return Finding(found, [Table("Size |w| of the kept weights", header, rows)], notes)
 

@@ -21,9 +21,11 @@ MiniLM-L6-H384 with B = 50, and up to 8 gradients.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,8 +38,8 @@ __all__ = ["METHOD", "Fisher", "Obert", "Options"]
 
 # Gradients gathered before they are added to F: it is read and written once for so many.
 _PENDING = 8
-# Blocks of F inverted at once: some 80 MB in float64.
-_CHUNK = 4096
+# Bytes of F that are inverted at once, in float64.
+_CHUNK = 80_000_000
 
 
 @dataclass(frozen=True)
@@ -87,20 +89,15 @@ class Fisher:
     ) -> None:
         self.shape, self.block, self.size = shape, block, size
         self.count = -(-shape[0] * shape[1] // size)
-        self.height = -(-size // 5)
-        self.strips = [
-            torch.zeros(self.count, min(self.height, size - top), size - top, device=device)
-            for top in range(0, size, self.height)
-        ]
+        self.height, places = _strips(size)
+        self.strips = [torch.zeros(self.count, *place, device=device) for place in places]
         self.pending: list[Tensor] = []
         self.seen = 0
 
     @staticmethod
     def bytes_of(weights: int, size: int) -> int:
         """What F takes of a matrix of `weights` weights."""
-        height = -(-size // 5)
-        numbers = sum(min(height, size - top) * (size - top) for top in range(0, size, height))
-        return 4 * -(-weights // size) * numbers
+        return 4 * -(-weights // size) * sum(rows * columns for rows, columns in _strips(size)[1])
 
     def rows(self, matrix: Tensor) -> Tensor:
         """``[out, in]`` as ``[n, B]``: r x c blocks one after another in row-major order, zeros after the last."""
@@ -126,8 +123,9 @@ class Fisher:
     def inverses(self, damp: float) -> Iterator[tuple[slice, Tensor]]:
         """Chunks of F^-1, float64 ``[chunk, B, B]``, and which of the n blocks they are."""
         self._flush()
-        for start in range(0, self.count, _CHUNK):
-            part = slice(start, min(start + _CHUNK, self.count))
+        chunk = max(1, _CHUNK // (8 * self.size**2))
+        for start in range(0, self.count, chunk):
+            part = slice(start, min(start + chunk, self.count))
             full = torch.zeros(
                 part.stop - start, self.size, self.size, dtype=torch.float64, device=self.strips[0].device
             )
@@ -276,12 +274,21 @@ class Obert(Method):
         return self.fisher[name]
 
 
+def _strips(size: int) -> tuple[int, list[tuple[int, int]]]:
+    """Rows of a strip of the upper triangle of ``[B, B]``, and the shape of each; the last one may have fewer."""
+    height = -(-size // 5)
+    return height, [(min(height, size - top), size - top) for top in range(0, size, height)]
+
+
 def _memory() -> float:
-    """Bytes of this machine's memory; no bound where the system does not say."""
+    """Bytes of this machine's memory, or what of it a container may use; no bound where the system does not say."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return float("inf")
+        found = float("inf")
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        found = min(found, float(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))))
+    return found
 
 
 def _diagonal(inverse: Tensor, together: int) -> Tensor:

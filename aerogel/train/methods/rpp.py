@@ -12,17 +12,17 @@ t_i = lr_t gamma alpha_i / (sqrt(v_i) + eps_Adam), v being the second moments af
 Outer loop: alpha starts at 1; at the end of each phase but the last, alpha_i = 1 / (|w_i| + eps). Phases are of equal
 length, from the first step of the schedule's descent to the end of the run (with `finetune`, of the descent).
 
-The exact zeros are the mask. They are found while pre-training in the paper; `finetune` fixes them where the descent
-ends and leaves the rest of the run to the survivors.
+The exact zeros are the mask. They are found while pre-training in the paper; `finetune` fixes them after the step with
+which the descent ends, and leaves the rest of the run to the survivors.
 
 Blocks are an extension: |w_i| becomes the Euclidean norm of block b, the step w_b = a_b max(1 - t_b / |a_b|, 0) (the
 group lasso's), and sqrt(v) the mean of the block's.
 
-Where a density v_t is asked for, gamma is found anew in every step, as the one that leaves just that: with
+Where a density v_t is asked for, gamma is found anew in every step, as one that leaves just that: with
 u_i = |a_i| lr_t gamma / t_i, lr_t gamma is the geometric mean of the largest u among the (1 - v_t) n that go and the
-smallest of the v_t n that stay. So nothing is shrunk by more than the density needs. What is zero when alpha is
-refreshed gets alpha = 1 / eps and stays; under alpha = 1 it takes a gamma near 1 to hold it against Adam, whose steps
-are of size lr_t, and then everything shrinks at that speed. Hence many reweightings, the first of them early.
+smallest of the v_t n that stay. And alpha is refreshed before the first such step too, which the paper does not do.
+Under alpha = 1 it takes a gamma near 1 to hold a zero against Adam, whose steps are of size lr_t, and then all weights
+shrink as fast as they can learn; a zero whose alpha is 1 / eps stays by itself.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ReweightedProximal(Method):
         steered = is_steered(target, "gamma", given)
         super().__init__(matrices, target, options)
         self.steered, self.gamma, self.fixed = steered, given or 0.0, False
-        self.reweighted = 0
+        self.reweighted, self.ended = False, 0
 
     def mask_for(self, weight: Tensor) -> ReweightedMask:
         """Ones, and alpha = 1."""
@@ -101,7 +101,7 @@ class ReweightedProximal(Method):
 
     def before_step(self, step: Step) -> None:
         """Fix the mask where `finetune` says so."""
-        if self.options.finetune and step.index >= step.finish and not self.fixed:
+        if self.options.finetune and step.index > step.finish and not self.fixed:
             self.settle()
 
     @torch.no_grad()
@@ -109,20 +109,20 @@ class ReweightedProximal(Method):
         """The proximal step, where steered with a new gamma; at the end of a phase, new alpha."""
         if self.fixed or step.index < step.begin:
             return {}
+        if self.steered and not self.reweighted:
+            self._reweight()
         units = {name: self._unit(name, optimizer) for name in self.weights}
         if self.steered and step.lr > 0:
-            gone, least = bracket(
-                (self._size(w) / units[name] for name, w in self.weights.items()), step.density
-            )
-            self.gamma = math.sqrt(gone * least) / step.lr
+            shrinks = (self._size(weight) / units[name] for name, weight in self.weights.items())
+            gone, least = bracket(shrinks, step.density)
+            self.gamma = math.sqrt(gone * least) / step.lr if gone else 0.0
         for name, weight in self.weights.items():
             self._shrink(weight, step.lr * self.gamma * units[name])
         # Phases are counted, because half precision may have left out the very step that one ends with.
-        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) == self.reweighted:
+        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) == self.ended:
             return {}
-        for name, weight in self.weights.items():
-            self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
-        self.reweighted = ended
+        self._reweight()
+        self.ended = ended
         return {"reweighting": float(ended), **self.log_values()}
 
     def log_values(self) -> dict[str, float]:
@@ -137,12 +137,19 @@ class ReweightedProximal(Method):
                 self.set_mask(name, self._size(weight.detach()) > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """gamma, reweightings done, and whether the mask is fixed."""
-        return {"gamma": self.gamma, "reweighted": self.reweighted, "fixed": self.fixed}
+        """gamma, whether alpha is still 1, phases that have ended, and whether the mask is fixed."""
+        return {"gamma": self.gamma, "reweighted": self.reweighted, "ended": self.ended, "fixed": self.fixed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.gamma, self.reweighted, self.fixed = state["gamma"], state["reweighted"], state["fixed"]
+        self.gamma, self.reweighted = state["gamma"], state["reweighted"]
+        self.ended, self.fixed = state["ended"], state["fixed"]
+
+    def _reweight(self) -> None:
+        """alpha_i = 1 / (|w_i| + eps)."""
+        for name, weight in self.weights.items():
+            self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
+        self.reweighted = True
 
     def _phase_ends(self, step: Step) -> list[int]:
         """Steps done when alpha is refreshed."""

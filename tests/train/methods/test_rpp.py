@@ -8,6 +8,7 @@ from torch import nn
 from aerogel.errors import UsageError
 from aerogel.train.method import Step, Target
 from aerogel.train.methods.rpp import METHOD, Options, ReweightedProximal
+from aerogel.train.schedule import Cubic
 
 BETAS, ADAM_EPS, LR = (0.9, 0.999), 1e-8, 0.01
 
@@ -159,14 +160,35 @@ def test_gamma_is_what_leaves_the_scheduled_density() -> None:
         method.after_step(step_of(index, 400, finish=200, density=density), optimizer)
         return method.log_values()
 
-    # Of 0.01, 0.02 ... 1 the 60th goes and the 61st stays.
-    assert after(0, 0.4) == {"gamma": pytest.approx((0.60 * 0.61) ** 0.5 / LR, rel=1e-6), "achieved": 0.4}
+    # All stay, so nothing is shrunk.
+    assert after(0, 1.0) == {"gamma": 0.0, "achieved": 1.0}
+    assert torch.equal(method.weights["w"].detach(), weight)
+    # Of 0.01, 0.02 ... 1 the 60th goes and the 61st stays; alpha is 1 / w already.
+    product = 0.60 * 0.61
+    assert after(1, 0.4) == {"gamma": pytest.approx(product / LR, rel=1e-5), "achieved": 0.4}
     left = method.weights["w"].detach().clone()
-    torch.testing.assert_close(left.max(), torch.tensor(1 - (0.60 * 0.61) ** 0.5))
+    torch.testing.assert_close(left.max(), torch.tensor(1 - product))
     # Nothing more has to go, so nothing is shrunk.
-    assert after(1, 0.4) == {"gamma": 0.0, "achieved": 0.4}
+    assert after(2, 0.4) == {"gamma": 0.0, "achieved": 0.4}
     assert torch.equal(method.weights["w"], left)
-    assert after(2, 0.3)["achieved"] == 0.3
+    assert after(3, 0.3)["achieved"] == 0.3
+
+
+@pytest.mark.parametrize(("block", "left"), [((1, 1), 0.9), ((4, 1), 0.6)])
+def test_what_stays_is_not_shrunk_to_nothing(block: tuple[int, int], left: float) -> None:
+    """Norms of blocks of noise lie close together; under alpha = 1 all would lose nearly as much as those that go."""
+    torch.manual_seed(0)
+    weight = torch.randn(128, 128) * 0.04
+    method = attached(weight, Options(), density=0.1, block=block)
+    optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
+    schedule = Cubic(1.0, 0.1, 310, 1, 1.0, 0.0)
+    # A tenth of the descent.
+    for index in range(1, 32):
+        method.after_step(step_of(index, 310, 1, 310, schedule.density(index)), optimizer)
+    found = method.weights["w"].detach()
+    kept = found != 0
+    assert method.log_values()["achieved"] == pytest.approx(schedule.density(31), abs=0.01)
+    assert float(found[kept].norm() / weight[kept].norm()) > left
 
 
 @pytest.mark.parametrize(
