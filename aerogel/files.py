@@ -104,7 +104,7 @@ def claimed(path: Path, flag: str) -> Iterator[None]:
     missing = [parent for parent in lock.parents if not parent.exists()]
     stream = None
     try:
-        with _reported(lock):
+        with _reported(path):
             try:
                 stream = _locked(lock)
             except BlockingIOError as error:

@@ -39,7 +39,7 @@ def test_what_a_killed_process_left_is_no_claim(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/.out.lock cannot be written"):
+    with pytest.raises(OutputError, match=r"file/out cannot be written"):
         claimed(tmp_path / "file" / "out", "--out").__enter__()
 
 
