@@ -134,7 +134,12 @@ class Fisher:
                 full[:, top:, top : top + strip.shape[1]] = values.transpose(1, 2)
                 full[:, top : top + strip.shape[1], top:] = values
             full.diagonal(dim1=1, dim2=2).add_(damp)
-            yield part, torch.linalg.inv(full)
+            # By Cholesky's factor it takes half as long as by LU.
+            factor, failed = torch.linalg.cholesky_ex(full)
+            inverse = torch.cholesky_inverse(factor)
+            if bool(failed.any()):  # float32 sums of large gradients may be indefinite by more than `damp`
+                inverse[failed > 0] = torch.linalg.inv(full[failed > 0])
+            yield part, inverse
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""

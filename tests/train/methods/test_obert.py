@@ -190,6 +190,17 @@ def test_a_gradient_that_overflowed_is_left_out() -> None:
     assert (masks[0] == masks[1]).all()
 
 
+def test_an_indefinite_sum_is_inverted_all_the_same() -> None:
+    fisher = Fisher((1, 4), (1, 1), 4, torch.device("cpu"))
+    for place in (0, 2):
+        fisher.add(torch.eye(4)[place : place + 1])
+    ((_, inverse),) = fisher.inverses(DAMP)
+    torch.testing.assert_close(inverse[0].diagonal(), 1 / (torch.tensor([0.5, 0, 0.5, 0]).double() + DAMP))
+    fisher.strips[0][0, 0, 0] = -3.0  # of a sum of two
+    ((_, inverse),) = fisher.inverses(DAMP)
+    torch.testing.assert_close(inverse[0].diagonal(), 1 / (torch.tensor([-1.5, 0, 0.5, 0]).double() + DAMP))
+
+
 def step_at(index: int, begin: int) -> Step:
     return Step(index, 100, 1.0, 0.0, 1e-3, begin=begin, finish=90)
 
