@@ -208,6 +208,8 @@ def _load(path: Path) -> Checkpoint:
     for name in _sealed(path, SCORES_FILE in document["files"]):
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name} is missing; the checkpoint is incomplete, write it anew")
+        if name == SCORES_FILE and name not in document["files"]:
+            raise CheckpointError(f"{path / name} is not listed in {RECORD_FILE}; delete it")
         if sha256(path / name) != document["files"].get(name):
             raise CheckpointError(
                 f"{path / name} is not the file that {RECORD_FILE} was written with (truncated or altered); "

@@ -37,7 +37,7 @@ def load(made: Checkpoint) -> dict[str, np.ndarray] | None:
     file = made.path / SCORES_FILE
     if not file.is_file():
         return None
-    safetensors, mend = require("safetensors", "inspect"), "delete it, or train anew with --keep-scores"
+    safetensors, mend = require("safetensors", "inspect"), "restore it or train anew"
     rows, cols = made.record.block
     try:
         with safetensors.safe_open(str(file), framework="numpy") as stored:

@@ -55,7 +55,9 @@ def test_scores_are_part_of_what_the_record_speaks_for(
     # Nor may scores be laid beside a checkpoint that has none.
     other = Path(shutil.copytree(tiny_checkpoint(density=0.25), made.path.parent / "other"))
     (other / SCORES_FILE).write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"scores\.safetensors is not the file"):
+    with pytest.raises(
+        CheckpointError, match=r"scores\.safetensors is not listed in aerogel.json; delete it"
+    ):
         checkpoint.load(other)
 
 
@@ -86,7 +88,7 @@ def test_scores_that_are_not_of_the_masks_are_refused(
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
-    with pytest.raises(CheckpointError, match=rf"scores\.safetensors.*{message}; delete it, or train anew"):
+    with pytest.raises(CheckpointError, match=rf"scores\.safetensors.*{message}; restore it or train anew"):
         scores.load(made)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HELP = "train over methods, densities, options and seeds; tables and a Pareto plot"
 
+_RESULTS = ("results.json", "results.md", "pareto.png", "pareto.svg")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments: its own, and every setting of `TrainConfig` as a list."""
@@ -83,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     require("matplotlib", "inspect")
     check_output(args.out / "results.json")
+    # What a sweep wrote has its runs beside it.
+    if not (args.out / "runs").is_dir():
+        for name in _RESULTS:
+            if (args.out / name).exists():
+                raise UsageError(
+                    f"{args.out / name} is not of a sweep and would be overwritten; choose another --out"
+                )
     with stoppable() as stop:
         with progress() as step:
             step("runs", 0, len(runs))
@@ -137,18 +146,19 @@ def _sweep(args: argparse.Namespace) -> Sweep:
 def _write(found: Results, out: Path) -> None:
     from aerogel.files import atomic_file
 
-    with atomic_file(out / "results.json") as file:
+    document, tables, *pictures = (out / name for name in _RESULTS)
+    with atomic_file(document) as file:
         file.write_text(
             json.dumps(found.document(), indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8"
         )
-    with atomic_file(out / "results.md") as file:
+    with atomic_file(tables) as file:
         file.write_text(found.markdown(), encoding="utf-8")
     if not found.drawn:
         return
     figure = found.picture()
-    for ending in ("png", "svg"):
-        with atomic_file(out / f"pareto.{ending}") as file:
-            figure.savefig(file, format=ending, dpi=150)
+    for picture in pictures:
+        with atomic_file(picture) as file:
+            figure.savefig(file, format=picture.suffix[1:], dpi=150)
 
 
 def _metrics(outcome: Outcome) -> str:

@@ -189,3 +189,16 @@ def test_bad_input_is_one_line_and_status_2(
     assert error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["results.md", "results.json", "pareto.svg"])
+def test_files_that_are_no_sweeps_are_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    assert main(["sweep", "--task", "synthetic", "--method", "dense", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"aerogel: error: {tmp_path / name} is not of a sweep and would be overwritten; choose another --out\n"
+    )
+    assert [file.name for file in tmp_path.iterdir()] == [name]
