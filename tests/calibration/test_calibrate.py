@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from aerogel.errors import MissingExtraError, RuntimeLoadError, UsageError
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_is_measured_is_kept_found_and_predicts() -> None:
+def test_what_is_measured_is_kept_found_and_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The folder of all other tests stays empty.
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     steps: list[tuple[int, int]] = []
     made, busy = calibrate(1, lambda _, done, total: steps.append((done, total)))
     assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))
