@@ -22,6 +22,7 @@ import numpy as np
 
 from aerogel.errors import CheckpointError, FormatError, OutputError, UsageError, require
 from aerogel.files import atomic_directory, check_output, sha256
+from aerogel.printable import unprintable
 from aerogel.sparse.accounting import Accounting, account
 from aerogel.sparse.masks import check_block, pack, unpack
 
@@ -133,7 +134,7 @@ def save(
             )
         except failure as error:
             raise OutputError(
-                f"{path} cannot be written ({error}); choose another place or make room"
+                f"{path} cannot be written ({error}); free disk space or choose another path"
             ) from error
         accounting = account(masks, record.encoder_parameters)
         document = {
@@ -270,6 +271,10 @@ def _read_document(path: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{file}: field {name!r} is missing or malformed; write the checkpoint anew"
             )
+    if text := unprintable(document):
+        raise CheckpointError(
+            f"{file} has text that cannot be printed: {text[:80]}; restore it or write the checkpoint again"
+        )
     if len(document["block"]) != 2 or not all(type(side) is int and side > 0 for side in document["block"]):
         raise CheckpointError(f"{file}: block {document['block']} is not two positive integers")
     if document["scope"] not in ("local", "global"):

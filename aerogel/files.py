@@ -1,4 +1,8 @@
-"""Writing files so that a reader, a crash or a full disk never meets half of one."""
+"""Writing files so that a reader, a crash, a full disk or a second writer never sees half of one.
+
+Every file that Aerogel writes for a user goes through `atomic_file` or `atomic_directory`. Regular files are replaced
+as a whole; devices, pipes and open descriptors are written into (`aerogel.outputs`).
+"""
 
 from __future__ import annotations
 
@@ -6,159 +10,103 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from aerogel.errors import AerogelError, OutputError, UsageError
+from aerogel.locks import claimed
+from aerogel.outputs import file_target, folder_target, reported
+from aerogel.staging import staged, swap
 
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["atomic_directory", "atomic_file", "check_output", "claimed", "sha256"]
-
-_LOCKS: bool = fcntl is not None
-# Each turn lost means that another run has ended at that very moment.
-_TRIES = 100
+__all__ = ["atomic_directory", "atomic_file", "check_output", "claimed", "sha256", "staging"]
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:
-    """Ask, before the work whose result goes there, whether a file or `folder` can be put at `path`.
+    """Ask, before the work, whether a file or `folder` can be written at `path`; nothing is left there.
 
     Raises:
-        OutputError: it is a folder where a file is meant or the other way round, it holds the current folder, or
-            nothing can be written beside it.
+        OutputError: it is a folder where a file is meant or the other way round, a socket or a block device, it
+            contains the current folder, or nothing can be written beside it.
     """
-    with _reported(path):
-        path = _target(path, folder)
-        home = next(parent for parent in path.parents if parent.exists())
-        _remove(_fresh(home / path.name, folder))
+    with reported(path):
+        if folder:
+            place = folder_target(path)
+        else:
+            target = file_target(path)
+            target.check()
+            if target.stream:
+                return
+            place = target.path
+        with staged(_home(place) / place.name):
+            pass
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds, else delete it.
+    """Yield a temporary path, an empty file of the same name; if the block succeeds, its content goes to `path`.
+
+    A regular file is replaced by it, and a symbolic link is followed. A character device, a pipe or an open
+    descriptor such as /dev/stdout is written into. If the block fails, `path` keeps its content. Of two writers at
+    once, the last one wins.
 
     Raises:
         OutputError: the file cannot be written. Any OSError of the block counts as that.
     """
-    with _reported(path):
-        path = _target(path, folder=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _fresh(path, folder=False)
-        try:
+    with reported(path):
+        target = file_target(path)
+        if target.stream:
+            target.check()
+            with tempfile.TemporaryDirectory() as folder:
+                temporary = Path(folder) / path.name
+                temporary.touch()
+                yield temporary
+                with temporary.open("rb") as made, target.open() as stream:
+                    shutil.copyfileobj(made, stream)
+            return
+        target.path.parent.mkdir(parents=True, exist_ok=True)
+        with staged(target.path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
             yield temporary
             _flush(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            temporary.replace(target.path)
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; put it in the place of `path` if the block succeeds.
+    """Yield a temporary directory; if the block succeeds, put it at `path`, in place of a directory there.
 
-    An existing directory is moved aside first and removed only after the new one stands in its place, so that
-    a failure at any moment leaves either the old or the new content under `path` or under its `.old` neighbour.
-    Where `path` is a symbolic link, all this happens to what it points at.
+    The older directory is deleted after the new one is in place. A failure at any moment leaves one of them at
+    `path`, at the latest once something is written there again. A symbolic link is followed. Of two writers at once,
+    the last one wins.
 
     Raises:
         OutputError: the directory cannot be written. Any OSError of the block counts as that.
     """
-    with _reported(path):
-        path = _target(path, folder=True)
-        old = path.with_name(f".{path.name}.old")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _fresh(path, folder=True)
-        try:
+    with reported(path):
+        place = folder_target(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with staged(place) as folder:
+            temporary = folder / place.name
+            temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
-            if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                path.replace(old)
-            temporary.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            swap(temporary, place)
 
 
 @contextlib.contextmanager
-def claimed(path: Path, flag: str) -> Iterator[None]:
-    """Keep every other process that asks for it from `path` while the block runs; nothing there is touched.
-
-    Held by a lock on an empty file beside it, which the system takes away from a process that is killed. Where the
-    system or the file system has no locks, everybody is let in.
-
-    Args:
-        path: what is claimed; it need not exist.
-        flag: that names it, for the message.
+def staging(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the file system of `path`; remove it with its content after the block.
 
     Raises:
-        UsageError: another process has it.
-        OutputError: nothing can be written beside it.
+        OutputError: it cannot be made or written to. Any OSError of the block counts as that.
     """
-    lock = path.absolute().with_name(f".{path.name}.lock")
-    missing = [parent for parent in lock.parents if not parent.exists()]
-    stream = None
-    try:
-        with _reported(path):
-            try:
-                stream = _locked(lock)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"{flag} {path}: another run is writing it; wait for its end or choose another {flag}"
-                ) from error
-        yield
-    finally:
-        if stream is not None:
-            _unlocked(lock, stream)
-        with contextlib.suppress(OSError):  # something was written there
-            for parent in missing:
-                parent.rmdir()
-
-
-def _locked(lock: Path) -> int:
-    """The file `lock`, opened and locked.
-
-    Whoever had it before may have removed it after it was opened here, and its folder too: then it is made anew.
-
-    Raises:
-        BlockingIOError: another process has it.
-        OSError: it cannot be made.
-    """
-    for _ in range(_TRIES):
-        with contextlib.suppress(FileNotFoundError):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            stream = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-            if not _LOCKS:
-                return stream
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(stream)
-                raise
-            except OSError:
-                return stream  # a file system without locks
-            try:
-                if os.path.samestat(os.fstat(stream), lock.stat()):
-                    return stream
-            except FileNotFoundError:
-                pass
-            os.close(stream)
-    raise FileNotFoundError(f"{lock.name} is removed again and again")
-
-
-def _unlocked(lock: Path, stream: int) -> None:
-    """Remove the file while it is locked, so that nobody waits for what is gone; Windows removes no open one."""
-    if not _LOCKS:
-        os.close(stream)
-    with contextlib.suppress(OSError):
-        lock.unlink()
-    if _LOCKS:
-        os.close(stream)
+    with reported(path):
+        place = Path(os.path.realpath(path))
+        with staged(_home(place) / place.name) as folder:
+            yield folder
 
 
 def sha256(path: Path) -> str:
@@ -170,55 +118,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Turn what the system says about writing `path` into an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, AerogelError):
-            raise
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place or make room"
-        ) from error
-
-
-def _target(path: Path, folder: bool) -> Path:
-    """`path` as it can be renamed onto: absolute, and for a folder with symbolic links followed."""
-    if not folder:
-        path = path.absolute()
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name the file to write in it")
-        return path
-    path = Path(os.path.realpath(path))
-    # A folder is replaced as a whole, and whoever stands in it would stand in the deleted one.
-    if Path.cwd().is_relative_to(path):
-        raise OutputError(f"{path} is, or holds, the current folder; choose another")
-    # A link that leads in a circle does not exist, but is in the way.
-    if os.path.lexists(path) and not path.is_dir():
-        raise OutputError(f"{path} is a file; choose another name for the folder")
-    return path
-
-
-def _fresh(path: Path, folder: bool) -> Path:
-    """A new empty file or folder beside `path`.
-
-    Its name is always the same, so that what a killed process left there is not left for good.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    _remove(temporary)
-    if folder:
-        temporary.mkdir()
-    else:
-        temporary.touch(exist_ok=False)
-    return temporary
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _home(path: Path) -> Path:
+    """The nearest folder above `path` that exists."""
+    return next(parent for parent in path.parents if parent.exists())
 
 
 def _flush(path: Path) -> None:

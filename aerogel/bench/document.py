@@ -19,6 +19,7 @@ from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import DataError
 from aerogel.files import sha256
 from aerogel.kernels.cpu import find_library
+from aerogel.printable import unprintable
 from aerogel.versions import versions
 
 __all__ = ["SCHEMA", "document", "identity", "library", "load", "parse", "point"]
@@ -82,6 +83,8 @@ def load(path: Path) -> list[dict[str, Any]]:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != SCHEMA:
             raise DataError(f"{path}: schema {found['schema']}, not {SCHEMA}; measure anew")
+        if text := unprintable(found):
+            raise ValueError(f"{text[:80]} cannot be printed")
         points: list[dict[str, Any]] = found["points"]
         for item in points:
             parse(item)

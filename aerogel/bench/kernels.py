@@ -22,6 +22,7 @@ from aerogel.bench.products import PRODUCTS
 from aerogel.cli import _arguments
 from aerogel.errors import AerogelError, RuntimeLoadError
 from aerogel.kernels.cpu.native import selected
+from aerogel.printable import one_line
 from aerogel.sparse.masks import top_masks
 
 __all__ = ["compare", "fastest", "main", "ratios"]
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         lines = _against(args) if args.against else _by_density(args)
     except AerogelError as error:
-        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
     print(lines)
     return 0

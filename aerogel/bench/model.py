@@ -13,7 +13,7 @@ from pathlib import Path
 from aerogel.errors import RuntimeLoadError
 from aerogel.runtime import check_model
 
-__all__ = ["DOMAIN", "SHARED_DATA", "OnnxFile", "scan"]
+__all__ = ["DOMAIN", "SHARED_DATA", "OnnxFile", "external_data", "scan"]
 
 DOMAIN = "aerogel"
 """Operator domain of the sparse functions."""
@@ -77,13 +77,18 @@ def scan(path: Path) -> OnnxFile:
         raise RuntimeLoadError(
             f"{path} is not an ONNX file (no graph or no opset in it); give an exported .onnx file"
         )
-    external = (path.with_name(name) for name in (f"{path.name}.data", f"{path.name}_data", SHARED_DATA))
     return OnnxFile(
         path,
         frozenset(domains),
-        size + sum(file.stat().st_size for file in external if file.is_file()),
+        size + sum(file.stat().st_size for file in external_data(path)),
         frozenset(functions),
     )
+
+
+def external_data(path: Path) -> list[Path]:
+    """The files beside the model `path` that have, by their names, weights of it."""
+    names = (f"{path.name}.data", f"{path.name}_data", SHARED_DATA)
+    return [file for name in names if (file := path.with_name(name)).is_file()]
 
 
 def _text(stream: BufferedReader, end: int, wanted: int) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from aerogel.errors import AerogelError, UsageError
+from aerogel.printable import one_line
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb.add_arguments(sub)
         sub.set_defaults(run=verb.run)
     try:
+        _demand_utf8(sys.argv[1:] if argv is None else argv)
         args, rest = parser.parse_known_args(argv)
         if rest:
             verbs.choices[args.verb].error(f"unrecognized arguments: {' '.join(rest)}")
@@ -49,19 +51,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except AerogelError as error:
-        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of a pipe went away (`aerogel env | head -1`): not an error of ours.
+        # The reader of a pipe ended (`aerogel env | head -1`): that is no error.
         _silence_output()
         return 0
     except OSError as error:
         _silence_output()
-        print(f"aerogel: error: {' '.join(str(error).split())}; make room or mend the place", file=sys.stderr)
+        print(
+            f"aerogel: error: standard output cannot be written ({one_line(error)}); "
+            "free disk space or write to another file",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("aerogel: interrupted", file=sys.stderr)
         return 130
+
+
+def _demand_utf8(words: Sequence[str]) -> None:
+    """Refuse an argument with bytes that are not UTF-8: no record, table or page can store it."""
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(f"argument {word!a} is not valid UTF-8; rename the file") from error
 
 
 def _silence_output() -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aerogel.errors import UsageError
-
-__all__ = ["Pairs", "apart", "block", "numbers", "words"]
+__all__ = ["Pairs", "block", "numbers", "output", "words"]
 
 
 class Pairs(argparse.Action):
@@ -47,24 +44,6 @@ def words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def apart(outputs: Mapping[str, Path | None], taken: Mapping[str, Path | None]) -> None:
-    """Refuse outputs, by flag, that would overwrite one another or one of the files `taken`, by what they are.
-
-    Raises:
-        UsageError: two of them are the same file, symbolic and hard links followed.
-    """
-    seen = [(what, path) for what, path in taken.items() if path is not None]
-    for flag, path in outputs.items():
-        if path is None:
-            continue
-        for what, other in seen:
-            if _same(path, other):
-                raise UsageError(f"{flag} {path} would overwrite {what}; choose another name")
-        seen.append((flag, path))
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.resolve() == other.resolve() or one.samefile(other)
-    except (OSError, RuntimeError):  # one does not exist, or is a link to itself
-        return False
+def output(text: str) -> Path:
+    """The path of a file or folder to write. Flags of this type are tested for devices, pipes and links."""
+    return Path(text)

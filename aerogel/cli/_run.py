@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.cli._arguments import Pairs, block
+from aerogel.cli._arguments import Pairs, block, output
 from aerogel.cli._recipe import add_config
 from aerogel.errors import require
 
@@ -83,8 +82,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
     add("--restart", "begin anew instead of resuming a killed run", action="store_true")
     add("--threads", "CPU threads", type=int, metavar="N")
     add("--device", "where to train", choices=("auto", "cpu", "cuda"))
-    add("--log", "JSON-lines log (default: beside CKPT)", type=Path, metavar="FILE")
-    add("--tensorboard", "write TensorBoard's event files there too", type=Path, metavar="DIR")
+    add("--log", "JSON-lines log (default: beside CKPT)", type=output, metavar="FILE")
+    add("--tensorboard", "write TensorBoard's event files there too", type=output, metavar="DIR")
 
 
 def require_training() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +19,18 @@ _WIDTH = 120
 def console(*, stderr: bool = False) -> Console:
     """A console that colours nothing but what it is told to, and shows text, brackets and colons too, as it is."""
     from rich.console import Console
+    from rich.text import Text
+
+    from aerogel.printable import escaped
+
+    class Escaping(Console):
+        """Texts are shown with what would control the terminal escaped."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(escaped(text), **options)
 
     # File names and environment variables may hold what rich would take as markup or as an emoji's name.
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    made = Escaping(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDTH
     return made
@@ -35,14 +44,21 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+    from aerogel.printable import escaped
+
     shown = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=shown, disable=not shown.is_terminal, transient=True) as bars:
 
         def step(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage)
+                tasks[stage] = bars.add_task(escaped(stage))
             bars.update(tasks[stage], completed=done, total=total)
 
         yield step

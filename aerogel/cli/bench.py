@@ -68,14 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the random token ids (default: 0)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    parser.add_argument(
+        "--json", type=_arguments.output, metavar="FILE", help="write everything measured to FILE"
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="keep what the --json file has of the same points, models and versions",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE as Markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw latency and memory to FILE.png")
+    parser.add_argument(
+        "--markdown", type=_arguments.output, metavar="FILE", help="write the tables to FILE as Markdown"
+    )
+    parser.add_argument(
+        "--plot", type=_arguments.output, metavar="FILE.png", help="draw latency and memory to FILE.png"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -160,6 +166,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
     """All points and models in PyTorch on a GPU; 1 if a way could not be measured or was wrong."""
     from aerogel.errors import UsageError, require
     from aerogel.files import atomic_file, check_output
+    from aerogel.printable import escaped
 
     for flag in ("baseline", "rivals", "lengths", "plot", "resume"):
         if getattr(args, flag):
@@ -177,7 +184,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
             title = f"{model}, {args.dtype}, batch {point.batch}, sequence {point.seq}"
             found.append({"title": title, "rows": rows})
             texts.append(table(title, rows, "dense"))
-            print(texts[-1])
+            print(escaped(texts[-1]))
     if args.json:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -188,7 +195,10 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Refuse outputs that would replace a model, its manifest or one another."""
+    """Refuse outputs that would replace a model, its manifest or weights, or one another."""
+    from aerogel.bench.model import external_data
+    from aerogel.overlap import demand_apart
+
     taken = {f"the model {model}": model for model in args.models}
     if args.baseline:
         taken["the --baseline model"] = args.baseline
@@ -197,4 +207,5 @@ def _check_outputs(args: argparse.Namespace) -> None:
     for what, model in list(taken.items()):
         if model.name and what != "the --lengths file":  # else the path is no file, and refused with the rest
             taken[f"the manifest of {what}"] = model.with_suffix(".manifest.json")
-    _arguments.apart({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)
+            taken |= {f"the weights {file.name} of {what}": file for file in external_data(model)}
+    demand_apart({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aerogel.cli._arguments import output
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=output,
         default=Path("out/demo"),
         metavar="DIR",
         help="folder to write to (default: out/demo)",

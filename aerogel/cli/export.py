@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help="type of the embedding tables' values: fp32, fp16 or int8 (default: fp32)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
+    parser.add_argument(
+        "--out", type=_arguments.output, required=True, metavar="FILE.onnx", help="the file to write"
+    )
     parser.add_argument(
         "--block", type=_arguments.block, metavar="RxC", help="blocks to store (default: the checkpoint's)"
     )
@@ -77,18 +79,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="overwrite files that an earlier export did not make"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the report to FILE; - is standard output"
+        "--json",
+        type=_arguments.output,
+        metavar="FILE",
+        help="write the report to FILE; - is standard output",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, print what was done."""
+    from aerogel.calibration import cache
     from aerogel.cli._terminal import console, progress
-    from aerogel.errors import UsageError
     from aerogel.export import report
     from aerogel.export.layout import companions, manifest_path
     from aerogel.export.run import ExportConfig, export
     from aerogel.files import atomic_file, check_output
+    from aerogel.overlap import demand_apart
 
     config = ExportConfig(
         checkpoint=args.checkpoint,
@@ -109,17 +115,21 @@ def run(args: argparse.Namespace) -> int:
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
-        if args.json.resolve().is_relative_to(args.checkpoint.resolve()):
-            raise UsageError(f"--json {args.json} lies in the checkpoint itself; choose another folder")
-        if args.task_data and args.json.resolve().is_relative_to(args.task_data.resolve()):
-            raise UsageError(f"--json {args.json} lies in --task-data; choose another folder")
-        taken = {"the --verify-text file": args.verify_text, "the model": args.out}
+        taken = {
+            "the --verify-text file": args.verify_text,
+            "the model": args.out,
+        }
         if args.out.name:  # else --out is refused with the rest
             taken["the model's manifest"] = manifest_path(args.out)
         taken |= {
             f"the model's {file.name}": args.out.parent / file.name for file in companions(args.checkpoint)
         }
-        _arguments.apart({"--json": args.json}, taken)
+        folders = {
+            "the checkpoint itself": args.checkpoint,
+            "--task-data": args.task_data,
+            "the folder of calibrations": cache.folder(),
+        }
+        demand_apart({"--json": args.json}, taken, folders)
         check_output(args.json)
     with progress() as step:
         document = export(config, step)

@@ -35,10 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --dense: compare what the encoders make of these lines instead of the word embeddings",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of samples (default: 0)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write everything to one HTML page")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures to DIR as PNG files")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write what was found to FILE; - is standard output"
+        "--html", type=_arguments.output, metavar="FILE", help="write everything to one HTML page"
+    )
+    parser.add_argument(
+        "--plots", type=_arguments.output, metavar="DIR", help="write the pictures to DIR as PNG files"
+    )
+    parser.add_argument(
+        "--json",
+        type=_arguments.output,
+        metavar="FILE",
+        help="write what was found to FILE; - is standard output",
     )
 
 
@@ -106,16 +113,14 @@ def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
 
 def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
     """Refuse outputs that cannot be drawn or written, lie in what is read, or would overwrite one another."""
-    from aerogel.errors import UsageError, require
+    from aerogel.calibration.cache import folder
+    from aerogel.errors import require
     from aerogel.files import check_output
+    from aerogel.overlap import demand_apart
 
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
-    for flag, path in outputs.items():
-        for what, folder in read.items():
-            if path and folder and path.resolve().is_relative_to(folder.resolve()):
-                raise UsageError(f"{flag} {path} lies in {what}; choose another place")
-    _arguments.apart(outputs, {"the --text file": args.text})
+    demand_apart(outputs, {"the --text file": args.text}, read | {"the folder of calibrations": folder()})
     if args.html or args.plots:
         require("matplotlib", "inspect")
     for path in filter(None, (args.html, args.plots / "density.png" if args.plots else None, to_file)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aerogel.cli._arguments import output
 from aerogel.cli._recipe import config_of
 from aerogel.cli._run import add_run_arguments, adder, print_result, require_training
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_DIR",
     )
     add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
-    add("--out", "checkpoint directory to write", type=Path, metavar="CKPT")
+    add("--out", "checkpoint directory to write", type=output, metavar="CKPT")
     add("--steps", "optimizer steps", type=int, metavar="N")
     add(
         "--nsp",

@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings, and parts of the grid; flags go before them",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the runs and their results"
+        "--out",
+        type=_arguments.output,
+        required=True,
+        metavar="DIR",
+        help="folder of the runs and their results",
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     parser.add_argument("--at", type=_floats, metavar="D,...", help="densities to interpolate to")
@@ -63,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.cli._terminal import console, progress, rich_table
     from aerogel.errors import UsageError, require
     from aerogel.files import check_output
+    from aerogel.overlap import demand_apart
     from aerogel.sweep.execute import execute
     from aerogel.sweep.plan import plan
     from aerogel.sweep.report import results
@@ -84,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
             out.print("aerogel " + shlex.join(item.command()), soft_wrap=True)
         return 0
     require("matplotlib", "inspect")
-    check_output(args.out / "results.json")
+    for name in _RESULTS:
+        check_output(args.out / name)
+    demand_apart({f"--out: {name}": args.out / name for name in _RESULTS}, {"the --config file": args.config})
     # What a sweep wrote has its runs beside it.
     if not (args.out / "runs").is_dir():
         for name in _RESULTS:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from aerogel.cli._arguments import block
+from aerogel.cli._arguments import block, output
 
 HELP = "make a random masked checkpoint for measurements"
 
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of weights and masks (default: 0)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="CKPT", help="checkpoint directory to write"
+        "--out", type=output, required=True, metavar="CKPT", help="checkpoint directory to write"
     )
 
 

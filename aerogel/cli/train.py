@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aerogel.cli._arguments import Pairs
+from aerogel.cli._arguments import Pairs, output
 from aerogel.cli._recipe import config_of
 from aerogel.cli._run import add_run_arguments, adder, print_result, require_training
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = adder(parser, TrainConfig)
     add("--task", "name of the task, such as sst2 or synthetic", metavar="NAME")
-    add("--out", "checkpoint directory to write", type=Path, metavar="CKPT")
+    add("--out", "checkpoint directory to write", type=output, metavar="CKPT")
     add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
     add("--data", "directory of the task's files; without it, the hub", type=Path, metavar="DIR")
     parser.add_argument(

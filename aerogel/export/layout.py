@@ -7,18 +7,17 @@ file of the same name with other contents belongs to something else and is never
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aerogel.errors import AerogelError, OutputError, UsageError
+from aerogel.errors import UsageError
 from aerogel.files import atomic_file, check_output, sha256
+from aerogel.overlap import demand_kept
 
-__all__ = ["check_out", "companions", "manifest_path", "place", "staging"]
+__all__ = ["check_out", "companions", "manifest_path", "place"]
 
 # Everything that a tokenizer of transformers may consist of.
 _TOKENIZER_FILES = (
@@ -37,12 +36,21 @@ def companions(checkpoint: Path) -> list[Path]:
     return [path for name in ("config.json", *_TOKENIZER_FILES) if (path := checkpoint / name).is_file()]
 
 
-def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
-    """Refuse, before any work, an output that cannot be written or that would overwrite what is not ours.
+def check_out(
+    out: Path, suffix: str, checkpoint: Path, *, force: bool, inputs: Mapping[str, Path] | None = None
+) -> None:
+    """Refuse, before any work, an output that cannot be written or that would overwrite a file of the user.
+
+    Args:
+        out: the model's file.
+        suffix: the ending that its name must have.
+        checkpoint: what is exported.
+        force: allow to overwrite what no export wrote.
+        inputs: files and folders that are read besides, by the flag; never overwritten.
 
     Raises:
-        UsageError: the name has another ending, it lies below the checkpoint, or (unless `force`) the model or a
-            companion would replace a file that did not come from an export of this checkpoint.
+        UsageError: the name has another ending, it lies below the checkpoint, the model, its manifest or a companion
+            would replace an input, or (unless `force`) a file that did not come from an export of this checkpoint.
         OutputError: a file cannot be written.
     """
     if out.suffix != suffix or out.name == suffix:
@@ -53,37 +61,19 @@ def check_out(out: Path, suffix: str, checkpoint: Path, *, force: bool) -> None:
     copies = {file: out.parent / file.name for file in companions(checkpoint)}
     for there in (out, manifest_path(out), *copies.values()):
         check_output(there)
+        demand_kept({"--out: its file": there}, {"the checkpoint": checkpoint, **(inputs or {})})
     if force:
         return
     found = next((file for file in (out, manifest_path(out)) if file.exists()), None)
-    if found and not _is_ours(out):
+    if found and not (found.is_file() and _is_ours(out)):
         raise UsageError(
             f"--out: {found} exists and is not of an earlier export; choose another name, or add --force"
         )
     for file, there in copies.items():
-        if there.exists() and there.read_bytes() != file.read_bytes():
+        if there.exists() and not (there.is_file() and sha256(there) == sha256(file)):
             raise UsageError(
                 f"{there} exists and differs from the checkpoint's; choose another folder for --out, or add --force"
             )
-
-
-@contextlib.contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of `out`, gone afterwards with everything left in it.
-
-    Raises:
-        OutputError: it cannot be made or written to. Any OSError of the block counts as that.
-    """
-    home = next(folder for folder in out.absolute().parents if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=home) as folder:
-            yield Path(folder)
-    except OSError as error:
-        if isinstance(error, AerogelError):
-            raise
-        raise OutputError(
-            f"--out {out} cannot be written ({error.strerror or error}); choose another place or make room"
-        ) from error
 
 
 def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path) -> None:
@@ -98,13 +88,15 @@ def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path)
             with atomic_file(there) as temporary:
                 shutil.copyfile(file, temporary)
     with atomic_file(out) as temporary:
-        artifact.replace(temporary)
+        shutil.move(artifact, temporary)  # which may be on another file system, where `out` is a link
     with atomic_file(manifest_path(out)) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_ours(out: Path) -> bool:
     """Whether the manifest beside `out` speaks of an export under that name."""
+    if not manifest_path(out).is_file():
+        return False
     try:
         document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
         return bool(document["aerogel"] and document["file"] == out.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from aerogel import checkpoint as checkpoints
 from aerogel.calibration import cache
 from aerogel.calibration.predict import SETTING, unknown
+from aerogel.checkpoint import Checkpoint
 from aerogel.errors import UsageError
 from aerogel.export import layout
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
 from aerogel.export.plan import FP32, default_format, make_plan
 from aerogel.export.speed import form_of, predicted
-from aerogel.export.target import TARGETS
+from aerogel.export.target import TARGETS, Target
 from aerogel.export.texts import read_texts
 from aerogel.export.trial import ALLOWED_DROP, Trial, load_trial
 from aerogel.export.weight import WEIGHTS
+from aerogel.files import claimed, staging
 from aerogel.kernels.cpu.native import check_selection
 
 if TYPE_CHECKING:
@@ -85,7 +88,16 @@ def export(
     """
     target = TARGETS.get(config.target)
     checkpoint = checkpoints.load(config.checkpoint)
-    layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force)
+    read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
+    inputs = {flag: path for flag, path in read.items() if path is not None}
+    layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force, inputs=inputs)
+    with claimed(Path(os.path.realpath(config.out)), "--out"):
+        return _export(config, target, checkpoint, progress)
+
+
+def _export(
+    config: ExportConfig, target: Target, checkpoint: Checkpoint, progress: Callable[[str, int, int], None]
+) -> dict[str, Any]:
     texts = read_texts(config.verify_text) if config.verify_text else None
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
@@ -120,7 +132,7 @@ def export(
     speed = predicted(calibration, plan, checkpoint.path, form)
     if config.inline:
         speed = unknown("functions are written out, so that no kernel can take their place")
-    with layout.staging(config.out) as folder:
+    with staging(config.out) as folder:
         artifact = folder / config.out.name
         details = target.write(model, artifact, inline=config.inline)
         runners = target.runners(artifact)

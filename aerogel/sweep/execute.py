@@ -20,6 +20,7 @@ from typing import Any
 from aerogel import checkpoint
 from aerogel.errors import AerogelError, DataError
 from aerogel.files import atomic_file
+from aerogel.printable import one_line, unprintable
 from aerogel.sweep.plan import Run
 
 __all__ = ["Outcome", "execute"]
@@ -161,7 +162,7 @@ def _execute(
         if discard:
             shutil.rmtree(run.config.out)
     except AerogelError as error:
-        return Outcome(run, error=" ".join(str(error).split()), seconds=seconds)
+        return Outcome(run, error=one_line(error), seconds=seconds)
     return outcome
 
 
@@ -203,6 +204,8 @@ def _kept(run: Run) -> Outcome | None:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if (found["schema"], found["identity"]) != (_SCHEMA, run.identity):
             raise ValueError("of another run or version")
+        if text := unprintable(found["metrics"]):
+            raise ValueError(f"{text[:80]} cannot be printed")
         metrics = {str(name): _number(value) for name, value in found["metrics"].items()}
         numbers = [_number(found[name]) for name in ("density", "encoder_density", "seconds")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,12 @@ class RunConfig:
         """The models that the run reads, by what they are."""
         return {"model": self.model}
 
+    def inputs(self) -> dict[str, Path]:
+        """The files and folders that the run reads, by flag; a hub id that is no path is left out."""
+        # os.path says no, and does not raise, where a hub id is no path at all.
+        models = {flag_of(name): value for name, value in self.models().items() if value}
+        return {flag: Path(value) for flag, value in models.items() if os.path.exists(value)}  # noqa: PTH110
+
     def settings(self) -> dict[str, Any]:
         """What decides the outcome, as JSON values: for the checkpoint's record and for resuming."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in _NEUTRAL}
@@ -224,6 +231,10 @@ class TrainConfig(RunConfig):
     def models(self) -> dict[str, str | None]:
         """See `RunConfig`."""
         return super().models() | {"teacher": self.teacher}
+
+    def inputs(self) -> dict[str, Path]:
+        """See `RunConfig`."""
+        return super().inputs() | ({"--data": self.data} if self.data else {})
 
     def settings(self) -> dict[str, Any]:
         """See `RunConfig`."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from aerogel.errors import AerogelError, UsageError
 from aerogel.files import atomic_file
+from aerogel.printable import one_line
 from aerogel.train.config import TrainConfig
 from aerogel.train.encoder import embedding_parameters, prunable
 from aerogel.train.loop import Loop
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _report(args)
     except AerogelError as error:
-        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

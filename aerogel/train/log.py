@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from aerogel.errors import AerogelError, OutputError, UsageError, require
+from aerogel.errors import AerogelError, UsageError, require
 from aerogel.files import atomic_file
+from aerogel.outputs import file_target, unwritable
 
 __all__ = ["Log", "NoLog", "check_log"]
 
@@ -52,12 +54,12 @@ def _older(path: Path) -> Path:
 class Log:
     """An append-only log that a resumed run cuts back to where its state was saved.
 
-    The log of the run before, whose checkpoint may be standing, is kept beside it with the ending ``.old`` until
-    `settle`.
+    The log of the run before, whose checkpoint may still exist, is kept beside it with the ending ``.old`` until
+    `settle`. A device or a pipe takes the lines of this process; nothing there is kept, cut back or removed.
 
     Args:
         path: the file; its folder is made.
-        keep_bytes: keep so much of what is there.
+        keep_bytes: keep so many bytes of the file.
         tensorboard: folder in which each number is written for TensorBoard too, as EVENT/NAME.
         step: that a resumed run goes on from; what TensorBoard has of later ones is void. 0 for a new run.
 
@@ -70,15 +72,26 @@ class Log:
         self, path: Path, keep_bytes: int = 0, tensorboard: Path | None = None, step: int = 0
     ) -> None:
         check_log(path)
+        self._path = path
+        self._stream: TextIO
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("a", encoding="utf-8", buffering=1)
+            target = file_target(path)
+            self._older = None if target.stream else _older(path)
+            if target.stream:
+                self._stream = io.TextIOWrapper(target.open(), encoding="utf-8", line_buffering=True)
+            else:
+                target.path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = target.path.open("a", encoding="utf-8", buffering=1)
+        except AerogelError:
+            raise
         except OSError as error:
             raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
-        self._older = _older(path)
+        self._written = 0
         try:
             self._board = _board(tensorboard, step) if tensorboard else None
-            # After a run that failed, its own log is in the way of nobody: the one to keep is the older one.
+            if not self._older:
+                return
+            # After a run that failed, the log to keep is the older one, not the failed run's.
             if not keep_bytes and path.stat().st_size and not self._older.exists():
                 with atomic_file(self._older) as copy:
                     shutil.copyfile(path, copy)
@@ -97,24 +110,25 @@ class Log:
         Raises:
             OutputError: it cannot be written, as on a full disk.
         """
+        line = json.dumps({"event": event, "step": step, **values}) + "\n"
         try:
-            self._stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+            self._stream.write(line)
         except OSError as error:
-            raise OutputError(
-                f"log {self._stream.name} cannot be written ({error.strerror}); make room"
-            ) from error
+            raise unwritable(self._path, error) from error
+        self._written += len(line)
         for name, value in values.items():
             if self._board and isinstance(value, (int, float)):
                 self._board.add_scalar(f"{event}/{name}", value, step)
 
     def size(self) -> int:
         """Bytes written so far, kept ones included."""
-        return self._stream.tell()
+        return self._stream.tell() if self._older else self._written
 
     def settle(self) -> None:
-        """Remove the log of the run before: this run's checkpoint has taken the place of its own."""
-        with contextlib.suppress(OSError):
-            self._older.unlink(missing_ok=True)
+        """Remove the log of the run before: this run's checkpoint has replaced its checkpoint."""
+        if self._older:
+            with contextlib.suppress(OSError):
+                self._older.unlink(missing_ok=True)
 
     def __enter__(self) -> Log:
         return self

@@ -126,7 +126,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
             # tokenizers knows no other class for what the system says.
             if type(error) is not Exception:
                 raise
-            raise OutputError(f"the tokenizer cannot be written ({error}); make room") from error
+            raise OutputError(f"the tokenizer cannot be written ({error}); free disk space") from error
 
 
 def inputs_taken(model: Any) -> frozenset[str]:

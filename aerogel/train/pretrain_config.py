@@ -59,6 +59,10 @@ class PretrainConfig(RunConfig):
                         f"{flag} {place}: must be outside of --text {folder}, whose files are all read"
                     )
 
+    def inputs(self) -> dict[str, Path]:
+        """See `RunConfig`."""
+        return super().inputs() | {f"--text {path}": path for path in self.text}
+
     def settings(self) -> dict[str, Any]:
         """See `RunConfig`."""
         return super().settings() | {"text": [str(path) for path in self.text]}

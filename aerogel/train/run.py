@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, claimed, sha256
 from aerogel.options import option_values, read_options
+from aerogel.outputs import is_stream
+from aerogel.overlap import demand_kept
+from aerogel.printable import unprintable
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.finetune import FineTuning
@@ -85,7 +89,8 @@ def run(config: RunConfig, regime: Regime) -> Checkpoint:
 def _run(
     config: RunConfig, method_class: type[Method], options: Any, regime: Regime, processes: Processes
 ) -> Checkpoint:
-    processes.on_first(lambda: _check_places(config))
+    inputs = config.inputs() | method_class.reads(options)
+    processes.on_first(lambda: _check_places(config, inputs))
     identity = regime.load_data()
     files = {flag: _files(name) for flag, name in config.models().items()}
     files |= {
@@ -94,6 +99,8 @@ def _run(
         if file.is_file()
     }
     resumable = config.settings() | _flat(data=identity, version=_versions(), **files)
+    if text := unprintable(resumable):
+        raise UsageError(f"{text[:80]} cannot be printed and so not recorded; rename it")
     state: State | None = processes.on_first(lambda: _saved_state(config, resumable))
 
     job = regime.job(processes.device)
@@ -179,13 +186,16 @@ def _with_frozen_mask(config: RunConfig) -> RunConfig:
 
 
 def _claim(config: RunConfig, claims: contextlib.ExitStack) -> None:
-    """Let no other run at the checkpoint, the state and the log."""
+    """Refuse the checkpoint, the state and the log to every other run."""
     claims.enter_context(claimed(config.out.resolve(), "--out"))
-    claims.enter_context(claimed(config.log_path.resolve(), "--log"))
+    if not is_stream(config.log_path):
+        claims.enter_context(claimed(config.log_path.resolve(), "--log"))
 
 
-def _check_places(config: RunConfig) -> None:
-    """Whether all that the run will write can be written, before the work."""
+def _check_places(config: RunConfig, inputs: Mapping[str, Path]) -> None:
+    """Refuse, before the work, what cannot be written or would overwrite one of the `inputs`, by what they are."""
+    outputs = {"--out": config.out, "--out: its state": config.state_path, "--log": config.log_path}
+    demand_kept(outputs, inputs)
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
         check_output(file)

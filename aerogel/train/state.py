@@ -54,7 +54,9 @@ class State:
                 torch.save(document, temporary)
             except RuntimeError as error:  # torch's own writer, for what the system says
                 reason = str(error).split("\n")[0]
-                raise OutputError(f"{path} cannot be written ({reason}); make room and run again") from error
+                raise OutputError(
+                    f"{path} cannot be written ({reason}); free disk space and run again"
+                ) from error
 
     @classmethod
     def load(cls, path: Path, identity: dict[str, Any]) -> State:

@@ -10,7 +10,8 @@ import pytest
 
 from aerogel.errors import OutputError, UsageError
 from aerogel.export import layout
-from aerogel.export.layout import check_out, companions, manifest_path, place, staging
+from aerogel.export.layout import check_out, companions, manifest_path, place
+from aerogel.files import staging
 
 
 @pytest.fixture

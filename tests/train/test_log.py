@@ -63,7 +63,7 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "truncate", lambda *_: None)
-    with pytest.raises(OutputError, match=r"log /dev/full .*No space left"), Log(Path("/dev/full")) as log:
+    with pytest.raises(OutputError, match=r"/dev/full .*No space left"), Log(Path("/dev/full")) as log:
         log.write("step", 1)
 
 

@@ -21,6 +21,7 @@ from aerogel.cli import _arguments
 from aerogel.cli._terminal import console, progress
 from aerogel.errors import AerogelError, UsageError
 from aerogel.files import atomic_file, check_output
+from aerogel.printable import one_line
 
 __all__ = ["main"]
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except AerogelError as error:
-        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
 
 
@@ -86,7 +87,7 @@ def _run(args: argparse.Namespace) -> int:
         except AerogelError as error:
             # The other points are worth having.
             notes.append(f"{point.what}: failed: {error}")
-            print(f"aerogel: error: {point.what}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"aerogel: error: {point.what}: {one_line(error)}", file=sys.stderr)
             found.pop(point.name, None)
             status = 2
         _write(args, [(point, found[point.name]) for point in every if point.name in found], notes)

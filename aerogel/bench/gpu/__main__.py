@@ -17,6 +17,7 @@ from aerogel.bench.gpu.summary import markdown
 from aerogel.cli import _arguments
 from aerogel.errors import AerogelError, RuntimeLoadError, UsageError, require
 from aerogel.files import atomic_file, check_output
+from aerogel.printable import one_line
 from aerogel.torch.gpu import table
 from aerogel.versions import versions
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args, time.monotonic())
     except AerogelError as error:
-        print(f"aerogel: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
 
 

@@ -6,6 +6,7 @@ product or a sum as its second operand (it finds no GELU otherwise, and a sparse
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +52,18 @@ def fixed(
     weights = out.with_name("weights.onnx")
     if not weights.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(weights) as file:
+        # The data is in place before the file that names it.
+        with atomic_file(weights) as file, atomic_file(weights.with_name(SHARED_DATA)) as data:
             ir.save(ir.load(model), file, format="protobuf", external_data=SHARED_DATA)
+            file.with_name(SHARED_DATA).replace(data)
     graph = ir.load(weights)
     if first:
         first(graph)
     plain(graph, batch, seq)
     with atomic_file(out) as file:
         ir.save(graph, file, format="protobuf")
+        # The checker looks for the data beside the file, and takes no link to it.
+        shutil.copyfile(out.with_name(SHARED_DATA), file.with_name(SHARED_DATA))
         try:
             onnx.checker.check_model(str(file), full_check=True)
         except Exception as error:  # onnx raises types of its own

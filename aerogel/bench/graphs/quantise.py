@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -108,17 +107,14 @@ def _made(model: Path, out: Path, convert: Callable[[Any, Any, Path], None]) -> 
     del graph.graph.value_info[:]
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"node_{number}"
-    # It also writes files beside its output.
-    with atomic_file(out) as file, TemporaryDirectory(dir=out.parent) as folder, _silence():
-        made = Path(folder, "model.onnx")
+    with atomic_file(out) as file, _silence():
         try:
-            convert(quantization, graph, made)
+            convert(quantization, graph, file)
         except AerogelError:
             raise
         except Exception as error:  # the quantiser raises its own types and those of everything below it
             reason = str(error).strip().partition("\n")[0]
             raise ExportError(f"{model} cannot be quantised by ONNX Runtime: {reason}") from error
-        made.replace(file)
     return out
 
 
