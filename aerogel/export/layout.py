@@ -17,6 +17,7 @@ from typing import Any
 
 from aerogel.errors import AerogelError, OutputError, UsageError
 from aerogel.files import atomic_file, check_output, sha256
+from aerogel.json_fields import MalformedJsonError, read
 
 __all__ = ["check_out", "companions", "manifest_path", "place", "staging"]
 
@@ -106,7 +107,7 @@ def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path)
 def _is_ours(out: Path) -> bool:
     """Whether the manifest beside `out` speaks of an export under that name."""
     try:
-        document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
-        return bool(document["aerogel"] and document["file"] == out.name)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        document = read(manifest_path(out), {"aerogel": str, "file": str})
+    except (OSError, MalformedJsonError):
         return False
+    return bool(document["aerogel"] and document["file"] == out.name)

@@ -54,7 +54,7 @@ class TwoFourLinear(nn.Linear):
         """
         if prefix + "weight" in state_dict:
             raise UsageError(
-                f"{prefix}weight is stored 2:4 and cannot be loaded; load the state into the dense model and sparsify it"
+                f"{prefix}weight is stored 2:4 and cannot be loaded; load it into the dense model and sparsify that"
             )
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
