@@ -12,7 +12,6 @@ tokenizer files; plain transformers loads it unchanged) plus:
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from aerogel.errors import CheckpointError, FormatError, OutputError, UsageError, require
 from aerogel.files import atomic_directory, check_output, sha256
+from aerogel.json_fields import Each, Either, MalformedJsonError, Number, check, read
 from aerogel.printable import unprintable
 from aerogel.sparse.accounting import Accounting, account
 from aerogel.sparse.masks import check_block, pack, unpack
@@ -37,6 +37,7 @@ __all__ = [
     "check_target",
     "load",
     "not_finite",
+    "read_config",
     "save",
 ]
 
@@ -89,6 +90,14 @@ class Record:
 # All that aerogel.json has.
 _FIELDS = {f.name for f in fields(Record)} | {
     "schema", "density", "encoder_density", "matrices", "files", "unsealed"
+}  # fmt: skip
+
+
+_SCHEMA_OF_FIELDS = {
+    "method": str, "config": dict, "block": (Number(int, 1), Number(int, 1)), "scope": str,
+    "encoder_parameters": Number(int, 0, _HUGE), "task": Either(str, None), "metrics": Each(float), "seed": int,
+    "data": dict, "versions": Each(str), "files": Each(str), "unsealed?": [str],
+    "matrices": Each({"shape": (Number(int, 1), Number(int, 1)), "kept": Number(int, 0)}),
 }  # fmt: skip
 
 
@@ -173,8 +182,7 @@ def check_target(path: Path) -> None:
     if RECORD_FILE not in found:
         raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
     document = _read_document(path)
-    unsealed = document.get("unsealed", _TOKENIZER)
-    ours = [RECORD_FILE, *document["files"], *(unsealed if isinstance(unsealed, list | tuple) else ())]
+    ours = [RECORD_FILE, *document["files"], *document.get("unsealed", _TOKENIZER)]
     if foreign := sorted(name for name in found if name not in ours):
         raise CheckpointError(
             f"{path / foreign[0]} is not of the checkpoint in that folder and would be deleted with it; "
@@ -195,6 +203,20 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}: {error.filename}); see to its permissions"
         ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields of config.json in a checkpoint directory; their types are unchecked.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no JSON object.
+    """
+    file = path / "config.json"
+    try:
+        found: dict[str, Any] = read(file, dict)
+    except (OSError, MalformedJsonError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
+    return found
 
 
 def not_finite(path: Path, name: str) -> CheckpointError:
@@ -247,10 +269,10 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; {path} is not an Aerogel checkpoint")
     try:
-        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        document: Any = read(file)
+    except MalformedJsonError as error:
         raise CheckpointError(
-            f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew"
+            f"{file} cannot be read as JSON ({error}); restore it or write the checkpoint again"
         ) from error
     found = document.get("schema") if isinstance(document, dict) else type(document).__name__
     if not isinstance(document, dict) or type(found) is not int or found != SCHEMA:
@@ -261,42 +283,17 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: unknown field {unknown[0]!r}; take it out, or use the release that wrote it"
         )
-    kinds: dict[str, type] = {
-        "method": str, "config": dict, "block": list, "scope": str, "encoder_parameters": int,
-        "metrics": dict, "seed": int, "data": dict, "versions": dict, "matrices": dict, "files": dict,
-    } | ({} if document.get("task", "") is None else {"task": str})  # fmt: skip
-    for name, kind in kinds.items():
-        # JSON gives these very types; True is an int to isinstance.
-        if type(document.get(name)) is not kind:
-            raise CheckpointError(
-                f"{file}: field {name!r} is missing or malformed; write the checkpoint anew"
-            )
+    try:
+        check(document, _SCHEMA_OF_FIELDS)
+    except MalformedJsonError as error:
+        raise CheckpointError(f"{file}: {error}; write the checkpoint again") from error
     if text := unprintable(document):
         raise CheckpointError(
             f"{file} has text that cannot be printed: {text[:80]}; restore it or write the checkpoint again"
         )
-    if len(document["block"]) != 2 or not all(type(side) is int and side > 0 for side in document["block"]):
-        raise CheckpointError(f"{file}: block {document['block']} is not two positive integers")
     if document["scope"] not in ("local", "global"):
         raise CheckpointError(f"{file}: scope {document['scope']!r} is neither local nor global")
-    for name, value in document["metrics"].items():
-        # 1e999 is read as infinity, and an integer may be of any length.
-        if type(value) not in (int, float) or abs(value) > sys.float_info.max:
-            raise CheckpointError(
-                f"{file}: metric {name!r} is not a finite number; write the checkpoint anew"
-            )
-    for field_name in ("versions", "files"):
-        for name, value in document[field_name].items():
-            if type(value) is not str:
-                raise CheckpointError(
-                    f"{file}: {field_name} has no text for {name!r}; write the checkpoint anew"
-                )
-    return document
-
-
-def _refuse(constant: str) -> None:
-    """NaN and the infinities, which Python's parser lets through, are not JSON."""
-    raise ValueError(f"{constant} is not a number")
+    return dict(document)
 
 
 def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -340,15 +337,13 @@ def _check_mask(path: Path, name: str, masks: Any, weights: Any, entry: Any) -> 
         mask = unpack(masks.get_tensor(name), weight.shape)
     except FormatError as error:
         raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
-    entry = entry if isinstance(entry, dict) else {}
-    kept, shape = entry.get("kept"), entry.get("shape")
-    if type(kept) is not int or kept != int(np.count_nonzero(mask)):
+    if entry["kept"] != int(np.count_nonzero(mask)):
         raise CheckpointError(
             f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept"
         )
-    if shape != list(mask.shape) or any(type(side) is not int for side in shape):
+    if entry["shape"] != list(mask.shape):
         raise CheckpointError(
-            f"{path}: {name}: {RECORD_FILE} has shape {shape}, {WEIGHTS_FILE} {list(mask.shape)}; "
+            f"{path}: {name}: {RECORD_FILE} has shape {entry['shape']}, {WEIGHTS_FILE} {list(mask.shape)}; "
             "write the checkpoint anew"
         )
     if np.any(weight[~mask]):

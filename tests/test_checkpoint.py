@@ -99,9 +99,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: ((folder / RECORD_FILE).unlink(), (folder / RECORD_FILE).mkdir()),
         r"aerogel.json is missing",
     ),
-    "record not JSON": (lambda folder: (folder / RECORD_FILE).write_text("{"), r"not valid JSON"),
-    "record not text": (lambda folder: (folder / RECORD_FILE).write_bytes(b"\xff"), r"not valid JSON"),
-    "record too deep": (lambda folder: (folder / RECORD_FILE).write_text("[" * 200_000), r"not valid JSON"),
+    "record not JSON": (lambda folder: (folder / RECORD_FILE).write_text("{"), r"cannot be read as JSON"),
+    "record not text": (
+        lambda folder: (folder / RECORD_FILE).write_bytes(b"\xff"),
+        r"cannot be read as JSON",
+    ),
+    "record too deep": (
+        lambda folder: (folder / RECORD_FILE).write_text("[" * 200_000),
+        r"cannot be read as JSON",
+    ),
     "record a list": (lambda folder: (folder / RECORD_FILE).write_text("[]"), r"has schema 'list'"),
     "another schema": (
         lambda folder: edit(folder, lambda r: r.update(schema=2)),
@@ -112,29 +118,32 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         r"unknown field 'evil'; take it out",
     ),
     "schema true": (lambda folder: edit(folder, lambda r: r.update(schema=True)), r"has schema True"),
-    "no task": (lambda folder: edit(folder, lambda r: r.pop("task")), r"field 'task' is missing"),
-    "a seed of true": (lambda folder: edit(folder, lambda r: r.update(seed=True)), r"field 'seed'"),
+    "no task": (lambda folder: edit(folder, lambda r: r.pop("task")), r"aerogel.json: task is missing"),
+    "a seed of true": (
+        lambda folder: edit(folder, lambda r: r.update(seed=True)),
+        r"aerogel.json: seed is true, not an integer",
+    ),
     "a number that is none": (
         lambda folder: edit(folder, lambda r: r["config"].update(x=float("nan"))),
-        r"not valid JSON \(NaN",
+        r"as JSON \(NaN is not a JSON number",
     ),
     "an infinite metric": (
         lambda folder: (folder / RECORD_FILE).write_text(
             (folder / RECORD_FILE).read_text().replace('"metrics": {', '"metrics": {"a": 1e999')
         ),
-        r"metric 'a' is not a finite number",
+        r"1e999 is not finite",
     ),
     "a metric of true": (
         lambda folder: edit(folder, lambda r: r["metrics"].update(a=True)),
-        r"metric 'a' is not",
+        r"metrics\.a is true, not a number",
     ),
     "a metric of any length": (
         lambda folder: edit(folder, lambda r: r["metrics"].update(a=10**400)),
-        r"metric 'a' is not",
+        r"does not fit into 64 bits",
     ),
     "a version of 3": (
         lambda folder: edit(folder, lambda r: r["versions"].update(a=3)),
-        r"versions has no text for 'a'",
+        r"versions\.a is 3, not text",
     ),
     "an unknown scope": (
         lambda folder: edit(folder, lambda r: r.update(scope="layer")),
@@ -150,27 +159,39 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an encoder of true": (
         lambda folder: edit(folder, lambda r: r.update(encoder_parameters=True)),
-        r"field 'encoder_parameters'",
+        r"encoder_parameters is true, not an integer",
     ),
     "an encoder beyond all": (
         lambda folder: edit(folder, lambda r: r.update(encoder_parameters=10**400)),
-        r"encoder_parameters 10+ cannot be",
+        r"does not fit into 64 bits",
     ),
     "a count with a point": (
         lambda folder: edit(
             folder, lambda r: r["matrices"][MATRIX].update(kept=float(r["matrices"][MATRIX]["kept"]))
         ),
-        rf"{MATRIX}: .* disagree on how many",
+        rf"matrices\.{MATRIX}\.kept is \d+\.0, not an integer",
     ),
     "another shape": (
         lambda folder: edit(folder, lambda r: r["matrices"][MATRIX].update(shape=[32, 64])),
         rf"{MATRIX}: aerogel.json has shape \[32, 64\], model.safetensors \[64, 32\]",
     ),
-    "no block": (lambda folder: edit(folder, lambda r: r.pop("block")), r"field 'block' is missing"),
-    "a block of one": (lambda folder: edit(folder, lambda r: r.update(block=[4])), r"not two positive"),
-    "a block of zero": (lambda folder: edit(folder, lambda r: r.update(block=[0, 1])), r"not two positive"),
-    "metrics a list": (lambda folder: edit(folder, lambda r: r.update(metrics=[])), r"field 'metrics'"),
-    "matrices null": (lambda folder: edit(folder, lambda r: r.update(matrices=None)), r"field 'matrices'"),
+    "no block": (lambda folder: edit(folder, lambda r: r.pop("block")), r"aerogel.json: block is missing"),
+    "a block of one": (
+        lambda folder: edit(folder, lambda r: r.update(block=[4])),
+        r"block is \[4\], not a list of 2",
+    ),
+    "a block of zero": (
+        lambda folder: edit(folder, lambda r: r.update(block=[0, 1])),
+        r"block\[0\] is 0, not an integer from 1",
+    ),
+    "metrics a list": (
+        lambda folder: edit(folder, lambda r: r.update(metrics=[])),
+        r"metrics is \[\], not an object",
+    ),
+    "matrices null": (
+        lambda folder: edit(folder, lambda r: r.update(matrices=None)),
+        r"matrices is null, not an object",
+    ),
     "record lacks a matrix": (
         lambda folder: edit(folder, lambda r: r["matrices"].pop(MATRIX)),
         rf"{MATRIX} is in only one of masks.safetensors and aerogel.json",
@@ -181,7 +202,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "record has no count": (
         lambda folder: edit(folder, lambda r: r["matrices"].update({MATRIX: 3})),
-        rf"{MATRIX}: .* disagree on how many",
+        rf"matrices\.{MATRIX} is 3, not an object",
     ),
     "masks lack a matrix": (
         lambda folder: rewrite(folder, MASKS_FILE, lambda t: t.pop(MATRIX)),
@@ -295,7 +316,7 @@ def test_every_file_can_be_read_by_whoever_may_read_new_files(folder: Path) -> N
 
 def test_a_folder_whose_record_cannot_be_read_is_left_alone(folder: Path) -> None:
     (folder / RECORD_FILE).write_text("{")
-    with pytest.raises(CheckpointError, match="not valid JSON"):
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         checkpoint.check_target(folder)
 
 

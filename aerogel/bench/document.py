@@ -18,6 +18,7 @@ from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import DataError
 from aerogel.files import sha256
+from aerogel.json_fields import Each, Either, MalformedJsonError, Number, check, read
 from aerogel.kernels.cpu import find_library
 from aerogel.printable import unprintable
 from aerogel.versions import versions
@@ -26,6 +27,21 @@ __all__ = ["SCHEMA", "document", "identity", "library", "load", "parse", "point"
 
 SCHEMA = 2
 """Version of the document's layout; docs/bench.md describes it."""
+
+_RUN = {
+    "model": str, "label": str, "candidate": str, "kind": str, "setting": str, "settings_tried_ms": Each(float),
+    "details": str, "file_bytes": int, "open_seconds": float, "memory_bytes": Each(int), "cpu_share": float,
+    "reference": str, "relative_difference": Either(float, None), "correct": bool,
+    "latency_ms": {"median": float, "p90": float, "p99": float, "spread": float, "round_medians": [float]},
+    "speedup": Either({"median": float, "low": float, "high": float}, None),
+}  # fmt: skip
+_POINT = {
+    "settings": {
+        "threads": int, "batch": int, "seq": int, "rounds": int, "repeats": int, "seed": int, "lengths": [int],
+    },
+    "baseline": Number(int, 0), "runs": [_RUN],
+    "skipped": [{"model": str, "candidate": str, "reason": str}], "warnings": [str],
+}  # fmt: skip
 
 
 def document(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -56,6 +72,7 @@ def parse(found: Mapping[str, Any]) -> Report:
         DataError: it is not what `point` gives.
     """
     try:
+        check(found, _POINT)
         settings = {**found["settings"], "lengths": tuple(found["settings"]["lengths"])}
         runs = [_parse_run(run) for run in found["runs"]]
         skipped = [Skipped(**{**item, "model": Path(item["model"])}) for item in found["skipped"]]
@@ -67,8 +84,8 @@ def parse(found: Mapping[str, Any]) -> Report:
             skipped,
             found["warnings"],
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"no measurement of this version ({error!r}); measure anew") from error
+    except (TypeError, ValueError, IndexError) as error:  # unknown fields, and numbers that cannot be meant
+        raise DataError(f"no measurement of this version ({error}); measure again") from error
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -80,16 +97,16 @@ def load(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read(path, {"schema": int})
         if found["schema"] != SCHEMA:
-            raise DataError(f"{path}: schema {found['schema']}, not {SCHEMA}; measure anew")
+            raise MalformedJsonError(f"schema {found['schema']}, not {SCHEMA}")
         if text := unprintable(found):
-            raise ValueError(f"{text[:80]} cannot be printed")
-        points: list[dict[str, Any]] = found["points"]
+            raise MalformedJsonError(f"{text[:80]} cannot be printed")
+        points: list[dict[str, Any]] = check(found, {"points": [dict]})["points"]
         for item in points:
             parse(item)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} holds no measurements that can be taken up ({error}); remove it") from error
+    except (OSError, MalformedJsonError, DataError) as error:
+        raise DataError(f"{path} has no measurements that can be resumed ({error}); remove it") from error
     return points
 
 

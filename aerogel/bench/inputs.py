@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aerogel.errors import UsageError
+from aerogel.json_fields import MalformedJsonError, Number, check, read
 
 __all__ = ["Input", "check_length", "feeds", "real_tokens", "vocabulary"]
 
@@ -33,7 +33,7 @@ def vocabulary(model: Path) -> int:
     """Size of the vocabulary that random ids are drawn from: config.json's beside the model, else 1000.
 
     Raises:
-        UsageError: config.json names a size that no model has.
+        UsageError: config.json names a size that no model has, or is no JSON object.
     """
     file = model.with_name("config.json")
     size = _count(file, "vocab_size") or _FALLBACK_VOCABULARY
@@ -50,7 +50,7 @@ def check_length(model: Path, seq: int) -> None:
     Its manifest says so, or else config.json.
 
     Raises:
-        UsageError: `seq` is longer.
+        UsageError: `seq` is longer, or one of these files is no JSON object.
     """
     longest = _count(model.with_suffix(".manifest.json"), "max_length") or _count(
         model.with_name("config.json"), "max_position_embeddings"
@@ -60,12 +60,22 @@ def check_length(model: Path, seq: int) -> None:
 
 
 def _count(file: Path, field: str) -> int | None:
-    """A field of a JSON file that is an integer from 1, or None."""
+    """A field of a JSON file that is an integer from 1; None where there is no such file or field.
+
+    Raises:
+        UsageError: the file is no JSON object.
+    """
     try:
-        count = json.loads(file.read_text(encoding="utf-8"))[field]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = read(file, dict)
+    except OSError:
         return None
-    return count if type(count) is int and count > 0 else None
+    except MalformedJsonError as error:
+        raise UsageError(f"{file} cannot be read as JSON ({error}); restore it") from error
+    try:
+        count: int = check(found, {field: Number(int, 1)})[field]
+    except MalformedJsonError:
+        return None
+    return count
 
 
 def real_tokens(batch: int, seq: int, lengths: Sequence[int] = ()) -> np.ndarray:

@@ -8,11 +8,12 @@ from aerogel.bench.model import OnnxFile
 
 __all__ = ["TOLERANCES", "Kind", "stored_precision"]
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 2e-1}
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 1e-2, "int8": 1.2e-1}
 """Largest difference of an output from the reference's, relative to that output's largest magnitude.
 
-Two correct float32 orders of summation differ by about 1e-6 after twelve layers. The rounding of bf16 and int8 adds up
-to some percent in an untrained encoder of twelve layers, while a wrong kernel is off by the whole output.
+Two correct float32 orders of summation differ by about 1e-6 after twelve layers. The largest differences in
+docs/results are 6e-2 in int8 and 5e-3 in bf16, both of untrained encoders; the bounds are twice that. fp16 has 4e-5 in
+few rows, and its bound leaves room for weights that round worse. A wrong kernel is off by the whole output.
 """
 
 _MARKS = (("Int8", "int8"), ("Fp16", "fp16"))

@@ -15,12 +15,14 @@ from aerogel.calibration.host import Host, this_host
 from aerogel.calibration.model import RESTS, SHARES, Calibration, EncoderShape, rest_features, token_counts
 from aerogel.errors import AerogelError
 from aerogel.files import atomic_file
+from aerogel.json_fields import MalformedJsonError, Number, check, read
 
 __all__ = ["CACHE_VARIABLE", "SCHEMA", "find", "folder", "save"]
 
 CACHE_VARIABLE = "AEROGEL_CACHE"
 SCHEMA = 1
-_MOST_SECONDS = 1e3  # what no cost of one unit of work comes near
+# No cost of one unit of work comes near so many seconds.
+_COST = Number(float, 0, 1e3)
 
 
 def folder() -> Path:
@@ -66,44 +68,45 @@ def find(threads: int = 1) -> Calibration | str:
     if not path.is_file():
         return f"this machine has no calibration for {threads} thread{'s' * (threads != 1)}; {remedy}"
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")), host)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return _parse(read(path), host)
+    except (OSError, ValueError) as error:
         return f"{path} is damaged or foreign and ignored ({' '.join(str(error).split())}); {remedy}"
 
 
 def _parse(found: Any, host: Host) -> Calibration:
-    """A calibration from its document, of which nothing is believed."""
-    if found["schema"] != SCHEMA:
-        raise ValueError(f"schema {found['schema']!r}")
-    if surplus := found.keys() - {"schema"} - {field.name for field in fields(Calibration)}:
-        raise ValueError(f"unknown key {min(surplus)!r}")
-    if found["host"] != asdict(host):
-        raise ValueError("it is of another host")
-    datetime.fromisoformat(found["time"])
-    counts = len(token_counts(host.width))
+    """A calibration from its document, of which nothing is believed.
+
+    Raises:
+        ValueError: it is malformed, or of another host.
+    """
     names = [kind.name for kind in kinds()]
-    products = (counts, 5 + len(SHARES))
+    counts = len(token_counts(host.width))
+    products = _table(counts, 5 + len(SHARES))
+    rest = (_COST,) * len(rest_features(EncoderShape(1, 1, 1, 1), 1, 1))
+    schema = {
+        "schema": int, "host": dict, "time": str,
+        "near": dict.fromkeys(names, products), "far": dict.fromkeys(names, products),
+        "dense": _table(counts, 4), "rest": dict.fromkeys(RESTS, rest),
+    }  # fmt: skip
+    check(found, {"schema": int, "host": dict})
+    if found["schema"] != SCHEMA:
+        raise MalformedJsonError(f"schema {found['schema']!r}")
+    if surplus := found.keys() - {"schema"} - {field.name for field in fields(Calibration)}:
+        raise MalformedJsonError(f"unknown key {min(surplus)!r}")
+    if found["host"] != asdict(host):
+        raise MalformedJsonError("it is of another host")
+    check(found, schema)
+    datetime.fromisoformat(found["time"])
     return Calibration(
         host=host,
         time=found["time"],
-        near={name: _table(found["near"][name], products) for name in names},
-        far={name: _table(found["far"][name], products) for name in names},
-        dense=_table(found["dense"], (counts, 4)),
-        rest={
-            name: _table([found["rest"][name]], (1, len(rest_features(EncoderShape(1, 1, 1, 1), 1, 1))))[0]
-            for name in RESTS
-        },
+        near={name: found["near"][name] for name in names},
+        far={name: found["far"][name] for name in names},
+        dense=found["dense"],
+        rest={name: found["rest"][name] for name in RESTS},
     )
 
 
-def _table(found: Any, shape: tuple[int, int]) -> list[list[float]]:
-    """Costs ``[shape]``, each a finite number that can be meant."""
-    if not isinstance(found, list) or len(found) != shape[0]:
-        raise ValueError(f"a table has not {shape[0]} rows")
-    for row in found:
-        if not isinstance(row, list) or len(row) != shape[1]:
-            raise ValueError(f"a table has not {shape[1]} columns")
-        for cost in row:
-            if type(cost) not in (int, float) or not 0 <= cost < _MOST_SECONDS:  # NaN is neither
-                raise ValueError(f"{str(cost)[:40]} is no cost")
-    return found
+def _table(rows: int, columns: int) -> tuple[Any, ...]:
+    """The schema of costs ``[rows, columns]``."""
+    return ((_COST,) * columns,) * rows

@@ -15,6 +15,7 @@ from typing import Any
 
 from aerogel.errors import UsageError
 from aerogel.files import atomic_file, check_output, sha256
+from aerogel.json_fields import MalformedJsonError, read
 from aerogel.overlap import demand_kept
 
 __all__ = ["check_out", "companions", "manifest_path", "place"]
@@ -98,7 +99,7 @@ def _is_ours(out: Path) -> bool:
     if not manifest_path(out).is_file():
         return False
     try:
-        document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
-        return bool(document["aerogel"] and document["file"] == out.name)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        document = read(manifest_path(out), {"aerogel": str, "file": str})
+    except (OSError, MalformedJsonError):
         return False
+    return bool(document["aerogel"] and document["file"] == out.name)

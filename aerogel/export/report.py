@@ -1,4 +1,4 @@
-"""An export, told on the terminal."""
+"""The report of an export on the terminal."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def verdict(document: dict[str, Any]) -> str:
         )
     if not document["fusions"]:
         lines.append("no layers fused, --no-fuse")
+    lines += _left_out(document["left_out"])
     lines += _embeddings(document["embeddings"])
     lines.append(speed.verdict(document["prediction"]))
     for name, result in document["parity"].items():
@@ -101,6 +102,18 @@ def _labels(comparison: dict[str, Any]) -> str:
     if not comparison["labels"]:
         return ""
     return f", {comparison['agreeing']} of {comparison['labels']} labels agree"
+
+
+def _left_out(found: dict[str, dict[str, str]]) -> list[str]:
+    """A line for each output that is not exported, and for the weights that are left out for the same reason."""
+    lines = [f"output {name} is left out: {why}" for name, why in found["outputs"].items()]
+    reasons: dict[str, list[str]] = {}
+    for name, why in found["weights"].items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        lines.append(f"{len(names)} weight{'s' * (len(names) > 1)} left out: {shown}; {why}")
+    return lines
 
 
 def _embeddings(tables: dict[str, dict[str, Any]]) -> list[str]:

@@ -113,6 +113,7 @@ def _export(
     from aerogel.export.capture import capture
     from aerogel.export.embeddings import store_embeddings
     from aerogel.export.fusion import fuse
+    from aerogel.export.left_out import left_out
     from aerogel.export.rewrite import attach_functions, rewrite
     from aerogel.export.shared import shared
     from aerogel.export.simplify import simplify
@@ -138,6 +139,7 @@ def _export(
         runners = target.runners(artifact)
         parameters = ((name, value.detach().numpy()) for name, value in source.model.named_parameters())
         details["shared"] = dict(shared(model, parameters))
+        details["left_out"] = left_out(source)
         details["fusions"] = {name: asdict(fused) for name, fused in fusions.items()}
         tokens = details["inputs"][0]["shape"][1]
         per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}

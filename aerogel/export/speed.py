@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel.calibration.model import Calibration
 from aerogel.calibration.predict import SETTING, Entry, Form, Setting, encoder_shape, predict, unknown
+from aerogel.checkpoint import read_config
 from aerogel.export.function import DOMAIN
 from aerogel.export.plan import DENSE, Choice
 
@@ -48,7 +48,7 @@ def predicted(
         return unknown("nothing is packed")
     if isinstance(calibration, str):
         return unknown(calibration)
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = read_config(checkpoint)
     entries = {
         name: Entry(choice.shape, choice.product, choice.format != DENSE) for name, choice in plan.items()
     }

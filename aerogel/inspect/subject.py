@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -157,12 +155,8 @@ def _rank(part: str) -> tuple[int, str]:
 
 
 def _heads(path: Path) -> int | None:
-    file = path / "config.json"
-    try:
-        config: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}); restore it") from error
-    found = [config.get(field) for field in _HEADS] if isinstance(config, dict) else []
+    config = checkpoint.read_config(path)
+    found = [config.get(field) for field in _HEADS]
     return next((count for count in found if type(count) is int and count > 0), None)
 
 

@@ -20,12 +20,15 @@ from typing import Any
 from aerogel import checkpoint
 from aerogel.errors import AerogelError, DataError
 from aerogel.files import atomic_file
+from aerogel.json_fields import Each, MalformedJsonError, read
 from aerogel.printable import one_line, unprintable
 from aerogel.sweep.plan import Run
 
 __all__ = ["Outcome", "execute"]
 
 _SCHEMA = 1
+_NUMBERS = ("density", "encoder_density", "seconds")
+_OUTCOME = {"schema": int, "identity": Any, "metrics": Each(float), **dict.fromkeys(_NUMBERS, float)}
 # Seconds that a process has to end in before it is killed.
 _GRACE = 10.0
 _STOPPED = "stopped before its end; sweep again to go on"
@@ -201,20 +204,13 @@ def _kept(run: Run) -> Outcome | None:
     if not file.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = read(file, _OUTCOME)
         if (found["schema"], found["identity"]) != (_SCHEMA, run.identity):
-            raise ValueError("of another run or version")
+            raise MalformedJsonError("of another run or version")
         if text := unprintable(found["metrics"]):
-            raise ValueError(f"{text[:80]} cannot be printed")
-        metrics = {str(name): _number(value) for name, value in found["metrics"].items()}
-        numbers = [_number(found[name]) for name in ("density", "encoder_density", "seconds")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{file} holds no outcome of a run ({error}); remove it to run again") from error
-    density, encoder_density, seconds = numbers
+            raise MalformedJsonError(f"{text[:80]} cannot be printed")
+    except (OSError, MalformedJsonError) as error:
+        raise DataError(f"{file} is not the outcome of a run ({error}); remove it to run again") from error
+    metrics = {name: float(value) for name, value in found["metrics"].items()}
+    density, encoder_density, seconds = (float(found[name]) for name in _NUMBERS)
     return Outcome(run, None, metrics, density, encoder_density, seconds, reused=True)
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) < sys.float_info.max:
-        raise ValueError(f"{value!r} is not a finite number")
-    return float(value)

@@ -12,17 +12,19 @@ from torch import nn
 from aerogel.errors import FormatError, UsageError
 from aerogel.sparse.formats import FORMATS
 from aerogel.torch.dense import to_dense
+from aerogel.torch.dense_state import DenseState, as_numpy
+from aerogel.torch.linears import current
 from aerogel.torch.ops import bsr_linear, csr_linear
 from aerogel.torch.packed import FLOATS
 
 __all__ = ["SparseLinear"]
 
 
-class SparseLinear(nn.Module):
+class SparseLinear(DenseState):
     """``y = x W^T + b`` with W in CSR or BSR, for inference on the CPU.
 
-    The arrays are buffers: they are saved, loaded, copied and moved with the model, and no optimizer sees them. A
-    gradient flows to x, none to the weights.
+    The arrays are buffers: they are copied and moved with the model, and no optimizer sees them. A state dict has the
+    dense ``weight`` in their stead, see `DenseState`. A gradient flows to x, none to the weights.
 
     Args:
         arrays: CSR data ``[entries]`` or BSR data ``[blocks, r, c]``; indices, uint16 or int32; indptr, int32.
@@ -67,16 +69,18 @@ class SparseLinear(nn.Module):
         """Pack the weight of a dense layer, in its dtype and on its device.
 
         Args:
-            linear: the layer; its weight is copied.
+            linear: the layer; its weight and bias are copied, its hooks are not.
             mask: boolean ``[out, in]``, True where a weight is kept; None keeps those that are not zero.
             format: "csr" or "bsr".
             block: (rows, cols) of the stored blocks.
 
         Raises:
             FormatError: the mask does not fit the weight.
-            UsageError: unknown format, or a block that does not divide the weight or that the format does not have.
+            UsageError: unknown format, a block that does not divide the weight or that the format does not have, or a
+                hook or a parametrization that computes the weight.
         """
-        weight = linear.weight.detach()
+        weight, bias = current("the layer", linear), current("the layer", linear, "bias")
+        assert weight is not None  # an nn.Linear has one
         if weight.dtype not in FLOATS:
             raise UsageError(f"the layer's weight is {weight.dtype}; convert the model with model.float()")
         encoder = FORMATS.get(format)
@@ -84,7 +88,7 @@ class SparseLinear(nn.Module):
             raise UsageError(
                 f"block {block[0]}x{block[1]} does not apply to format {format!r}, which has no blocks"
             )
-        values = weight.float().cpu().numpy()
+        values = as_numpy(weight)
         kept = values != 0 if mask is None else np.asarray(torch.as_tensor(mask).cpu())
         if kept.dtype != np.bool_ or kept.shape != values.shape:
             raise FormatError(f"mask must be bool {list(values.shape)}, not {kept.dtype}{list(kept.shape)}")
@@ -92,7 +96,7 @@ class SparseLinear(nn.Module):
             name: torch.from_numpy(array) for name, array in encoder.encode(values, kept, block).items()
         }
         arrays["data"] = arrays["data"].to(weight.dtype)
-        bias = None if linear.bias is None else linear.bias.detach().clone()
+        bias = None if bias is None else bias.clone()
         return cls(arrays, bias, linear.in_features).to(weight.device).train(linear.training)
 
     @property
@@ -107,13 +111,35 @@ class SparseLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dense ``[out, in]`` weight, made anew each time: for code that looks at it, not for speed.
+        """The dense ``[out, in]`` weight, a new tensor at each access: for code that reads it, not for speed.
 
         Raises:
             FormatError: the arrays, since replaced, break the rules of their format.
         """
         self.check()
         return to_dense(self.data, self.indices, self.indptr, self.in_features)
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """See `DenseState`."""
+        return "data", "indices", "indptr"
+
+    def dense_weight(self) -> torch.Tensor:
+        """See `DenseState`."""
+        return self.weight.detach()
+
+    def pack_weight(self, weight: torch.Tensor) -> None:
+        """See `DenseState`. Format and block stay.
+
+        Raises:
+            UsageError: a dtype that kernels do not take.
+        """
+        if weight.dtype not in FLOATS:
+            raise UsageError(f"the weight is {weight.dtype}; load one in float32, float16 or bfloat16")
+        values = as_numpy(weight)
+        for name, array in FORMATS.get(self.format).encode(values, values != 0, self.block).items():
+            tensor = torch.from_numpy(array).to(weight.device)
+            setattr(self, name, tensor.to(weight.dtype) if name == "data" else tensor)
 
     def check(self) -> None:
         """Read every index and raise FormatError unless the arrays make a sound matrix."""

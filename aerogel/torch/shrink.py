@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-__all__ = ["Shrunk", "shrink"]
+from aerogel.torch.linears import check_plain
+
+__all__ = ["Shrunk", "check_shrinkable", "shrink"]
 
 # Where the families of BERT keep query, key, value and output of a layer, and what counts its heads.
 _ATTENTIONS = (
@@ -75,8 +77,12 @@ def shrink(model: nn.Module, multiple: int = 1) -> Shrunk:
     Args:
         model: with exact zeros where it is pruned.
         multiple: neurons go in groups of so many neighbours, and heads only where their size is a multiple, so that
-            blocks of such sides still divide what is left. One head and one group always stay.
+            blocks of such sides still divide the remaining ones. One head and one group always stay.
+
+    Raises:
+        UsageError: a hook computes a weight of such a layer, as `torch.nn.utils.prune` does; nothing has been changed.
     """
+    check_shrinkable(model)
     heads = [0, 0]
     neurons = [0, 0]
     with torch.no_grad():
@@ -89,6 +95,21 @@ def shrink(model: nn.Module, multiple: int = 1) -> Shrunk:
                 neurons[1] += feed_forward.first.out_features
                 neurons[0] += _remove_neurons(feed_forward, multiple)
     return Shrunk(heads[0], heads[1], neurons[0], neurons[1])
+
+
+def check_shrinkable(model: nn.Module) -> None:
+    """Refuse a model of which a hook computes a weight that `shrink` may cut.
+
+    Raises:
+        UsageError: names the layer, and what to call first.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    for layer in model.modules():
+        attention, feed_forward = _attention(layer), _feed_forward(layer)
+        linears = [attention.query, attention.key, attention.value, attention.output] if attention else []
+        linears += [feed_forward.first, feed_forward.second] if feed_forward else []
+        for linear in linears:
+            check_plain(names[id(linear)], linear)
 
 
 def _attention(layer: nn.Module) -> _Attention | None:

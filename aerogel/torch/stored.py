@@ -5,7 +5,7 @@ Neither is ever whole in memory as dense matrices: what is packed is packed matr
 
 from __future__ import annotations
 
-import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from aerogel import checkpoint as checkpoints
 from aerogel.errors import FormatError, RuntimeLoadError, require
 from aerogel.export.layout import manifest_path
 from aerogel.files import sha256
+from aerogel.json_fields import Each, Either, MalformedJsonError, Number, read
 from aerogel.runtime import check_model
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
@@ -26,6 +27,14 @@ from aerogel.sparse.formats import FORMATS
 __all__ = ["Matrix", "Stored", "open_stored"]
 
 _FLOATS = (np.float32, np.float16)
+_DENSE = "dense"
+_MOST_VALUES = 2**40
+_SIDE = Number(int, 1, 2**31 - 1)
+_MANIFEST = {
+    "sha256": str,
+    "matrices": Each({"format": str, "shape": (_SIDE, _SIDE)}),
+    "shared?": Each(Either(str, [_SIDE])),
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class _Artifact(Stored):
             raise RuntimeLoadError(f"{path} is not an ONNX file ({error}); export it anew") from error
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._described: dict[str, Any] = self._manifest["matrices"]
-        self.matrices = [name for name, entry in self._described.items() if entry["format"] != "dense"]
+        self.matrices = [name for name, entry in self._described.items() if entry["format"] != _DENSE]
         blocks = {tuple(self._tensors[f"{n}.data"].dims[1:]) or (1, 1) for n in self.matrices if self._has(n)}
         self.block = blocks.pop() if len(blocks) == 1 else (1, 1)
 
@@ -185,34 +194,36 @@ class _Artifact(Stored):
     def _shared(self, name: str, entry: Any) -> torch.Tensor:
         if isinstance(entry, str):
             return torch.from_numpy(self._array(entry).copy())
-        try:
-            return torch.zeros([int(side) for side in entry])
-        except (TypeError, ValueError, RuntimeError) as error:
+        if math.prod(entry) > _MOST_VALUES:
             raise RuntimeLoadError(
-                f"{manifest_path(self.path)}: shared has no shape for {name}; export it anew"
-            ) from error
+                f"{manifest_path(self.path)}: shared.{name} has {math.prod(entry)} values, more than any model; "
+                "export the model again"
+            )
+        # Expanded, so that it takes no memory before its shape is compared with the model's.
+        return torch.zeros(()).expand(entry)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = manifest_path(path)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        matrices = document["matrices"]
-        known = all(
-            isinstance(entry["format"], str)
-            and len(entry["shape"]) == 2
-            and all(type(side) is int and side > 0 for side in entry["shape"])
-            for entry in matrices.values()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        document: dict[str, Any] = read(file, _MANIFEST)
+    except OSError as error:
         raise RuntimeLoadError(
-            f"{file} is missing or no manifest of an export; keep it beside the .onnx file, or open the checkpoint"
+            f"{file} is missing or cannot be read; keep it beside the .onnx file, or open the checkpoint"
         ) from error
-    if not known or document.get("sha256") != sha256(path):
-        raise RuntimeLoadError(f"{file} is not the manifest of {path.name}; export it anew")
-    if not isinstance(document.get("shared"), dict):
+    except MalformedJsonError as error:
         raise RuntimeLoadError(
-            f"{file} does not say which tensors the file shares, as those of earlier versions; export it anew"
+            f"{file} is no manifest of an export ({error}); export the model again"
+        ) from error
+    if document["sha256"] != sha256(path):
+        raise RuntimeLoadError(f"{file} is not the manifest of {path.name}; export the model again")
+    if "shared" not in document:
+        raise RuntimeLoadError(
+            f"{file} does not say which tensors the file shares, as those of earlier versions; export the model again"
         )
-    found: dict[str, Any] = document
-    return found
+    unknown = sorted(
+        {entry["format"] for entry in document["matrices"].values()} - {_DENSE, *FORMATS.names()}
+    )
+    if unknown:
+        raise RuntimeLoadError(f"{file}: unknown format {unknown[0]!r}; use the release that wrote it")
+    return document

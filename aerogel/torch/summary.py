@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from aerogel.torch.layer import SparseLayer
+from aerogel.torch.linears import current
 
 __all__ = ["LayerSummary", "Summary", "report"]
 
@@ -95,7 +96,10 @@ def _layer(name: str, module: nn.Module) -> LayerSummary | None:
     if isinstance(module, SparseLayer):
         tensors, form, block = module.stored_tensors(), module.format, module.block
     elif isinstance(module, nn.Linear):
-        tensors, form, block = (module.weight,), "dense", (1, 1)
+        # What a parametrization or another hook computes is counted as it stands.
+        weight = current(name, module) if "weight_mask" in module._buffers else module.weight
+        assert weight is not None  # an nn.Linear has one
+        tensors, form, block = (weight,), "dense", (1, 1)
     else:
         return None
     shape = (module.out_features, module.in_features)

@@ -15,6 +15,8 @@ from aerogel.torch import skeleton
 from aerogel.torch.backend import Backend, Cpu
 from aerogel.torch.choice import Storage
 from aerogel.torch.layer import SparseLayer
+from aerogel.torch.linears import check_movable, check_plain, check_readable, current, find, move_hooks
+from aerogel.torch.shrink import check_shrinkable
 from aerogel.torch.shrink import shrink as remove_dead
 from aerogel.torch.stored import Matrix, Stored, open_stored
 
@@ -57,9 +59,13 @@ def sparsify(
     Returns:
         The model, in evaluation mode if it was opened here. `aerogel.torch.report` tells what became of it.
 
+    Weights under `torch.nn.utils.prune` count as the product of the parameter and its mask, and their pruning becomes
+    permanent. Hooks on inputs, outputs and gradients move to the new layer.
+
     Raises:
         UsageError: unknown format, a density out of range, masks that do not fit, a block that does not divide a
-            matrix, or a device that is not there.
+            matrix, a device that is not there, or a layer whose weight a hook, a parametrization or an adapter computes
+            or that has state which the new layer would lose.
         CheckpointError: the directory is not a sound checkpoint, or not of a model that transformers can open.
         RuntimeLoadError: the file is not an export with its manifest, or there is no native library. In all these cases
             nothing has been changed.
@@ -68,7 +74,8 @@ def sparsify(
         raise UsageError(f"max_density {max_density} is out of range; give a value from 0 to 1")
     if isinstance(model, nn.Module):
         place = _device(device, model)
-        linears = _linears(model)
+        linears = find(model)
+        check_readable(model, linears if masks is None else {n: linears[n] for n in masks if n in linears})
         values = dtype or next((linear.weight.dtype for linear in linears.values()), torch.float32)
         backend = _backend(place, format, block, None, max_density, values, tokens)
         kept = _zeros(linears) if masks is None else _checked(masks, linears)
@@ -88,9 +95,10 @@ def densify(model: nn.Module) -> Any:
     """Swap every sparse layer of a model, in place, for the ``nn.Linear`` that computes the same.
 
     Returns:
-        The model. Its weights can be trained, and saved with ``save_pretrained``.
+        The model. Its weights can be trained.
 
     Raises:
+        UsageError: a layer has hooks that cannot move; nothing has been changed.
         FormatError: the arrays of a layer break the rules of their format; nothing has been changed.
     """
     sparse = [module for module in model.modules() if isinstance(module, SparseLayer)]
@@ -127,10 +135,20 @@ def _device(asked: torch.device | str | None, model: nn.Module | None) -> torch.
 def swap_live(
     model: nn.Module, kept: dict[str, np.ndarray], backend: Backend, dtype: torch.dtype | None, shrink: bool
 ) -> nn.Module:
-    """Swap the layers of a live model whose masks are given; see `sparsify`."""
-    linears = _linears(model)
+    """Swap the layers of a live model whose masks are given; see `sparsify`.
+
+    Raises:
+        UsageError: a layer cannot be swapped; nothing has been changed.
+    """
+    linears = find(model)
     chosen = {name: backend.choose(name, mask) for name, mask in kept.items()}
+    for name, way in chosen.items():
+        if way is not None:
+            check_movable(name.removesuffix("weight").removesuffix("."), linears[name])
     if shrink:
+        for name in kept:
+            check_plain(name, linears[name])
+        check_shrinkable(model)
         with torch.no_grad():
             for name, mask in kept.items():
                 linears[name].weight.mul_(torch.from_numpy(mask).to(linears[name].weight.device))
@@ -141,7 +159,7 @@ def swap_live(
     for name, way in chosen.items():
         if way is not None:
             linear = linears[name]
-            weight = linear.weight.detach()
+            weight = _weight(name, linear)
             matrix = Matrix(weight.float().cpu().numpy(), kept[name])
             made[id(linear)] = _layer(backend, name, way, matrix, linear, dtype or weight.dtype)
     return replace(model, made).to(device=backend.device, dtype=dtype)
@@ -151,7 +169,7 @@ def _swap_stored(stored: Stored, backend: Backend, dtype: torch.dtype) -> nn.Mod
     """Open a model with its matrices packed one by one."""
     model = skeleton.build(stored.folder)
     skeleton.fill(model, stored.tensors(), backend.device, dtype, stored.path)
-    linears = _linears(model)
+    linears = find(model)
     for name in stored.matrices:
         linear, matrix = _pruned(linears, name, stored)
         way = backend.choose(name, matrix.mask)
@@ -169,7 +187,7 @@ def _open_dense(stored: Stored, device: torch.device) -> tuple[nn.Module, dict[s
     """The whole model dense, and its masks."""
     model = skeleton.build(stored.folder)
     skeleton.fill(model, stored.tensors(), device, torch.float32, stored.path)
-    linears, kept = _linears(model), {}
+    linears, kept = find(model), {}
     for name in stored.matrices:
         _, matrix = _pruned(linears, name, stored)
         kept[name] = matrix.mask
@@ -196,24 +214,20 @@ def _pruned(linears: Mapping[str, nn.Linear], name: str, stored: Stored) -> tupl
 def _layer(
     backend: Backend, name: str, way: Storage, matrix: Matrix, linear: nn.Linear, dtype: torch.dtype
 ) -> nn.Module:
-    bias = None if linear.bias is None else linear.bias.detach().to(backend.device, dtype, copy=True)
+    bias = current(name, linear, "bias")
+    if bias is not None:
+        bias = bias.to(backend.device, dtype, copy=True)
     return backend.layer(name, way, matrix, bias, dtype).train(linear.training)
 
 
-def _linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """The dense layers by the name of their weight; one that the model has in several places, by each.
-
-    Subclasses are left out: what uses them may know them by more than their product, as attention of torch.nn does.
-    """
-    return {
-        f"{name}.weight" if name else "weight": module
-        for name, module in model.named_modules(remove_duplicate=False)
-        if type(module) is nn.Linear
-    }
+def _weight(name: str, linear: nn.Linear) -> torch.Tensor:
+    weight = current(name, linear)
+    assert weight is not None  # an nn.Linear has no other
+    return weight
 
 
 def _zeros(linears: Mapping[str, nn.Linear]) -> dict[str, np.ndarray]:
-    return {name: (linear.weight.detach() != 0).cpu().numpy() for name, linear in linears.items()}
+    return {name: (_weight(name, linear) != 0).cpu().numpy() for name, linear in linears.items()}
 
 
 def _checked(masks: Masks, linears: Mapping[str, nn.Linear]) -> dict[str, np.ndarray]:
@@ -233,9 +247,18 @@ def _checked(masks: Masks, linears: Mapping[str, nn.Linear]) -> dict[str, np.nda
 
 
 def replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Put modules in the places of others, given by their identity; the model itself may be one."""
+    """Swap modules, given by their identity, for others, which get their hooks; the model itself may be one.
+
+    Raises:
+        UsageError: something of a module would be lost; nothing has been changed.
+    """
+    old = {name: module for name, module in model.named_modules() if id(module) in new}
+    for name, module in old.items():
+        check_movable(name, module)
+    for module in old.values():
+        move_hooks(module, new[id(module)])
     for parent in list(model.modules()):
-        # Not named_children, which gives a module that stands in two places once.
+        # Not named_children, which gives a module that has two names once.
         for name, child in list(parent._modules.items()):
             if id(child) in new:
                 setattr(parent, name, new[id(child)])

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from aerogel.errors import AerogelError, UsageError, require
 from aerogel.files import atomic_file
+from aerogel.json_fields import MalformedJsonError, check, parse
 from aerogel.outputs import file_target, unwritable
 
 __all__ = ["Log", "NoLog", "check_log"]
@@ -41,10 +42,10 @@ def _is_log(path: Path) -> bool:
     with path.open("rb") as stream:
         line = stream.readline(_LINE)
     try:
-        first = json.loads(line)
-    except (ValueError, RecursionError):
+        check(parse(line), {"event": str})
+    except MalformedJsonError:
         return False
-    return isinstance(first, dict) and "event" in first
+    return True
 
 
 def _older(path: Path) -> Path:

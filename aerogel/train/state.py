@@ -12,6 +12,7 @@ import torch
 
 from aerogel.errors import CheckpointError, OutputError, UsageError
 from aerogel.files import atomic_file
+from aerogel.json_fields import check, parse
 
 __all__ = ["State"]
 
@@ -79,7 +80,7 @@ class State:
         try:
             if document.pop("schema") != _SCHEMA:
                 raise CheckpointError(f"{path} was written by another version of aerogel; {mend}")
-            saved = json.loads(document.pop("identity"))
+            saved = check(parse(document.pop("identity")), dict)
             state = cls(**document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is not the state of a run ({error!r}); {mend}") from error

@@ -21,9 +21,7 @@ def open_input(name: str, kind: str = "tensor(int64)") -> Input:
     return Input(name, kind, ("batch", None))
 
 
-@pytest.mark.parametrize(
-    "config", ["[" * 200_000, "{}", "[]", '{"vocab_size": "9"}', '{"vocab_size": 0}', "no JSON"]
-)
+@pytest.mark.parametrize("config", ["{}", '{"vocab_size": "9"}', '{"vocab_size": 0}'])
 def test_a_configuration_that_says_nothing_gives_a_thousand_ids(tmp_path: Path, config: str) -> None:
     (tmp_path / "config.json").write_text(config)
     assert vocabulary(tmp_path / "model.onnx") == 1000
@@ -96,8 +94,6 @@ def test_fixed_shapes_that_fit_are_filled() -> None:
         ('{"vocab_size": 77}', 77),
         ('{"vocab_size": -1}', 1000),
         ('{"vocab_size": "9"}', 1000),
-        ("[]", 1000),
-        ("{", 1000),
     ],
 )
 def test_vocabulary_is_that_of_the_config_beside_the_model(tmp_path: Path, text: str, size: int) -> None:
@@ -110,8 +106,15 @@ def test_vocabulary_without_a_config(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_beyond_all_bounds_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(f'{{"vocab_size": {10**30}}}')
+    (tmp_path / "config.json").write_text(f'{{"vocab_size": {10**18}}}')
     with pytest.raises(UsageError, match=r"config\.json: vocab_size 1000000000"):
+        vocabulary(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "[" * 200_000, f'{{"vocab_size": {10**30}}}'])
+def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json cannot be read as JSON"):
         vocabulary(tmp_path / "model.onnx")
 
 

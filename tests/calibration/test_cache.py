@@ -111,7 +111,9 @@ def test_costs_that_cannot_be_meant_are_refused(kept: Path, cost: object) -> Non
         lambda d: d["rest"]["int8"].__setitem__(0, cost),
     ):
         kept.write_text(before)
-        assert "is no cost" in damage(kept, change)
+        wrong = ("not a number from 0 up to 1000", "is not a JSON number", "does not fit into 64 bits")
+        found = damage(kept, change)
+        assert any(words in found for words in wrong)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,7 @@ DOCUMENT = {
         "e.words.weight": {"shape": [100, 20], "weights": "int8", "bytes": 2400, "dense_bytes": 8000},
         "e.kinds.weight": {"shape": [2, 20], "weights": "fp16", "bytes": 80, "dense_bytes": 160},
     },
+    "left_out": {"outputs": {}, "weights": {}},
     "fusions": {
         "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
         "two": {"layers": 0, "found": 1, "why": "it is odd"},

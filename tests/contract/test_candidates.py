@@ -53,7 +53,7 @@ def test_runs_right_under_every_setting_or_says_why_not(
     reason = candidate.refuse(model)
     assert reason is None or reason.strip()
     if reason is not None:
-        return
+        pytest.skip(f"{name} does not run here: {reason}")
     for setting in candidate.settings:
         for batch, seq, lengths in ((1, 1, ()), (3, 7, ()), (2, 5, (5, 3))):
             prepared = candidate.prepare(path, setting, tmp_path / "work", batch, seq)
@@ -86,7 +86,7 @@ def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path, token_model:
         # What is not installed here refuses even to be opened.
         with pytest.raises(AerogelError):
             CANDIDATES.get(name).open(tmp_path / "none.onnx", 1, CANDIDATES.get(name).settings[0], 1, 4)
-        return
+        pytest.skip(f"{name} is not installed; only its refusal was tested")
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"\x08\x09nonsense")
     for setting in CANDIDATES.get(name).settings:

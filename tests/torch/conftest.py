@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,5 +25,18 @@ def pruned_linear() -> Callable[..., nn.Linear]:
                 parameter.copy_(torch.randn(parameter.shape, generator=draw))
             linear.weight.mul_(mask)
         return linear
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(tiny_checkpoint: Callable[..., Path]) -> Callable[[], Any]:
+    """Factory of one BERT of two layers whose twelve matrices are 80% zeros, in evaluation mode."""
+    from aerogel.export.source import load_model
+    from aerogel.quiet import quiet
+
+    def make() -> Any:
+        with quiet():
+            return load_model(tiny_checkpoint(density=0.2), attention=None)
 
     return make

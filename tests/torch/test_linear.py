@@ -109,8 +109,7 @@ def test_state_dict_round_trip(pruned_linear: Factory, assign: bool) -> None:
     torch.save(layer.state_dict(), file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    assert list(state) == ["data", "indices", "indptr", "bias"]
-    assert state["indices"].dtype == torch.uint16
+    assert state.keys() == {"weight", "bias"}
     other.load_state_dict(state, assign=assign)
     assert torch.equal(other(x), layer(x))
 

@@ -115,7 +115,10 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
                 raise KeyboardInterrupt
             # Of the penalty alone a gradient is 2 strength w: far more than the task's.
             for weight in self.weights.values():
-                assert torch.allclose(weight.grad, 2 * self.options.strength * weight, atol=1.0)
+                # The task's own gradient is up to 0.22 here, where the penalty's largest is 2.6: twice 0.22 lets it vary.
+                expected = 2 * self.options.strength * weight
+                assert torch.allclose(weight.grad, expected, rtol=0, atol=0.45)
+                assert expected.abs().max() > 2
                 self.largest = torch.maximum(self.largest, weight.grad.abs().max())
             assert step.progress == pytest.approx((1 - step.density) / 0.75)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerogel.errors import DataError
 from aerogel.files import atomic_file
+from aerogel.json_fields import Each, MalformedJsonError, Number, check, read
 
 __all__ = ["Results", "load", "save"]
 
 SCHEMA = 1
+_POSITIVE = Number(float, sys.float_info.min)
+_RESULTS = {
+    "ceilings": Each(_POSITIVE),
+    "cases": Each({"rows?": Each({"error?": str, "ms?": _POSITIVE}), "error?": str}),
+}
 
 
 @dataclass
@@ -40,19 +47,17 @@ def load(path: Path, machine: dict[str, Any], versions: dict[str, str | None]) -
     """
     fresh = Results(machine, versions)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read(path, {"schema": int, "machine": dict, "versions": dict})
         if document["schema"] != SCHEMA or (document["machine"], document["versions"]) != (machine, versions):
             return fresh
+        check(document, _RESULTS)
         ceilings, cases = document["ceilings"], document["cases"]
-        sound = all(type(value) in (int, float) and value > 0 for value in ceilings.values())
-        for case in cases.values():
-            rows = case.get("rows", {})
-            sound = sound and all("error" in row or float(row["ms"]) > 0 for row in rows.values())
-        if not sound:
-            raise ValueError("a number is missing")
+        rows = [row for case in cases.values() for row in case.get("rows", {}).values()]
+        if not all("error" in row or "ms" in row for row in rows):
+            raise MalformedJsonError("a row has neither ms nor error")
     except FileNotFoundError:
         return fresh
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, MalformedJsonError) as error:
         raise DataError(f"{path} is not what this command writes ({error}); move it away") from error
     # What failed is tried again.
     kept = {name: case for name, case in cases.items() if "rows" in case}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from aerogel.data.hub import columns, identity
 from aerogel.data.task import Split
 from aerogel.errors import DataError
+from aerogel.json_fields import MalformedJsonError, parse
 from aerogel.text_files import decode, read_bytes
 
 __all__ = ["Question", "from_dataset", "read_squad"]
@@ -111,11 +111,9 @@ def read_squad(path: Path, *, unanswerable: bool, train: bool) -> Split:
     """
     raw = read_bytes(path)
     try:
-        document = json.loads(decode(path, raw))
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not JSON ({error}); give the whole file") from error
+        document = parse(decode(path, raw))
+    except MalformedJsonError as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); give the whole file") from error
     rows = _Rows(unanswerable=unanswerable, train=train)
     for article, at in _items(document, "data", str(path)):
         for paragraph, below in _items(article, "paragraphs", at):

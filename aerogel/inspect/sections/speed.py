@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from aerogel.calibration import cache, report
 from aerogel.calibration.predict import SETTING, Form
+from aerogel.checkpoint import read_config
 from aerogel.export.plan import DENSE, default_format, make_plan
 from aerogel.export.speed import predicted
 from aerogel.inspect.section import Finding, Section, Table
@@ -47,7 +46,7 @@ class _Speed(Section):
 
 def _classifies(subject: Subject) -> bool:
     """Whether the head reads only the first token of each text, so that the last layer computes no other."""
-    config = json.loads((subject.checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    config = read_config(subject.checkpoint.path)
     return str(config.get("architectures")).endswith("ForSequenceClassification']")
 
 

@@ -24,6 +24,7 @@ import triton
 from aerogel.calibration.cache import folder
 from aerogel.errors import UsageError
 from aerogel.files import atomic_file
+from aerogel.json_fields import Each, MalformedJsonError, check, read
 from aerogel.kernels.triton.launch import Device, interpreted
 
 __all__ = ["Case", "cache_file", "forget", "measure", "stored", "tune"]
@@ -156,21 +157,18 @@ def _lookup(case: Case, device: Device, allowed: _Hidden[T]) -> T | None:
 def _read(path: Path) -> dict[str, dict[str, int]]:
     """Entries of the file by their keys; none where it does not exist or is not as it should be."""
     try:
-        document = json.loads(path.read_bytes())
+        document = read(path, {"version": int, "tiles": dict})
+        if document["version"] != _VERSION:
+            return _refuse(path, f"is of version {document['version']}, not {_VERSION}")
+        if len(document) != 2:
+            raise MalformedJsonError("it has unknown fields")
+        entries: dict[str, dict[str, int]] = check(document["tiles"], Each(Each(int)), "tiles")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         return _refuse(path, f"cannot be read ({type(error).__name__})")
-    if not isinstance(document, dict) or set(document) != {"version", "tiles"}:
-        return _refuse(path, "is no cache of tiles")
-    if document["version"] != _VERSION:
-        return _refuse(path, f"is of version {document['version']!r:.20}, not {_VERSION}")
-    entries = document["tiles"]
-    if not isinstance(entries, dict):
-        return _refuse(path, "is no cache of tiles")
-    for key, entry in entries.items():
-        if not isinstance(entry, dict) or any(type(value) is not int for value in entry.values()):
-            return _refuse(path, f"has no tiles under {key!r:.120}")
+    except MalformedJsonError as error:
+        return _refuse(path, f"is no cache of tiles ({error})")
     return entries
 
 

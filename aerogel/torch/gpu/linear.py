@@ -9,17 +9,20 @@ import torch
 from torch import nn
 
 from aerogel.errors import FormatError, UsageError
+from aerogel.torch.dense_state import DenseState, as_numpy
 from aerogel.torch.gpu.kind import KINDS
 from aerogel.torch.gpu.ops import Operator
+from aerogel.torch.stored import Matrix
 
 __all__ = ["TritonLinear"]
 
 
-class TritonLinear(nn.Module):
+class TritonLinear(DenseState):
     """``y = x W^T + b`` with W packed, for inference on a GPU.
 
-    The kernel's arrays are buffers: they are saved, loaded, copied and moved with the model, no optimizer sees them.
-    Gradients flow to x and to a bias that asks for one, none to the weights.
+    The kernel's arrays are buffers: they are copied and moved with the model, no optimizer sees them. A state dict has
+    the dense ``weight`` in their stead, see `DenseState`. Gradients flow to x and to a bias that asks for one, none to
+    the weights.
 
     Args:
         format: name of a kind whose module has an ``OPERATOR``.
@@ -66,7 +69,7 @@ class TritonLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dense ``[out, in]`` weight, exactly, made anew each time: for code that looks at it, not for speed."""
+        """The dense ``[out, in]`` weight, exactly, a new tensor at each access: to be read, not for speed."""
         data = self.tensors()[0]
         usual = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
@@ -76,6 +79,33 @@ class TritonLinear(nn.Module):
             return self._operator.call(unit, *self.tensors(), None, *self.numbers).T.contiguous()
         finally:
             torch.set_float32_matmul_precision(usual)
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """See `DenseState`."""
+        return self._operator.tensors
+
+    def dense_weight(self) -> torch.Tensor:
+        """See `DenseState`.
+
+        Raises:
+            UsageError: the layer is on a device that has no kernels.
+        """
+        return self.weight.detach()
+
+    def pack_weight(self, weight: torch.Tensor) -> None:
+        """See `DenseState`. Format and block stay.
+
+        Raises:
+            UsageError: a dtype that the format does not take.
+        """
+        values = as_numpy(weight)
+        matrix = Matrix(values, values != 0)
+        made = KINDS.get(self.format).layer("weight", matrix, self.block, None, weight.dtype, weight.device)
+        assert isinstance(made, TritonLinear)
+        for name in self.array_names:
+            setattr(self, name, getattr(made, name))
+        self.numbers = made.numbers
 
     def to_linear(self) -> nn.Linear:
         """The dense layer that computes the same, on the same device and in the same dtype."""

@@ -12,19 +12,27 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from aerogel.calibration.cache import folder
 from aerogel.errors import FormatError
 from aerogel.files import atomic_file
+from aerogel.json_fields import MalformedJsonError, Number, check, read
 
 __all__ = ["Measured", "load", "predict", "save", "table_path"]
 
 SCHEMA = 1
 # No table has more rows; a larger file is something else.
 _MOST_BYTES = 1 << 24
+_SIDE = Number(int, 1, (1 << 31) - 1)
+_ROW = {
+    "format": str, "block": (_SIDE, _SIDE), "dtype": str, "shape": (_SIDE, _SIDE), "tokens": _SIDE,
+    "density": Number(float, 0, 1), "ratio": Number(float, sys.float_info.min),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,17 +67,15 @@ def load(path: Path) -> list[Measured]:
         FormatError: the file is no table.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError("it is too large")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read(path, {"schema": int, "rows": list}, _MOST_BYTES)
         if document["schema"] != SCHEMA:
-            raise ValueError(f"schema {document['schema']!r}")
-        return [_row(entry) for entry in document["rows"]]
+            raise MalformedJsonError(f"schema {document['schema']}, not {SCHEMA}")
+        return [_row(entry) for entry in check(document["rows"], [_ROW], "rows")]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, MalformedJsonError) as error:
         raise FormatError(
-            f"{path} is no table of measurements ({error}); delete it, or measure anew with "
+            f"{path} is no table of measurements ({error}); delete it, or measure again with "
             "python -m aerogel.bench.gpu --tune"
         ) from error
 
@@ -108,16 +114,7 @@ def predict(
     return r0 + (r1 - r0) * (density - d0) / (d1 - d0)
 
 
-def _row(entry: dict[str, object]) -> Measured:
-    """A row, checked: it comes from a file that anybody may have written."""
-    row = Measured(**entry)  # type: ignore[arg-type]
-    sides = [*row.block, *row.shape, row.tokens]
-    if not all(isinstance(word, str) for word in (row.format, row.dtype)):
-        raise ValueError("format and dtype are words")
-    if len(sides) != 5 or not all(type(side) is int and 0 < side < 1 << 31 for side in sides):
-        raise ValueError("block and shape are two positive integers each, tokens one")
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in (row.density, row.ratio)):
-        raise ValueError("density and ratio are finite numbers")
-    if not (0 <= row.density <= 1 and row.ratio > 0):
-        raise ValueError("density is from 0 to 1, ratio positive")
-    return Measured(**{**asdict(row), "block": tuple(row.block), "shape": tuple(row.shape)})
+def _row(entry: dict[str, Any]) -> Measured:
+    if unknown := sorted(entry.keys() - _ROW.keys()):
+        raise MalformedJsonError(f"unknown field {unknown[0]!r}")
+    return Measured(**{**entry, "block": tuple(entry["block"]), "shape": tuple(entry["shape"])})

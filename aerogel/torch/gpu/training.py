@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from aerogel.errors import UsageError
+from aerogel.errors import FormatError, UsageError
 from aerogel.kernels.triton import bsr_grad
 from aerogel.kernels.triton.bsr_linear import BsrWeight, bsr_linear
+from aerogel.torch.dense import to_dense
+from aerogel.torch.dense_state import DenseState
 from aerogel.torch.gpu.linear import TritonLinear
 
 __all__ = ["BsrTrainable", "trainable"]
@@ -31,7 +33,7 @@ _NUMBERS = "int in_features, int longest, int column_longest"
 _library = torch.library.Library("aerogel", "FRAGMENT")
 
 
-class BsrTrainable(nn.Module):
+class BsrTrainable(DenseState):
     """``y = x W^T + b`` on stored blocks, which are a parameter ``data`` ``[blocks, r, c]``, as is the bias.
 
     Args:
@@ -42,6 +44,8 @@ class BsrTrainable(nn.Module):
     """
 
     format = "bsr"
+    indices: torch.Tensor
+    indptr: torch.Tensor
 
     def __init__(self, layer: TritonLinear) -> None:
         super().__init__()
@@ -70,6 +74,34 @@ class BsrTrainable(nn.Module):
         arrays += [getattr(self, f"by_column_{name}") for name in _INDEX]
         y: torch.Tensor = torch.ops.aerogel.triton_bsr_train(x, self.data, *arrays, self.bias, *self._numbers)
         return y
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """See `DenseState`."""
+        return "data", *_WEIGHT
+
+    def dense_weight(self) -> torch.Tensor:
+        """See `DenseState`."""
+        return to_dense(self.data.detach(), self.indices, self.indptr, self.in_features)
+
+    def pack_weight(self, weight: torch.Tensor) -> None:
+        """See `DenseState`. The stored blocks stay the same ones, in the same parameter.
+
+        Raises:
+            FormatError: the weight is not zero outside of them.
+        """
+        r, c = self.block
+        row = torch.repeat_interleave(
+            torch.arange(len(self.indptr) - 1, device=weight.device), self.indptr.diff()
+        )
+        grid = weight.reshape(self.out_features // r, r, self.in_features // c, c).transpose(1, 2)
+        blocks = grid[row, self.indices.long()]
+        if blocks.count_nonzero() != weight.count_nonzero():
+            raise FormatError(
+                "the weight is not zero outside of the blocks that are trained; densify the model before loading it"
+            )
+        with torch.no_grad():
+            self.data.data = blocks.contiguous()
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
         """What is stored of the weight, values first."""

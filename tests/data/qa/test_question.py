@@ -113,7 +113,7 @@ def answer(made: dict[str, Any]) -> Any:
         (change(answer, text=None), "an answer must be a text and a whole number"),
         (change(answer, answer_start=-1), "answer_start -1 is outside of the context of 40 characters"),
         (change(answer, answer_start=40), "answer_start 40 is outside of the context"),
-        (change(answer, answer_start=10**30), "is outside of the context"),
+        (change(answer, answer_start=10**30), "does not fit into 64 bits"),
     ],
 )
 def test_malformed_files_are_refused_by_place(
@@ -128,9 +128,12 @@ def test_malformed_files_are_refused_by_place(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"x\.json is not JSON \(Expecting value"),
-        (json.dumps(document()).encode()[:-9], r"x\.json is not JSON \(Expecting .* line 1"),
-        (b"[" * 100_000, r"x\.json is not JSON"),
+        (b"", r"x\.json cannot be read as JSON \(it is not JSON: Expecting value"),
+        (
+            json.dumps(document()).encode()[:-9],
+            r"x\.json cannot be read as JSON \(it is not JSON: Expecting .* line 1",
+        ),
+        (b"[" * 100_000, r"x\.json cannot be read as JSON"),
         (b"[]", "has no list 'data'"),
         (b'{"a":\n"caf\xe9"}', r"x\.json:2: not UTF-8"),
     ],

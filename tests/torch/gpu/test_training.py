@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from aerogel.errors import UsageError
+from aerogel.errors import FormatError, UsageError
 from aerogel.quiet import quiet
 from aerogel.torch.gpu.training import trainable
 
@@ -29,6 +30,22 @@ def test_blocks_are_trained(pair: Any, device: torch.device) -> None:
     with torch.no_grad():
         model[0].data.copy_(found[1])
     torch.testing.assert_close(model[0].to_linear().weight, dense[1] * mask, rtol=1e-5, atol=1e-5)
+
+
+def test_state_of_what_is_trained_is_dense(pair: Any) -> None:
+    linear, layer = pair("bsr")
+    model = trainable(nn.Sequential(layer))
+    state = copy.deepcopy(model.state_dict())
+    assert state.keys() == {"0.weight", "0.bias"}
+    assert torch.equal(state["0.weight"], linear.weight)
+    data = model[0].data
+    with torch.no_grad():
+        data.zero_()
+    model.load_state_dict(state)
+    assert model[0].data is data
+    assert torch.equal(model[0].to_linear().weight, linear.weight)
+    with pytest.raises(FormatError, match="is not zero outside of the blocks"):
+        model.load_state_dict(state | {"0.weight": torch.ones(48, 32)})
 
 
 def test_training_operators_are_sound_and_compile(pair: Any, device: torch.device) -> None:

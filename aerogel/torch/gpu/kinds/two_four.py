@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,24 @@ class TwoFourLinear(nn.Linear):
         linear.weight = nn.Parameter(weight.to_dense())
         linear.bias = self.bias
         return linear.train(self.training)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """The dense weight, as the other sparse layers have it in a state dict."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        weight: torch.Tensor = self.weight.detach()
+        destination[prefix + "weight"] = weight.to_dense()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Refuse: a new weight may keep other positions, and has to be packed.
+
+        Raises:
+            UsageError: always, where the state dict has the weight.
+        """
+        if prefix + "weight" in state_dict:
+            raise UsageError(
+                f"{prefix}weight is stored 2:4 and cannot be loaded; load it into the dense model and sparsify that"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _TwoFour(Kind):
