@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from aerogel import runtime
 from aerogel.bench.document import document, point
 from aerogel.bench.harness import bench
+from aerogel.bench.opening import Progress
 from aerogel.bench.result import STOCK, Report, Run, Settings
 from aerogel.errors import require
 from aerogel.files import atomic_file, check_output
@@ -81,13 +83,20 @@ class Result:
     report: Report
 
 
-def demo(out: Path, config: DemoConfig, announce: Callable[[str], None] = lambda _: None) -> Result:
+def demo(
+    out: Path,
+    config: DemoConfig,
+    announce: Callable[[str], None] = lambda _: None,
+    progress: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(lambda *_: None),
+) -> Result:
     """Run the demo, leaving checkpoints, ONNX files, demo.json and demo.png in `out`.
 
     Args:
         out: folder to write to.
         config: sizes.
         announce: called with a line of text as each stage begins.
+        progress: gives a function that is called with the name of a stage, the steps done and the steps in all.
+            Training shows its steps by itself.
 
     Raises:
         MissingExtraError: an optional dependency is missing.
@@ -106,7 +115,9 @@ def demo(out: Path, config: DemoConfig, announce: Callable[[str], None] = lambda
     announce("exporting both and verifying them against PyTorch")
     files = [_export(dense, "dense", out), _export(pruned, "csr", out)]
     announce("measuring in turns")
-    report = bench(files, Settings(seq=config.seq, rounds=config.rounds, seed=config.seed))
+    with progress() as step:
+        settings = Settings(seq=config.seq, rounds=config.rounds, seed=config.seed)
+        report = bench(files, settings, progress=step)
     rows = []
     for file, made in zip(files, (dense, pruned), strict=True):
         # The last candidate of a file is the native library where it has something to do, else the stock runtime.
@@ -173,6 +184,7 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
             lr=3e-4,
             freeze_embeddings=not dense,
             restart=True,
+            progress="lines",
         )
     )
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from aerogel.cores import cores, set_thread_variables
+
+# Before torch is imported by anything. The processes of pytest-xdist share the cores.
+set_thread_variables(shares=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 # Triton reads this when it is first imported, whoever imports it. `make test-gpu` sets AEROGEL_TEST_DEVICE.
 if os.environ.get("AEROGEL_TEST_DEVICE", "cpu") == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
@@ -42,6 +46,37 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "eos_token_id": 3, "sep_token_id": 3,
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives ports of 127.0.0.1 that nothing uses.
+
+    The system hands out ports from 32768 on to any process at any time: one from there may be in use again before a
+    test uses it. These are from below.
+    """
+    import random
+    import socket
+
+    draw = random.SystemRandom()
+
+    def free() -> int:
+        for _ in range(100):
+            with socket.socket() as tried:
+                try:
+                    tried.bind(("127.0.0.1", port := draw.randrange(10_000, 32_000)))
+                except OSError:
+                    continue
+                return port
+        pytest.fail("no port is free")
+
+    return free
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` stands for."""
+    return cores()
 
 
 def tiny_tokenizer(segments: bool = True) -> Any:

@@ -75,3 +75,13 @@ def test_large_weights_stay_in_the_file(
     }
     np.testing.assert_allclose(session.run(None, inputs)[0], plain.run(None, inputs)[0], atol=1e-4)
     assert (str(model) in Path("/proc/self/maps").read_text()) is mapped
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 3), (1, 1), (5, 5)])
+def test_sessions_take_the_cores_that_the_process_has(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(runtime, "physical_cores", lambda: 3)
+    options = runtime.session_options(threads)
+    assert options.intra_op_num_threads == expected
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"

@@ -17,19 +17,18 @@ def test_plain_and_packed_files_read_alike(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "f.txt") == read_bytes(tmp_path / "f.txt.gz") == b"content"
 
 
-PACKED = gzip.compress(bytes(range(256)) * 4)
+PACKED = gzip.compress(bytes(range(256)) * 4, mtime=0)
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"not packed",
-        PACKED[:-9],
-        PACKED[:40],
-        PACKED[:10]
-        + bytes([PACKED[10] ^ 0xFF])
-        + PACKED[11:],  # a block of an unknown kind: zlib's own error
-        PACKED[:-8] + bytes(8),  # checksum and length of something else
+        pytest.param(b"not packed", id="not packed"),
+        pytest.param(PACKED[:-9], id="cut before the checksum"),
+        pytest.param(PACKED[:40], id="cut in the data"),
+        # zlib's own error.
+        pytest.param(PACKED[:10] + bytes([PACKED[10] ^ 0xFF]) + PACKED[11:], id="a block of an unknown kind"),
+        pytest.param(PACKED[:-8] + bytes(8), id="checksum and length of something else"),
     ],
 )
 def test_damaged_packed_files_are_named(tmp_path: Path, content: bytes) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from aerogel import __version__, runtime
 from aerogel.bench.candidates import CANDIDATES
-from aerogel.bench.machine import cores, cpu_features, cpu_model
+from aerogel.bench.machine import cpu_features, cpu_model
 from aerogel.bench.rival import Rival
+from aerogel.cores import cores
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
 from aerogel.versions import versions

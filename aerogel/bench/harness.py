@@ -14,12 +14,13 @@ from aerogel.bench.candidate import Candidate
 from aerogel.bench.candidates import CANDIDATES
 from aerogel.bench.compare import difference, without_padding
 from aerogel.bench.inputs import check_length
-from aerogel.bench.machine import cores, load_average
+from aerogel.bench.machine import load_average
 from aerogel.bench.model import OnnxFile
 from aerogel.bench.opening import Opened, Progress, alternate, fill_round, open_fastest, stock_outputs
 from aerogel.bench.pairs import Pair, plan, scan_all
 from aerogel.bench.result import STOCK, Report, Run, Settings, Skipped
 from aerogel.bench.statistics import speedup, summarise
+from aerogel.cores import cores
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu.native import check_selection
 from aerogel.registry import Registry

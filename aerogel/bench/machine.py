@@ -8,19 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from aerogel.cores import cores
 from aerogel.errors import AerogelError
 
-__all__ = ["cores", "cpu_features", "cpu_model", "describe", "load_average"]
+__all__ = ["cpu_features", "cpu_model", "describe", "load_average"]
 
 # Of the hundred flags in /proc/cpuinfo, those that decide which kernels can run.
 _FEATURES = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|i8mm|bf16|neon")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_model() -> str:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from aerogel.cores import set_thread_variables
 from aerogel.errors import AerogelError, UsageError
 from aerogel.printable import one_line
 
@@ -29,6 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 a check that failed, 2 an error."""
+    # Before any verb imports torch, which reads them only once.
+    set_thread_variables()
     parser = _Parser(
         prog="aerogel", description="Prune BERT-class encoders while they learn, and run them sparse."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ __all__ = ["console", "progress", "rich_table"]
 
 # A file or a pipe has no width; tables written there should not be folded to a terminal's 80 columns.
 _WIDTH = 120
+# Between two lines of progress where there is no terminal.
+_LINE_SECONDS = 5.0
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -37,10 +40,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress(*, lines: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function of (stage, steps done, steps in all) that moves one bar per stage.
 
-    The bars are on standard error, and only where that is a terminal; they go when the block ends.
+    The bars are on standard error, and only where that is a terminal; they go when the block ends. With `lines`, what
+    is no terminal gets a plain line every few seconds.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -54,9 +58,14 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
     )
     tasks: dict[str, TaskID] = {}
+    last = time.monotonic()
     with Progress(*columns, console=shown, disable=not shown.is_terminal, transient=True) as bars:
 
         def step(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if lines and not shown.is_terminal and time.monotonic() - last >= _LINE_SECONDS:
+                last = time.monotonic()
+                shown.print(f"{stage}: {done} of {total}")
             if stage not in tasks:
                 tasks[stage] = bars.add_task(escaped(stage))
             bars.update(tasks[stage], completed=done, total=total)

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print what it found; 1 if a measured output was wrong."""
-    from aerogel.cli._terminal import console
+    from aerogel.cli._terminal import console, progress
     from aerogel.demo import DemoConfig, demo
     from aerogel.errors import require
 
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         DemoConfig(seed=args.seed),
         lambda text: notes.print(f"{time.monotonic() - start:4.0f} s  {text}"),
+        lambda: progress(lines=True),
     )
     for item in result.report.skipped:
         if item.model == result.rows[-1].run.model:

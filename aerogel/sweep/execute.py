@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel import checkpoint
+from aerogel.cores import thread_variables, user_environment
 from aerogel.errors import AerogelError, DataError
 from aerogel.files import atomic_file
 from aerogel.json_fields import Each, MalformedJsonError, read
@@ -89,11 +89,12 @@ def execute(
     for run in runs:
         if kept := _kept(run):
             note(kept)
+    environment = _environment(jobs)
     children: set[subprocess.Popen[str]] = set()
     lock = threading.Lock()
     with ThreadPoolExecutor(jobs) as pool:
         waiting: set[Future[Outcome]] = {
-            pool.submit(_execute, run, discard_weights, children, lock, stop)
+            pool.submit(_execute, run, discard_weights, environment, children, lock, stop)
             for run in runs
             if run.name not in found
         }
@@ -132,6 +133,7 @@ def _end(
 def _execute(
     run: Run,
     discard: bool,
+    environment: dict[str, str],
     children: set[subprocess.Popen[str]],
     lock: threading.Lock,
     stop: threading.Event,
@@ -145,7 +147,7 @@ def _execute(
         child = subprocess.Popen(
             [sys.executable, "-m", "aerogel", *run.command()],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")},
+            env=environment,
         )  # fmt: skip
         children.add(child)
     _, said = child.communicate()
@@ -167,6 +169,12 @@ def _execute(
     except AerogelError as error:
         return Outcome(run, error=one_line(error), seconds=seconds)
     return outcome
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Variables of each of `jobs` processes at a time: they share the cores, unless the user has set other numbers."""
+    mine = user_environment()
+    return {"TOKENIZERS_PARALLELISM": "false"} | mine | thread_variables(mine, shares=jobs)
 
 
 def _reason(status: int, said: str) -> str:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aerogel.errors import UsageError
 from aerogel.runtime import check_threads
@@ -57,7 +57,8 @@ class RunConfig:
         device: "auto", "cpu" or "cuda".
         log: JSON-lines file; None puts it beside `out`.
         tensorboard: folder for TensorBoard's event files; None writes none.
-        progress: show a progress bar if standard error is a terminal.
+        progress: True shows a bar on standard error if that is a terminal; "lines" shows a plain line every few seconds
+            where it is not.
     """
 
     out: Path
@@ -90,7 +91,7 @@ class RunConfig:
     device: str = "auto"
     log: Path | None = None
     tensorboard: Path | None = None
-    progress: bool = True
+    progress: bool | Literal["lines"] = True
 
     def __post_init__(self) -> None:
         """Check every value that can be judged without the data and the model.

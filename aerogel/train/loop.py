@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aerogel.errors import TrainingError
 from aerogel.train.batches import Rows
@@ -19,6 +17,7 @@ from aerogel.train.gradients import Gradients, Objective, seed_torch
 from aerogel.train.log import Log, NoLog
 from aerogel.train.method import Method, Step
 from aerogel.train.processes import Processes
+from aerogel.train.progress import shown_steps
 from aerogel.train.schedule import Cubic, linear_rate
 from aerogel.train.state import State
 from aerogel.train.text_rows import TextRows
@@ -97,8 +96,8 @@ class Loop:
         """
         config, total, before = self.config, self.schedule.total, self.before
         began, first = time.monotonic(), self.step
-        with _progress(config.progress and self.processes.first) as bar:
-            task = bar.add_task(config.method, total=total, completed=self.step, loss=0.0, density=1.0)
+        mode = config.progress if self.processes.first else False
+        with shown_steps(config.method, first, total, mode) as shown:
             batches = self.rows.batches(config.batch, config.seed, before + self.step)
             for batch in itertools.islice(batches, total - self.step):
                 now = self.now()
@@ -106,7 +105,7 @@ class Loop:
                 density = now.density
                 self.step += 1
                 done = before + self.step
-                bar.update(task, completed=self.step, loss=loss, density=density)
+                shown.update(self.step, loss, density)
                 if noted:
                     log.write("method", done, **noted)
                 if done % _LOG_EVERY == 0 or self.step == total:
@@ -198,16 +197,3 @@ class Loop:
             state.save(self.config.state_path, self.identity)
 
         self.processes.on_first(save)
-
-
-def _progress(shown: bool) -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("density {task.fields[density]:.3f}  loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )

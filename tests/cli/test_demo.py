@@ -10,6 +10,7 @@ import pytest
 from aerogel import checkpoint, demo
 from aerogel.cli import main
 from aerogel.kernels.cpu import find_library
+from aerogel.train import progress
 
 
 def test_from_training_to_one_table(
@@ -27,6 +28,7 @@ def test_from_training_to_one_table(
         density=0.2,
     )
     monkeypatch.setattr(demo, "DemoConfig", tiny)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     out = tmp_path / "demo"
     # Someone's own folder, in a place as busy as a home directory.
     (out / "start").mkdir(parents=True)
@@ -35,6 +37,9 @@ def test_from_training_to_one_table(
     assert (out / "start" / "thesis.tex").exists()
     printed = capsys.readouterr()
     assert "Writing model shards" not in printed.err
+    # Slow is not silent: five steps of each training are shown, to a pipe too.
+    for method in ("dense", "movement"):
+        assert [f"{method}: step {step} of 5," in printed.err for step in range(1, 6)] == [True] * 5
     rows = [line for line in printed.out.splitlines() if line.startswith("│")]
     assert [line.split()[1] for line in rows] == ["dense", "movement"]
     assert "20.0%" in rows[1]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from aerogel import cores
 from aerogel.cli import main
 from aerogel.sweep import execute
 from aerogel.sweep.plan import Sweep, plan
@@ -202,3 +203,18 @@ def test_files_that_are_no_sweeps_are_not_written_over(
         f"aerogel: error: {tmp_path / name} is not of a sweep and would be overwritten; choose another --out\n"
     )
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_runs_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_allowed", lambda: set(range(8)))
+    monkeypatch.setattr(cores, "_quota", lambda _: 6.0)
+    monkeypatch.setattr(cores, "_own", {"OMP_NUM_THREADS"})
+    # What this process was given is no wish of the user's.
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    found = execute._environment(3)
+    assert (found["OMP_NUM_THREADS"], found["RAYON_NUM_THREADS"]) == ("2", "2")
+    assert execute._environment(1)["OMP_NUM_THREADS"] == "6"
+    monkeypatch.setattr(cores, "_own", set())
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert execute._environment(3)["OMP_NUM_THREADS"] == "5"

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,12 +161,13 @@ pretrain(PretrainConfig(**eval(sys.argv[1])))
 """
 
 
-def processes(run: PretrainConfig, count: int, killed: int | None = None) -> list[int]:
+def processes(run: PretrainConfig, count: int, port: int, killed: int | None = None) -> list[int]:
     """Exit statuses of the processes of a run, started as torchrun does; one may be killed at step 25."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     begun = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, repr(vars(run)), str(killed)],
@@ -175,17 +175,17 @@ def processes(run: PretrainConfig, count: int, killed: int | None = None) -> lis
         )
         for index in range(count)
     ]  # fmt: skip
-    return [process.wait(timeout=600) for process in begun]
+    return [process.wait(timeout=900) for process in begun]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
-    config: Callable[..., PretrainConfig], count: int
+    config: Callable[..., PretrainConfig], free_port: Callable[[], int], count: int
 ) -> None:
     # A warm-up of 6 steps, then four phases: alpha is refreshed after steps 19, 33 and 46.
     values = {"steps": 60, "save_every": 4, "method": "rpp", "density": 0.3, "options": {"reweightings": 3}}
     run = config("killed", **values)
-    statuses = processes(run, count, killed=count - 1)
+    statuses = processes(run, count, free_port(), killed=count - 1)
     assert statuses[-1] == -signal.SIGKILL
     assert not run.out.exists()
     state = torch.load(run.state_path, weights_only=True)
@@ -193,7 +193,7 @@ def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
     assert state["position"]["row"] >= 0
     assert [event["reweighting"] for event in events(run) if "reweighting" in event] == [1.0]
 
-    assert processes(run, count) == [0] * count
+    assert processes(run, count, free_port()) == [0] * count
     assert [(e["step"], e["reweighting"]) for e in events(run) if "reweighting" in e] == [
         (19, 1.0), (33, 2.0), (46, 3.0),
     ]  # fmt: skip

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +20,10 @@ from aerogel.errors import UsageError
 from aerogel.train.methods import METHODS
 from aerogel.train.processes import Processes
 from aerogel.train.run import TrainConfig, train
+
+Start = Callable[..., list[subprocess.Popen[str]]]
+# Seconds that processes may take, however busy the machine is: only one that hangs takes as long.
+LIMIT = 900
 
 PROGRAM = """
 import sys
@@ -53,31 +55,33 @@ def words(config: TrainConfig) -> list[str]:
     return [*result, "--threads", "1", "--device", "cpu"]
 
 
-def start(config: TrainConfig, count: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
+@pytest.fixture
+def start(free_port: Callable[[], int]) -> Start:
     """Start the processes of a run as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *words(config)],
-            env=os.environ
-            | {"WORLD_SIZE": str(count), "RANK": str(index), "LOCAL_RANK": str(index), "OMP_NUM_THREADS": "1"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(count)
-    ]
+
+    def begin(config: TrainConfig, count: int = 2) -> list[subprocess.Popen[str]]:
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        return [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *words(config)],
+                env=os.environ
+                | shared
+                | {"RANK": str(index), "LOCAL_RANK": str(index), "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(count)
+        ]
+
+    return begin
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit status, output and errors of each."""
     found = []
     for process in processes:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=LIMIT)
         found.append((process.returncode, out, err))
     return found
 
@@ -104,7 +108,9 @@ def same_files(one: Path, two: Path) -> bool:
     return all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
-def test_one_command_does_to_the_bit_the_same_in_two_processes(config: Callable[..., TrainConfig]) -> None:
+def test_one_command_does_to_the_bit_the_same_in_two_processes(
+    config: Callable[..., TrainConfig], start: Start
+) -> None:
     # With dropout: it depends on the part of the batch, not on who computes it.
     (status, out, err), (other, silent, quiet) = finish(start(config("two", accumulate=2)))
     assert (status, other, err, silent, quiet) == (0, 0, "", "", "")
@@ -116,7 +122,7 @@ def test_one_command_does_to_the_bit_the_same_in_two_processes(config: Callable[
     ]  # fmt: skip
 
 
-def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig]) -> None:
+def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig], start: Start) -> None:
     for status, _, err in finish(start(config("two", accumulate=1))):
         assert status == 2
         assert err == (
@@ -127,11 +133,11 @@ def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_killed_at_any_step_two_processes_resume_to_the_same_bytes(
-    config: Callable[..., TrainConfig], index: int
+    config: Callable[..., TrainConfig], start: Start, index: int
 ) -> None:
     run = config("killed", save_every=3, epochs=20)
     processes = start(run)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + LIMIT
     while not run.state_path.exists():
         assert all(process.poll() is None for process in processes), "it ended before it saved its state"
         assert time.monotonic() < deadline
@@ -153,7 +159,7 @@ def test_killed_at_any_step_two_processes_resume_to_the_same_bytes(
     assert not run.state_path.exists()
 
 
-def test_what_the_first_cannot_do_ends_all(config: Callable[..., TrainConfig]) -> None:
+def test_what_the_first_cannot_do_ends_all(config: Callable[..., TrainConfig], start: Start) -> None:
     run = config("taken")
     run.out.mkdir()
     (run.out / "thesis.tex").touch()
@@ -188,7 +194,9 @@ for port, values in json.loads(sys.argv[1]):
 """
 
 
-def test_every_method_finds_the_same_in_two_processes(config: Callable[..., TrainConfig]) -> None:
+def test_every_method_finds_the_same_in_two_processes(
+    config: Callable[..., TrainConfig], free_port: Callable[[], int]
+) -> None:
     """States made of gradients, random gates, controllers: all as one process makes them."""
     names = [name for name in METHODS.names() if METHODS.get(name).prunes]
     # Scores have to go far in the few steps of a test.
@@ -197,11 +205,7 @@ def test_every_method_finds_the_same_in_two_processes(config: Callable[..., Trai
         name: config(name, method=name, epochs=6, warmup=1.0, score_lr=rates[name], accumulate=2)
         for name in names
     }
-    with contextlib.ExitStack() as held:
-        ports = [held.enter_context(socket.socket()) for _ in names]
-        for port in ports:
-            port.bind(("127.0.0.1", 0))
-        numbers = [port.getsockname()[1] for port in ports]
+    numbers = [free_port() for _ in names]
     given = [
         (number, {"out": str(run.out), "data": str(run.data), "task": run.task, "progress": False}
          | {k: getattr(run, k) for k in (

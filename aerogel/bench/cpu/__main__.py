@@ -15,10 +15,10 @@ from aerogel.bench import document, plot
 from aerogel.bench.candidates import CANDIDATES, rivals
 from aerogel.bench.cpu import plan, summary, targets
 from aerogel.bench.cpu.run import kept, run_point
-from aerogel.bench.machine import cores
 from aerogel.bench.model import OnnxFile
 from aerogel.cli import _arguments
 from aerogel.cli._terminal import console, progress
+from aerogel.cores import cores
 from aerogel.errors import AerogelError, UsageError
 from aerogel.files import atomic_file, check_output
 from aerogel.printable import one_line
