@@ -135,7 +135,11 @@ class HubTable:
         for row, (parts, value) in enumerate(zip(texts, values, strict=True)):
             whole = labels is None or isinstance(value, int)
             if not isinstance(value, (int, float)) or not low <= value <= high or not whole:
-                raise DataError(f"{place}, row {row}: label {value!r} is not from {low:g} to {high:g}")
+                allowed = ", ".join(map(str, range(len(labels)))) if labels else f"from {low:g} to {high:g}"
+                raise DataError(
+                    f"{place}, row {row}: label {value!r} is not {'one of ' * bool(labels)}{allowed}; "
+                    "save the dataset with such labels"
+                )
             if not all(isinstance(part, str) for part in parts):
                 raise DataError(f"{place}, row {row}: {', '.join(self.texts)} must be text")
         if labels is None:

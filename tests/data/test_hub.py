@@ -78,7 +78,10 @@ def test_without_data_the_dataset_is_loaded_by_path_and_name(
             {"text": ["fine"], "label": [1]},
             r"split 'train' has no column 'sentence'; its columns are text, label",
         ),
-        ({"sentence": ["fine", "odd"], "label": [1, 2]}, r"split 'train', row 1: label 2 is not from 0 to 1"),
+        (
+            {"sentence": ["fine", "odd"], "label": [1, 2]},
+            r"split 'train', row 1: label 2 is not one of 0, 1; save",
+        ),
         ({"sentence": ["fine"], "label": [-1]}, r"row 0: label -1"),
         ({"sentence": ["fine"], "label": [0.5]}, r"row 0: label 0.5"),
         ({"sentence": ["fine"], "label": ["yes"]}, r"row 0: label 'yes'"),
