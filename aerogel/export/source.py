@@ -13,6 +13,7 @@ import numpy as np
 from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError, require
 from aerogel.limits import longest_sequence
+from aerogel.pickled import weight_options
 from aerogel.quiet import quiet
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Source:
 def load_source(path: Path) -> Source:
     """Load the model and tokenizer of a checkpoint directory.
 
-    Only safetensors weights and the classes of the installed transformers are used; code that a checkpoint brings
+    Weights are read as tensors alone, with the classes of the installed transformers; code that a checkpoint brings
     along is never run.
 
     Raises:
@@ -98,11 +99,11 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
     import torch
 
     config, kind = model_class(path)
-    name = kind.__name__
+    name, weights = kind.__name__, weight_options(path)
     try:
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            output_loading_info=True, **_OFFLINE,
+            path, config=config, dtype=torch.float32, attn_implementation=attention, output_loading_info=True,
+            **weights, **_OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(

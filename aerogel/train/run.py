@@ -16,6 +16,7 @@ from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
 from aerogel.files import check_output, claimed, sha256
 from aerogel.options import option_values, read_options
+from aerogel.pickled import pickled_files
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.finetune import FineTuning
@@ -125,7 +126,7 @@ def _run(
         state = None  # as large as the model and its optimizer
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
     processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
-    settings = config.settings() | job.notes
+    settings = config.settings() | job.notes | _converted(config)
     with logs[0] as log:
         if not log.size():
             values = {"warmup": schedule.warmup, "processes": processes.count, "settings": settings}
@@ -244,8 +245,16 @@ def _files(model: str | None) -> dict[str, str]:
     """SHA-256 of the files that a model is loaded from; none for a model of the hub, which a name identifies."""
     if model is None or not Path(model).is_dir():
         return {}
-    files = sorted(file for file in Path(model).iterdir() if file.suffix in _MODEL_FILES and file.is_file())
-    return {file.name: sha256(file) for file in files}
+    files = {file for file in Path(model).iterdir() if file.suffix in _MODEL_FILES and file.is_file()}
+    return {file.name: sha256(file) for file in sorted(files.union(pickled_files(model)))}
+
+
+def _converted(config: RunConfig) -> dict[str, Any]:
+    """For the log and the record: files of weights that were not safetensors, which the checkpoint's are."""
+    found = {
+        flag: [file.name for file in pickled_files(name)] for flag, name in config.models().items() if name
+    }
+    return {"converted": found} if any(found.values()) else {}
 
 
 def _flat(**groups: dict[str, Any]) -> dict[str, Any]:

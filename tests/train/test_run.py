@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aerogel import checkpoint, scores
 from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
@@ -297,3 +299,20 @@ def test_places_that_cannot_be_written_are_refused_before_training(
     monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
     with pytest.raises(OutputError, match=message):
         train(config(**values))
+
+
+def test_the_log_names_weights_that_were_not_safetensors(
+    config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    given = Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "given"))
+    document = json.loads((given / "config.json").read_text()) | {"id2label": {"0": "0", "1": "1"}}
+    (given / "config.json").write_text(json.dumps(document))
+    torch.save(load_file(given / "model.safetensors"), given / "pytorch_model.bin")
+    (given / "model.safetensors").unlink()
+    values = {"model": str(given), "epochs": 1, "train_rows": 16, "method": "dense", "density": 1.0}
+    run = config(**values, teacher=str(given))
+    result = train(run)
+    converted = {"model": ["pytorch_model.bin"], "teacher": ["pytorch_model.bin"]}
+    assert events(run)[0]["settings"]["converted"] == result.record.config["converted"] == converted
+    assert (run.out / "model.safetensors").is_file()
+    assert "converted" not in train(config("other", **(values | {"model": str(run.out)}))).record.config
