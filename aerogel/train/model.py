@@ -121,8 +121,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     Raises:
         OutputError: the tokenizer cannot be written.
     """
+    # Masks have the names that the model runs under. transformers would rename weights of some families, and merge
+    # others, into the format that these were published in.
+    known = inspect.signature(model.save_pretrained).parameters
+    names = {"save_original_format": False} if "save_original_format" in known else {}
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **names)
         try:
             tokenizer.save_pretrained(folder)
         except Exception as error:

@@ -27,6 +27,7 @@ from aerogel.train.methods import METHODS
 from aerogel.train.model import not_finite, save_model
 from aerogel.train.processes import Processes
 from aerogel.train.regime import Regime
+from aerogel.train.rehearsal import rehearse_saving
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.survivors import Survivors
@@ -53,6 +54,8 @@ def train(config: TrainConfig) -> Checkpoint:
 
 def run(config: RunConfig, regime: Regime) -> Checkpoint:
     """Train, prune, evaluate and write the checkpoint ``config.out``.
+
+    Everything that follows the last step is tried before the first one: see `aerogel.train.rehearsal`.
 
     If a run with the same configuration was killed, go on from its last saved state: on a CPU the result is the
     same to the bit. The state is removed once the checkpoint is written. Where `torchrun` started several processes,
@@ -100,6 +103,28 @@ def _run(
     job = regime.job(processes.device)
     model, total = job.model, job.total
     size = encoder_parameters(model)
+    settings = config.settings() | job.notes | _converted(config)
+    plain = Record(
+        method=config.method,
+        config=settings,
+        block=(1, 1),
+        scope=config.scope,
+        encoder_parameters=size,
+        task=regime.task,
+        seed=config.seed,
+        data=identity | {what: found for what, found in files.items() if what != "model" and found},
+        versions=_versions(),
+    )
+    learnt: dict[str, Any] = {}
+
+    def write_model(folder: Path) -> None:
+        save_model(model, job.tokenizer, folder)
+        if learnt:
+            scores.save(folder, learnt)
+
+    steps = total + job.final
+    more = _state_bytes(model) if steps > config.save_every and state is None else 0
+    processes.on_first(lambda: rehearse_saving(config.out, model, job.tokenizer, plain, write_model, more))
     target = Target(config.density, config.block, config.scope)
     fixed = state is not None and state.fixed
     method = Survivors(prunable(model), target) if fixed else method_class(prunable(model), target, options)
@@ -108,17 +133,12 @@ def _run(
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    learnt: dict[str, Any] = {}
-
-    def write_model(folder: Path) -> None:
-        save_model(model, job.tokenizer, folder)
-        if learnt:
-            scores.save(folder, learnt)
 
     def loop_of(method: Method, schedule: Cubic, before: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, resumable, before)
 
     loop = loop_of(method, last, total) if fixed and last else loop_of(method, schedule)
+    job.rehearse()
     kept, step = 0, 0
     if state:
         loop.resume(state)
@@ -126,7 +146,6 @@ def _run(
         state = None  # as large as the model and its optimizer
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
     processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
-    settings = config.settings() | job.notes | _converted(config)
     with logs[0] as log:
         if not log.size():
             values = {"warmup": schedule.warmup, "processes": processes.count, "settings": settings}
@@ -144,20 +163,9 @@ def _run(
             learnt |= {name: score.detach().cpu().numpy() for name, score in method.learnt_scores().items()}
         masks = method.bake()
         _demand_finite(model)
-        record = Record(
-            method=config.method,
-            config=settings,
-            block=method.target.block,
-            scope=method.target.scope,
-            encoder_parameters=size,
-            task=regime.task,
-            metrics=job.measure(),
-            seed=config.seed,
-            data=identity | {what: found for what, found in files.items() if what != "model" and found},
-            versions=_versions(),
-        )
+        target = method.target
+        record = dataclasses.replace(plain, block=target.block, scope=target.scope, metrics=job.measure())
         result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))
-        steps = total + (last.total if last else 0)
         log.write("end", steps, density=result.accounting.density, **record.metrics)
         log.settle()
     if processes.first:
@@ -191,6 +199,11 @@ def _check_places(config: RunConfig) -> None:
     for file in (config.state_path, config.log_path):
         check_output(file)
     check_log(config.log_path)
+
+
+def _state_bytes(model: Any) -> int:
+    """What a saved state takes on the disk at least: all weights, and two float32 moments of those in the encoder."""
+    return sum(int(parameter.nbytes) for parameter in model.parameters()) + 8 * encoder_parameters(model)
 
 
 def _demand_finite(model: Any) -> None:
