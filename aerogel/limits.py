@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-__all__ = ["longest_sequence"]
+from aerogel.errors import CheckpointError
+
+__all__ = ["longest_sequence", "sentence_limit"]
+
+_SENTENCE_FILE = "sentence_bert_config.json"
 
 # Longest sequence to expect of a model that sets no limit.
 _UNBOUNDED = 512
+# A pair without its texts: its special tokens, four in RoBERTa's families.
+_LEAST = 4
 
 
 def longest_sequence(model: Any, tokenizer: Any, unbounded: int = _UNBOUNDED) -> int:
@@ -28,3 +36,24 @@ def longest_sequence(model: Any, tokenizer: Any, unbounded: int = _UNBOUNDED) ->
             start = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - start)
     return int(min(limits))
+
+
+def sentence_limit(folder: Path) -> int | None:
+    """Tokens that sentence-transformers gives the model of a folder at most; None where it says nothing.
+
+    Raises:
+        CheckpointError: its configuration cannot be read.
+    """
+    file = folder / _SENTENCE_FILE
+    if not file.is_file():
+        return None
+    try:
+        limit = json.loads(file.read_text(encoding="utf-8-sig")).get("max_seq_length")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); restore or remove it") from error
+    # Fewer tokens than a pair's special ones would be no text at all.
+    if limit is not None and (type(limit) is not int or limit < _LEAST):
+        raise CheckpointError(
+            f"{file}: max_seq_length {limit!r} must be a whole number from {_LEAST}; correct or remove it"
+        )
+    return limit

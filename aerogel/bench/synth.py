@@ -57,7 +57,7 @@ def synthesise(
     config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        model = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     weights = {
         f"{name}.weight": module.weight
         for name, module in model.named_modules()

@@ -7,7 +7,7 @@ is several times less work than padding to the maximal length.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,14 @@ class Features:
     def lengths(self) -> list[int]:
         """Tokens of each feature."""
         return [len(ids) for ids in self.inputs["input_ids"]]
+
+    def take(self, rows: list[int]) -> Features:
+        """Some of the features, in the given order; `origin` and `split` stay those of all."""
+        inputs, targets = (
+            {name: [values[row] for row in rows] for name, values in table.items()}
+            for table in (self.inputs, self.targets)
+        )
+        return replace(self, inputs=inputs, targets=targets)
 
     def batch(self, rows: list[int]) -> dict[str, np.ndarray]:
         """Model inputs int64 ``[rows, longest]``, padded on the right."""

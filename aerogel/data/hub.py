@@ -20,7 +20,7 @@ class Hub:
     """A dataset of the `datasets` library.
 
     Attributes:
-        path: dataset on the hub, or a local folder of data files.
+        path: dataset on the hub, or the absolute path of a folder of data files.
         name: configuration of the dataset.
         evaluation: (split of the task, split of the dataset).
     """
@@ -37,18 +37,25 @@ class Hub:
             parse: makes a split of a ``datasets.Dataset``, what to call it in messages, and whether it is for training.
 
         Raises:
-            DataError: not reachable, or a split is not what the task needs.
+            DataError: not reachable, a split is not what the task needs, or a folder with the name of the hub dataset
+                is in the current one: the library would read the folder.
         """
         datasets = require("datasets", "train")
         source = str(saved or self.path)
-        try:
-            found = datasets.load_from_disk(source) if saved else datasets.load_dataset(self.path, self.name)
-        except (
-            Exception
-        ) as error:  # the library raises errors of many packages, most of them without a common base
-            mend = "save it anew" if saved else "give a directory of its files, or check the network"
+        if saved is None and not Path(self.path).is_absolute() and Path(self.path).exists():
             raise DataError(
-                f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {mend}"
+                f"{Path(self.path).absolute()} has the name of the hub dataset {self.path} and would be read in its "
+                "place; give its files with --data, or run in another folder"
+            )
+        try:
+            if saved:
+                found = datasets.load_from_disk(source)
+            else:
+                found = datasets.load_dataset(self.path, self.name, trust_remote_code=False)
+        except Exception as error:  # the library raises errors of many packages without a common base
+            action = "save it again" if saved else "give a directory of its files, or check the network"
+            raise DataError(
+                f"dataset {source} cannot be loaded ({type(error).__name__}: {error}); {action}"
             ) from error
         if not isinstance(found, datasets.DatasetDict):
             raise DataError(f"dataset {source} has no named splits; save a DatasetDict with a split 'train'")
@@ -92,7 +99,7 @@ class HubTable:
     Attributes:
         texts: columns of the sentence or the two sentences.
         name: configuration of the dataset.
-        path: dataset on the hub, or a local folder of data files.
+        path: see `Hub`.
         label: column of the label.
         evaluation: (split of the task, split of the dataset).
         classes: what the classes are called there, in the order of the task's; None where they have the task's names.
@@ -135,7 +142,11 @@ class HubTable:
         for row, (parts, value) in enumerate(zip(texts, values, strict=True)):
             whole = labels is None or isinstance(value, int)
             if not isinstance(value, (int, float)) or not low <= value <= high or not whole:
-                raise DataError(f"{place}, row {row}: label {value!r} is not from {low:g} to {high:g}")
+                allowed = ", ".join(map(str, range(len(labels)))) if labels else f"from {low:g} to {high:g}"
+                raise DataError(
+                    f"{place}, row {row}: label {value!r} is not {'one of ' * bool(labels)}{allowed}; "
+                    "save the dataset with such labels"
+                )
             if not all(isinstance(part, str) for part in parts):
                 raise DataError(f"{place}, row {row}: {', '.join(self.texts)} must be text")
         if labels is None:

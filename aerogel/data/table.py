@@ -13,7 +13,7 @@ from aerogel.data.hub import HubTable, is_saved_dataset
 from aerogel.data.sequence import Metrics, SequenceTask
 from aerogel.data.task import Split, TaskData
 from aerogel.errors import DataError
-from aerogel.text_files import decode_lines, read_bytes
+from aerogel.text_files import Digest, read_lines
 
 __all__ = ["TableTask"]
 
@@ -62,8 +62,8 @@ class TableTask(SequenceTask):
         Rows end at line feeds and fields at tabs; quotes mean nothing, as in all GLUE files.
         """
         path = find_file(folder, name)
-        raw = read_bytes(path)
-        rows = _rows(path, raw)
+        digest = hashlib.sha256()
+        rows = _rows(path, digest)
         header = self.header or next(rows, (0, ()))[1]
         if not header:
             raise DataError(
@@ -79,21 +79,22 @@ class TableTask(SequenceTask):
                     left_out += 1
                     continue
                 raise DataError(
-                    f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; mend the line"
+                    f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; correct the line"
                 )
             *sentences, label = (fields[position] for position in positions)
             texts.append(tuple(sentences))
             labels.append(self._parse_label(label, f"{path}:{line}"))
         if not labels:
             raise DataError(f"{path} has no rows; give a file with examples")
-        return Split(texts, labels, hashlib.sha256(raw).hexdigest(), self.labels, left_out)
+        return Split(texts, labels, digest.hexdigest(), self.labels, left_out)
 
     def _parse_label(self, text: str, place: str) -> float:
         """Class index, or value in a regression."""
         if self.labels is not None:
             if text not in self.labels:
                 raise DataError(
-                    f"{place}: label {text!r} is not one of {', '.join(self.labels)}; mend the line"
+                    f"{place}: label {text!r} is not one of {', '.join(self.labels)}; "
+                    f"write one of these in column {self.label!r}"
                 )
             return self.labels.index(text)
         low, high = self.value_range
@@ -103,16 +104,17 @@ class TableTask(SequenceTask):
             value = math.nan
         if not low <= value <= high:
             raise DataError(
-                f"{place}: label {text!r} is not a number from {low:g} to {high:g}; mend the line"
+                f"{place}: label {text!r} is not a number from {low:g} to {high:g}; "
+                f"write such a number in column {self.label!r}"
             )
         return value
 
 
-def _rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Line number from 1 and fields of each line that is not empty."""
-    for line, row in enumerate(decode_lines(path, raw), start=1):
-        if row:
-            yield line, row.split("\t")
+def _rows(path: Path, digest: Digest) -> Iterator[tuple[int, list[str]]]:
+    """Line number from 1 and fields of each line that is not empty; `digest` is fed with the file's bytes."""
+    for line in read_lines(path, whole=True, digest=digest):
+        if line.text:
+            yield line.number, line.text.split("\t")
 
 
 def _position(path: Path, header: Sequence[str], column: str) -> int:

@@ -1,8 +1,9 @@
 """What stands beside an exported model, and putting it all in place.
 
 ``--out DIR/model.onnx`` gives DIR/model.onnx, DIR/model.manifest.json, and copies of the checkpoint's config.json and
-tokenizer files. Exports of one checkpoint share a folder: files that are already there and equal are left alone. A
-file of the same name with other contents belongs to something else and is never overwritten unasked.
+tokenizer files; only tokenizer.json is changed, to cut and pad as the model needs it (`aerogel.export.serving`).
+Exports of one checkpoint share a folder: files that are already there and equal are left alone. A file of the same name
+with other contents belongs to something else and is never overwritten unasked.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aerogel.errors import UsageError
+from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
 from aerogel.files import atomic_file, check_output, sha256
 from aerogel.json_fields import MalformedJsonError, read
 from aerogel.overlap import demand_kept
@@ -71,27 +74,53 @@ def check_out(
             f"--out: {found} exists and is not of an earlier export; choose another name, or add --force"
         )
     for file, there in copies.items():
-        if there.exists() and not (there.is_file() and sha256(there) == sha256(file)):
+        if (
+            there.exists()
+            and not (there.is_file() and sha256(there) == sha256(file))
+            and not _same(file, there)
+        ):
             raise UsageError(
                 f"{there} exists and differs from the checkpoint's; choose another folder for --out, or add --force"
             )
 
 
-def place(artifact: Path, manifest: dict[str, Any], checkpoint: Path, out: Path) -> None:
+def place(
+    artifact: Path,
+    manifest: dict[str, Any],
+    checkpoint: Path,
+    out: Path,
+    served: Mapping[str, bytes] = MappingProxyType({}),
+) -> None:
     """Move a finished artifact to `out`, then write its manifest.
 
     One file follows the other: companions, artifact, manifest. Whoever finds a manifest whose ``sha256`` is the
     artifact's has them all.
+
+    Args:
+        artifact: the file to move.
+        manifest: JSON values.
+        checkpoint: directory that companions are copied from.
+        out: where the artifact belongs.
+        served: contents of companions that are not copies, by name.
     """
     for file in companions(checkpoint):
         there = out.parent / file.name
-        if not there.is_file() or sha256(there) != sha256(file):
+        if file.name in served:
+            if not there.is_file() or there.read_bytes() != served[file.name]:
+                with atomic_file(there) as temporary:
+                    temporary.write_bytes(served[file.name])
+        elif not there.is_file() or sha256(there) != sha256(file):
             with atomic_file(there) as temporary:
                 shutil.copyfile(file, temporary)
     with atomic_file(out) as temporary:
         shutil.move(artifact, temporary)  # which may be on another file system, where `out` is a link
     with atomic_file(manifest_path(out)) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _same(file: Path, there: Path) -> bool:
+    """Whether a companion differs from the checkpoint's only as exports make it differ."""
+    return file.name == TOKENIZER_FILE and same_tokenizer(file, there)
 
 
 def _is_ours(out: Path) -> bool:

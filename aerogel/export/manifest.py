@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def manifest(
     parity: dict[str, Any],
     max_length: int,
     prediction: dict[str, Any],
+    served: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
     record, accounting = checkpoint.record, checkpoint.accounting
@@ -89,5 +91,8 @@ def manifest(
             "data": record.data,
             "versions": record.versions,
         },
-        "companions": {file.name: sha256(file) for file in companions(checkpoint.path)},
+        "companions": {
+            file.name: hashlib.sha256(served[file.name]).hexdigest() if file.name in served else sha256(file)
+            for file in companions(checkpoint.path)
+        },
     }

@@ -17,6 +17,7 @@ from aerogel.export import layout
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
 from aerogel.export.plan import FP32, default_format, make_plan
+from aerogel.export.serving import TOKENIZER_FILE, serving_tokenizer
 from aerogel.export.speed import form_of, predicted
 from aerogel.export.target import TARGETS, Target
 from aerogel.export.texts import read_texts
@@ -145,10 +146,12 @@ def _export(
         per_token = {value["name"] for value in details["outputs"] if value["shape"][1:2] == [tokens]}
         checked = verify(source, plan, tables, target, artifact, runners, texts, per_token, progress)
         details["task"] = _try(trial, source, runners, progress)
+        file = checkpoint.path / TOKENIZER_FILE
+        served = {file.name: serving_tokenizer(file, source.tokenizer, source.max_length)}
         document = manifest(
-            checkpoint, plan, tables, config, artifact, details, checked, source.max_length, speed
+            checkpoint, plan, tables, config, artifact, details, checked, source.max_length, speed, served
         )
-        layout.place(artifact, document, checkpoint.path, config.out)
+        layout.place(artifact, document, checkpoint.path, config.out, served)
     return document
 
 

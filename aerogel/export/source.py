@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError, require
-from aerogel.limits import longest_sequence
+from aerogel.limits import longest_sequence, sentence_limit
+from aerogel.pickled import weight_options
 from aerogel.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Source:
         tokenizer: the checkpoint's own.
         inputs: names of the inputs it takes, each int64 ``[batch, sequence]``.
         outputs: names of the outputs that are exported.
-        max_length: longest sequence that both model and tokenizer allow.
+        max_length: longest sequence that model, tokenizer and sentence-transformers' configuration all allow.
     """
 
     model: PreTrainedModel
@@ -68,7 +69,7 @@ class Source:
 def load_source(path: Path) -> Source:
     """Load the model and tokenizer of a checkpoint directory.
 
-    Only safetensors weights and the classes of the installed transformers are used; code that a checkpoint brings
+    Weights are read as tensors alone, with the classes of the installed transformers; code that a checkpoint brings
     along is never run.
 
     Raises:
@@ -79,7 +80,9 @@ def load_source(path: Path) -> Source:
     require("torch", "export")
     require("transformers", "export")
     with quiet():
-        return _describe(load_model(path), _load_tokenizer(path))
+        source = _describe(load_model(path), _load_tokenizer(path))
+    limit = sentence_limit(path)
+    return source if limit is None else replace(source, max_length=min(limit, source.max_length))
 
 
 def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
@@ -98,11 +101,11 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
     import torch
 
     config, kind = model_class(path)
-    name = kind.__name__
+    name, weights = kind.__name__, weight_options(path)
     try:
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            output_loading_info=True, **_OFFLINE,
+            path, config=config, dtype=torch.float32, attn_implementation=attention, output_loading_info=True,
+            **weights, **_OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel.errors import DataError
-from aerogel.text_files import decode_lines, read_bytes
+from aerogel.text_files import read_lines
 
 __all__ = ["PAIRS", "SENTENCES", "read_texts"]
 
@@ -53,7 +53,7 @@ def read_texts(path: Path) -> tuple[list[str], list[str] | None]:
     Raises:
         DataError: the file is missing, is empty, is not UTF-8, or a line has another number of fields than the first.
     """
-    rows = [line.split("\t") for line in decode_lines(path, read_bytes(path))]
+    rows = [line.text.split("\t") for line in read_lines(path, whole=True)]
     if not rows:
         raise DataError(f"{path} is empty; give one text, or two with a tab between, a line")
     fields = len(rows[0])

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from aerogel.data.features import IGNORED
 from aerogel.data.task import Task
-from aerogel.errors import UsageError
+from aerogel.errors import AerogelError, UsageError
 from aerogel.limits import longest_sequence
+from aerogel.pickled import weight_options
 from aerogel.quiet import quiet
 from aerogel.train.config import TrainConfig
 from aerogel.train.loss import Term, inputs_of, summed_loss, terms
@@ -97,13 +98,16 @@ def load_teacher(
     Raises:
         UsageError: no such model, or one with another head, other labels, another vocabulary, too short a length or
             weights that are not finite.
+        CheckpointError: see `weight_options`.
     """
     try:
         with quiet():
             teacher, info = getattr(transformers, f"AutoModelFor{task.head}").from_pretrained(
-                name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                name, trust_remote_code=False, output_loading_info=True, **weight_options(name)
             )
             own = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except AerogelError:
+        raise
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
         raise not_loaded("--teacher", name, error) from error
     if missing := sorted(info["missing_keys"]):

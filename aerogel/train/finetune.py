@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
@@ -19,6 +20,7 @@ from aerogel.train.loop import steps_of
 from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_model
 from aerogel.train.regime import Job
+from aerogel.train.rehearsal import rehearse_evaluation
 
 __all__ = ["FineTuning"]
 
@@ -39,6 +41,7 @@ class FineTuning:
         """The model with the task's head; all rows, tokenised; the teacher."""
         config, task, data = self.config, self._task, self._data
         model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
+        unused = copy.deepcopy(tokenizer)
         splits = {n: task.encode(split, tokenizer, config.max_length) for n, split in data.evaluation.items()}
         objective: Objective = TaskLoss()
         encoder = tokenizer
@@ -49,10 +52,11 @@ class FineTuning:
         rows = Rows(task.encode(data.train, encoder, config.max_length))
         return Job(
             model,
-            tokenizer,
+            unused,
             rows,
             steps_of(len(rows), config),
             partial(evaluate, model, task, splits, config.batch),
+            partial(rehearse_evaluation, model, task, splits, config.batch),
             objective,
             steps_of(len(rows), config, config.final_epochs),
         )

@@ -13,8 +13,9 @@ import torch
 import transformers
 
 from aerogel.data.task import Task
-from aerogel.errors import OutputError, UsageError
+from aerogel.errors import AerogelError, OutputError, UsageError
 from aerogel.limits import longest_sequence
+from aerogel.pickled import weight_options
 from aerogel.quiet import quiet
 from aerogel.train.encoder import pretrained_part
 
@@ -38,6 +39,7 @@ def load_model(
     Raises:
         UsageError: no such model, one whose weights are not those of its configuration, or one that does not fit
             `max_length` or its tokenizer.
+        CheckpointError: see `weight_options`.
     """
     torch.manual_seed(seed)
     if name is None:
@@ -101,10 +103,11 @@ def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> A
 
 
 def not_loaded(flag: str, name: str, error: Exception) -> UsageError:
-    """What to say of a model that transformers could not load."""
+    """The error for a model that transformers could not load."""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
-    mend = "see that all of its files are whole" if Path(name).is_dir() else "give a directory or a hub id"
-    return UsageError(f"{flag} {name} cannot be loaded ({reason}); {mend}")
+    local = Path(name).is_dir()
+    action = "check that its files are all there and complete" if local else "give a directory or a hub id"
+    return UsageError(f"{flag} {name} cannot be loaded ({reason}); {action}")
 
 
 def not_finite(model: Any) -> str | None:
@@ -118,8 +121,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     Raises:
         OutputError: the tokenizer cannot be written.
     """
+    # Masks have the names that the model runs under. transformers would rename weights of some families, and merge
+    # others, into the format that these were published in.
+    known = inspect.signature(model.save_pretrained).parameters
+    names = {"save_original_format": False} if "save_original_format" in known else {}
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **names)
         try:
             tokenizer.save_pretrained(folder)
         except Exception as error:
@@ -139,8 +146,8 @@ def _pretrained(name: str, head: str, config: dict[str, Any]) -> tuple[Any, Any,
     """Model, tokenizer, and the names of the parameters that were drawn at random."""
     with _loading(name):
         model, info = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
-            name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, **config,
+            name, ignore_mismatched_sizes=True, trust_remote_code=False, output_loading_info=True,
+            **weight_options(name), **config,
         )  # fmt: skip
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     _check_tokenizer(name, tokenizer)
@@ -166,7 +173,7 @@ def _from_scratch(name: str, head: str, config: dict[str, Any]) -> tuple[Any, An
 
 @contextlib.contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn what transformers raises on the way into an error of ours."""
+    """Turn what transformers raises inside the block into a UsageError."""
     # No hub id begins like this, and the hub would be asked for long.
     if name.startswith(("/", ".", "~")) and not Path(name).exists():
         raise UsageError(
@@ -177,6 +184,8 @@ def _loading(name: str) -> Iterator[None]:
     try:
         with quiet(), _quiet_hub():
             yield
+    except AerogelError:
+        raise
     except Exception as error:  # a damaged file surfaces as any of a dozen types, of several packages
         raise not_loaded("--model", name, error) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -45,13 +46,16 @@ class Pretraining:
             max_length=config.max_length,
             seed=config.seed,
         )
+        unused = copy.deepcopy(tokenizer)
         encoder = TextEncoder(tokenizer, config.max_length, pairs=config.nsp)
         held_out = held_out_batches(self.corpus, encoder, config.eval_rows, config.batch)
         measure = partial(measure_language, model, held_out)
+        # The last batch has the longest rows.
+        rehearse = partial(measure_language, model, held_out[-1:])
         rows = TextRows(self.corpus, encoder)
         # What torch.compile makes has no room for a choice of tokens that differs from step to step.
         objective = TaskLoss() if config.compile else MaskedLoss(model)
-        return Job(model, tokenizer, rows, config.steps, measure, objective, notes={"drawn": drawn})
+        return Job(model, unused, rows, config.steps, measure, rehearse, objective, notes={"drawn": drawn})
 
 
 def pretrain(config: PretrainConfig) -> Checkpoint:

@@ -11,7 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from aerogel.errors import UsageError
+from aerogel.errors import DataError, UsageError
+from aerogel.text_files import decode, read_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,12 +48,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is not TOML.
     """
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
-        return table
-    except OSError as error:
-        raise UsageError(f"--config {path} cannot be read ({error.strerror}); give a TOML file") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
-        raise UsageError(f"--config {path} is not TOML ({error}); mend it") from error
+        content = read_bytes(path)
+    except DataError as error:
+        raise UsageError(f"--config {error}") from error
+    try:
+        # TOML ends a line with LF or CR LF, and Windows' editors may put a byte order mark before the first one.
+        table: dict[str, Any] = tomllib.loads(decode(path, content))
+    except (ValueError, RecursionError) as error:  # DataError and TOMLDecodeError are ValueErrors
+        raise UsageError(f"--config {path} is not TOML ({error}); correct it") from error
+    return table
 
 
 def field_types(kind: type[Any]) -> dict[str, Any]:

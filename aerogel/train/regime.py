@@ -22,13 +22,14 @@ class Job:
 
     Attributes:
         model: in float32, with the head that it is trained with.
-        tokenizer: of the model.
+        tokenizer: of the model, as it was loaded: calls of a tokenizer change what it would save.
         rows: training rows.
         total: optimizer steps.
         measure: gives the metrics of the model as it is.
+        rehearse: does a small part of what `measure` does, with the rows that need the most memory.
         objective: the loss.
-        final: further steps, in which what is left is fine-tuned.
-        notes: what the record is to say besides the configuration.
+        final: further steps, in which the surviving weights are fine-tuned.
+        notes: entries of the record besides the configuration.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class Job:
     rows: Rows | TextRows
     total: int
     measure: Callable[[], dict[str, float]]
+    rehearse: Callable[[], object]
     objective: Objective = field(default_factory=TaskLoss)
     final: int = 0
     notes: dict[str, Any] = field(default_factory=dict)

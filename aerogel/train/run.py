@@ -19,6 +19,7 @@ from aerogel.files import check_output, claimed, sha256
 from aerogel.options import option_values, read_options
 from aerogel.outputs import is_stream
 from aerogel.overlap import demand_kept
+from aerogel.pickled import pickled_files
 from aerogel.printable import unprintable
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
@@ -30,6 +31,7 @@ from aerogel.train.methods import METHODS
 from aerogel.train.model import not_finite, save_model
 from aerogel.train.processes import Processes
 from aerogel.train.regime import Regime
+from aerogel.train.rehearsal import rehearse_saving
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.state import State
 from aerogel.train.survivors import Survivors
@@ -56,6 +58,8 @@ def train(config: TrainConfig) -> Checkpoint:
 
 def run(config: RunConfig, regime: Regime) -> Checkpoint:
     """Train, prune, evaluate and write the checkpoint ``config.out``.
+
+    Everything that follows the last step is tried before the first one: see `aerogel.train.rehearsal`.
 
     If a run with the same configuration was killed, go on from its last saved state: on a CPU the result is the
     same to the bit. The state is removed once the checkpoint is written. Where `torchrun` started several processes,
@@ -106,6 +110,28 @@ def _run(
     job = regime.job(processes.device)
     model, total = job.model, job.total
     size = encoder_parameters(model)
+    settings = config.settings() | job.notes | _converted(config)
+    plain = Record(
+        method=config.method,
+        config=settings,
+        block=(1, 1),
+        scope=config.scope,
+        encoder_parameters=size,
+        task=regime.task,
+        seed=config.seed,
+        data=identity | {what: found for what, found in files.items() if what != "model" and found},
+        versions=_versions(),
+    )
+    learnt: dict[str, Any] = {}
+
+    def write_model(folder: Path) -> None:
+        save_model(model, job.tokenizer, folder)
+        if learnt:
+            scores.save(folder, learnt)
+
+    steps = total + job.final
+    more = _state_bytes(model) if steps > config.save_every and state is None else 0
+    processes.on_first(lambda: rehearse_saving(config.out, model, job.tokenizer, plain, write_model, more))
     target = Target(config.density, config.block, config.scope)
     fixed = state is not None and state.fixed
     method = Survivors(prunable(model), target) if fixed else method_class(prunable(model), target, options)
@@ -114,17 +140,12 @@ def _run(
         for parameter in embedding_parameters(model):
             parameter.requires_grad_(False)
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    learnt: dict[str, Any] = {}
-
-    def write_model(folder: Path) -> None:
-        save_model(model, job.tokenizer, folder)
-        if learnt:
-            scores.save(folder, learnt)
 
     def loop_of(method: Method, schedule: Cubic, before: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, resumable, before)
 
     loop = loop_of(method, last, total) if fixed and last else loop_of(method, schedule)
+    job.rehearse()
     kept, step = 0, 0
     if state:
         loop.resume(state)
@@ -132,7 +153,6 @@ def _run(
         state = None  # as large as the model and its optimizer
     logs: list[Log | NoLog] = [] if processes.first else [NoLog()]
     processes.on_first(lambda: logs.append(Log(config.log_path, kept, config.tensorboard, step)))
-    settings = config.settings() | job.notes
     with logs[0] as log:
         if not log.size():
             values = {"warmup": schedule.warmup, "processes": processes.count, "settings": settings}
@@ -150,20 +170,9 @@ def _run(
             learnt |= {name: score.detach().cpu().numpy() for name, score in method.learnt_scores().items()}
         masks = method.bake()
         _demand_finite(model)
-        record = Record(
-            method=config.method,
-            config=settings,
-            block=method.target.block,
-            scope=method.target.scope,
-            encoder_parameters=size,
-            task=regime.task,
-            metrics=job.measure(),
-            seed=config.seed,
-            data=identity | {what: found for what, found in files.items() if what != "model" and found},
-            versions=_versions(),
-        )
+        target = method.target
+        record = dataclasses.replace(plain, block=target.block, scope=target.scope, metrics=job.measure())
         result = processes.on_first(lambda: checkpoint.save(config.out, record, masks, write_model))
-        steps = total + (last.total if last else 0)
         log.write("end", steps, density=result.accounting.density, **record.metrics)
         log.settle()
     if processes.first:
@@ -200,6 +209,11 @@ def _check_places(config: RunConfig, inputs: Mapping[str, Path]) -> None:
     for file in (config.state_path, config.log_path):
         check_output(file)
     check_log(config.log_path)
+
+
+def _state_bytes(model: Any) -> int:
+    """What a saved state takes on the disk at least: all weights, and two float32 moments of those in the encoder."""
+    return sum(int(parameter.nbytes) for parameter in model.parameters()) + 8 * encoder_parameters(model)
 
 
 def _demand_finite(model: Any) -> None:
@@ -254,8 +268,16 @@ def _files(model: str | None) -> dict[str, str]:
     """SHA-256 of the files that a model is loaded from; none for a model of the hub, which a name identifies."""
     if model is None or not Path(model).is_dir():
         return {}
-    files = sorted(file for file in Path(model).iterdir() if file.suffix in _MODEL_FILES and file.is_file())
-    return {file.name: sha256(file) for file in files}
+    files = {file for file in Path(model).iterdir() if file.suffix in _MODEL_FILES and file.is_file()}
+    return {file.name: sha256(file) for file in sorted(files.union(pickled_files(model)))}
+
+
+def _converted(config: RunConfig) -> dict[str, Any]:
+    """For the log and the record: files of weights that were not safetensors, which the checkpoint's are."""
+    found = {
+        flag: [file.name for file in pickled_files(name)] for flag, name in config.models().items() if name
+    }
+    return {"converted": found} if any(found.values()) else {}
 
 
 def _flat(**groups: dict[str, Any]) -> dict[str, Any]:

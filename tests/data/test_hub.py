@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from aerogel.data.hub import HubTable
 from aerogel.data.metrics import accuracy
 from aerogel.data.table import TableTask
+from aerogel.data.tasks import TASKS
 from aerogel.errors import DataError
 
 HUB = HubTable(("sentence",), None)
@@ -78,7 +80,10 @@ def test_without_data_the_dataset_is_loaded_by_path_and_name(
             {"text": ["fine"], "label": [1]},
             r"split 'train' has no column 'sentence'; its columns are text, label",
         ),
-        ({"sentence": ["fine", "odd"], "label": [1, 2]}, r"split 'train', row 1: label 2 is not from 0 to 1"),
+        (
+            {"sentence": ["fine", "odd"], "label": [1, 2]},
+            r"split 'train', row 1: label 2 is not one of 0, 1; save",
+        ),
         ({"sentence": ["fine"], "label": [-1]}, r"row 0: label -1"),
         ({"sentence": ["fine"], "label": [0.5]}, r"row 0: label 0.5"),
         ({"sentence": ["fine"], "label": ["yes"]}, r"row 0: label 'yes'"),
@@ -97,7 +102,7 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
 
 def test_a_split_without_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(train=empty))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=empty))
     with pytest.raises(DataError, match="split 'train' has no rows"):
         TASK.load(None)
 
@@ -114,3 +119,29 @@ def test_an_unreachable_hub_is_one_error(tmp_path: Path) -> None:
         DataError, match=r"cannot be loaded .*; give a directory of its files, or check the network"
     ):
         TableTask(("x",), "y", ("no", "yes"), accuracy, hub).load(None)
+
+
+@pytest.mark.parametrize("name", ["sst2", "squad", "ner"])
+def test_a_folder_with_the_name_of_the_hub_dataset_is_not_read_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.chdir(tmp_path)
+    task = TASKS.get(name)
+    hub: Any = task.hub  # type: ignore[attr-defined]
+    folder = Path(hub.path)
+    folder.mkdir(parents=True)
+    (folder / f"{folder.name}.py").write_text("raise SystemExit('ran')\n")
+    with pytest.raises(DataError, match=rf"{folder.resolve()} has the name of the hub dataset {hub.path}"):
+        task.load(None)
+
+
+def test_a_dataset_with_a_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    source = tmp_path / "evil"
+    source.mkdir()
+    (source / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    hub = HubTable(("sentence",), None, path=str(source))
+    with pytest.raises(DataError, match="cannot be loaded"):
+        dataclasses.replace(TASK, hub=hub).load(None)
+    assert not (tmp_path / "ran").exists()

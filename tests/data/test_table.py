@@ -75,7 +75,10 @@ def test_ragged_rows_are_skipped_only_where_the_task_says_so(tmp_path: Path) -> 
         ("", r"train.tsv is empty; it must have the columns sentence, label"),
         ("sentence\tlabel\n", r"train.tsv has no rows"),
         ("sentence\tclass\nfine\tyes\n", r"train.tsv has no column 'label'; its columns are sentence, class"),
-        (GOOD + "\nodd\tmaybe\n", r"train.tsv:5: label 'maybe' is not one of no, yes"),
+        (
+            GOOD + "\nodd\tmaybe\n",
+            r"train.tsv:5: label 'maybe' is not one of no, yes; write one of these in column 'label'$",
+        ),
         (GOOD + "odd\tyes\textra\n", r"train.tsv:4: 3 fields where 2 are expected"),
         (GOOD.encode() + b"caf\xe9\tyes\n", r"train.tsv:4: not UTF-8"),
     ],
@@ -87,7 +90,9 @@ def test_bad_files_are_refused_by_name_and_line(tmp_path: Path, content: str | b
 
 @pytest.mark.parametrize("score", ["", "high", "nan", "inf", "-0.1", "5.01"])
 def test_bad_values_are_refused(tmp_path: Path, score: str) -> None:
-    with pytest.raises(DataError, match=r"train.tsv:2: label .* is not a number from 0 to 5"):
+    with pytest.raises(
+        DataError, match=r"train.tsv:2: label .* is not a number from 0 to 5; .* column 'score'$"
+    ):
         VALUE.load(folder(tmp_path, f"a\tb\tscore\nx\ty\t{score}\n"))
 
 

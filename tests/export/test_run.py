@@ -68,7 +68,8 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
     assert [step[1] for step in verified] == list(range(1, len(verified) + 1))
     assert {step[2] for step in verified} == {len(verified)}
     for name, digest in document["companions"].items():
-        assert sha256(out.parent / name) == digest == sha256(path / name)
+        assert sha256(out.parent / name) == digest
+        assert name == "tokenizer.json" or digest == sha256(path / name)
 
 
 @pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering", ""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
 
 from aerogel.data.tasks import TASKS
 from aerogel.train.encoder import prunable
 from aerogel.train.evaluate import evaluate
+from aerogel.train.pretrain import pretrain
+from aerogel.train.pretrain_config import PretrainConfig
 from aerogel.train.run import TrainConfig, train
 
 WORDS = ["the", "film", "is", "good", "bad", "very", "not"]
@@ -177,3 +181,51 @@ def test_a_pruned_student_learns_from_a_teacher_alone(
         for weight in (0.0, 10.0)
     }  # fmt: skip
     assert learnt[10.0] < learnt[0.0] / 2
+
+
+@pytest.mark.parametrize("kind", [classes, spans, spans_or_none, tags, parts_of_speech])
+def test_the_tokenizer_is_saved_as_it_was_given(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    name = kind(data)
+    given = own_tokenizer(tiny_checkpoint("bert", density=1.0), tmp_path / "given")
+    options = {"stride": 2} if name.startswith("squad") else {}
+    made = train(
+        TrainConfig(
+            task=name, out=tmp_path / "out", model=str(given), data=data, task_options=options, epochs=1, batch=12,
+            max_length=12, warmup=0.0, threads=1, device="cpu",
+        )
+    )  # fmt: skip
+    assert settings(made.path) == settings(given)
+
+
+def test_pretraining_saves_the_tokenizer_as_it_was_given(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    given = own_tokenizer(tiny_checkpoint("bert", "PreTraining", density=1.0), tmp_path / "given")
+    words = [" ".join(sentence) for sentence in sentences(200)]
+    (tmp_path / "text.txt").write_text("\n\n".join("\n".join(words[at : at + 4]) for at in range(0, 200, 4)))
+    made = pretrain(
+        PretrainConfig(
+            text=(tmp_path / "text.txt",), out=tmp_path / "out", model=str(given), held_out=0.2, steps=2, batch=4,
+            max_length=24, warmup=0.0, threads=1, device="cpu",
+        )
+    )  # fmt: skip
+    assert settings(made.path) == settings(given)
+
+
+def own_tokenizer(checkpoint: Path, to: Path) -> Path:
+    """A model whose tokenizer cuts and pads to lengths of its own."""
+    folder = Path(shutil.copytree(checkpoint, to))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(40)
+    tokenizer.enable_padding(length=30, pad_id=0, pad_token="[PAD]")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def settings(folder: Path) -> Any:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return tokenizer.truncation, tokenizer.padding

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from aerogel.data.tasks import TASKS
-from aerogel.errors import OutputError, UsageError
+from aerogel.errors import CheckpointError, OutputError, UsageError
+from aerogel.export import source
 from aerogel.train.model import load_model, save_model
 
 LAYER = "bert.encoder.layer.0."
@@ -118,9 +120,106 @@ def test_weights_that_are_not_finite_are_refused_by_name(given: Path, value: flo
 def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], object]) -> None:
     damage(given)
     with pytest.raises(
-        UsageError, match=r"--model .*given cannot be loaded \(.+\); see that all of its files"
+        UsageError, match=r"--model .*given cannot be loaded \(.+\); check that its files are all there"
     ):
         load(given)
+
+
+def pickled(folder: Path, parts: int = 1, **save: Any) -> dict[str, torch.Tensor]:
+    """Put the weights of a folder into pytorch_model.bin, or in several parts and their index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    if parts == 1:
+        torch.save(tensors, folder / "pytorch_model.bin", **save)
+        return tensors
+    table = {}
+    for part in range(parts):
+        name = f"pytorch_model-{part}.bin"
+        chosen = {key: tensors[key] for key in sorted(tensors)[part::parts]}
+        torch.save(chosen, folder / name, **save)
+        table |= dict.fromkeys(chosen, name)
+    index = {"metadata": {}, "weight_map": table}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return tensors
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_weights_are_read_as_tensors(given: Path, parts: int, zipped: bool) -> None:
+    before = pickled(given, parts, _use_new_zipfile_serialization=zipped)
+    after = load(given).state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+class Evil:
+    """Calls `function` where it is unpickled."""
+
+    def __init__(self, function: Any, marker: Path) -> None:
+        self.call = function, (str(marker),)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda marker: {"x": Evil(os.mkdir, marker)},
+            r"cannot be read as tensors alone \(Trying to load unsupported GLOBAL \w+.mkdir .*\); save the model",
+        ),
+        (
+            lambda marker: {"x": Evil(shutil.copy, marker)},
+            r"cannot be read as tensors alone \(Unsupported global: GLOBAL shutil.copy .*default\); save the model",
+        ),
+        (lambda _: {"model": {"x": torch.zeros(2)}, "epoch": 3}, r"is not a table of tensors by name; save"),
+        (lambda _: [torch.zeros(2)], r"is not a table of tensors by name"),
+    ],
+)
+@pytest.mark.parametrize("load", [load, source.load_model])
+def test_a_pickle_of_more_than_tensors_is_refused_by_name(
+    given: Path, tmp_path: Path, content: Any, message: str, load: Callable[[Path], Any]
+) -> None:
+    (given / "model.safetensors").unlink()
+    torch.save(content(tmp_path / "ran"), given / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=rf"^\S*given/pytorch_model.bin {message}") as caught:
+        load(given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "pytorch_model-1.bin").unlink(), r"pytorch_model-1.bin is missing"),
+        (
+            lambda folder: (folder / "pytorch_model-1.bin").write_bytes(b"PK"),
+            r"pytorch_model-1.bin cannot be",
+        ),
+        (
+            lambda folder: (folder / "pytorch_model.bin.index.json").write_text("{}"),
+            r"index.json is not an index of weights \(KeyError",
+        ),
+        (
+            lambda folder: (folder / "pytorch_model.bin.index.json").write_text(
+                '{"weight_map": {"x": "../pytorch_model-1.bin"}}'
+            ),
+            r"index.json is not an index of weights \(ValueError: weight_map must name files of the same folder",
+        ),
+    ],
+)
+def test_damaged_parts_of_pickled_weights_are_named(
+    given: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    pickled(given, 2)
+    damage(given)
+    with pytest.raises(CheckpointError, match=message):
+        load(given)
+
+
+def test_safetensors_go_before_a_pickle(given: Path) -> None:
+    (given / "pytorch_model.bin").write_bytes(b"not read")
+    load(given)
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./such", "../such", "~/such"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aerogel import checkpoint, scores
 from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
@@ -115,7 +117,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
                 raise KeyboardInterrupt
             # Of the penalty alone a gradient is 2 strength w: far more than the task's.
             for weight in self.weights.values():
-                # The task's own gradient is up to 0.22 here, where the penalty's largest is 2.6: twice 0.22 lets it vary.
+                # Of the task alone a gradient is up to 0.22 here, of the penalty up to 2.6: twice 0.22 lets it vary.
                 expected = 2 * self.options.strength * weight
                 assert torch.allclose(weight.grad, expected, rtol=0, atol=0.45)
                 assert expected.abs().max() > 2
@@ -300,3 +302,20 @@ def test_places_that_cannot_be_written_are_refused_before_training(
     monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
     with pytest.raises(OutputError, match=message):
         train(config(**values))
+
+
+def test_the_log_names_weights_that_were_not_safetensors(
+    config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    given = Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "given"))
+    document = json.loads((given / "config.json").read_text()) | {"id2label": {"0": "0", "1": "1"}}
+    (given / "config.json").write_text(json.dumps(document))
+    torch.save(load_file(given / "model.safetensors"), given / "pytorch_model.bin")
+    (given / "model.safetensors").unlink()
+    values = {"model": str(given), "epochs": 1, "train_rows": 16, "method": "dense", "density": 1.0}
+    run = config(**values, teacher=str(given))
+    result = train(run)
+    converted = {"model": ["pytorch_model.bin"], "teacher": ["pytorch_model.bin"]}
+    assert events(run)[0]["settings"]["converted"] == result.record.config["converted"] == converted
+    assert (run.out / "model.safetensors").is_file()
+    assert "converted" not in train(config("other", **(values | {"model": str(run.out)}))).record.config

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerogel.data.corpus.files import Line, read_lines
 from aerogel.data.corpus.format import TextFormat
 from aerogel.data.corpus.formats import recognise
+from aerogel.text_files import Line, read_lines
 
 __all__ = ["Document", "read_documents"]
 

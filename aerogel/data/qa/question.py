@@ -53,7 +53,7 @@ class _Rows:
         """Check and keep one question; `answers` are (text, start), `says` is is_impossible or None."""
         for what, value in (("id", name), ("question", question), ("context", context)):
             if not isinstance(value, str):
-                raise DataError(f"{place}: {what!r} is not text; mend the file")
+                raise DataError(f"{place}: {what!r} is not text; correct the file")
             _demand_characters(place, what, value)
         if name in self.seen:
             raise DataError(f"{place}: id {name!r} occurs twice; give every question its own")
@@ -70,7 +70,7 @@ class _Rows:
             raise DataError(f"{place}: no answers; data with unanswerable questions is for --task squad-v2")
         if says is not None and says is not (not answers):
             raise DataError(
-                f"{place}: is_impossible {says!r} contradicts {len(answers)} answers; mend the file"
+                f"{place}: is_impossible {says!r} contradicts {len(answers)} answers; correct one of them"
             )
         start = answers[0][1] if answers else 0
         if self.train and answers and context[start : start + len(answers[0][0])] != answers[0][0]:
@@ -94,7 +94,7 @@ def _demand_characters(place: str, what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{place}: {what!r} has half of a surrogate pair at character {error.start}; mend the file"
+            f"{place}: {what!r} has half of a surrogate pair at character {error.start}; correct the text"
         ) from error
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aerogel.data.hub import columns, identity
 from aerogel.data.tagging.entities import is_entity_tag
 from aerogel.errors import DataError
-from aerogel.text_files import decode_lines, read_bytes
+from aerogel.text_files import Digest, read_lines
 
 __all__ = ["Tagged", "read_columns", "read_dataset"]
 
@@ -49,10 +50,10 @@ def read_columns(path: Path, token_column: int, tag_column: int, *, entities: bo
     Raises:
         DataError: too few columns, a tag that is none, no sentences, or not UTF-8; names file and line.
     """
-    raw = read_bytes(path)
-    made = Tagged([], [], [], hashlib.sha256(raw).hexdigest())
+    digest = hashlib.sha256()
+    made = Tagged([], [], [], "")
     sentence: list[tuple[str, str]] = []
-    for number, line in enumerate([*decode_lines(path, raw), ""], start=1):
+    for number, line in _lines(path, digest):
         fields = [field for field in re.split("[ \t]+", line) if field]
         if fields and fields[0] != _DOCUMENT:
             place = f"{path}:{number}"
@@ -67,7 +68,16 @@ def read_columns(path: Path, token_column: int, tag_column: int, *, entities: bo
             sentence = []
     if not made.words:
         raise DataError(f"{path} has no sentences; give a file of a word and its tag a line")
-    return made
+    return replace(made, sha256=digest.hexdigest())
+
+
+def _lines(path: Path, digest: Digest) -> Iterator[tuple[int, str]]:
+    """Number from 1 and text of each line, and an empty line at the end, which ends the last sentence."""
+    number = 0
+    for line in read_lines(path, whole=True, digest=digest):
+        number = line.number
+        yield number, line.text
+    yield number + 1, ""
 
 
 def _word(fields: list[str], token_column: int, tag_column: int, place: str) -> tuple[str, str]:
@@ -76,7 +86,7 @@ def _word(fields: list[str], token_column: int, tag_column: int, place: str) -> 
     if not all(0 <= at < count for at in positions) or positions[0] == positions[1]:
         raise DataError(
             f"{place}: {count} columns, and words are to be in column {token_column} and tags in {tag_column}; "
-            "mend the line or choose columns with --task-option"
+            "correct the line or choose columns with --task-option"
         )
     return fields[positions[0]], fields[positions[1]]
 
@@ -84,7 +94,7 @@ def _word(fields: list[str], token_column: int, tag_column: int, place: str) -> 
 def _check_entity(tag: str, place: str) -> None:
     if not is_entity_tag(tag):
         raise DataError(
-            f"{place}: tag {tag!r} is neither O nor B-, I-, E- or S- and a type; mend it or use --task conll"
+            f"{place}: tag {tag!r} is neither O nor B-, I-, E- or S- and a type; correct it or use --task conll"
         )
 
 

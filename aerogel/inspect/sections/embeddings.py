@@ -124,7 +124,9 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
             f"--dense {subject.dense}: word embeddings of {said}; give the model this one was made from"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(subject.checkpoint.path, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            subject.checkpoint.path, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # of any of a dozen types
         raise CheckpointError(
             f"{subject.checkpoint.path}: its tokenizer cannot be loaded; write it anew"

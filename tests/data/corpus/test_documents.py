@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from aerogel.data.corpus.documents import Document, read_documents
-from aerogel.data.corpus.files import read_lines, text_files
+from aerogel.data.corpus.files import text_files
 from aerogel.errors import DataError, UsageError
+from aerogel.text_files import read_lines
 
 WIKI = """<doc id="1" url="u" title="Tea">
 Tea

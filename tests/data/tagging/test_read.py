@@ -57,7 +57,7 @@ def test_a_blank_that_does_not_part_columns_is_of_the_word(tmp_path: Path) -> No
         ),
         (b"EU I-ORG\n", (0, 3), r"train.txt:1: 2 columns, and words are to be in column 0 and tags in 3"),
         (b"EU I-ORG\n", (-3, 1), "train.txt:1: 2 columns"),
-        (b"EU NNP\n", (0, -1), "train.txt:1: tag 'NNP' is neither O nor .*; mend it or use --task conll"),
+        (b"EU NNP\n", (0, -1), "train.txt:1: tag 'NNP' is neither O nor .*; correct it or use --task conll"),
         (b"EU O\n\ncaf\xe9 O\n", (0, -1), "train.txt:3: not UTF-8"),
     ],
 )

@@ -30,7 +30,7 @@ def measure(case: Case, device: torch.device) -> Rows:
     transformers = require("transformers", "train")
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
-    dense = transformers.AutoModel.from_config(config).eval().requires_grad_(False)
+    dense = transformers.AutoModel.from_config(config, trust_remote_code=False).eval().requires_grad_(False)
     linears = {
         f"{name}.weight": module
         for name, module in dense.named_modules()

@@ -1,0 +1,89 @@
+"""Models whose weights are in PyTorch's older files, pytorch_model.bin: read without running what a pickle may call."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from aerogel.errors import CheckpointError, require
+
+__all__ = ["pickled_files", "weight_options"]
+
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
+_FILE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def weight_options(name: str | Path) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that decide which weights of a model are read: safetensors where there are any.
+
+    Args:
+        name: directory, or hub id; of the hub only safetensors are read.
+
+    Raises:
+        CheckpointError: the directory has only pytorch_model.bin, and that file has more than tensors in it, is
+            damaged, or a part of it is missing; names the file.
+    """
+    files = pickled_files(name)
+    for file in files:
+        _demand_tensors(file)
+    # transformers reads these files with weights_only as well.
+    return {"use_safetensors": not files, "weights_only": True}
+
+
+def pickled_files(name: str | Path) -> list[Path]:
+    """The files of pickled weights that a model is loaded from: none where it has safetensors or is a hub id.
+
+    Raises:
+        CheckpointError: the index of the files is damaged, or names one that is missing.
+    """
+    folder = Path(name)
+    if any((folder / file).is_file() for file in _SAFE):
+        return []
+    if (folder / _FILE).is_file():
+        return [folder / _FILE]
+    index = folder / _INDEX
+    if not index.is_file():
+        return []
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not parts or any(Path(part).name != part for part in parts):
+            raise ValueError("weight_map must name files of the same folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{index} is not an index of weights ({type(error).__name__}: {error}); download it again"
+        ) from error
+    files = [folder / part for part in sorted(parts)]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing, and {_INDEX} names it; download it again")
+    return files
+
+
+def _demand_tensors(file: Path) -> None:
+    """Map a file and see that it is a table of tensors by name."""
+    torch = require("torch", "train")
+    try:
+        # Files of torch before 1.6 are not zip archives and cannot be mapped.
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # the unpickler raises whatever the bytes of a file lead it into
+        raise CheckpointError(
+            f"{file} cannot be read as tensors alone ({_reason(error)}); save the model as model.safetensors"
+        ) from error
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in found.items()
+    ):
+        raise CheckpointError(
+            f"{file} is not a table of tensors by name; save the model's state_dict as model.safetensors"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The line of torch's message that names what is wrong, without its advice to allow more."""
+    lines = str(error).strip().split("\n")
+    line = next((line for line in lines if "unsupported" in line.lower()), lines[0])
+    line = (
+        line.rpartition("WeightsUnpickler error: ")[2].partition(". Please")[0].partition(". In PyTorch")[0]
+    )
+    return line.strip(" .")[:200] or type(error).__name__
