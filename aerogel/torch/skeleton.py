@@ -60,7 +60,7 @@ def fill(
                 "restore config.json and the weights"
             )
         owner, _, leaf = name.rpartition(".")
-        value = nn.Parameter(tensor.to(device, dtype), requires_grad=places[name].requires_grad)
+        value = nn.Parameter(tensor.to(device, dtype).contiguous(), requires_grad=places[name].requires_grad)
         setattr(model.get_submodule(owner), leaf, value)
 
 
