@@ -1,24 +1,25 @@
 """Weights that stay in their .onnx file while the model runs.
 
-ONNX Runtime copies every initializer that stands inside a model's protobuf message. It maps those that are said to lie
-in another file: their pages come into memory when they are read, and the system may drop them again. So `pointing`
-makes a copy of the message in which each large tensor says where in its own .onnx file its bytes are, and `aligned`
-writes a file in which they begin at multiples of `ALIGNMENT`, as kernels want them.
+ONNX Runtime copies every initializer inside a model's protobuf message. It maps external data: pages come into memory
+when they are read, and the system may drop them again. So `pointing` copies the message and makes each large tensor
+external data of its own .onnx file, and `aligned` writes a file whose tensors begin at multiples of `ALIGNMENT`, as
+kernels want them.
 
-Both know of ONNX no more than four field numbers, so that neither needs the onnx package:
+This module knows only a few field numbers of ONNX, so that it does not need the onnx package:
 
     ModelProto.graph = 7    GraphProto.initializer = 5
     TensorProto: raw_data = 9, doc_string = 12, external_data = 13, data_location = 14
+    StringStringEntryProto: key = 1, value = 2
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-__all__ = ["ALIGNMENT", "LEAST", "aligned", "pointing"]
+__all__ = ["ALIGNMENT", "LEAST", "aligned", "external_files", "pointing"]
 
 ALIGNMENT = 64
 """Bytes: a line of the caches, and a vector of the widest instruction set."""
@@ -28,7 +29,10 @@ LEAST = 1 << 16
 
 _GRAPH, _INITIALIZER = 7, 5
 _RAW, _DOC, _EXTERNAL, _LOCATION = 9, 12, 13, 14
+_KEY, _VALUE = 1, 2
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
+# Bytes of a file that are read at once: a page.
+_BLOCK = 4096
 
 
 class _Field(NamedTuple):
@@ -41,29 +45,75 @@ class _Field(NamedTuple):
     kind: int
 
 
-Data = bytes | mmap.mmap
+class _File:
+    """A file as a sequence of bytes, read in blocks.
+
+    A mapping would be simpler, but reading it kills the process with SIGBUS where another program truncates the file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._begin, self._block = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> bytes: ...
+    def __getitem__(self, at: int | slice) -> int | bytes:
+        if isinstance(at, slice):
+            begin, end, _ = at.indices(self._size)
+            return self._read(begin, end)
+        if not self._begin <= at < self._begin + len(self._block):
+            self._begin = at - at % _BLOCK
+            self._block = self._read(self._begin, min(self._begin + _BLOCK, self._size))
+        return self._block[at - self._begin]
+
+    def _read(self, begin: int, end: int) -> bytes:
+        parts = []
+        while begin < end:
+            part = os.pread(self._descriptor, end - begin, begin)
+            if not part:
+                raise ValueError("the file is cut off")
+            parts.append(part)
+            begin += len(part)
+        return b"".join(parts)
+
+
+Data = bytes | _File
 
 
 def pointing(path: Path) -> bytes | None:
-    """The model of a file, its large aligned tensors replaced by their places in that file.
+    """The model of a file, its large aligned tensors replaced by their positions in that file.
 
     Args:
-        path: an .onnx file; it must not be written over in place while a session has it open.
+        path: an .onnx file, and not a symbolic link: its name becomes the location of its tensors.
 
     Returns:
-        A serialized ModelProto whose tensors have the file's name as their location, or None where the file has no such
-        tensors, or is nothing that this can read; ONNX Runtime then says what is wrong with it.
+        A serialized ModelProto, or None where the file has no such tensors, has external data already, or is not a
+        model; ONNX Runtime then says what is wrong with it.
     """
     try:
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (ValueError, OSError):  # empty, not to be read, or not a file that can be mapped
+            return _pointing(_File(file.fileno()), path.name.encode())
+    except (ValueError, OSError):
         return None
-    with data:
-        try:
-            return _pointing(data, path.name.encode())
-        except ValueError:
-            return None
+
+
+def external_files(path: Path) -> set[str]:
+    """The locations of a model's external data: paths relative to its folder, as its graph's initializers name them.
+
+    Args:
+        path: an .onnx file; one that cannot be read, or is not a model, has none.
+    """
+    try:
+        with path.open("rb") as file:
+            return set(_locations(_File(file.fileno())))
+    except (ValueError, OSError):
+        return set()
 
 
 def aligned(data: bytes) -> bytes:
@@ -97,13 +147,19 @@ def _pointing(data: Data, name: bytes) -> bytes | None:
     graph = _one(data, _GRAPH)
     parts, found = [], False
     for field in _fields(data, graph.value, graph.end):
+        if field.number == _INITIALIZER and _external(data, field):
+            # ONNX Runtime looks for all external data in one folder. It may not be this file's.
+            return None
         raw = _raw(data, field) if field.number == _INITIALIZER else None
         if raw is None or raw.value % ALIGNMENT:
             parts.append(data[field.begin : field.end])
             continue
         found = True
-        place = {b"location": name, b"offset": b"%d" % raw.value, b"length": b"%d" % (raw.end - raw.value)}
-        pairs = [_message(_EXTERNAL, _message(1, key) + _message(2, value)) for key, value in place.items()]
+        entries = {b"location": name, b"offset": b"%d" % raw.value, b"length": b"%d" % (raw.end - raw.value)}
+        pairs = [
+            _message(_EXTERNAL, _message(_KEY, key) + _message(_VALUE, value))
+            for key, value in entries.items()
+        ]
         tensor = b"".join(
             [
                 data[field.value : raw.begin],
@@ -116,6 +172,27 @@ def _pointing(data: Data, name: bytes) -> bytes | None:
     if not found:
         return None
     return data[: graph.begin] + _message(_GRAPH, b"".join(parts)) + data[graph.end :]
+
+
+def _locations(data: Data) -> Iterator[str]:
+    graph = _one(data, _GRAPH)
+    for tensor in _fields(data, graph.value, graph.end):
+        if tensor.number != _INITIALIZER:
+            continue
+        for entry in _external(data, tensor):
+            pair = {
+                field.number: data[field.value : field.end]
+                for field in _fields(data, entry.value, entry.end)
+                if field.kind == _BYTES
+            }
+            if pair.get(_KEY) == b"location":
+                yield os.fsdecode(pair.get(_VALUE, b""))
+
+
+def _external(data: Data, tensor: _Field) -> list[_Field]:
+    """What a tensor says of its external data: fields of one key and value each."""
+    fields = _fields(data, tensor.value, tensor.end)
+    return [field for field in fields if field.number == _EXTERNAL and field.kind == _BYTES]
 
 
 def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
@@ -138,7 +215,7 @@ def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
 
 
 def _raw(data: Data, tensor: _Field) -> _Field | None:
-    """The bytes of an initializer, if they are many."""
+    """The raw_data of an initializer, if it has at least `LEAST` bytes."""
     fields = list(_fields(data, tensor.value, tensor.end))
     if any(field.number in (_EXTERNAL, _LOCATION) for field in fields):
         return None

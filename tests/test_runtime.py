@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +87,182 @@ def test_sessions_take_the_cores_that_the_process_has(
     options = runtime.session_options(threads)
     assert options.intra_op_num_threads == expected
     assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"
+
+
+def write(model: Path, source: Path, scale: float = 1.0) -> Path:
+    """An aligned copy of a model, its table of embeddings multiplied by `scale`."""
+    import onnx
+
+    proto = onnx.load(source)
+    table = next(tensor for tensor in proto.graph.initializer if tensor.name == "table")
+    table.raw_data = (np.frombuffer(table.raw_data, np.float32) * np.float32(scale)).tobytes()
+    model.parent.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(weights_file.aligned(proto.SerializeToString()))
+    return model
+
+
+def logits(session: onnxruntime.InferenceSession) -> np.ndarray:
+    return np.asarray(session.run(None, {"input_ids": [[1, 2, 3]], "attention_mask": [[1, 1, 1]]})[0])
+
+
+@pytest.fixture
+def source(token_model: Models, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(weights_file, "LEAST", 64)
+    return token_model("source.onnx", sparse=True)
+
+
+@pytest.mark.parametrize("mapped", [True, False, None])
+@pytest.mark.parametrize("link", ["snap/model.onnx", "current/model.onnx", "plain"])
+def test_a_symbolic_link_opens_its_target(
+    source: Path, tmp_path: Path, link: str, mapped: bool | None
+) -> None:
+    blob = write(tmp_path / "blobs/abc", source)
+    path = tmp_path / link
+    if link.startswith("current"):
+        (tmp_path / "v3").mkdir()
+        (tmp_path / "v3/model.onnx").symlink_to("../blobs/abc")
+        path.parent.symlink_to("v3")
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(blob)
+    np.testing.assert_array_equal(logits(aerogel.session(path, mapped=mapped)), logits(aerogel.session(blob)))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_link_never_mixes_two_models(source: Path, tmp_path: Path, mapped: bool) -> None:
+    blob = write(tmp_path / "blobs/abc", source)
+    other = write(tmp_path / "blobs/model.onnx", source, scale=3.0)
+    link = tmp_path / "snap/model.onnx"
+    link.parent.mkdir()
+    link.symlink_to("../blobs/abc")
+    found = logits(aerogel.session(link, mapped=mapped))
+    np.testing.assert_array_equal(found, logits(aerogel.session(blob)))
+    assert np.abs(found - logits(aerogel.session(other))).max() > 0.01
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_linked_external_data_is_found_beside_the_link(source: Path, tmp_path: Path, mapped: bool) -> None:
+    import onnx
+
+    folder = tmp_path / "snap"
+    folder.mkdir()
+    for name in ("model.onnx", "model.onnx_data"):
+        (folder / name).symlink_to(f"../blobs/{name[::-1]}")
+    (tmp_path / "blobs").mkdir()
+    external = tmp_path / "external"
+    external.mkdir()
+    onnx.save(
+        onnx.load(source),
+        external / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx_data",
+        size_threshold=1000,
+    )
+    for file in external.iterdir():
+        file.rename(tmp_path / "blobs" / file.name[::-1])
+    opened = aerogel.session(folder / "model.onnx", mapped=mapped)
+    np.testing.assert_array_equal(logits(opened), logits(aerogel.session(source)))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("how", ["rename", "in place"])
+def test_a_file_replaced_while_it_is_opened_is_opened_again(
+    source: Path, tmp_path: Path, how: str, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write(tmp_path / "model.onnx", source)
+    new = write(tmp_path / "new.onnx", source, scale=3.0)
+    expected = logits(aerogel.session(new))
+    plain = onnxruntime.InferenceSession
+    opened = []
+
+    def replaced(*given: object, **named: object) -> onnxruntime.InferenceSession:
+        opened.append(given[0])
+        if len(opened) == 1 and how == "rename":
+            new.replace(model)
+        elif len(opened) == 1:
+            model.write_bytes(new.read_bytes())
+        return plain(*given, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", replaced)
+    np.testing.assert_array_equal(logits(aerogel.session(model, mapped=mapped)), expected)
+    assert len(opened) == 2
+
+
+def test_a_file_that_keeps_changing_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write(tmp_path / "model.onnx", source)
+    plain = onnxruntime.InferenceSession
+
+    def replaced(*given: object, **named: object) -> onnxruntime.InferenceSession:
+        write(tmp_path / "new.onnx", source).replace(model)
+        return plain(*given, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", replaced)
+    with pytest.raises(RuntimeLoadError, match=r"model\.onnx changed while it was opened, 3 times in a row"):
+        aerogel.session(model)
+
+
+def test_a_file_that_vanishes_while_it_is_opened_does_not_exist(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write(tmp_path / "model.onnx", source)
+
+    def vanished(*_: object, **__: object) -> None:
+        model.unlink()
+        raise RuntimeError("no such file")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", vanished)
+    with pytest.raises(RuntimeLoadError, match=r"model\.onnx does not exist"):
+        aerogel.session(model)
+
+
+@pytest.mark.parametrize("mapped", [None, False, True])
+@pytest.mark.parametrize("library", [True, False])
+def test_an_optimized_model_can_be_opened(
+    source: Path, tmp_path: Path, library: bool, mapped: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "MAPPED_FROM", 1)
+    model = write(tmp_path / "in/model.onnx", source)
+    saved = tmp_path / "out/optimized.onnx"
+    saved.parent.mkdir()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(saved)
+    expected = logits(aerogel.session(model, options=options, library=library, mapped=mapped))
+    model.unlink()
+    np.testing.assert_array_equal(logits(aerogel.session(saved, library=library)), expected)
+
+
+@pytest.mark.parametrize("how", ["truncate", "zeros", "shorter"])
+def test_a_small_file_written_in_place_does_not_change_what_runs(
+    source: Path, tmp_path: Path, how: str
+) -> None:
+    # A process of its own: a mapped file that is truncated would end it.
+    model = write(tmp_path / "model.onnx", source)
+    size = model.stat().st_size
+    change = {
+        "truncate": "os.truncate(path, 0)",
+        "zeros": f"open(path, 'r+b').write(bytes({size}))",
+        "shorter": f"open(path, 'wb').write(bytes({size // 2}))",
+    }[how]
+    code = (
+        "import os, sys, numpy as np, aerogel; from aerogel import weights_file; weights_file.LEAST = 64\n"
+        "path = sys.argv[1]; opened = aerogel.session(path)\n"
+        "feed = {'input_ids': [[1, 2, 3]], 'attention_mask': [[1, 1, 1]]}\n"
+        f"before = opened.run(None, feed)[0].copy(); {change}\n"
+        "np.testing.assert_array_equal(opened.run(None, feed)[0], before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows what is mapped: Linux only")
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_size_of_a_file_decides_whether_it_is_mapped(
+    source: Path, tmp_path: Path, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write(tmp_path / "model.onnx", source)
+    monkeypatch.setattr(runtime, "MAPPED_FROM", model.stat().st_size + more)
+    opened = aerogel.session(model)
+    assert (str(model) in Path("/proc/self/maps").read_text()) is not bool(more)
+    assert opened.get_inputs()

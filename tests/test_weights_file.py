@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from aerogel import weights_file
-from aerogel.weights_file import ALIGNMENT, LEAST, aligned, pointing
+from aerogel.weights_file import ALIGNMENT, LEAST, aligned, external_files, pointing
 
 RANDOM = np.random.default_rng(0)
 LARGE = {
@@ -110,6 +111,40 @@ def test_tensors_that_are_elsewhere_already_are_left_alone(tmp_path: Path) -> No
     for tensor in whole.graph.initializer:
         tensor.external_data.add(key="location", value="other.bin")
     assert pointing(write(tmp_path, aligned(whole.SerializeToString()))) is None
+
+
+def test_external_data_is_named(tmp_path: Path) -> None:
+    whole = model()
+    assert external_files(write(tmp_path, whole.SerializeToString())) == set()
+    for tensor, location in zip(whole.graph.initializer, ("a.bin", "b/c.bin"), strict=True):
+        tensor.external_data.add(key="offset", value="location")
+        tensor.external_data.add(key="location", value=location)
+    assert external_files(write(tmp_path, whole.SerializeToString())) == {"a.bin", "b/c.bin"}
+    assert external_files(tmp_path / "nowhere.onnx") == set()
+
+
+def test_a_file_with_external_data_has_no_tensor_of_its_own_pointed_at(tmp_path: Path) -> None:
+    # Its external data may be in another folder than the file itself, which a link may point at.
+    whole = model()
+    whole.graph.initializer[0].external_data.add(key="location", value="other.bin")
+    assert pointing(write(tmp_path, aligned(whole.SerializeToString()))) is None
+
+
+@pytest.mark.parametrize("kept", [0, 4096, 5000])
+def test_a_file_truncated_while_it_is_read_is_an_error(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, aligned(model().SerializeToString()))
+    plain = os.fstat
+
+    def truncated(descriptor: int) -> os.stat_result:
+        found = plain(descriptor)
+        os.truncate(path, kept)
+        return found
+
+    monkeypatch.setattr(os, "fstat", truncated)
+    # Reading a mapping of it would end the process.
+    assert pointing(path) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x3a\x80", b"\x3b\x00", b"\x3a\x00" * 2, b"\x38\x00"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from aerogel.errors import UsageError
 from aerogel.json_fields import MalformedJsonError, Number, check, read
+from aerogel.model_file import find_companion
 
 __all__ = ["Input", "check_length", "feeds", "real_tokens", "vocabulary"]
 
@@ -30,12 +31,12 @@ class Input:
 
 
 def vocabulary(model: Path) -> int:
-    """Size of the vocabulary that random ids are drawn from: config.json's beside the model, else 1000.
+    """Size of the vocabulary that random ids are drawn from: that of the model's config.json, else 1000.
 
     Raises:
         UsageError: config.json names a size that no model has, or is no JSON object.
     """
-    file = model.with_name("config.json")
+    file = find_companion(model, model.with_name("config.json"))
     size = _count(file, "vocab_size") or _FALLBACK_VOCABULARY
     if size > _LARGEST_VOCABULARY:
         raise UsageError(
@@ -45,16 +46,16 @@ def vocabulary(model: Path) -> int:
 
 
 def check_length(model: Path, seq: int) -> None:
-    """Refuse a sequence longer than the model takes, as far as the files beside it say what that is.
-
-    Its manifest says so, or else config.json.
+    """Refuse a sequence longer than the model takes, as its manifest says, or else its config.json.
 
     Raises:
         UsageError: `seq` is longer, or one of these files is no JSON object.
     """
-    longest = _count(model.with_suffix(".manifest.json"), "max_length") or _count(
-        model.with_name("config.json"), "max_position_embeddings"
+    manifest, config = (
+        find_companion(model, file)
+        for file in (model.with_suffix(".manifest.json"), model.with_name("config.json"))
     )
+    longest = _count(manifest, "max_length") or _count(config, "max_position_embeddings")
     if longest is not None and seq > longest:
         raise UsageError(f"{model} takes at most {longest} tokens; give --seq {longest} or less, not {seq}")
 

@@ -73,8 +73,13 @@ def plan(
 
 
 def labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """A short name for each model: its file's name, after as many folders as tell the files apart."""
+    """A short name for each model: its file's name, after as many folders as tell the files apart.
+
+    Args:
+        paths: of different files. A symbolic link goes by its own name, not by that of its target.
+    """
+    parts = {path: (path.parent.resolve() / path.name).parts for path in paths}
     length = 1
-    while len({path.resolve().parts[-length:] for path in paths}) < len(set(paths)):
+    while len({names[-length:] for names in parts.values()}) < len(parts):
         length += 1
-    return {path: "/".join(path.resolve().parts[-length:]) for path in paths}
+    return {path: "/".join(names[-length:]) for path, names in parts.items()}

@@ -20,7 +20,7 @@ from aerogel.errors import ExportError, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DOMAIN", "IR_VERSION", "OPSET", "LinearFunction"]
+__all__ = ["DOMAIN", "IR_VERSION", "MOST_COLUMNS", "OPSET", "LinearFunction"]
 
 DOMAIN = "aerogel"
 """Operator domain of the functions; version 1."""
@@ -30,6 +30,9 @@ OPSET = 18
 
 IR_VERSION = 8
 """The file format that belongs to opset 18, and the first with model-local functions."""
+
+MOST_COLUMNS = 2**20
+"""Columns of a packed matrix that the kernels take: kMostColumns of aerogel/kernels/cpu/src/packed.cc."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,16 @@ class LinearFunction:
         return self.break_even[max(height for height in self.break_even if block[0] % height == 0)]
 
     def check_shape(self, shape: tuple[int, ...], name: str) -> None:
-        """Refuse a matrix of more places than can be counted.
+        """Refuse a matrix of more entries, pruned ones included, or more columns than the kernels take.
 
         Raises:
             ExportError: it has more; calls it `name`.
         """
+        if shape[1] > MOST_COLUMNS:
+            raise ExportError(
+                f"{name} has {shape[1]} columns, and {self.name} takes at most {MOST_COLUMNS}; "
+                "export it with --format dense"
+            )
         if math.prod(shape) > self.most_places:
             raise ExportError(
                 f"{name} is {'x'.join(map(str, shape))}, and {self.name} counts {self.most_places} places; "

@@ -5,6 +5,7 @@ Neither is ever whole in memory as dense matrices: what is packed is packed matr
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ import torch
 from aerogel import checkpoint as checkpoints
 from aerogel.errors import FormatError, RuntimeLoadError, require
 from aerogel.export.layout import manifest_path
-from aerogel.files import sha256
 from aerogel.json_fields import Each, Either, MalformedJsonError, Number, read
+from aerogel.model_file import find_companion
 from aerogel.runtime import check_model
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
@@ -80,8 +81,12 @@ class Stored(ABC):
         """Every tensor that is not in `matrices`, by its name in the model."""
 
     @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """(rows, cols) of one of `matrices`, before `matrix` needs memory for it."""
+
+    @abstractmethod
     def matrix(self, name: str) -> Matrix:
-        """One of `matrices`; to be asked for once."""
+        """One of `matrices`, dense and as it is stored; call this once for each."""
 
 
 def open_stored(path: Path) -> Stored:
@@ -110,6 +115,9 @@ class _Checkpoint(Stored):
                     # A copy: what is read lies in the mapped file.
                     yield name, file.get_tensor(name).clone()
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._masks[name].shape
+
     def matrix(self, name: str) -> Matrix:
         with self._opened("numpy") as file:
             return Matrix(file.get_tensor(name).astype(np.float32, copy=False), self._masks.pop(name))
@@ -123,11 +131,18 @@ class _Checkpoint(Stored):
 class _Artifact(Stored):
     def __init__(self, path: Path) -> None:
         check_model(path)
-        self.path, self.folder = path, path.parent
-        self._manifest = _read_manifest(path)
+        self.path, self.folder = path, find_companion(path, path.with_name("config.json")).parent
         onnx = require("onnx", "export")
         try:
-            model = onnx.load(path, load_external_data=False)
+            # Read once: a file that is replaced between two reads would go with the manifest of the other.
+            data = path.read_bytes()
+        except OSError as error:
+            raise RuntimeLoadError(
+                f"cannot read {path} ({error}); check the path and its permissions"
+            ) from error
+        self._manifest = _read_manifest(path, hashlib.sha256(data).hexdigest())
+        try:
+            model = onnx.load_model_from_string(data)
         except Exception as error:  # protobuf's own, several
             raise RuntimeLoadError(f"{path} is not an ONNX file ({error}); export it anew") from error
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -161,6 +176,9 @@ class _Artifact(Stored):
                 yield name, torch.from_numpy(array.copy())
         for name, entry in self._manifest["shared"].items():
             yield name, self._shared(name, entry)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._described[name]["shape"])
 
     def matrix(self, name: str) -> Matrix:
         entry = self._described[name]
@@ -203,8 +221,9 @@ class _Artifact(Stored):
         return torch.zeros(()).expand(entry)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = manifest_path(path)
+def _read_manifest(path: Path, digest: str) -> dict[str, Any]:
+    """The manifest of a file with this SHA-256."""
+    file = find_companion(path, manifest_path(path))
     try:
         document: dict[str, Any] = read(file, _MANIFEST)
     except OSError as error:
@@ -215,7 +234,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise RuntimeLoadError(
             f"{file} is no manifest of an export ({error}); export the model again"
         ) from error
-    if document["sha256"] != sha256(path):
+    if document["sha256"] != digest:
         raise RuntimeLoadError(f"{file} is not the manifest of {path.name}; export the model again")
     if "shared" not in document:
         raise RuntimeLoadError(

@@ -202,13 +202,13 @@ def _pruned(linears: Mapping[str, nn.Linear], name: str, stored: Stored) -> tupl
         raise CheckpointError(
             f"{stored.path}: {name} is pruned and not the weight of an nn.Linear of the model"
         )
-    matrix = stored.matrix(name)
-    if matrix.mask.shape != linears[name].weight.shape:
+    shape = stored.shape(name)
+    if shape != linears[name].weight.shape:
         raise CheckpointError(
-            f"{stored.path}: {name} is {list(matrix.mask.shape)} and config.json makes it "
+            f"{stored.path}: {name} is {list(shape)} and config.json makes it "
             f"{list(linears[name].weight.shape)}; restore config.json and the weights"
         )
-    return linears[name], matrix
+    return linears[name], stored.matrix(name)
 
 
 def _layer(

@@ -27,6 +27,20 @@ def test_a_configuration_that_says_nothing_gives_a_thousand_ids(tmp_path: Path, 
     assert vocabulary(tmp_path / "model.onnx") == 1000
 
 
+def test_a_link_has_the_configuration_of_its_model(tmp_path: Path) -> None:
+    (tmp_path / "v3").mkdir()
+    (tmp_path / "v3/model.onnx").touch()
+    (tmp_path / "v3/config.json").write_text('{"vocab_size": 7, "max_position_embeddings": 5}')
+    link = tmp_path / "current.onnx"
+    link.symlink_to("v3/model.onnx")
+    (tmp_path / "config.json").write_text('{"vocab_size": 9, "max_position_embeddings": 50}')
+    assert vocabulary(link) == 7
+    (tmp_path / "v3/model.manifest.json").write_text('{"max_length": 6}')
+    check_length(link, 6)
+    with pytest.raises(UsageError, match=r"takes at most 6 tokens; give --seq 6 or less, not 7"):
+        check_length(link, 7)
+
+
 def test_each_kind_of_input() -> None:
     filled = fill(
         open_input("input_ids"),

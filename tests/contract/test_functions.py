@@ -228,8 +228,19 @@ def test_matrices_with_more_places_than_can_be_counted_are_refused(name: str) ->
     function = FUNCTIONS.get(name)
     # Positions in the bodies of CSR are counted in 32 bits, the kernels' tables in 36.
     most = 2**31 - 1 if name.startswith("csr") else 2**36
-    function.check_shape((1, most), "w")
+    function.check_shape((most // 2**20, 2**20), "w")
     with pytest.raises(
-        ExportError, match=f"layer.w is 65536x{most // 65536 + 1}, and {function.name} counts {most}"
+        ExportError, match=f"layer.w is {most // 65536 + 1}x65536, and {function.name} counts {most}"
     ):
-        function.check_shape((65536, most // 65536 + 1), "layer.w")
+        function.check_shape((most // 65536 + 1, 65536), "layer.w")
+
+
+@pytest.mark.parametrize("columns", [2**20 + 1, 2**31 - 1])
+@pytest.mark.parametrize("name", FUNCTIONS.names())
+def test_matrices_with_more_columns_than_the_kernels_take_are_refused(name: str, columns: int) -> None:
+    function = FUNCTIONS.get(name)
+    function.check_shape((1, 2**20), "w")
+    with pytest.raises(
+        ExportError, match=f"w has {columns} columns, and {function.name} takes at most 1048576"
+    ):
+        function.check_shape((1, columns), "w")

@@ -144,6 +144,9 @@ def removed(_: dict[str, Any], model: onnx.ModelProto) -> None:
         (outside, rf"{NAME}: index 65535 at position 0 is outside"),
         (lost, rf"lacks {NAME}\.indptr"),
         (wide, r"is \[64, 33\] and config.json makes it \[64, 32\]"),
+        # Sizes for which there would be no memory.
+        (lambda manifest, _: manifest["matrices"][NAME].update(shape=[64, 10**12]), r"is \[64, 1000000000000\] and"),
+        (lambda manifest, _: manifest["shared"].update({"classifier.bias": [10**13]}), r"is \[10000000000000\] and"),
         (external, rf"lacks {NAME}\.indptr"),
         (short, "classifier.weight cannot be read"),
         (lambda manifest, _: manifest["matrices"].update({"x": 1}), r"matrices\.x is 1, not an object"),
@@ -165,6 +168,31 @@ def test_altered_artifacts(
     edit(artifact, change)
     with pytest.raises((RuntimeLoadError, CheckpointError), match=message):
         sparsify(artifact)
+
+
+def test_a_link_to_an_artifact_goes_with_the_artifacts_files(
+    tiny_checkpoint: Checkpoints, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = export(tiny_checkpoint(density=0.2), "--no-fuse")
+    link = tmp_path / "links/current.onnx"
+    link.parent.mkdir()
+    link.symlink_to(artifact)
+    for name in ("current.manifest.json", "config.json"):
+        (link.parent / name).write_text("of another model")
+    assert type(sparsify(link)) is type(sparsify(artifact))
+
+
+def test_an_artifact_of_links_as_in_the_cache_of_hugging_face(
+    tiny_checkpoint: Checkpoints, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = export(tiny_checkpoint(density=0.2), "--no-fuse")
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    for number, file in enumerate(sorted(artifact.parent.iterdir())):
+        (blobs / f"{number:064}").write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(f"../blobs/{number:064}")
+    assert type(sparsify(snapshot / artifact.name)) is type(sparsify(artifact))
 
 
 def test_files_that_are_no_artifact(

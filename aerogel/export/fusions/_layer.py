@@ -6,6 +6,7 @@ y  = LN2(x1 + W2 act(W1 x1 + b1) + b2)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,8 @@ def match_layer(softmax: ir.Node) -> Layer:
             found = "x".join(map(str, matrix.shape))
             raise Mismatch(matrix.nodes[0], f"is {found} where {rows}x{columns} should be")
     epsilon, second = (norm.attributes.get_float("epsilon", 1e-5) for norm in (norm1, norm2))
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise Mismatch(norm1, f"has epsilon {epsilon:g}, which is negative or not finite")
     if epsilon != second:
         raise Mismatch(norm2, f"has epsilon {second:g}, the layer's first {epsilon:g}")
 

@@ -92,7 +92,7 @@ class SparseLinear:
             indptr, int32; for int8 data in [-127, 127] also scale, float32 ``[out_features]``: activations are then
             rounded to eight bits as well, per token.
         bias: float32 ``[out_features]``, or None for zeros.
-        in_features: columns of W.
+        in_features: columns of W, at most 1,048,576.
         isa: instruction set to use; None for `selected()`.
 
     Raises:

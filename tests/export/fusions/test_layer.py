@@ -260,6 +260,14 @@ OTHER: dict[str, tuple[dict[str, str], str]] = {
         {"y": "y = LayerNormalization <epsilon = 0.001, axis = -1> (sum2, g2)"},
         "n_y lacks input 2",
     ),
+    "an infinite epsilon": (
+        {"x1": "x1 = LayerNormalization <epsilon = inf, axis = -1> (sum1, g1, b1)"},
+        "n_x1 has epsilon inf, which is negative or not finite",
+    ),
+    "a negative epsilon": (
+        {"x1": "x1 = LayerNormalization <epsilon = -0.001, axis = -1> (sum1, g1, b1)"},
+        r"n_x1 has epsilon -0\.001, which is negative or not finite",
+    ),
     "two epsilons": (
         {"y": "y = LayerNormalization <epsilon = 0.01, axis = -1> (sum2, g2, b2)"},
         r"n_y has epsilon 0\.01, the layer's first 0\.001",

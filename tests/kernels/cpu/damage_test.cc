@@ -111,9 +111,14 @@ void CheckSizes(Random& random) {
     Refused(vast, "more than 2^36 places");
   }
   Matrix wide = Make(random, Kind::kFloat32, 1, 1, 1, 1, 0.0, false);
-  wide.in = std::numeric_limits<int32_t>::max();
+  wide.in = int64_t{1} << 20;
   std::string error;
   if (!wide.Create(nullptr, &error)) Fail("refused a wide matrix without entries: " + error);
+  for (const int64_t more : {int64_t{1}, int64_t{std::numeric_limits<int32_t>::max()} - wide.in}) {
+    Matrix vaster = wide;
+    vaster.in += more;
+    Refused(vaster, std::to_string(vaster.in) + " columns are more than the 1048576 that a sparse matrix may have");
+  }
   Matrix wider = Make(random, Kind::kInt8, 1, 65536, 1, 1, 0.0, false);
   wider.in = 65537;
   Refused(wider, "sums of more than 65536 products could exceed 32 bits");

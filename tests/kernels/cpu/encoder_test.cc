@@ -264,8 +264,10 @@ void CheckRefusals(Random& random) {
   refused("3 heads do not divide 16 features", [](Encoder* e) { e->heads = 3; });
   refused("0 heads do not divide", [](Encoder* e) { e->heads = 0; });
   refused("-2 heads do not divide", [](Encoder* e) { e->heads = -2; });
-  refused("epsilon must not be negative", [](Encoder* e) { e->epsilon = -1e-9f; });
-  refused("epsilon must not be negative", [](Encoder* e) { e->epsilon = kNaN; });
+  refused("attribute epsilon is -1e-09; it must be finite and not negative", [](Encoder* e) { e->epsilon = -1e-9f; });
+  for (const float epsilon : {kNaN, INFINITY, -INFINITY}) {
+    refused("it must be finite and not negative", [&](Encoder* e) { e->epsilon = epsilon; });
+  }
   refused("unknown activation 3", [](Encoder* e) { e->activation = 3; });
   refused("unknown activation -1", [](Encoder* e) { e->activation = -1; });
   refused("there is no layer", [](Encoder* e) { e->layers.clear(); });

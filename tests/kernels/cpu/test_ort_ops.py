@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import aerogel
+from aerogel.bench.memory import resident
 from aerogel.kernels.cpu.native import Isa, isas
 from aerogel.sparse.formats import FORMATS
 
@@ -272,6 +273,35 @@ def test_impossible_widths_are_refused_at_load(in_features: int) -> None:
     inputs, _ = sample("csr", (1, 1))
     with pytest.raises(Exception, match=f"CsrLinear_v1: in_features: dimension {in_features} is not in"):
         session(model("csr", inputs, in_features=in_features))
+
+
+@pytest.mark.parametrize("in_features", [2**20 + 1, 2**31 - 1])
+@pytest.mark.parametrize("form", ["csr", "csr-fp16", "csr-int8"])
+def test_widths_that_nothing_stored_bears_out_are_refused_at_load(form: str, in_features: int) -> None:
+    inputs, _ = sample(form, (1, 1))
+    with pytest.raises(
+        Exception, match=rf"Linear\w*_v1 'q': in_features: {in_features} columns are more than the 1048576"
+    ):
+        session(model(form, inputs, in_features=in_features, node="q"))
+
+
+@pytest.mark.parametrize("form", ["csr", "csr-fp16"])
+def test_the_widest_matrix_multiplies_and_takes_little_memory(form: str) -> None:
+    inputs, _ = sample(form, (1, 1))
+    inputs["indices"] = inputs["indices"].astype(np.int32)
+    last = inputs["indptr"][1:][np.diff(inputs["indptr"]) > 0] - 1
+    inputs["indices"][last] = 2**20 - 1
+    data = model(form, inputs, in_features=2**20)
+    before = resident()
+    opened = [session(data) for _ in range(10)]
+    # Tables of 2^31 columns took 600 MB each.
+    assert resident() - before < 100e6
+    x = RANDOM.standard_normal((1, 1, 2**20)).astype(np.float32)
+    expected = inputs["bias"].astype(np.float64)
+    for row in range(OUT):
+        here = slice(*inputs["indptr"][row : row + 2])
+        expected[row] += x[0, 0, inputs["indices"][here]] @ inputs["data"][here].astype(np.float64)
+    np.testing.assert_allclose(opened[0].run(None, {"x": x})[0][0, 0], expected, atol=1e-4)
 
 
 def test_eight_bit_weights_too_wide_to_sum_are_refused_at_load() -> None:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "workspace.h"
 
@@ -68,8 +69,10 @@ std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64
     *error = std::to_string(heads) + " heads do not divide " + std::to_string(attended) + " features";
     return nullptr;
   }
-  if (!(epsilon >= 0.0f)) {
-    *error = "epsilon must not be negative";
+  if (!(epsilon >= 0.0f) || std::isinf(epsilon)) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", static_cast<double>(epsilon));
+    *error = std::string("attribute epsilon is ") + text + "; it must be finite and not negative";
     return nullptr;
   }
   for (size_t i = 0; i < layers.size(); ++i) {

@@ -17,6 +17,9 @@ constexpr int64_t kInPlaceBytes = 256 << 10;
 // 255 x 127 x 65,536 is the largest power of two of them that fits in 31 bits.
 constexpr int64_t kMostInt8Features = 65536;
 constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
+// Columns that a sparse matrix may have. A file of a few bytes may claim any number of them, since their number is an
+// attribute, and the table of segments has an entry for every tile of columns.
+constexpr int64_t kMostColumns = int64_t{1} << 20;
 
 // The columns of one panel, ascending, and where its values lie.
 struct PanelEntries {
@@ -110,6 +113,10 @@ Fault ValidateSizes(int64_t out_features, int64_t in_features) {
 
 Fault Validate(const SparseView& m) {
   if (Fault fault = ValidateSizes(m.out_features, m.in_features)) return fault;
+  if (m.in_features > kMostColumns) {
+    return {Part::kSizes, std::to_string(m.in_features) + " columns are more than the " + std::to_string(kMostColumns) +
+                              " that a sparse matrix may have"};
+  }
   const std::string blocks = "blocks of " + Size(m.block_rows, m.block_cols);
   for (const int64_t size : {m.block_rows, m.block_cols}) {
     if (size < 1 || size > kLargest) {
@@ -163,7 +170,8 @@ Fault Validate(const SparseView& m) {
 }
 
 PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<bool>* keep) {
-  struct Run {  // one panel's entries within the tile
+  struct Run {  // one panel's entries within one tile
+    int64_t tile;
     uint16_t row;
     uint32_t first;  // in place: of the file's values
     size_t begin, end;
@@ -184,15 +192,17 @@ PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<b
   const bool aligned = reinterpret_cast<uintptr_t>(m.data) % static_cast<uintptr_t>(ValueBytes(m.kind)) == 0;
   p.in_place =
       aligned && m.block_rows == p.height && m.block_cols == ColumnFeatures(m.kind) && chunk_bytes <= kInPlaceBytes;
-  p.chunks = CutRows(m, tiling.chunks, p.height);
+  // The table of segments has no more of them than the matrix has entries and rows, or one chunk has tiles.
+  const int64_t affordable = std::max<int64_t>((m.entries + m.out_features) / p.tiles, 1);
+  p.chunks = CutRows(m, std::min(tiling.chunks, affordable), p.height);
   const auto value_bytes = static_cast<size_t>(p.height * ValueBytes(m.kind));
 
   std::vector<PanelEntries> panels;  // of the chunk
-  std::vector<size_t> next;          // per panel: its first entry that no tile has taken yet
   std::vector<Run> runs;
   for (Chunk& chunk : p.chunks) {
     panels.resize(static_cast<size_t>(chunk.rows / p.height));
-    next.assign(panels.size(), 0);
+    runs.clear();
+    chunk.first_idle = p.idle_rows.size();
     for (size_t i = 0; i < panels.size(); ++i) {
       const int64_t row = chunk.row + static_cast<int64_t>(i) * p.height;
       bool read = !keep;
@@ -202,30 +212,29 @@ PackedMatrix Pack(const SparseView& m, const Tiling& tiling, const std::vector<b
       } else {
         panels[i] = PanelEntries();
       }
+      const std::vector<int32_t>& all = panels[i].columns;
+      const auto first_row = static_cast<uint16_t>(i * static_cast<size_t>(p.height));
+      if (all.empty() || all[0] >= p.tile_cols) {
+        for (int h = 0; h < p.height; ++h) p.idle_rows.push_back(static_cast<uint16_t>(first_row + h));
+      }
+      for (size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+        const int64_t tile = all[begin] / p.tile_cols;
+        while (end < all.size() && all[end] < (tile + 1) * p.tile_cols) ++end;
+        const auto first = static_cast<uint32_t>(panels[i].first + static_cast<int64_t>(begin));
+        runs.push_back({tile, first_row, first, begin, end});
+      }
     }
-    chunk.first_idle = p.idle_rows.size();
+    chunk.idle = p.idle_rows.size() - chunk.first_idle;
+    std::stable_sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) {
+      return a.tile != b.tile ? a.tile < b.tile : a.end - a.begin > b.end - b.begin;
+    });
+    auto next = runs.begin();
     for (int64_t tile = 0; tile < p.tiles; ++tile) {
       const int64_t first_column = tile * p.tile_cols;
       p.segments.push_back({p.groups.size(), p.rows.size(), p.columns.size()});
-      runs.clear();
-      for (size_t i = 0; i < panels.size(); ++i) {
-        const std::vector<int32_t>& all = panels[i].columns;
-        const size_t begin = next[i];
-        while (next[i] < all.size() && all[next[i]] < first_column + p.tile_cols) ++next[i];
-        if (next[i] == begin) {
-          for (int h = 0; h < p.height && tile == 0; ++h) {
-            p.idle_rows.push_back(static_cast<uint16_t>(i * static_cast<size_t>(p.height) + static_cast<size_t>(h)));
-          }
-          continue;
-        }
-        const auto first = static_cast<uint32_t>(panels[i].first + static_cast<int64_t>(begin));
-        runs.push_back({static_cast<uint16_t>(i * static_cast<size_t>(p.height)), first, begin, next[i]});
-      }
-      chunk.idle = p.idle_rows.size() - chunk.first_idle;
-      std::stable_sort(runs.begin(), runs.end(),
-                       [](const Run& a, const Run& b) { return a.end - a.begin > b.end - b.begin; });
       const size_t segment_groups = p.groups.size();
-      for (const Run& run : runs) {
+      for (; next != runs.end() && next->tile == tile; ++next) {
+        const Run& run = *next;
         const PanelEntries& panel = panels[run.row / static_cast<size_t>(p.height)];
         const auto count = static_cast<uint16_t>(run.end - run.begin);
         if (p.groups.size() == segment_groups || p.groups.back().count != count) p.groups.push_back({count, 0});
