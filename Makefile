@@ -9,6 +9,7 @@
 # make test-no-compiler  an installation without a compiler works, at dense speed
 # make test-arm64      the kernels cross-built for 64-bit Arm, under emulation
 # make fuzz            malformed matrices and encoders for a minute (FUZZ_SECONDS); needs Clang
+# make test-architectures  docs/architectures.md against exports of tiny models of every class of transformers (20 minutes)
 # make test-runtimes   one exported model on ONNX Runtime 1.17, 1.20 and the newest
 #
 # Each makes the virtual environment it needs. PYTHON chooses the interpreter (3.10 to 3.13), OUT where results go.
@@ -25,7 +26,7 @@ RUNTIMES_PYTHON ?= $(PYTHON)
 RUNTIMES_ARCH ?= minilm-l6
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench bench-cpu bench-gpu test-gpu test-sanitize test-no-compiler test-arm64 fuzz test-runtimes install clean
+.PHONY: help demo test check bench bench-cpu bench-gpu test-gpu test-sanitize test-no-compiler test-arm64 fuzz test-architectures test-runtimes install clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -104,6 +105,9 @@ fuzz: $(INSTALLED)
 	$(call kernels,fuzz,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER=clang++ -DAEROGEL_FUZZ=ON -DAEROGEL_TESTS=OFF)
 	for program in build/fuzz/*_fuzz; do mkdir -p $$program.inputs && \
 	  $$program -max_total_time=$$(( $(FUZZ_SECONDS) / 2 )) -artifact_prefix=$$program. $$program.inputs || exit 1; done
+
+test-architectures: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 -m slow tests/export/test_architectures.py
 
 # The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
 # RUNTIMES_ARCH names another shape of `aerogel synth`.

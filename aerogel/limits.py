@@ -29,7 +29,10 @@ def longest_sequence(model: Any, tokenizer: Any, unbounded: int = _UNBOUNDED) ->
     import torch
 
     # Tokenizers without a limit of their own say 1e30.
-    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or unbounded]
+    limits = [tokenizer.model_max_length]
+    # XLNet says -1 where it means that it has no limit.
+    said = getattr(model.config, "max_position_embeddings", None) or 0
+    limits.append(said if said > 0 else unbounded)
     for path, module in model.named_modules():
         if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             # RoBERTa and its kin count positions from behind the padding token's number.

@@ -13,6 +13,7 @@ import numpy as np
 from aerogel.errors import ExportError, require
 from aerogel.export.function import IR_VERSION, OPSET
 from aerogel.export.parity import TOLERANCE
+from aerogel.export.reason import reason
 from aerogel.export.source import Source
 from aerogel.quiet import quiet
 
@@ -40,15 +41,18 @@ def capture(source: Source) -> ir.Model:
     tensors = tuple(torch.from_numpy(example[name]) for name in source.inputs)
     open_dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     with quiet():
+        module = _wrap(source)
         try:
             program = torch.onnx.export(
-                _wrap(source), tensors, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
+                module, tensors, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
                 input_names=list(source.inputs), output_names=list(source.outputs),
                 dynamic_shapes=((open_dims,) * len(tensors),),
             )  # fmt: skip
         except Exception as error:  # torch.onnx raises its own types and those of everything below it
-            reason = str(error).strip().partition("\n")[0]
-            raise ExportError(f"{type(source.model).__name__} cannot be captured: {reason}") from error
+            raise ExportError(
+                f"torch.onnx cannot capture {type(source.model).__name__} ({reason(error)}); such models cannot be "
+                "exported"
+            ) from error
     assert program is not None  # as it would be for the older exporter alone
     model: ir.Model = program.model
     model.ir_version = IR_VERSION
@@ -104,7 +108,7 @@ def _takes_additive_mask(source: Source) -> bool:
     try:
         with torch.inference_mode():
             result = source.model(**tensors)
-    except (IndexError, RuntimeError, TypeError, ValueError):
+    except Exception:  # models check the shape of a mask in their own ways
         return False
     return all(
         np.abs(result[name].numpy() - expected).max() <= TOLERANCE * np.abs(expected).max()

@@ -12,7 +12,7 @@ from aerogel import checkpoint as checkpoints
 from aerogel.calibration import cache
 from aerogel.calibration.predict import SETTING, unknown
 from aerogel.checkpoint import Checkpoint
-from aerogel.errors import UsageError
+from aerogel.errors import ExportError, UsageError
 from aerogel.export import layout
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
@@ -125,7 +125,10 @@ def _export(
     source = load_source(checkpoint.path)
     model = capture(source)
     progress("capture", 1, 1)
-    rewrite(model, plan)
+    try:
+        rewrite(model, plan)
+    except ExportError as error:
+        raise ExportError(f"{type(source.model).__name__}: {error}") from error
     simplify(model)
     tables = store_embeddings(model, config.embeddings, dict(source.model.named_parameters()))
     attach_functions(model, plan)

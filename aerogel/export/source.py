@@ -12,6 +12,8 @@ import numpy as np
 
 from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError, require
+from aerogel.export.kinds import check_kind
+from aerogel.export.reason import reason
 from aerogel.limits import longest_sequence, sentence_limit
 from aerogel.pickled import weight_options
 from aerogel.quiet import quiet
@@ -58,11 +60,14 @@ class Source:
         return {name: np.asarray(encoded[name], np.int64) for name in self.inputs}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs of the PyTorch model, by name."""
+        """Outputs of the PyTorch model, by name.
+
+        Raises:
+            ExportError: the model cannot run on inputs of these shapes.
+        """
         import torch
 
-        with torch.inference_mode():
-            result = self.model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        result = _forward(self.model, {name: torch.from_numpy(array) for name, array in inputs.items()})
         return {name: result[name].numpy() for name in self.outputs}
 
 
@@ -80,6 +85,7 @@ def load_source(path: Path) -> Source:
     require("torch", "export")
     require("transformers", "export")
     with quiet():
+        check_kind(*model_class(path))
         source = _describe(load_model(path), _load_tokenizer(path))
     limit = sentence_limit(path)
     return source if limit is None else replace(source, max_length=min(limit, source.max_length))
@@ -109,7 +115,7 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(
-            f"{path}: transformers cannot load {name} ({_reason(error)}); restore config.json and the weights"
+            f"{path}: transformers cannot load {name} ({reason(error)}); restore config.json and the weights"
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
@@ -135,10 +141,18 @@ def model_class(path: Path) -> tuple[Any, Any]:
         config = transformers.AutoConfig.from_pretrained(path, **_OFFLINE)
     except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
         raise CheckpointError(
-            f"{path / 'config.json'} cannot be read by transformers ({_reason(error)}); restore it"
+            f"{path / 'config.json'} cannot be read by transformers ({reason(error)}); restore it"
         ) from error
     name = str((config.architectures or ["nothing"])[0])
-    kind: Any = getattr(transformers, name, None)
+    try:
+        kind: Any = getattr(transformers, name, None)
+    except ImportError as error:
+        raise ExportError(
+            f"transformers cannot import {name} ({reason(error)}); install what it needs"
+        ) from error
+    # Where a package is missing, transformers has a class without a model in its place.
+    if isinstance(kind, type) and (lacks := getattr(kind, "_backends", None)):
+        raise ExportError(f"{name} needs {', '.join(map(str, lacks))}; install what is missing of it")
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     if not known:
         raise ExportError(
@@ -157,7 +171,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **_OFFLINE)
     except Exception as error:
         raise CheckpointError(
-            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({_reason(error)}); "
+            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
             "save the model's tokenizer anew"
         ) from error
     longest: Any = tokenizer.model_max_length
@@ -171,17 +185,12 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
-    """What happened inside transformers; of a KeyError the text alone says nothing."""
-    return f"{type(error).__name__}: {error}"
-
-
 def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Source:
     """Find out which inputs the model and its tokenizer share, what comes out, and how long a text may be."""
     import torch
 
     name = type(model).__name__
-    known = len(cast("torch.Tensor", model.get_input_embeddings().weight))
+    known = _vocabulary(model)
     if len(tokenizer) > known:
         raise CheckpointError(
             f"the tokenizer has {len(tokenizer)} tokens and {name} embeds {known}; it is another model's tokenizer"
@@ -195,9 +204,43 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
         raise ExportError(
             f"{name} and its tokenizer do not share input_ids and attention_mask; only text encoders do"
         )
-    with torch.inference_mode():
-        result = model(**{name: torch.ones(1, 4, dtype=torch.int64) for name in inputs})
+    for length in (1, 4):
+        result = _forward(model, {name: torch.ones(1, length, dtype=torch.int64) for name in inputs})
     outputs = next((names for names in _OUTPUTS if all(name in result for name in names)), None)
     if outputs is None:
         raise ExportError(f"{name} gives {', '.join(result)}; known are logits and last_hidden_state")
     return Source(model, tokenizer, inputs, outputs, longest_sequence(model, tokenizer))
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    """How many tokens the model embeds.
+
+    Raises:
+        ExportError: it does not look tokens up in a table.
+    """
+    try:
+        return len(cast("torch.Tensor", model.get_input_embeddings().weight))
+    except (AttributeError, NotImplementedError) as error:
+        raise ExportError(
+            f"{type(model).__name__} has no table of token embeddings, so its tokenizer cannot be checked; "
+            "such models cannot be exported"
+        ) from error
+
+
+def _forward(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> Any:
+    """What the model gives.
+
+    Raises:
+        ExportError: it cannot run on inputs of these names and shapes.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            return model(**inputs)
+    except Exception as error:  # a model may raise anything over a length or an input that it does not expect
+        shape = next(iter(inputs.values())).shape
+        raise ExportError(
+            f"{type(model).__name__} cannot run on {', '.join(inputs)} of shape {list(shape)} "
+            f"({reason(error)}); an exported model takes any batch and length"
+        ) from error

@@ -3,15 +3,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from tiny_models import save_model
 
 from aerogel.errors import CheckpointError, ExportError
-from aerogel.export.source import load_source
+from aerogel.export.source import load_source, model_class
+from aerogel.limits import longest_sequence
 
 
 def test_longest_sequence_is_that_of_the_model_or_of_the_tokenizer(captured: Callable[..., Any]) -> None:
@@ -145,3 +149,48 @@ def test_truncated_weights_are_refused_by_name(tiny_checkpoint: Callable[..., Pa
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"ckpt: transformers cannot load Bert.*SafetensorError"):
         load_source(path)
+
+
+def test_a_model_that_takes_some_lengths_only_is_refused_by_name(tmp_path: Path) -> None:
+    save_model(tmp_path / "made", "nystromformer", "sequence")
+    path = altered(tmp_path / "made", tmp_path / "ckpt", "config.json", lambda d: d.update(num_landmarks=8))
+    said = r"^NystromformerForSequenceClassification cannot run on input_ids, .*\[1, 1\] \(RuntimeError: .*reshape"
+    with pytest.raises(ExportError, match=said) as caught:
+        load_source(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_table_of_tokens_is_refused_by_name(tmp_path: Path) -> None:
+    save_model(tmp_path / "ckpt", "canine", "sequence")
+    with pytest.raises(
+        ExportError, match=r"^CanineForSequenceClassification has no table of token embeddings"
+    ):
+        load_source(tmp_path / "ckpt")
+
+
+def test_a_failure_of_the_model_is_one_line_that_names_it(captured: Callable[..., Any]) -> None:
+    source = captured("bert")[1]
+
+    def fail(**_: Any) -> None:
+        raise AssertionError
+
+    broken = replace(source, model=fail)
+    with pytest.raises(ExportError, match=r"cannot run on input_ids of shape \[2, 3\] \(AssertionError"):
+        broken.run({"input_ids": np.ones((2, 3), np.int64)})
+
+
+def test_a_model_that_says_minus_one_has_no_limit_of_its_own() -> None:
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=-1), named_modules=lambda: [])
+    assert longest_sequence(model, SimpleNamespace(model_max_length=10**30)) == 512
+    assert longest_sequence(model, SimpleNamespace(model_max_length=64)) == 64
+
+
+def test_a_class_whose_packages_are_missing_names_them(
+    tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    dummy = type("BertForSequenceClassification", (), {"_backends": ["torchaudio"]})
+    monkeypatch.setattr(transformers, "BertForSequenceClassification", dummy, raising=False)
+    with pytest.raises(ExportError, match="BertForSequenceClassification needs torchaudio"):
+        model_class(tiny_checkpoint())

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import runtime
-from aerogel.errors import ExportError, require
+from aerogel.errors import ExportError, ParityError, require
 from aerogel.export.function import DOMAIN
 from aerogel.export.parity import Batch, Runner
+from aerogel.export.reason import reason
 from aerogel.export.target import Target
 from aerogel.kernels.cpu import find_library
 from aerogel.weights_file import aligned
@@ -106,7 +107,15 @@ def _runner(path: Path, *, library: bool) -> Runner:
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Batch) -> Batch:
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        try:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        except Exception as error:  # onnxruntime raises types of its own
+            shape = list(next(iter(inputs.values())).shape)
+            how = "with" if library else "without"
+            raise ParityError(
+                f"ONNX Runtime cannot run the graph on inputs {shape} {how} the native library ({reason(error)}); "
+                "torch.onnx fixed a size that must stay open"
+            ) from error
 
     return run
 
