@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aerogel.cores import cores, set_thread_variables
+from aerogel.system.cores import cores, set_thread_variables
 
 # Before torch is imported by anything. The processes of pytest-xdist share the cores.
 set_thread_variables(shares=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -121,9 +121,9 @@ def made_up() -> Callable[..., Any]:
     A packed product costs ``edges`` (1, in, out, page, length), then `place` times out in share; from memory `far`
     times as much. A dense product costs `dense`, (1, in, out, in out).
     """
-    from aerogel.calibration.grid import kinds
-    from aerogel.calibration.host import Host
-    from aerogel.calibration.model import RESTS, SHARES, Calibration, token_counts
+    from aerogel.cost.grid import kinds
+    from aerogel.cost.machine import Host
+    from aerogel.cost.model import RESTS, SHARES, Calibration, token_counts
 
     def make(
         *,
@@ -239,7 +239,7 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
 
-        from aerogel.export.functions import carrier
+        from aerogel.ops.functions import carrier
         from aerogel.sparse.formats import FORMATS
 
         random = np.random.default_rng(0)

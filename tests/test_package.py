@@ -9,8 +9,8 @@ import pytest
 import aerogel
 from aerogel import errors
 from aerogel.errors import AerogelError, MissingExtraError, OutputError, RuntimeLoadError, require
-from aerogel.files import atomic_directory, atomic_file, check_output
 from aerogel.kernels.cpu import LIBRARY_VARIABLE
+from aerogel.system.atomic_io import atomic_directory, atomic_file, check_output
 
 
 def test_import_loads_nothing_heavy() -> None:
@@ -127,7 +127,7 @@ def test_places_that_cannot_be_written_are_refused_before_and_while_writing(
 @pytest.mark.parametrize("folder", [False, True])
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, folder: bool) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from aerogel.files import *;"
+        "import os, sys; from pathlib import Path; from aerogel.system.atomic_io import *;"
         f"place = {'atomic_directory' if folder else 'atomic_file'}(Path(sys.argv[1])); place.__enter__();"
         "os._exit(9)"
     )

@@ -23,10 +23,10 @@ from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
 from aerogel.export.kinds import check_kind
+from aerogel.export.reference_model import model_class
 from aerogel.export.run import ExportConfig, export
-from aerogel.export.source import model_class
-from aerogel.files import atomic_file
-from aerogel.quiet import quiet
+from aerogel.hf.quiet import quiet
+from aerogel.system.atomic_io import atomic_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 

@@ -12,7 +12,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from aerogel import checkpoint
-from aerogel.layers import repeated
+from aerogel.hf.names import repeated
 from aerogel.sparse.masks import top_masks
 
 __all__ = ["HEADS", "classes", "save_config", "save_model"]

@@ -10,20 +10,20 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aerogel.bench.candidate import Candidate
-from aerogel.bench.candidates import CANDIDATES
+from aerogel.bench.backend import Candidate
+from aerogel.bench.backends import CANDIDATES
 from aerogel.bench.compare import difference, without_padding
 from aerogel.bench.inputs import check_length
-from aerogel.bench.machine import load_average
+from aerogel.bench.jobs import Pair, plan, scan_all
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.opening import Opened, Progress, alternate, fill_round, open_fastest, stock_outputs
-from aerogel.bench.pairs import Pair, plan, scan_all
 from aerogel.bench.result import STOCK, Report, Run, Settings, Skipped
+from aerogel.bench.setup import Opened, Progress, alternate, fill_round, open_fastest, stock_outputs
 from aerogel.bench.statistics import speedup, summarise
-from aerogel.cores import cores
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu.native import check_selection
 from aerogel.registry import Registry
+from aerogel.system.cores import cores
+from aerogel.system.machine import load_average
 
 __all__ = ["bench", "measure"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from aerogel.errors import UsageError
-from aerogel.json_fields import MalformedJsonError, Number, check, read
-from aerogel.model_file import find_companion
+from aerogel.runtime.model_file import find_companion
+from aerogel.system.json_fields import MalformedJsonError, Number, check, read
 
 __all__ = ["Input", "check_length", "feeds", "real_tokens", "vocabulary"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from aerogel.bench.report import title
 from aerogel.bench.result import Report, Run
 from aerogel.errors import UsageError, require
-from aerogel.files import atomic_file
+from aerogel.system.atomic_io import atomic_file
 
 __all__ = ["check", "plot"]
 

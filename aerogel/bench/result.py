@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerogel.bench.kind import Kind
+from aerogel.bench.precision import Kind
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import UsageError
 from aerogel.runtime import check_threads

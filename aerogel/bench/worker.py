@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aerogel.bench import memory
-from aerogel.bench.candidate import Candidate
+from aerogel.bench.backend import Candidate
 from aerogel.bench.inputs import feeds
 from aerogel.errors import AerogelError, UsageError
 

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from aerogel.cores import set_thread_variables
 from aerogel.errors import AerogelError, UsageError
-from aerogel.printable import one_line
+from aerogel.system.cores import set_thread_variables
+from aerogel.system.printable import one_line
 
 __all__ = ["main"]
 

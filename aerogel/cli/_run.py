@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from aerogel.cli._arguments import Pairs, block, output
 from aerogel.cli._recipe import add_config
 from aerogel.errors import require
+from aerogel.system.arguments import Pairs, block, output
 
 if TYPE_CHECKING:
     from aerogel.train.config import RunConfig
@@ -104,7 +104,7 @@ def print_result(result: Any) -> None:
         return
     from rich.table import Table
 
-    from aerogel.cli._terminal import console
+    from aerogel.system.terminal import console
 
     accounting = result.accounting
     table = Table(title=str(result.path), show_header=False)

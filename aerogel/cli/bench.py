@@ -7,18 +7,18 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.cli import _arguments
+from aerogel.system import arguments
 
 if TYPE_CHECKING:
-    from aerogel.bench.opening import Progress
     from aerogel.bench.result import Settings
+    from aerogel.bench.setup import Progress
 
 HELP = "measure exported models against the dense baseline and other runtimes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    numbers = _arguments.numbers
+    numbers = arguments.numbers
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported models")
     parser.add_argument(
         "--baseline",
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rivals",
-        type=_arguments.words,
+        type=arguments.words,
         default=[],
         metavar="NAME,...",
         help="other runtimes to measure on dense exports: deepsparse, openvino, ...; all for every one",
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of the random token ids (default: 0)"
     )
     parser.add_argument(
-        "--json", type=_arguments.output, metavar="FILE", help="write everything measured to FILE"
+        "--json", type=arguments.output, metavar="FILE", help="write everything measured to FILE"
     )
     parser.add_argument(
         "--resume",
@@ -77,19 +77,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep what the --json file has of the same points, models and versions",
     )
     parser.add_argument(
-        "--markdown", type=_arguments.output, metavar="FILE", help="write the tables to FILE as Markdown"
+        "--markdown", type=arguments.output, metavar="FILE", help="write the tables to FILE as Markdown"
     )
     parser.add_argument(
-        "--plot", type=_arguments.output, metavar="FILE.png", help="draw latency and memory to FILE.png"
+        "--plot", type=arguments.output, metavar="FILE.png", help="draw latency and memory to FILE.png"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write what was asked for; 1 if a candidate's outputs were wrong."""
-    from aerogel.bench import document, plot, report
-    from aerogel.cli._terminal import console, progress
+    from aerogel.bench import plot, report, schema
     from aerogel.errors import UsageError
-    from aerogel.files import atomic_file, check_output
+    from aerogel.system.atomic_io import atomic_file, check_output
+    from aerogel.system.terminal import console, progress
 
     points = settings(args)
     _check_outputs(args)
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         check_output(output)
     if args.resume and not args.json:
         raise UsageError("--resume takes up what the --json file has; give --json too")
-    known = document.load(args.json) if args.resume else []
+    known = schema.load(args.json) if args.resume else []
     measured: list[dict[str, Any]] = []
     errors = console(stderr=True)
     for number, point in enumerate(points):
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             if len(points) > 1:
                 step("points", number, len(points))
             measured.append(_point(args, point, known, step))
-        found = document.parse(measured[-1])
+        found = schema.parse(measured[-1])
         console().print(report.table(found))
         for note in report.notes(found):
             errors.print(f"note: {note}")
@@ -117,9 +117,9 @@ def run(args: argparse.Namespace) -> int:
             errors.print(f"warning: {warning}")
         if args.json:
             with atomic_file(args.json) as file:
-                text = json.dumps(document.document(measured), indent=2, allow_nan=False)
+                text = json.dumps(schema.document(measured), indent=2, allow_nan=False)
                 file.write_text(text + "\n", encoding="utf-8")
-    reports = [document.parse(item) for item in measured]
+    reports = [schema.parse(item) for item in measured]
     if args.markdown:
         with atomic_file(args.markdown) as file:
             file.write_text("\n".join(map(report.markdown, reports)), encoding="utf-8")
@@ -134,7 +134,7 @@ def settings(args: argparse.Namespace) -> list[Settings]:
     Raises:
         UsageError: one cannot be meant.
     """
-    from aerogel.bench.points import points, read_lengths
+    from aerogel.bench.configurations import points, read_lengths
     from aerogel.bench.result import Settings
 
     lengths = read_lengths(args.lengths) if args.lengths is not None else None
@@ -146,27 +146,27 @@ def _point(
     args: argparse.Namespace, point: Settings, known: list[dict[str, Any]], step: Progress
 ) -> dict[str, Any]:
     """One point, measured or taken from what is known."""
-    from aerogel.bench import document
-    from aerogel.bench.candidates import CANDIDATES, rivals
+    from aerogel.bench import schema
+    from aerogel.bench.backends import CANDIDATES, rivals
     from aerogel.bench.harness import bench
-    from aerogel.bench.pairs import scan_all
+    from aerogel.bench.jobs import scan_all
 
     names = rivals() if args.rivals == ["all"] else args.rivals
     files = scan_all([args.baseline, *args.models] if args.baseline else args.models)
     pythons = [f"{name} {CANDIDATES.get(name).python()}" for name in names]
-    mark = document.identity([file.path for file in files], point, [str(args.baseline), *pythons])
+    mark = schema.identity([file.path for file in files], point, [str(args.baseline), *pythons])
     for item in known:
         if item["identity"] == mark:
             return item
     report = bench(args.models, point, args.baseline, rivals=names, progress=step)
-    return document.point(report, mark)
+    return schema.point(report, mark)
 
 
 def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
     """All points and models in PyTorch on a GPU; 1 if a way could not be measured or was wrong."""
     from aerogel.errors import UsageError, require
-    from aerogel.files import atomic_file, check_output
-    from aerogel.printable import escaped
+    from aerogel.system.atomic_io import atomic_file, check_output
+    from aerogel.system.printable import escaped
 
     for flag in ("baseline", "rivals", "lengths", "plot", "resume"):
         if getattr(args, flag):
@@ -197,7 +197,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse outputs that would replace a model, its manifest or weights, or one another."""
     from aerogel.bench.model import external_data
-    from aerogel.overlap import demand_apart
+    from aerogel.system.overlap import demand_apart
 
     taken = {f"the model {model}": model for model in args.models}
     if args.baseline:

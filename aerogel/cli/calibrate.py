@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aerogel.cli._arguments import numbers
+from aerogel.system.arguments import numbers
 
 HELP = "measure this machine, so that export and inspect can predict speed"
 
@@ -33,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Calibrate, or hold a calibration against measurements, and print what came of it."""
     from aerogel import checkpoint
-    from aerogel.calibration import cache
-    from aerogel.calibration.calibrate import calibrate
-    from aerogel.calibration.check import check
-    from aerogel.calibration.report import calibration_table, check_table, check_verdict
-    from aerogel.cli._terminal import console, progress
+    from aerogel.cost import cache
+    from aerogel.cost.calibrate import calibrate
+    from aerogel.cost.check import check
+    from aerogel.cost.report import calibration_table, check_table, check_verdict
     from aerogel.errors import UsageError
+    from aerogel.system.terminal import console, progress
 
     masks = checkpoint.load(Path(args.check)).masks if args.check else {}
     if not all(0 < tokens <= 4096 for tokens in args.tokens):

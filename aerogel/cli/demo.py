@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerogel.cli._arguments import output
+from aerogel.system.arguments import output
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aerogel.demo import Result
+    from aerogel.cli._demo import Result
 
 HELP = "train, prune, export and measure a small BERT: one table at the end"
 
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print what it found; 1 if a measured output was wrong."""
-    from aerogel.cli._terminal import console, progress
-    from aerogel.demo import DemoConfig, demo
+    from aerogel.cli._demo import DemoConfig, demo
     from aerogel.errors import require
+    from aerogel.system.terminal import console, progress
 
     require("transformers", "train").utils.logging.disable_progress_bar()
     start = time.monotonic()

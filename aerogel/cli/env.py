@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the report."""
-    from aerogel.bench.environment import environment
+    from aerogel.cli._environment import environment
 
     found = environment()
     if args.json:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
 def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from aerogel.cli._terminal import console
+    from aerogel.system.terminal import console
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)

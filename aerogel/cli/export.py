@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from aerogel.cli import _arguments
+from aerogel.system import arguments
 
 HELP = "turn a checkpoint into one file that runs sparse, and verify it"
 
@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="type of the embedding tables' values: fp32, fp16 or int8 (default: fp32)",
     )
     parser.add_argument(
-        "--out", type=_arguments.output, required=True, metavar="FILE.onnx", help="the file to write"
+        "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="the file to write"
     )
     parser.add_argument(
-        "--block", type=_arguments.block, metavar="RxC", help="blocks to store (default: the checkpoint's)"
+        "--block", type=arguments.block, metavar="RxC", help="blocks to store (default: the checkpoint's)"
     )
     parser.add_argument(
         "--max-density",
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--json",
-        type=_arguments.output,
+        type=arguments.output,
         metavar="FILE",
         help="write the report to FILE; - is standard output",
     )
@@ -88,13 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, print what was done."""
-    from aerogel.calibration import cache
-    from aerogel.cli._terminal import console, progress
+    from aerogel.cost import cache
     from aerogel.export import report
-    from aerogel.export.layout import companions, manifest_path
+    from aerogel.export.output_dir import companions, manifest_path
     from aerogel.export.run import ExportConfig, export
-    from aerogel.files import atomic_file, check_output
-    from aerogel.overlap import demand_apart
+    from aerogel.system.atomic_io import atomic_file, check_output
+    from aerogel.system.overlap import demand_apart
+    from aerogel.system.terminal import console, progress
 
     config = ExportConfig(
         checkpoint=args.checkpoint,

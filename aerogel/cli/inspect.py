@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerogel.cli import _arguments
+from aerogel.system import arguments
 
 if TYPE_CHECKING:
     from aerogel.inspect.report import Report
@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of samples (default: 0)")
     parser.add_argument(
-        "--html", type=_arguments.output, metavar="FILE", help="write everything to one HTML page"
+        "--html", type=arguments.output, metavar="FILE", help="write everything to one HTML page"
     )
     parser.add_argument(
-        "--plots", type=_arguments.output, metavar="DIR", help="write the pictures to DIR as PNG files"
+        "--plots", type=arguments.output, metavar="DIR", help="write the pictures to DIR as PNG files"
     )
     parser.add_argument(
         "--json",
-        type=_arguments.output,
+        type=arguments.output,
         metavar="FILE",
         help="write what was found to FILE; - is standard output",
     )
@@ -51,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse, write what was asked for, print the tables and the summary."""
-    from aerogel.cli._terminal import console, progress, rich_table
     from aerogel.errors import UsageError
-    from aerogel.export.texts import read_texts
-    from aerogel.files import atomic_file
+    from aerogel.export.verification_samples import read_texts
     from aerogel.inspect.report import inspect
     from aerogel.inspect.subject import load
+    from aerogel.system.atomic_io import atomic_file
+    from aerogel.system.terminal import console, progress, rich_table
 
     to_file = args.json if args.json != Path("-") else None
     _check_outputs(args, to_file)
@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
-    from aerogel.files import atomic_file
     from aerogel.inspect.figures import png
     from aerogel.inspect.page import page
+    from aerogel.system.atomic_io import atomic_file
 
     images = {
         section: {picture.name: (png(picture.figure), picture.caption) for picture in pictures}
@@ -113,10 +113,10 @@ def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
 
 def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
     """Refuse outputs that cannot be drawn or written, lie in what is read, or would overwrite one another."""
-    from aerogel.calibration.cache import folder
+    from aerogel.cost.cache import folder
     from aerogel.errors import require
-    from aerogel.files import check_output
-    from aerogel.overlap import demand_apart
+    from aerogel.system.atomic_io import check_output
+    from aerogel.system.overlap import demand_apart
 
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aerogel.cli._arguments import output
 from aerogel.cli._recipe import config_of
 from aerogel.cli._run import add_run_arguments, adder, print_result, require_training
+from aerogel.system.arguments import output
 
 HELP = "pre-train a model on raw text and find a mask that every task can use"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; names and defaults are those of `PretrainConfig`."""
-    from aerogel.train.pretrain_config import PretrainConfig
+    from aerogel.train.pretraining.config import PretrainConfig
 
     add = adder(parser, PretrainConfig)
     add(
@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Pre-train and print what came out."""
-    from aerogel.train.pretrain_config import PretrainConfig
+    from aerogel.train.pretraining.config import PretrainConfig
 
     config = config_of(PretrainConfig, args)
     require_training()
-    from aerogel.train.pretrain import pretrain
+    from aerogel.train.pretraining.run import pretrain
 
     print_result(pretrain(config))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.cli import _arguments
+from aerogel.system import arguments
 
 if TYPE_CHECKING:
     from aerogel.sweep.execute import Outcome
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=_arguments.output,
+        type=arguments.output,
         required=True,
         metavar="DIR",
         help="folder of the runs and their results",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for word, field in TABLES.items():
         settings.add_argument(
-            f"--{word}", dest=field, action=_arguments.Pairs, default={}, metavar="NAME=V,...",
+            f"--{word}", dest=field, action=arguments.Pairs, default={}, metavar="NAME=V,...",
             help=f"an option of the {'task' if 'task' in word else 'method'}; may be given several times",
         )  # fmt: skip
     for name, kind in settable().items():
@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
     import shlex
 
     from aerogel.cli._signals import stoppable
-    from aerogel.cli._terminal import console, progress, rich_table
     from aerogel.errors import UsageError, require
-    from aerogel.files import check_output
-    from aerogel.overlap import demand_apart
     from aerogel.sweep.execute import execute
     from aerogel.sweep.plan import plan
     from aerogel.sweep.report import results
+    from aerogel.system.atomic_io import check_output
+    from aerogel.system.overlap import demand_apart
+    from aerogel.system.terminal import console, progress, rich_table
 
     sweep = _sweep(args)
     if args.jobs < 1:
@@ -151,7 +151,7 @@ def _sweep(args: argparse.Namespace) -> Sweep:
 
 
 def _write(found: Results, out: Path) -> None:
-    from aerogel.files import atomic_file
+    from aerogel.system.atomic_io import atomic_file
 
     document, tables, *pictures = (out / name for name in _RESULTS)
     with atomic_file(document) as file:

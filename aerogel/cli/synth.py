@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from aerogel.cli._arguments import block, output
+from aerogel.system.arguments import block, output
 
 HELP = "make a random masked checkpoint for measurements"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    from aerogel.bench.archs import names
+    from aerogel.synth.archs import names
 
     known = ", ".join(names())
     parser.add_argument("--arch", required=True, metavar="NAME", help=f"shape of the encoder: {known}")
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the checkpoint and say what it is."""
-    from aerogel.bench.synth import synthesise
-    from aerogel.cli._terminal import console
     from aerogel.errors import require
+    from aerogel.synth.generate import synthesise
+    from aerogel.system.terminal import console
 
     require("transformers", "train").utils.logging.disable_progress_bar()
     made = synthesise(

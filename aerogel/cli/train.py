@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aerogel.cli._arguments import Pairs, output
 from aerogel.cli._recipe import config_of
 from aerogel.cli._run import add_run_arguments, adder, print_result, require_training
+from aerogel.system.arguments import Pairs, output
 
 HELP = "fine-tune a model on a task and prune it while it learns"
 

@@ -13,7 +13,7 @@ from aerogel.data.hub import HubTable, is_saved_dataset
 from aerogel.data.sequence import Metrics, SequenceTask
 from aerogel.data.task import Split, TaskData
 from aerogel.errors import DataError
-from aerogel.text_files import Digest, read_lines
+from aerogel.system.text import Digest, read_lines
 
 __all__ = ["TableTask"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from aerogel.data.features import Features, Outputs
 from aerogel.errors import UsageError
-from aerogel.options import NoOptions, read_options
+from aerogel.system.options import NoOptions, read_options
 
 __all__ = ["Split", "Task", "TaskData"]
 

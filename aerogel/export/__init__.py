@@ -1,6 +1,6 @@
 """From a masked checkpoint to an artifact that runs: capture, choose, rewrite, write, verify."""
 
-from aerogel.cores import set_thread_variables
+from aerogel.system.cores import set_thread_variables
 
 # Before torch, which several modules below import: it reads them only once.
 set_thread_variables()

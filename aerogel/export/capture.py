@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import ExportError, require
-from aerogel.export.function import IR_VERSION, OPSET
 from aerogel.export.parity import TOLERANCE
 from aerogel.export.reason import reason
-from aerogel.export.source import Source
-from aerogel.quiet import quiet
+from aerogel.export.reference_model import Source
+from aerogel.hf.quiet import quiet
+from aerogel.ops.linear_function import IR_VERSION, OPSET
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -15,7 +15,7 @@ import numpy as np
 
 from aerogel.export.plan import FP32
 from aerogel.export.rewrite import constant
-from aerogel.export.weight import WEIGHTS
+from aerogel.ops.value_type import WEIGHTS
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -1,6 +1,6 @@
 """Fusing: many nodes become a call of one model-local function, for which the native library may have one kernel.
 
-The function's body is the nodes that it replaces, so the rule of `aerogel.export.function` holds for it too: stock
+The function's body is the nodes that it replaces, so the rule of `aerogel.ops.linear_function` holds for it too: stock
 ONNX Runtime inlines it and computes what it always did.
 """
 

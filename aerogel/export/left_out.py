@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aerogel.export.source import Source
+from aerogel.export.reference_model import Source
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aerogel import __version__
 from aerogel.checkpoint import RECORD_FILE, Checkpoint
 from aerogel.export.embeddings import Table
-from aerogel.export.layout import companions
+from aerogel.export.output_dir import companions
 from aerogel.export.parity import TOLERANCE
 from aerogel.export.plan import Choice
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
     from aerogel.export.run import ExportConfig

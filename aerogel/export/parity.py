@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import ParityError
-from aerogel.export.source import Source
-from aerogel.export.texts import PAIRS, SENTENCES
+from aerogel.export.reference_model import Source
+from aerogel.export.verification_samples import PAIRS, SENTENCES
 
 __all__ = ["ROUNDING", "TOLERANCE", "Batch", "Comparison", "Runner", "batches", "compare", "text_batches"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from aerogel.calibration.model import Calibration
-from aerogel.calibration.predict import SETTING
-from aerogel.calibration.product import Product, product_of
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint, not_finite
+from aerogel.cost.model import Calibration
+from aerogel.cost.packed_shape import Product, product_of
+from aerogel.cost.predict import SETTING
 from aerogel.errors import UsageError, require
-from aerogel.export.functions import carrier
-from aerogel.export.weight import WEIGHTS
+from aerogel.ops.functions import carrier
+from aerogel.ops.value_type import WEIGHTS
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import check_block

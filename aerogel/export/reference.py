@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aerogel.errors import ExportError
 from aerogel.export.embeddings import Table
 from aerogel.export.plan import FP32, Choice
-from aerogel.export.source import Source
-from aerogel.export.weight import WEIGHTS
+from aerogel.export.reference_model import Source
+from aerogel.ops.value_type import WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aerogel.calibration import report as speed
-from aerogel.layers import name_inside
+from aerogel.cost import report as speed
+from aerogel.hf.names import name_inside
 
 if TYPE_CHECKING:
     from rich.table import Table

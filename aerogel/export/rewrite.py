@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import ExportError
-from aerogel.export.function import DOMAIN
-from aerogel.export.functions import carrier
 from aerogel.export.linear import RULES, Linear
 from aerogel.export.plan import DENSE, Choice
+from aerogel.ops.functions import carrier
+from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

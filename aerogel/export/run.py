@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import checkpoint as checkpoints
-from aerogel.calibration import cache
-from aerogel.calibration.predict import SETTING, unknown
 from aerogel.checkpoint import Checkpoint
+from aerogel.cost import cache
+from aerogel.cost.predict import SETTING, unknown
 from aerogel.errors import ExportError, UsageError
-from aerogel.export import layout
+from aerogel.export import output_dir
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
 from aerogel.export.plan import FP32, default_format, make_plan
+from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, serving_tokenizer
-from aerogel.export.speed import form_of, predicted
 from aerogel.export.target import TARGETS, Target
-from aerogel.export.texts import read_texts
-from aerogel.export.trial import ALLOWED_DROP, Trial, load_trial
-from aerogel.export.weight import WEIGHTS
-from aerogel.files import claimed, staging
+from aerogel.export.task_eval import ALLOWED_DROP, Trial, load_trial
+from aerogel.export.verification_samples import read_texts
 from aerogel.kernels.cpu.native import check_selection
+from aerogel.ops.value_type import WEIGHTS
+from aerogel.system.atomic_io import claimed, staging
 
 if TYPE_CHECKING:
-    from aerogel.export.source import Source
+    from aerogel.export.reference_model import Source
 
 __all__ = ["ExportConfig", "export"]
 
@@ -91,7 +91,7 @@ def export(
     checkpoint = checkpoints.load(config.checkpoint)
     read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
     inputs = {flag: path for flag, path in read.items() if path is not None}
-    layout.check_out(config.out, target.suffix, checkpoint.path, force=config.force, inputs=inputs)
+    output_dir.check_out(config.out, target.suffix, checkpoint.path, force=config.force, inputs=inputs)
     with claimed(Path(os.path.realpath(config.out)), "--out"):
         return _export(config, target, checkpoint, progress)
 
@@ -115,10 +115,10 @@ def _export(
     from aerogel.export.embeddings import store_embeddings
     from aerogel.export.fusion import fuse
     from aerogel.export.left_out import left_out
+    from aerogel.export.reference_model import load_source
     from aerogel.export.rewrite import attach_functions, rewrite
-    from aerogel.export.shared import shared
     from aerogel.export.simplify import simplify
-    from aerogel.export.source import load_source
+    from aerogel.export.tied_weights import shared
     from aerogel.export.verify import verify
 
     progress("capture", 0, 1)
@@ -154,7 +154,7 @@ def _export(
         document = manifest(
             checkpoint, plan, tables, config, artifact, details, checked, source.max_length, speed, served
         )
-        layout.place(artifact, document, checkpoint.path, config.out, served)
+        output_dir.place(artifact, document, checkpoint.path, config.out, served)
     return document
 
 

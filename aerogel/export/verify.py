@@ -12,10 +12,10 @@ from aerogel.export import parity
 from aerogel.export.embeddings import Table
 from aerogel.export.plan import Choice
 from aerogel.export.reference import round_activations, rounded
-from aerogel.export.weight import WEIGHTS
+from aerogel.ops.value_type import WEIGHTS
 
 if TYPE_CHECKING:
-    from aerogel.export.source import Source
+    from aerogel.export.reference_model import Source
     from aerogel.export.target import Target
 
 __all__ = ["UNROUNDED", "verify"]

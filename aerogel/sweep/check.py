@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
-from aerogel.options import option_names, read_options
 from aerogel.sweep.plan import Run
+from aerogel.system.options import option_names, read_options
 from aerogel.train.methods import METHODS
 
 __all__ = ["check_runs"]

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from aerogel import checkpoint
-from aerogel.cores import thread_variables, user_environment
 from aerogel.errors import AerogelError, DataError
-from aerogel.files import atomic_file
-from aerogel.json_fields import Each, MalformedJsonError, read
-from aerogel.printable import one_line, unprintable
 from aerogel.sweep.plan import Run
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.cores import thread_variables, user_environment
+from aerogel.system.json_fields import Each, MalformedJsonError, read
+from aerogel.system.printable import one_line, unprintable
 
 __all__ = ["Outcome", "execute"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.torch.choice import Storage, best, candidates
+from aerogel.torch.format_selection import Storage, best, candidates
 from aerogel.torch.linear import SparseLinear
+from aerogel.torch.loader import Matrix
 from aerogel.torch.packed import FLOATS, check_library
-from aerogel.torch.stored import Matrix
 
 __all__ = ["Backend", "Cpu"]
 

@@ -49,7 +49,7 @@ class RunConfig:
         final_warmup: warm-ups at the final density (fw).
         clip: bound on the norm of all gradients together.
         freeze_embeddings: None freezes them when pruning a given model, as the movement-pruning paper does.
-        keep_scores: put the learnt scores beside the masks that they made (`aerogel.scores`).
+        keep_scores: put the learnt scores beside the masks that they made (`aerogel.checkpoint.scores`).
         save_every: steps between saves of the resumable state.
         eval_every: steps between evaluations; None evaluates once, at the end.
         restart: begin anew although a state to resume from is there.

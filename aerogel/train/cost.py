@@ -21,17 +21,17 @@ import transformers
 from torch import Tensor
 
 from aerogel.errors import AerogelError, UsageError
-from aerogel.files import atomic_file
-from aerogel.printable import one_line
+from aerogel.hf.encoder import embedding_parameters, prunable
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.printable import one_line
+from aerogel.system.versions import versions
 from aerogel.train.config import TrainConfig
-from aerogel.train.encoder import embedding_parameters, prunable
 from aerogel.train.loop import Loop
 from aerogel.train.loss import TaskLoss
 from aerogel.train.method import Target
 from aerogel.train.methods import METHODS
 from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic
-from aerogel.versions import versions
 
 __all__ = ["main", "measure"]
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from aerogel.data.features import IGNORED
 from aerogel.data.task import Task
 from aerogel.errors import AerogelError, UsageError
-from aerogel.limits import longest_sequence
-from aerogel.pickled import weight_options
-from aerogel.quiet import quiet
+from aerogel.hf.limits import longest_sequence
+from aerogel.hf.pickled import weight_options
+from aerogel.hf.quiet import quiet
 from aerogel.train.config import TrainConfig
 from aerogel.train.loss import Term, inputs_of, summed_loss, terms
 from aerogel.train.model import inputs_taken, not_finite, not_loaded

@@ -19,8 +19,8 @@ from aerogel.train.gradients import Objective
 from aerogel.train.loop import steps_of
 from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_model
-from aerogel.train.regime import Job
 from aerogel.train.rehearsal import rehearse_evaluation
+from aerogel.train.setup import Job
 
 __all__ = ["FineTuning"]
 

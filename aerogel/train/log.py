@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aerogel.errors import AerogelError, UsageError, require
-from aerogel.files import atomic_file
-from aerogel.json_fields import MalformedJsonError, check, parse
-from aerogel.outputs import file_target, unwritable
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.json_fields import MalformedJsonError, check, parse
+from aerogel.system.outputs import file_target, unwritable
 
 __all__ = ["Log", "NoLog", "check_log"]
 

@@ -16,11 +16,11 @@ from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.gradients import Gradients, Objective, seed_torch
 from aerogel.train.log import Log, NoLog
 from aerogel.train.method import Method, Step
+from aerogel.train.pretraining.rows import TextRows
 from aerogel.train.processes import Processes
 from aerogel.train.progress import shown_steps
 from aerogel.train.schedule import Cubic, linear_rate
 from aerogel.train.state import State
-from aerogel.train.text_rows import TextRows
 
 __all__ = ["Loop", "steps_of"]
 

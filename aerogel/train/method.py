@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aerogel.errors import TrainingError, UsageError
-from aerogel.options import NoOptions
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
+from aerogel.system.options import NoOptions
 
 __all__ = ["Mask", "Method", "Step", "Target"]
 

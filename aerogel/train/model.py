@@ -14,10 +14,10 @@ import transformers
 
 from aerogel.data.task import Task
 from aerogel.errors import AerogelError, OutputError, UsageError
-from aerogel.limits import longest_sequence
-from aerogel.pickled import weight_options
-from aerogel.quiet import quiet
-from aerogel.train.encoder import pretrained_part
+from aerogel.hf.encoder import pretrained_part
+from aerogel.hf.limits import longest_sequence
+from aerogel.hf.pickled import weight_options
+from aerogel.hf.quiet import quiet
 
 __all__ = ["inputs_taken", "load_language_model", "load_model", "not_finite", "not_loaded", "save_model"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from aerogel.errors import DataError, UsageError
-from aerogel.text_files import decode, read_bytes
+from aerogel.system.text import decode, read_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib

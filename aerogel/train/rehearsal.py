@@ -16,8 +16,8 @@ from aerogel.checkpoint import Record
 from aerogel.data.features import Features
 from aerogel.data.task import Task
 from aerogel.errors import AerogelError, CheckpointError, OutputError
-from aerogel.quiet import quiet
-from aerogel.train.encoder import prunable
+from aerogel.hf.encoder import prunable
+from aerogel.hf.quiet import quiet
 from aerogel.train.evaluate import predict
 
 __all__ = ["rehearse_evaluation", "rehearse_saving"]

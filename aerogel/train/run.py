@@ -11,31 +11,31 @@ from typing import Any
 
 import torch
 
-from aerogel import checkpoint, scores
-from aerogel.checkpoint import Checkpoint, Record
+from aerogel import checkpoint
+from aerogel.checkpoint import Checkpoint, Record, scores
 from aerogel.data.tasks import TASKS
 from aerogel.errors import TrainingError, UsageError
-from aerogel.files import check_output, claimed, sha256
-from aerogel.options import option_values, read_options
-from aerogel.outputs import is_stream
-from aerogel.overlap import demand_kept
-from aerogel.pickled import pickled_files
-from aerogel.printable import unprintable
+from aerogel.hf.encoder import embedding_parameters, encoder_parameters, prunable
+from aerogel.hf.pickled import pickled_files
+from aerogel.system.atomic_io import check_output, claimed, sha256
+from aerogel.system.options import option_values, read_options
+from aerogel.system.outputs import is_stream
+from aerogel.system.overlap import demand_kept
+from aerogel.system.printable import unprintable
+from aerogel.system.versions import versions
 from aerogel.train.config import RunConfig, TrainConfig
-from aerogel.train.encoder import embedding_parameters, encoder_parameters, prunable
 from aerogel.train.finetune import FineTuning
+from aerogel.train.fixed_mask import Survivors
 from aerogel.train.log import Log, NoLog, check_log
 from aerogel.train.loop import Loop
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.model import not_finite, save_model
 from aerogel.train.processes import Processes
-from aerogel.train.regime import Regime
 from aerogel.train.rehearsal import rehearse_saving
 from aerogel.train.schedule import Cubic, warmup_steps
+from aerogel.train.setup import Regime
 from aerogel.train.state import State
-from aerogel.train.survivors import Survivors
-from aerogel.versions import versions
 
 __all__ = ["TrainConfig", "run", "train"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from aerogel.errors import CheckpointError, OutputError, UsageError
-from aerogel.files import atomic_file
-from aerogel.json_fields import check, parse
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.json_fields import check, parse
 
 __all__ = ["State"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench.candidate import Candidate
+from aerogel.bench.backend import Candidate
 from aerogel.registry import Registry
 
 FAKE = """

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench import harness, opening
-from aerogel.bench.candidate import Candidate
+from aerogel.bench import harness, setup
+from aerogel.bench.backend import Candidate
 from aerogel.bench.harness import bench, measure
-from aerogel.bench.kind import TOLERANCES
+from aerogel.bench.jobs import Pair
 from aerogel.bench.model import scan
-from aerogel.bench.pairs import Pair
+from aerogel.bench.precision import TOLERANCES
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.registry import Registry
@@ -44,7 +44,7 @@ def test_models_whose_own_outputs_are_not_finite_are_said_to_be_so(
 def test_a_sequence_longer_than_the_model_takes_is_refused_before_opening(
     fake_candidates: Fakes, token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "Worker", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(setup, "Worker", lambda *_, **__: pytest.fail("opened"))
     (tmp_path / "model.manifest.json").write_text('{"max_length": 3}')
     with pytest.raises(UsageError, match="give --seq 3 or less, not 4"):
         bench([token_model("model.onnx")], QUICK, candidates=fake_candidates())

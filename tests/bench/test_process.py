@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aerogel.bench.candidate import Candidate
+from aerogel.bench.backend import Candidate
 from aerogel.bench.process import Worker
 from aerogel.errors import MissingExtraError, RuntimeLoadError, UsageError
 from aerogel.registry import Registry
@@ -27,7 +27,7 @@ def start(module: str, model: Path, **changes: Any) -> Worker:
 
 
 def stock(model: Path, **changes: Any) -> Worker:
-    return start("aerogel.bench.candidates.onnxruntime", model, **changes)
+    return start("aerogel.bench.backends.onnxruntime", model, **changes)
 
 
 def test_the_worker_imports_nothing_but_its_runtime(fake_candidates: Fakes, token_model: Models) -> None:
@@ -46,7 +46,7 @@ def test_the_worker_imports_nothing_but_its_runtime(fake_candidates: Fakes, toke
     )
     fakes = fake_candidates(
         spy="def outputs(self, ids):\n"
-        "    import sys, aerogel.bench.candidates.onnxruntime as stock\n"
+        "    import sys, aerogel.bench.backends.onnxruntime as stock\n"
         "    from pathlib import Path\n"
         f"    stock.CANDIDATE.open(Path({str(token_model('spied.onnx'))!r}), 1, 'default', 1, 4)\n"
         f"    return [np.array([name in sys.modules for name in {heavy!r} + ('onnxruntime',)])]"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench import document, plot, report
-from aerogel.bench.kind import Kind
+from aerogel.bench import plot, report, schema
+from aerogel.bench.precision import Kind
 from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import speedup, summarise
 from aerogel.errors import DataError, UsageError
@@ -58,7 +58,7 @@ def measured() -> Report:
 
 
 def test_document_has_everything_and_is_json(measured: Report) -> None:
-    found = json.loads(json.dumps(document.document([document.point(measured, "abc")])))
+    found = json.loads(json.dumps(schema.document([schema.point(measured, "abc")])))
     assert found["schema"] == 2
     (point,) = found["points"]
     assert set(point) == {
@@ -91,11 +91,11 @@ def test_document_has_everything_and_is_json(measured: Report) -> None:
 
 def test_a_document_read_back_is_the_report(measured: Report, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    file.write_text(json.dumps(document.document([document.point(measured)])))
-    (point,) = document.load(file)
+    file.write_text(json.dumps(schema.document([schema.point(measured)])))
+    (point,) = schema.load(file)
     # The repetitions that were measured stand where those asked for stood.
-    assert document.parse(point) == replace(measured, settings=replace(measured.settings, repeats=3))
-    assert document.load(tmp_path / "nothing.json") == []
+    assert schema.parse(point) == replace(measured, settings=replace(measured.settings, repeats=3))
+    assert schema.load(tmp_path / "nothing.json") == []
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_other_files_are_no_documents(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bench.json"
     file.write_text(text)
     with pytest.raises(DataError, match=r"bench\.json|measure anew"):
-        document.load(file)
+        schema.load(file)
 
 
 @pytest.mark.parametrize("apart", [math.inf, math.nan])
 def test_document_is_strict_json_where_outputs_cannot_be_compared(measured: Report, apart: float) -> None:
     runs = [*measured.runs[:1], run("csr.onnx", "broken", 1, "sparse fp32", apart)]
     made = Report(measured.settings, 3, runs, runs[0])
-    found = json.loads(json.dumps(document.point(made), allow_nan=False))
+    found = json.loads(json.dumps(schema.point(made), allow_nan=False))
     assert (found["runs"][1]["relative_difference"], found["runs"][1]["correct"]) == (None, False)
-    assert not document.parse(found).runs[1].correct
+    assert not schema.parse(found).runs[1].correct
 
 
 def test_what_could_change_the_outcome_changes_the_identity(
@@ -125,18 +125,18 @@ def test_what_could_change_the_outcome_changes_the_identity(
     model.write_bytes(b"a")
     library = tmp_path / "library.so"
     library.write_bytes(b"a")
-    monkeypatch.setattr(document, "find_library", lambda: library)
-    monkeypatch.setattr(document, "describe", lambda: {"cpu": "one"})
-    seen = [document.identity([model], Settings())]
-    assert document.identity([model], Settings()) == seen[0]
+    monkeypatch.setattr(schema, "find_library", lambda: library)
+    monkeypatch.setattr(schema, "describe", lambda: {"cpu": "one"})
+    seen = [schema.identity([model], Settings())]
+    assert schema.identity([model], Settings()) == seen[0]
     model.write_bytes(b"ab")
-    seen.append(document.identity([model], Settings()))
+    seen.append(schema.identity([model], Settings()))
     library.write_bytes(b"b")
-    seen.append(document.identity([model], Settings()))
-    seen.append(document.identity([model], Settings(threads=2)))
-    seen.append(document.identity([model], Settings(threads=2), ["deepsparse"]))
-    monkeypatch.setattr(document, "describe", lambda: {"cpu": "another"})
-    seen.append(document.identity([model], Settings(threads=2), ["deepsparse"]))
+    seen.append(schema.identity([model], Settings()))
+    seen.append(schema.identity([model], Settings(threads=2)))
+    seen.append(schema.identity([model], Settings(threads=2), ["deepsparse"]))
+    monkeypatch.setattr(schema, "describe", lambda: {"cpu": "another"})
+    seen.append(schema.identity([model], Settings(threads=2), ["deepsparse"]))
     assert len(set(seen)) == 6
 
 

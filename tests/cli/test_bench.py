@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench import harness, opening
+from aerogel.bench import harness, setup
+from aerogel.bench.jobs import Pair
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.pairs import Pair
 from aerogel.bench.result import Skipped
 from aerogel.cli import main
 
@@ -167,7 +167,7 @@ def test_a_batch_that_no_memory_holds_is_explained(
 def test_an_unknown_instruction_set_is_refused_before_anything_is_opened(
     token_model: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(opening, "Worker", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(setup, "Worker", lambda *_, **__: pytest.fail("opened"))
     monkeypatch.setenv("AEROGEL_ISA", "foo")
     assert main(["bench", str(token_model("model.onnx")), *QUICK]) == 2
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err

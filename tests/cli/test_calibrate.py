@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from aerogel import cli
-from aerogel.calibration import cache, calibrate, check
-from aerogel.calibration.host import this_host
-from aerogel.calibration.model import Calibration
+from aerogel.cost import cache, calibrate, check
+from aerogel.cost.machine import this_host
+from aerogel.cost.model import Calibration
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aerogel import checkpoint, demo
-from aerogel.cli import main
+from aerogel import checkpoint
+from aerogel.cli import _demo, main
 from aerogel.kernels.cpu import find_library
 from aerogel.train import progress
 
@@ -17,7 +17,7 @@ def test_from_training_to_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = functools.partial(
-        demo.DemoConfig,
+        _demo.DemoConfig,
         hidden=64,
         layers=1,
         epochs=1,
@@ -27,7 +27,7 @@ def test_from_training_to_one_table(
         rounds=2,
         density=0.2,
     )
-    monkeypatch.setattr(demo, "DemoConfig", tiny)
+    monkeypatch.setattr(_demo, "DemoConfig", tiny)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     out = tmp_path / "demo"
     # Someone's own folder, in a place as busy as a home directory.
@@ -75,7 +75,7 @@ def test_a_missing_extra_is_named_before_anything_is_trained(
 def test_what_is_in_the_way_is_named_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], taken: str
 ) -> None:
-    monkeypatch.setattr(demo, "_train", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(_demo, "_train", lambda *_: pytest.fail("it began"))
     (tmp_path / taken).parent.mkdir(exist_ok=True)
     (tmp_path / taken).touch()
     assert main(["demo", "--out", str(tmp_path)]) == 2

@@ -4,18 +4,17 @@ import json
 
 import pytest
 
-from aerogel.bench import environment
-from aerogel.cli import main
+from aerogel.cli import _environment, main
 
 
 def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["env", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(environment.environment()))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(_environment.environment()))
 
 
 def test_table_names_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(
-        environment,
+        _environment,
         "_library",
         lambda: {
             "path": "/lib/libaerogel.so",

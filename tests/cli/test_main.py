@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aerogel import cli
-from aerogel.cli import _arguments
 from aerogel.errors import AerogelError
+from aerogel.system import arguments
 
 VERBS = sorted(m.name for m in pkgutil.iter_modules(cli.__path__) if not m.name.startswith("_"))
 
@@ -135,10 +135,10 @@ def test_an_interrupt_is_status_130(
 
 @pytest.mark.parametrize(("text", "shape"), [("4x1", (4, 1)), ("1x1", (1, 1)), ("32x64", (32, 64))])
 def test_blocks(text: str, shape: tuple[int, int]) -> None:
-    assert _arguments.block(text) == shape
+    assert arguments.block(text) == shape
 
 
 @pytest.mark.parametrize("text", ["4", "4x", "0x1", "4X1", "4x1x1", "-4x1", "", "4 x 1", "٤x1"])
 def test_what_is_no_block(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not ROWSxCOLS"):
-        _arguments.block(text)
+        arguments.block(text)

@@ -11,7 +11,7 @@ from aerogel import checkpoint
 from aerogel.cli import main
 from aerogel.cli import pretrain as verb
 from aerogel.cli._recipe import config_of
-from aerogel.train.pretrain_config import PretrainConfig
+from aerogel.train.pretraining.config import PretrainConfig
 
 
 def parsed(*words: str) -> PretrainConfig:

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from aerogel import cores
 from aerogel.cli import main
 from aerogel.sweep import execute
 from aerogel.sweep.plan import Sweep, plan
+from aerogel.system import cores
 
 
 @pytest.fixture

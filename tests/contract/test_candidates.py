@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel.bench.candidates import CANDIDATES, rivals
+from aerogel.bench.backends import CANDIDATES, rivals
 from aerogel.bench.inputs import Input, feeds
-from aerogel.bench.kind import TOLERANCES
 from aerogel.bench.model import scan
+from aerogel.bench.precision import TOLERANCES
 from aerogel.bench.process import Worker
 from aerogel.bench.result import STOCK
 from aerogel.errors import AerogelError

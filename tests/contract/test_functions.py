@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aerogel import runtime
 from aerogel.errors import ExportError
-from aerogel.export.function import DOMAIN, IR_VERSION, OPSET, LinearFunction
-from aerogel.export.functions import FUNCTIONS, carried, carrier
-from aerogel.export.weight import WEIGHTS
 from aerogel.kernels.cpu import find_library
+from aerogel.ops.functions import FUNCTIONS, carried, carrier
+from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET, LinearFunction
+from aerogel.ops.value_type import WEIGHTS
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 

@@ -15,7 +15,8 @@ import pytest
 
 import aerogel
 from aerogel import cli
-from aerogel.cli import _arguments, main
+from aerogel.cli import main
+from aerogel.system import arguments
 
 QUICK = ["--rounds", "2", "--repeats", "2", "--seq", "6"]
 # Flags that name a folder; what is written in it goes through the same functions.
@@ -31,7 +32,7 @@ def flags() -> set[tuple[str, str]]:
         parser = argparse.ArgumentParser()
         importlib.import_module(f"aerogel.cli.{module.name}").add_arguments(parser)
         for action in parser._actions:
-            if action.type is _arguments.output:
+            if action.type is arguments.output:
                 found.add((module.name, action.option_strings[0]))
     return found
 
@@ -173,4 +174,4 @@ def test_every_writer_of_the_package_writes_to_a_temporary_path() -> None:
             if (name in WRITING or opens) and id(node) not in safe:
                 words = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
                 known = bool(words & given) or (file.name, name) == ("log.py", "open")
-                assert known, f"{file}:{node.lineno} writes past aerogel/files.py"
+                assert known, f"{file}:{node.lineno} writes past aerogel/system/atomic_io.py"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from aerogel.data.tasks import TASKS
-from aerogel.options import read_options
 from aerogel.sweep.plan import plan, read_sweep
+from aerogel.system.options import read_options
 from aerogel.train.config import TrainConfig
 from aerogel.train.methods import METHODS
-from aerogel.train.pretrain import pretrain
-from aerogel.train.pretrain_config import PretrainConfig
+from aerogel.train.pretraining.config import PretrainConfig
+from aerogel.train.pretraining.run import pretrain
 from aerogel.train.recipe import read_recipe
 from aerogel.train.run import train
 

@@ -9,10 +9,10 @@ import onnx_ir as ir
 import pytest
 
 from aerogel.errors import AerogelError, UsageError
-from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
-from aerogel.export.functions import carrier
 from aerogel.export.target import TARGETS, Target
-from aerogel.export.weight import WEIGHTS
+from aerogel.ops.functions import carrier
+from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
+from aerogel.ops.value_type import WEIGHTS
 from aerogel.sparse.formats import FORMATS
 
 

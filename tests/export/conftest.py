@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from aerogel.export import capture as capturing
-from aerogel.export import source as loading
-from aerogel.export.source import Source
+from aerogel.export import reference_model as loading
+from aerogel.export.reference_model import Source
 
 Captured = tuple[Path, Source, ir.Model]
 

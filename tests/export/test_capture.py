@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 
 from aerogel.export import capture as capturing
-from aerogel.export.function import IR_VERSION, OPSET
 from aerogel.export.simplify import simplify
+from aerogel.ops.linear_function import IR_VERSION, OPSET
 
 HEADS = {
     "SequenceClassification": ("logits",),

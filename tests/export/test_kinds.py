@@ -9,7 +9,7 @@ from tiny_models import save_config
 
 from aerogel.errors import ExportError
 from aerogel.export.kinds import check_kind
-from aerogel.export.source import load_source
+from aerogel.export.reference_model import load_source
 
 
 def config_of(kind: str, **fields: Any) -> Any:

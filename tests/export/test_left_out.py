@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from aerogel.export.left_out import left_out
+from aerogel.export.reference_model import load_source
 from aerogel.export.report import verdict
 from aerogel.export.run import ExportConfig, export
-from aerogel.export.source import load_source
 
 Checkpoints = Callable[..., Path]
 

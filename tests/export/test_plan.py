@@ -11,8 +11,8 @@ import safetensors.numpy
 
 from aerogel import checkpoint
 from aerogel.errors import CheckpointError, ExportError, UsageError
-from aerogel.export.functions import carrier
 from aerogel.export.plan import default_format, make_plan, read_weights
+from aerogel.ops.functions import carrier
 from aerogel.sparse.formats import FORMATS
 
 Checkpoints = Callable[..., Path]

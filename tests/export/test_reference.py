@@ -14,7 +14,7 @@ from aerogel.errors import ExportError
 from aerogel.export.embeddings import Table
 from aerogel.export.plan import make_plan
 from aerogel.export.reference import round_activations, rounded
-from aerogel.export.source import Source
+from aerogel.export.reference_model import Source
 
 Captured = tuple[Path, Source, Any]
 WORDS = "bert.embeddings.word_embeddings.weight"

@@ -11,10 +11,10 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.errors import ExportError
-from aerogel.export.function import DOMAIN
 from aerogel.export.plan import Choice, make_plan
 from aerogel.export.rewrite import attach_functions, rewrite
-from aerogel.export.weight import WEIGHTS
+from aerogel.ops.linear_function import DOMAIN
+from aerogel.ops.value_type import WEIGHTS
 from aerogel.sparse.formats import FORMATS
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,2] x) => (float[n,3] y)'

@@ -25,8 +25,8 @@ from aerogel.errors import (
 from aerogel.export import parity
 from aerogel.export.run import ExportConfig, export
 from aerogel.export.targets import onnx as onnx_target
-from aerogel.files import sha256
 from aerogel.sparse.formats import FORMATS
+from aerogel.system.atomic_io import sha256
 
 Once = Callable[..., Path]
 
@@ -267,7 +267,7 @@ def test_bad_requests_fail_before_the_model_is_loaded(
     tiny_checkpoint: Once, tmp_path: Path, changes: dict[str, Any], error: type[AerogelError], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.source.load_source", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.reference_model.load_source", lambda _: pytest.fail("loaded"))
     with pytest.raises(error, match=message):
         export(ExportConfig(**{"checkpoint": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
     assert left(tmp_path) == []

@@ -10,10 +10,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from aerogel.errors import CheckpointError, UsageError
-from aerogel.export.layout import check_out, manifest_path
+from aerogel.export.output_dir import check_out, manifest_path
+from aerogel.export.reference_model import load_source
 from aerogel.export.run import ExportConfig, export
 from aerogel.export.serving import same_tokenizer, serving_tokenizer
-from aerogel.export.source import load_source
 
 LONG = "good " * 242
 PAD = {"pad_id": 0, "pad_token": "[PAD]"}

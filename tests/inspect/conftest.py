@@ -45,7 +45,7 @@ def reseal() -> Callable[[Path, str], None]:
     """Make a changed file of a checkpoint the one that its record vouches for."""
 
     def seal(path: Path, name: str) -> None:
-        from aerogel.files import sha256
+        from aerogel.system.atomic_io import sha256
 
         file = path / checkpoint.RECORD_FILE
         document = json.loads(file.read_text())

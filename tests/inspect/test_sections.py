@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel import scores
-from aerogel.checkpoint import SCORES_FILE
+from aerogel.checkpoint import SCORES_FILE, scores
 from aerogel.errors import UsageError
 from aerogel.inspect.report import inspect
 from aerogel.inspect.section import Finding

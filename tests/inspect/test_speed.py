@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aerogel.calibration import cache
-from aerogel.calibration.host import this_host
+from aerogel.cost import cache
+from aerogel.cost.machine import this_host
 from aerogel.inspect.sections import SECTIONS
 from aerogel.inspect.subject import load
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import FormatError, UsageError
-from aerogel.quiet import quiet
+from aerogel.hf.quiet import quiet
 from aerogel.torch import SparseLinear, ops
 
 FORMS = [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (3, 2)), ("bsr", (1, 4))]

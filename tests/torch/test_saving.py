@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import FormatError, UsageError
-from aerogel.quiet import quiet
+from aerogel.hf.quiet import quiet
 from aerogel.torch import densify, report, sparsify
 
 Checkpoints = Callable[..., Path]

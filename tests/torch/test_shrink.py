@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from aerogel.export.source import load_model
-from aerogel.quiet import quiet
+from aerogel.export.reference_model import load_model
+from aerogel.hf.quiet import quiet
 from aerogel.torch.shrink import Shrunk, shrink
 
 Checkpoints = Callable[..., Path]

@@ -15,10 +15,10 @@ import transformers
 from tokenizers import Tokenizer
 
 from aerogel.data.tasks import TASKS
-from aerogel.train.encoder import prunable
+from aerogel.hf.encoder import prunable
 from aerogel.train.evaluate import evaluate
-from aerogel.train.pretrain import pretrain
-from aerogel.train.pretrain_config import PretrainConfig
+from aerogel.train.pretraining.config import PretrainConfig
+from aerogel.train.pretraining.run import pretrain
 from aerogel.train.run import TrainConfig, train
 
 WORDS = ["the", "film", "is", "good", "bad", "very", "not"]

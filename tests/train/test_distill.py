@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 from aerogel.train.distill import Distillation
 from aerogel.train.loss import counted
 from aerogel.train.run import TrainConfig, train

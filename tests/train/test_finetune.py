@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from aerogel.data.tasks import TASKS
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 from aerogel.train import finetune
 from aerogel.train.run import TrainConfig, train
 

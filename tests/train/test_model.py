@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from aerogel.data.tasks import TASKS
 from aerogel.errors import CheckpointError, OutputError, UsageError
-from aerogel.export import source
+from aerogel.export import reference_model
 from aerogel.train.model import load_model, save_model
 
 LAYER = "bert.encoder.layer.0."
@@ -176,7 +176,7 @@ class Evil:
         (lambda _: [torch.zeros(2)], r"is not a table of tensors by name"),
     ],
 )
-@pytest.mark.parametrize("load", [load, source.load_model])
+@pytest.mark.parametrize("load", [load, reference_model.load_model])
 def test_a_pickle_of_more_than_tensors_is_refused_by_name(
     given: Path, tmp_path: Path, content: Any, message: str, load: Callable[[Path], Any]
 ) -> None:

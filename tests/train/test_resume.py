@@ -16,7 +16,7 @@ import torch
 
 from aerogel import checkpoint
 from aerogel.errors import CheckpointError, UsageError
-from aerogel.files import atomic_file, claimed
+from aerogel.system.atomic_io import atomic_file, claimed
 from aerogel.train import run as run_module
 from aerogel.train.run import TrainConfig, train
 

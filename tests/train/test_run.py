@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aerogel import checkpoint, scores
+from aerogel import checkpoint
+from aerogel.checkpoint import scores
 from aerogel.errors import CheckpointError, OutputError, TrainingError, UsageError
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 from aerogel.train import finetune
 from aerogel.train import run as run_module
 from aerogel.train.gradients import Gradients

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel.bench import document, plot
-from aerogel.bench.candidates import CANDIDATES, rivals
+from aerogel.bench import plot, schema
+from aerogel.bench.backends import CANDIDATES, rivals
 from aerogel.bench.cpu import plan, summary, targets
 from aerogel.bench.cpu.run import kept, run_point
 from aerogel.bench.model import OnnxFile
-from aerogel.cli import _arguments
-from aerogel.cli._terminal import console, progress
-from aerogel.cores import cores
 from aerogel.errors import AerogelError, UsageError
-from aerogel.files import atomic_file, check_output
-from aerogel.printable import one_line
+from aerogel.system import arguments
+from aerogel.system.atomic_io import atomic_file, check_output
+from aerogel.system.cores import cores
+from aerogel.system.printable import one_line
+from aerogel.system.terminal import console, progress
 
 __all__ = ["main"]
 
@@ -39,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--rivals",
-        type=_arguments.words,
+        type=arguments.words,
         default=["all"],
         metavar="NAME,...",
         help="other runtimes to measure where they are installed (default: all; none: none)",
     )
     parser.add_argument(
         "--points",
-        type=_arguments.words,
+        type=arguments.words,
         metavar="NAME,...",
         help="only these points; --points list shows all",
     )
@@ -122,7 +122,7 @@ def _write(
     """Everything known so far, so that a run that is stopped has results too."""
     if not found:
         return
-    reports = {point.name: document.parse(item) for point, item in found}
+    reports = {point.name: schema.parse(item) for point, item in found}
     outcomes = targets.check(reports, [] if args.quick else targets.load())
     by_density = {
         int(match[1]): report
@@ -135,7 +135,7 @@ def _write(
     with atomic_file(args.out / "cpu.md") as file:
         file.write_text(summary.markdown(command, measured, outcomes, lines, dense, notes), encoding="utf-8")
     with atomic_file(args.out / "cpu.json") as file:
-        text = json.dumps(document.document([item for _, item in found]), indent=2, allow_nan=False)
+        text = json.dumps(schema.document([item for _, item in found]), indent=2, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8")
     if lines:
         summary.density_plot(lines, dense, args.out / "density.png")

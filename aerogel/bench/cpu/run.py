@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerogel.bench import document
-from aerogel.bench.candidates import CANDIDATES
+from aerogel.bench import schema
+from aerogel.bench.backends import CANDIDATES
 from aerogel.bench.cpu.models import Export, make
 from aerogel.bench.cpu.plan import Point
 from aerogel.bench.harness import measure
+from aerogel.bench.jobs import Pair
 from aerogel.bench.model import scan
-from aerogel.bench.opening import Progress
-from aerogel.bench.pairs import Pair
 from aerogel.bench.result import Skipped
+from aerogel.bench.setup import Progress
 from aerogel.errors import DataError, RuntimeLoadError
-from aerogel.files import atomic_file
+from aerogel.system.atomic_io import atomic_file
 
 __all__ = ["kept", "run_point"]
 
@@ -50,7 +50,7 @@ def run_point(
         first = point.rows[0].export
         raise RuntimeLoadError(f"the baseline cannot be made: {failed.get(first, 'it was not exported')}")
     interpreters = sorted({f"{pair.candidate} {CANDIDATES.get(pair.candidate).python()}" for pair in pairs})
-    mark = document.identity(
+    mark = schema.identity(
         [file for pair in pairs for file in (pair.model.path, pair.reference.path)],
         point.settings,
         interpreters,
@@ -59,9 +59,9 @@ def run_point(
     if earlier and earlier["identity"] == mark:
         return earlier
     report = measure(pairs, point.settings, pairs[0], skipped, work=out / "converted", progress=progress)
-    found = document.point(report, mark)
+    found = schema.point(report, mark)
     with atomic_file(_file(point, out)) as file:
-        text = json.dumps(document.document([found]), indent=2, allow_nan=False)
+        text = json.dumps(schema.document([found]), indent=2, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8")
     return found
 
@@ -69,10 +69,10 @@ def run_point(
 def kept(point: Point, out: Path) -> dict[str, Any] | None:
     """What an earlier run with the same library has left of a point; None where that is nothing, or damaged."""
     try:
-        found = document.load(_file(point, out))
+        found = schema.load(_file(point, out))
     except DataError:
         return None
-    return found[0] if found and found[0]["library"] == document.library() else None
+    return found[0] if found and found[0]["library"] == schema.library() else None
 
 
 def _file(point: Point, out: Path) -> Path:

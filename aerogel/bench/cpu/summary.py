@@ -12,7 +12,7 @@ from aerogel.bench import report as tables
 from aerogel.bench.cpu.targets import Outcome
 from aerogel.bench.result import STOCK, Report
 from aerogel.errors import require
-from aerogel.files import atomic_file
+from aerogel.system.atomic_io import atomic_file
 
 __all__ = ["Curve", "break_even", "curves", "density_plot", "markdown"]
 

@@ -14,12 +14,12 @@ from aerogel.bench.gpu import tune
 from aerogel.bench.gpu.case import Case, cases
 from aerogel.bench.gpu.child import Child
 from aerogel.bench.gpu.summary import markdown
-from aerogel.cli import _arguments
 from aerogel.errors import AerogelError, RuntimeLoadError, UsageError, require
-from aerogel.files import atomic_file, check_output
-from aerogel.printable import one_line
-from aerogel.torch.gpu import table
-from aerogel.versions import versions
+from aerogel.system import arguments
+from aerogel.system.atomic_io import atomic_file, check_output
+from aerogel.system.printable import one_line
+from aerogel.system.versions import versions
+from aerogel.torch.cuda import table
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--cases",
-        type=_arguments.words,
+        type=arguments.words,
         metavar="WORD,...",
         help="only cases whose names have all these words",
     )

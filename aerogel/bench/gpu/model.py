@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from aerogel.bench.gpu.measure import Rows
 from aerogel.bench.gpu.modes import first_output, modes
+from aerogel.bench.gpu.scenario import Rows
 from aerogel.bench.inputs import vocabulary
-from aerogel.torch.swap import sparsify
+from aerogel.torch.conversion import sparsify
 
 __all__ = ["measure_model", "table"]
 

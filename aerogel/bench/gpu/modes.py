@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aerogel.bench.gpu.clock import timed
-from aerogel.bench.gpu.measure import Rows, wrong
+from aerogel.bench.gpu.scenario import Rows, wrong
 
 __all__ = ["MODES", "first_output", "modes"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.errors import DataError
-from aerogel.files import atomic_file
-from aerogel.json_fields import Each, MalformedJsonError, Number, check, read
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.json_fields import Each, MalformedJsonError, Number, check, read
 
 __all__ = ["Results", "load", "save"]
 
@@ -29,7 +29,7 @@ class Results:
     Attributes:
         machine: the device and its properties.
         versions: of what was measured with.
-        ceilings: see `aerogel.bench.gpu.ceilings`.
+        ceilings: see `aerogel.bench.gpu.roofline`.
         cases: by name, ``{"rows": {way: row}}`` or ``{"error": words}``.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aerogel.bench.gpu.case import Case
-from aerogel.torch.gpu.table import Measured
+from aerogel.torch.cuda.table import Measured
 
 __all__ = ["rows", "tuning_cases"]
 

@@ -14,8 +14,8 @@ import warnings
 import torch
 
 from aerogel.bench.gpu.case import cases, small
-from aerogel.bench.gpu.ceilings import ceilings
-from aerogel.bench.gpu.measure import MEASURES
+from aerogel.bench.gpu.roofline import ceilings
+from aerogel.bench.gpu.scenario import MEASURES
 from aerogel.bench.gpu.tune import tuning_cases
 
 CEILINGS = "ceilings"

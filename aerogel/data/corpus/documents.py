@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerogel.data.corpus.format import TextFormat
 from aerogel.data.corpus.formats import recognise
-from aerogel.text_files import Line, read_lines
+from aerogel.system.text import Line, read_lines
 
 __all__ = ["Document", "read_documents"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from aerogel.data.corpus.documents import Document, read_documents
 from aerogel.data.corpus.files import text_files
 from aerogel.errors import DataError
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 
 __all__ = ["Corpus", "Place"]
 

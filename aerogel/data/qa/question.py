@@ -10,8 +10,8 @@ from typing import Any
 from aerogel.data.hub import columns, identity
 from aerogel.data.task import Split
 from aerogel.errors import DataError
-from aerogel.json_fields import MalformedJsonError, parse
-from aerogel.text_files import decode, read_bytes
+from aerogel.system.json_fields import MalformedJsonError, parse
+from aerogel.system.text import decode, read_bytes
 
 __all__ = ["Question", "from_dataset", "read_squad"]
 

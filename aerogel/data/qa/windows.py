@@ -15,7 +15,7 @@ from aerogel.data.features import Features, padding
 from aerogel.data.qa.question import Question
 from aerogel.data.task import Split
 from aerogel.errors import UsageError
-from aerogel.quiet import quiet
+from aerogel.hf.quiet import quiet
 
 __all__ = ["Window", "cut", "encode", "most_context"]
 

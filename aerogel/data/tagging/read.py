@@ -12,7 +12,7 @@ from typing import Any
 from aerogel.data.hub import columns, identity
 from aerogel.data.tagging.entities import is_entity_tag
 from aerogel.errors import DataError
-from aerogel.text_files import Digest, read_lines
+from aerogel.system.text import Digest, read_lines
 
 __all__ = ["Tagged", "read_columns", "read_dataset"]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel.export.function import DOMAIN
 from aerogel.export.fusions._graph import operand
 from aerogel.export.fusions._layer import Layer
+from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aerogel.export.function import DOMAIN
-from aerogel.export.functions import FUNCTIONS
 from aerogel.export.fusions._graph import Mismatch, maker, operand
 from aerogel.export.linear import constant_shape, only_user
 from aerogel.export.plan import DENSE
+from aerogel.ops.functions import FUNCTIONS
+from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

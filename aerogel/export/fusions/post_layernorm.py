@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aerogel.export.function import DOMAIN
 from aerogel.export.fusion import Fused, Fusion
 from aerogel.export.fusions._encoder import encoder_call, encoder_function, reads_first_only
 from aerogel.export.fusions._graph import Mismatch
 from aerogel.export.fusions._layer import Layer, match_layer
 from aerogel.export.plan import DENSE
+from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

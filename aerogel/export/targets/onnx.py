@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel import runtime
 from aerogel.errors import ExportError, ParityError, require
-from aerogel.export.function import DOMAIN
 from aerogel.export.parity import Batch, Runner
 from aerogel.export.reason import reason
 from aerogel.export.target import Target
 from aerogel.kernels.cpu import find_library
-from aerogel.weights_file import aligned
+from aerogel.ops.linear_function import DOMAIN
+from aerogel.runtime.mapping import aligned
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import CheckpointError, UsageError, require
-from aerogel.export.source import load_model
+from aerogel.export.reference_model import load_model
+from aerogel.hf.quiet import quiet
 from aerogel.inspect import figures
 from aerogel.inspect.section import Finding, Picture, Section, Table
 from aerogel.inspect.subject import Subject
-from aerogel.quiet import quiet
 
 __all__ = ["SECTION", "neighbours_kept"]
 

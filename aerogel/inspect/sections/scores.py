@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aerogel import scores
+from aerogel.checkpoint import scores
 from aerogel.inspect import figures
 from aerogel.inspect.section import Finding, Picture, Section, Table
 from aerogel.inspect.subject import Subject

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from aerogel.calibration import cache, report
-from aerogel.calibration.predict import SETTING, Form
 from aerogel.checkpoint import read_config
+from aerogel.cost import cache, report
+from aerogel.cost.predict import SETTING, Form
 from aerogel.export.plan import DENSE, default_format, make_plan
-from aerogel.export.speed import predicted
+from aerogel.export.prediction import predicted
 from aerogel.inspect.section import Finding, Section, Table
 from aerogel.inspect.subject import Subject
 

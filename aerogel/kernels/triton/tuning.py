@@ -21,11 +21,11 @@ from typing import Any, Generic, TypeVar
 
 import triton
 
-from aerogel.calibration.cache import folder
+from aerogel.cost.cache import folder
 from aerogel.errors import UsageError
-from aerogel.files import atomic_file
-from aerogel.json_fields import Each, MalformedJsonError, check, read
 from aerogel.kernels.triton.launch import Device, interpreted
+from aerogel.system.atomic_io import atomic_file
+from aerogel.system.json_fields import Each, MalformedJsonError, check, read
 
 __all__ = ["Case", "cache_file", "forget", "measure", "stored", "tune"]
 

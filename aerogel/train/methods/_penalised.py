@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aerogel.errors import UsageError
-from aerogel.train.control import Controller, is_steered
+from aerogel.train.density_controller import Controller, is_steered
 from aerogel.train.method import Method, Step, Target
 from aerogel.train.methods.movement import ScoredMask
 

@@ -19,8 +19,8 @@ from torch import nn
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint
 from aerogel.errors import UsageError
+from aerogel.train.fixed_mask import Survivors
 from aerogel.train.method import Target
-from aerogel.train.survivors import Survivors
 
 __all__ = ["METHOD", "Frozen"]
 

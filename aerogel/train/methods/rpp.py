@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores, expand_blocks
-from aerogel.train.control import bracket, is_steered
+from aerogel.train.density_controller import bracket, is_steered
 from aerogel.train.method import Mask, Method, Step, Target
 
 __all__ = ["METHOD", "Options", "ReweightedMask", "ReweightedProximal"]

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from aerogel.hf.encoder import pretrained_part
 from aerogel.sparse.masks import kept_count, top_mask
-from aerogel.train.encoder import pretrained_part
 from aerogel.train.method import Step
 from aerogel.train.methods import movement
 

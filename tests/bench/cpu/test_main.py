@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench.candidates import CANDIDATES, rivals
+from aerogel.bench.backends import CANDIDATES, rivals
 from aerogel.bench.cpu import __main__ as command
 from aerogel.bench.cpu import plan, run
 from aerogel.bench.cpu.models import Checkpoint, Export

@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 
-from aerogel.bench.candidates import CANDIDATES
+from aerogel.bench.backends import CANDIDATES
 from aerogel.bench.cpu.plan import DENSITIES, Point, mixed_lengths, points
 from aerogel.bench.cpu.targets import load
 from aerogel.bench.result import STOCK

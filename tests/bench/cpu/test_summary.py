@@ -6,7 +6,7 @@ import pytest
 
 from aerogel.bench.cpu.summary import Curve, break_even, curves, density_plot, markdown
 from aerogel.bench.cpu.targets import Outcome
-from aerogel.bench.kind import Kind
+from aerogel.bench.precision import Kind
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.bench.statistics import speedup, summarise
 

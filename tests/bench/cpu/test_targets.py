@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aerogel.bench.cpu.targets import check, load
-from aerogel.bench.kind import Kind
+from aerogel.bench.precision import Kind
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.bench.statistics import speedup, summarise
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from aerogel.bench.gpu.case import cases, small
-from aerogel.bench.gpu.measure import MEASURES, make_layer, wrong
+from aerogel.bench.gpu.kernel import WAYS
+from aerogel.bench.gpu.scenario import MEASURES, make_layer, wrong
 from aerogel.bench.gpu.tune import rows, tuning_cases
-from aerogel.bench.gpu.way import WAYS
-from aerogel.torch.gpu.table import Measured
+from aerogel.torch.cuda.table import Measured
 
 
 def test_cases_are_known_to_the_registries() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aerogel.data.corpus.documents import Document, read_documents
 from aerogel.data.corpus.files import text_files
 from aerogel.errors import DataError, UsageError
-from aerogel.text_files import read_lines
+from aerogel.system.text import read_lines
 
 WIKI = """<doc id="1" url="u" title="Tea">
 Tea

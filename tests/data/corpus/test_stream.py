@@ -10,7 +10,7 @@ from aerogel.data.corpus import stream
 from aerogel.data.corpus.documents import Document
 from aerogel.data.corpus.stream import Corpus, Place
 from aerogel.errors import DataError
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from aerogel.export.function import DOMAIN
-from aerogel.export.functions import carrier
+from aerogel.ops.functions import carrier
+from aerogel.ops.linear_function import DOMAIN
 from aerogel.sparse.formats import FORMATS
 
 CONSTANTS = """

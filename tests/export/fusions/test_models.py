@@ -14,9 +14,9 @@ import pytest
 from aerogel import checkpoint, runtime
 from aerogel.export.fusion import Fused, fuse
 from aerogel.export.plan import make_plan
+from aerogel.export.reference_model import Source
 from aerogel.export.rewrite import attach_functions, rewrite
 from aerogel.export.simplify import simplify
-from aerogel.export.source import Source
 
 Captured = Callable[..., tuple[Path, Source, ir.Model]]
 

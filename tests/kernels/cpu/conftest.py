@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import ndtr
 
-from aerogel.export.function import DOMAIN, IR_VERSION, OPSET
-from aerogel.export.functions import carrier
+from aerogel.ops.functions import carrier
+from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
 from aerogel.sparse.formats import FORMATS
 
 HIDDEN, HEADS, SIZE, INNER, EPSILON = 24, 3, 5, 44, 1e-5

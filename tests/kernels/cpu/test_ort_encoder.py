@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 
 import aerogel
-from aerogel.calibration.model import EncoderShape
-from aerogel.calibration.rest import fused_encoder
+from aerogel.cost.model import EncoderShape
+from aerogel.cost.non_gemm import fused_encoder
 from aerogel.export.fusions._attention import MOST_HEAD_FEATURES
 from aerogel.kernels.cpu.native import isas
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import triton
 
-from aerogel.calibration.cache import CACHE_VARIABLE
+from aerogel.cost.cache import CACHE_VARIABLE
 from aerogel.errors import UsageError
 from aerogel.kernels.triton import bsr_linear, csr_linear, packed_linear, tuning
 from aerogel.kernels.triton.bsr_linear import Tiles

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from aerogel import checkpoint
 from aerogel.errors import AerogelError, CheckpointError, UsageError
-from aerogel.files import sha256
+from aerogel.system.atomic_io import sha256
 from aerogel.train.gradients import Gradients
 from aerogel.train.run import TrainConfig, train
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from aerogel.train.encoder import prunable
+from aerogel.hf.encoder import prunable
 from aerogel.train.method import Step, Target
 from aerogel.train.methods.smp import METHOD, shares
 

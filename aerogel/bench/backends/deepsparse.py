@@ -1,0 +1,22 @@
+"""DeepSparse on a dense export with zeros, in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aerogel.bench.backends._deepsparse import DeepSparse
+from aerogel.bench.precision import Kind
+
+__all__ = ["CANDIDATE"]
+
+
+class _Fp32(DeepSparse):
+    computes = Kind(True, "fp32")
+
+    def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - a file for all settings
+        from aerogel.bench.convert.decompose import fixed
+
+        return fixed(model, folder / f"{batch}x{seq}.onnx", batch, seq)
+
+
+CANDIDATE = _Fp32()

@@ -1,0 +1,21 @@
+"""OpenVINO on a dense export, in bfloat16: its default where the processor has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aerogel.bench.backend import Runner
+from aerogel.bench.backends._openvino import OpenVino
+from aerogel.bench.precision import Kind
+
+__all__ = ["CANDIDATE"]
+
+
+class _Bf16(OpenVino):
+    computes = Kind(False, "bf16")
+
+    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting
+        return self.compile(path, threads, "bf16", batch, seq)
+
+
+CANDIDATE = _Bf16()

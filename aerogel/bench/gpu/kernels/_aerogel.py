@@ -1,0 +1,31 @@
+"""The project's own kernels, as `aerogel.torch.sparsify` would use them."""
+
+from __future__ import annotations
+
+from aerogel.bench.gpu.kernel import Layer, Opened, Way
+from aerogel.errors import UsageError
+from aerogel.torch.cuda.format import KINDS
+from aerogel.torch.layer import SparseLayer
+from aerogel.torch.loader import Matrix
+
+__all__ = ["Aerogel"]
+
+
+class Aerogel(Way):
+    """One of `KINDS`."""
+
+    def __init__(self, format: str) -> None:
+        self._format = format
+
+    def open(self, layer: Layer) -> Opened:
+        """See `Way.open`."""
+        kind = KINDS.get(self._format)
+        if reason := kind.refuse(layer.mask, layer.block):
+            raise UsageError(reason)
+        weight = layer.weight
+        made = kind.layer(
+            "the weight", Matrix(weight.float().cpu().numpy(), layer.mask), layer.block, layer.bias, weight.dtype,
+            weight.device,
+        ).requires_grad_(False)  # fmt: skip
+        tensors = made.stored_tensors() if isinstance(made, SparseLayer) else ()
+        return Opened(made, sum(tensor.numel() * tensor.itemsize for tensor in tensors))

@@ -1,0 +1,53 @@
+"""What a kind of case does: a module of ``measures/`` defines ``MEASURE``, a function of a case and a device.
+
+It gives a row for each way, by its name: ``{"ms", "low", "high", "graph", "bytes"}``, or ``{"error"}`` in words: the
+library could not, or its result was wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from aerogel.bench.gpu.case import Case
+from aerogel.bench.gpu.kernel import Layer
+from aerogel.registry import Registry
+from aerogel.sparse.masks import top_masks
+
+__all__ = ["MEASURES", "Rows", "make_layer", "wrong"]
+
+Rows = dict[str, dict[str, Any]]
+MEASURES: Registry[Callable[[Case, torch.device], Rows]] = Registry(
+    "measure", "aerogel.bench.gpu.scenarios", "MEASURE"
+)
+
+# Roundings of the result, and of sums in half precision where a library keeps them so; a wrong kernel is off by all.
+_TOLERANCES = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 2e-3}
+
+
+def make_layer(case: Case, device: torch.device) -> Layer:
+    """A random layer of the case, the same every time."""
+    random = np.random.default_rng(0)
+    rows, cols = case.shape
+    if case.nm:
+        groups = random.random((rows, cols // 4, 4))
+        mask = (groups.argsort(2).argsort(2) >= 2).reshape(rows, cols)
+    else:
+        scores = random.random((rows, cols), np.float32)
+        mask = top_masks({"w": scores}, case.density, case.block)["w"]
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(rows, cols, generator=draw) / (case.density * cols) ** 0.5
+    weight = (weight * torch.from_numpy(mask)).to(device, dtype)
+    return Layer(weight, mask, case.block, torch.randn(rows, generator=draw).to(device, dtype))
+
+
+def wrong(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> str | None:
+    """What is wrong with a result, against one in float64; None if it is right."""
+    if found.shape != expected.shape:
+        return f"wrong: shape {list(found.shape)}, not {list(expected.shape)}"
+    apart = float((found.double() - expected).abs().max() / expected.abs().max())
+    return None if apart <= _TOLERANCES[dtype] else f"wrong: relative difference {apart:.1e}"

@@ -1,7 +1,0 @@
-"""cuSPARSE on blocks."""
-
-from aerogel.bench.gpu.ways._cusparse import CuSparse
-
-__all__ = ["WAY"]
-
-WAY = CuSparse(lambda layer: layer.weight.to_sparse_bsr(layer.block))

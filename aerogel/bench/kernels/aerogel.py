@@ -1,0 +1,36 @@
+"""This project's kernel: CSR, or BSR where there are blocks, token-major activations, bias added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from aerogel.bench.kernel import Layer, Product
+from aerogel.errors import RuntimeLoadError
+
+__all__ = ["PRODUCT"]
+
+
+class _Aerogel(Product):
+    def refuse(self) -> str | None:
+        from aerogel import runtime
+
+        try:
+            runtime.library_path()
+        except RuntimeLoadError as error:
+            return str(error)
+        return None
+
+    def open(self, layer: Layer) -> Callable[[], np.ndarray]:
+        from aerogel.kernels.cpu.native import SparseLinear
+        from aerogel.sparse.formats import FORMATS
+
+        form = FORMATS.get("csr" if layer.block == (1, 1) else "bsr")
+        arrays = form.encode(layer.weight, layer.mask, layer.block)
+        sparse = SparseLinear(arrays, None, layer.weight.shape[1])
+        y = np.empty((len(layer.x), len(layer.weight)), np.float32)
+        return lambda: sparse(layer.x, out=y)
+
+
+PRODUCT = _Aerogel()

@@ -1,0 +1,28 @@
+"""SciPy's CSR times feature-major activations; its BSR takes several times as long."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+
+from aerogel.bench.kernel import Layer, Product
+from aerogel.errors import require
+
+__all__ = ["PRODUCT"]
+
+
+class _SciPy(Product):
+    def refuse(self) -> str | None:
+        found = importlib.util.find_spec("scipy")
+        return None if found else "it is not installed; run: pip install scipy"
+
+    def open(self, layer: Layer) -> Callable[[], np.ndarray]:
+        sparse = require("scipy.sparse", "train")
+        weight = sparse.csr_matrix(layer.weight)
+        x = np.ascontiguousarray(layer.x.T)
+        return lambda: np.asarray((weight @ x).T)
+
+
+PRODUCT = _SciPy()

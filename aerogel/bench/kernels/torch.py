@@ -1,0 +1,32 @@
+"""PyTorch's CSR tensors times feature-major activations."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from aerogel.bench.kernel import Layer, Product
+from aerogel.errors import require
+
+__all__ = ["PRODUCT"]
+
+
+class _Torch(Product):
+    def refuse(self) -> str | None:
+        found = importlib.util.find_spec("torch")
+        return None if found else "it is not installed; run: pip install torch"
+
+    def open(self, layer: Layer) -> Callable[[], np.ndarray]:
+        torch = require("torch", "train")
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that CSR tensors are new
+            weight = torch.from_numpy(layer.weight).to_sparse_csr()
+        x = torch.from_numpy(np.ascontiguousarray(layer.x.T))
+        return lambda: np.asarray(torch.mm(weight, x).numpy().T)
+
+
+PRODUCT = _Torch()

@@ -1,0 +1,66 @@
+"""What a calibration holds for: the machine and the code that ran on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aerogel.kernels.cpu import native
+from aerogel.runtime import check_threads, library_path
+from aerogel.system.atomic_io import sha256
+from aerogel.system.machine import cpu_model
+from aerogel.system.versions import versions
+
+__all__ = ["Host", "this_host"]
+
+# Floats in a vector, by how the instruction set's name begins; 4 where none fits.
+_WIDTHS = (("avx512", 16), ("avx", 8))
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a calibration was made.
+
+    Attributes:
+        cpu: the processor's name.
+        isa: instruction set of the kernels.
+        library: SHA-256 of the native library.
+        onnxruntime: version of the runtime whose dense products are measured.
+        threads: threads of a session.
+    """
+
+    cpu: str
+    isa: str
+    library: str
+    onnxruntime: str
+    threads: int
+
+    @property
+    def key(self) -> str:
+        """A name for it that changes with any of them."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def width(self) -> int:
+        """Tokens that the kernels take in one vector."""
+        return next((width for start, width in _WIDTHS if self.isa.startswith(start)), 4)
+
+
+def this_host(threads: int) -> Host:
+    """This machine, with `threads` threads.
+
+    Raises:
+        UsageError: `threads` is no number of threads, or AEROGEL_ISA names no available instruction set.
+        RuntimeLoadError: the native library is not built.
+    """
+    check_threads(threads, "--threads")
+    library = Path(library_path())
+    return Host(
+        cpu_model(),
+        native.selected(),
+        sha256(library),
+        versions(["onnxruntime"])["onnxruntime"] or "",
+        threads,
+    )

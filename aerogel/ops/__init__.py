@@ -1,0 +1,1 @@
+"""The ONNX operators: signature, function body, value types."""

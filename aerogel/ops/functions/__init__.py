@@ -1,0 +1,43 @@
+"""ONNX functions that carry packed matrices, found by file name.
+
+csr_linear.py carries format "csr" with float32 values, csr_linear_int8.py with those of the weight type "int8", and so
+on. A module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`; files that
+begin with an underscore hold what several bodies share.
+"""
+
+from aerogel.errors import ExportError
+from aerogel.ops.linear_function import LinearFunction
+from aerogel.ops.value_type import WEIGHTS
+from aerogel.registry import Registry
+from aerogel.sparse.formats import FORMATS
+
+__all__ = ["FUNCTIONS", "carried", "carrier"]
+
+FUNCTIONS: Registry[LinearFunction] = Registry("function", "aerogel.ops.functions", "FUNCTION")
+_LINEAR = "-linear"
+
+
+def carried(weights: str = "fp32") -> list[str]:
+    """Names of the storage formats that an ONNX file can carry with values of type `weights`.
+
+    Raises:
+        UsageError: no such weight type.
+    """
+    ending = _LINEAR + WEIGHTS.get(weights).suffix
+    return [name.removesuffix(ending) for name in FUNCTIONS.names() if name.endswith(ending)]
+
+
+def carrier(format_name: str, weights: str = "fp32") -> LinearFunction:
+    """The function that carries matrices of `format_name` with values of type `weights`.
+
+    Raises:
+        UsageError: no such format or weight type.
+        ExportError: both are known but have no function.
+    """
+    FORMATS.get(format_name)
+    known = carried(weights)
+    if format_name not in known:
+        raise ExportError(
+            f"ONNX cannot carry format {format_name!r} in {weights}; it carries: {', '.join(known)}"
+        )
+    return FUNCTIONS.get(format_name + _LINEAR + WEIGHTS.get(weights).suffix)

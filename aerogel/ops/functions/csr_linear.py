@@ -1,0 +1,14 @@
+"""CsrLinear_v1: multiply by a CSR matrix."""
+
+from aerogel.ops.functions import _body
+from aerogel.ops.linear_function import LinearFunction
+
+__all__ = ["FUNCTION"]
+
+FUNCTION = LinearFunction(
+    name="CsrLinear_v1",
+    arrays=("data", "indices", "indptr"),
+    break_even={1: 0.5},
+    body=_body.csr_transposed() + _body.PRODUCT,
+    most_places=_body.MOST_CSR_PLACES,
+)

@@ -1,0 +1,14 @@
+"""CsrLinearInt8_v1: multiply 8-bit activations by a CSR matrix of 8-bit values, scaled by row."""
+
+from aerogel.ops.functions import _body
+from aerogel.ops.linear_function import LinearFunction
+
+__all__ = ["FUNCTION"]
+
+FUNCTION = LinearFunction(
+    name="CsrLinearInt8_v1",
+    arrays=("data", "indices", "indptr", "scale"),
+    break_even={1: 0.3},
+    body=_body.WIDENED + _body.csr_transposed("values") + _body.PRODUCT_INT8,
+    most_places=_body.MOST_CSR_PLACES,
+)

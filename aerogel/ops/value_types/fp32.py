@@ -1,0 +1,34 @@
+"""float32: the checkpoint's values, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from aerogel.ops.value_type import WeightType
+from aerogel.sparse.format import Arrays
+
+__all__ = ["WEIGHT", "Fp32"]
+
+
+class Fp32(WeightType):
+    """See the module's docstring."""
+
+    suffix = ""
+    dense = True
+
+    def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:  # noqa: ARG002 - the interface's
+        """See `WeightType.encode`."""
+        return weight, {}
+
+    def decode(
+        self,
+        values: np.ndarray,
+        beside: Mapping[str, np.ndarray],  # noqa: ARG002 - the interface's
+    ) -> np.ndarray:
+        """See `WeightType.decode`."""
+        return values
+
+
+WEIGHT = Fp32()

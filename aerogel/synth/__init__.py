@@ -1,0 +1,1 @@
+"""Random masked checkpoints of real architectures."""

@@ -1,0 +1,43 @@
+"""Single weights loaded sparse and multiplied as dense tiles: `aerogel.kernels.triton.packed_linear`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from aerogel.kernels.triton.packed_linear import PackedWeight, packed_linear
+from aerogel.torch.cuda.format import Kind
+from aerogel.torch.cuda.linear import TritonLinear
+from aerogel.torch.cuda.ops import define
+from aerogel.torch.loader import Matrix
+
+__all__ = ["KIND", "OPERATOR"]
+
+OPERATOR = define("packed", PackedWeight, packed_linear)
+# Up to so many tokens a dense product waits for its weights, and fewer bytes of them are a gain.
+_FEW_TOKENS = 32
+
+
+class _Packed(Kind):
+    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
+        return None
+
+    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
+        return 0.1 if tokens <= _FEW_TOKENS else 0.0
+
+    def layer(
+        self,
+        name: str,  # noqa: ARG002 - the interface's
+        matrix: Matrix,
+        block: tuple[int, int],
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> nn.Module:
+        arrays = {key: array.to(device) for key, array in matrix.tensors("csr", block).items()}
+        arrays["data"] = arrays["data"].to(dtype)
+        return TritonLinear("packed", PackedWeight.from_csr(arrays, matrix.mask.shape[1]), bias)
+
+
+KIND = _Packed()

@@ -1,0 +1,103 @@
+"""Two of every four weights of a row, on sparse tensor cores, through PyTorch's own semi-structured tensors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.sparse import to_sparse_semi_structured
+
+from aerogel.errors import UsageError
+from aerogel.torch.cuda.format import Kind
+from aerogel.torch.loader import Matrix
+
+__all__ = ["KIND", "TwoFourLinear"]
+
+_DTYPES = (torch.float16, torch.bfloat16)
+
+
+class TwoFourLinear(nn.Linear):
+    """An ``nn.Linear`` whose weight is a ``torch.sparse.SparseSemiStructuredTensor``."""
+
+    format = "2:4"
+    block = (1, 1)
+
+    def stored_tensors(self) -> tuple[torch.Tensor, ...]:
+        """What is stored of the weight: values, and in PyTorch's versions that pack them together, all of it."""
+        weight: torch.Tensor = self.weight.detach()
+        return tuple(
+            t for t in (getattr(weight, "packed", None), getattr(weight, "meta", None)) if t is not None
+        )
+
+    def to_linear(self) -> nn.Linear:
+        """The dense layer that computes the same."""
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        weight: torch.Tensor = self.weight.detach()
+        linear.weight = nn.Parameter(weight.to_dense())
+        linear.bias = self.bias
+        return linear.train(self.training)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """The dense weight, as the other sparse layers have it in a state dict."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        weight: torch.Tensor = self.weight.detach()
+        destination[prefix + "weight"] = weight.to_dense()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Refuse: a new weight may keep other positions, and has to be packed.
+
+        Raises:
+            UsageError: always, where the state dict has the weight.
+        """
+        if prefix + "weight" in state_dict:
+            raise UsageError(
+                f"{prefix}weight is stored 2:4 and cannot be loaded; load it into the dense model and sparsify that"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class _TwoFour(Kind):
+    # Half of the weights are stored whatever the density: other formats gain more from a mask that fits this one.
+    automatic = False
+
+    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
+        rows, cols = mask.shape
+        if rows % 32 or cols % 64:
+            return f"2:4 takes multiples of 32 rows and 64 columns, not {rows}x{cols}"
+        crowded = int((mask.reshape(rows, cols // 4, 4).sum(2) > 2).sum())
+        if crowded:
+            return f"{crowded} of its groups of four neighbours in a row keep more than two weights; prune it 2:4"
+        return None
+
+    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
+        return 0.5 if tokens >= 256 else 0.0
+
+    def stored(self, name: str, mask: np.ndarray, block: tuple[int, int]) -> float:  # noqa: ARG002 - the interface's
+        """Half, whatever the mask."""
+        return 0.5
+
+    def layer(
+        self,
+        name: str,
+        matrix: Matrix,
+        block: tuple[int, int],  # noqa: ARG002 - the interface's
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> nn.Module:
+        if dtype not in _DTYPES:
+            raise UsageError(f"{name}: 2:4 takes float16 and bfloat16; give dtype=torch.float16")
+        layer = TwoFourLinear(matrix.mask.shape[1], matrix.mask.shape[0], bias is not None, device="meta")
+        dense = torch.from_numpy(np.where(matrix.mask, matrix.weight, 0)).to(device, dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that semi-structured tensors are new
+            layer.weight = nn.Parameter(to_sparse_semi_structured(dense), requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias, requires_grad=False)
+        return layer
+
+
+KIND = _TwoFour()

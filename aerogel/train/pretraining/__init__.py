@@ -1,0 +1,1 @@
+"""Masked-token pre-training on raw text."""

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aerogel.cost.masks import random_mask
+from aerogel.cost.models import format_of
+from aerogel.cost.packed_shape import Product, product_of
+from aerogel.ops.value_type import WEIGHTS
+from aerogel.sparse.formats import FORMATS
+
+
+def product(mask: np.ndarray, block: tuple[int, int], weights: str) -> Product:
+    values, _ = WEIGHTS.get(weights).encode(mask.astype(np.float32), "w")
+    return product_of(
+        FORMATS.get(format_of(block)).encode(values, mask, block), (mask.shape[0], mask.shape[1])
+    )
+
+
+def mask_of(*rows: str) -> np.ndarray:
+    return np.array([[c == "x" for c in row] for row in rows])
+
+
+def test_entries_of_rows_are_places() -> None:
+    mask = mask_of("xx......", "........", "x.....x.", "x.......")
+    found = product(mask, (1, 1), "fp32")
+    assert (found.kind, found.height, found.fill) == ("fp32-1", 1, 1)
+    assert found.share == found.stored == 5 / 32
+    assert found.lengths == 2  # two rows of 2 entries, one of 1; empty ones are not walked
+    assert found.bytes == 5 * (4 + 1)
+
+
+def test_four_features_are_one_place_in_eight_bits() -> None:
+    mask = mask_of("xx......", "........", "x.....x.", "x.......")
+    found = product(mask, (1, 1), "int8")
+    assert found.kind == "int8-1"
+    assert found.stored == 5 / 32
+    assert found.share == 4 / 8  # of two places a row: 1, 0, 2 and 1
+    assert found.bytes == 32 * 0.5 * (1 + 1 / 4)
+    # Spread evenly, a place of four features is empty if none of them is stored.
+    assert found.at(0.5).share == 1 - 0.5**4
+    assert not found.has_dense_form
+    assert found.whole().share == found.whole().stored == 1
+    assert found.whole().kind == "int8-4"
+
+
+def test_blocks_of_four_features_fill_their_place() -> None:
+    mask = mask_of("xxxx....", "....xxxx")
+    found = product(mask, (1, 4), "int8")
+    assert (found.fill, found.share, found.stored) == (4, 0.5, 0.5)
+    assert found.at(0.3).share == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("rows", "height"), [(1, 1), (2, 2), (3, 1), (4, 4), (6, 2), (8, 4), (12, 4)])
+def test_panels_are_as_high_as_blocks_allow(rows: int, height: int) -> None:
+    mask = random_mask((24, 16), 0.5, (rows, 1), np.random.default_rng(0))
+    found = product(mask, (rows, 1), "fp16")
+    assert found.kind == f"fp16-{height}"
+    assert found.share == found.stored == mask.mean()
+    assert found.bytes == pytest.approx(mask.sum() * (2 + 1 / height))
+
+
+def test_lengths_are_counted_by_stretches() -> None:
+    # 300 columns are three stretches of 128. First: lengths 128 and 1; second: 128; third: none.
+    mask = np.zeros((3, 300), bool)
+    mask[0, :256] = True
+    mask[1, 5] = True
+    assert product(mask, (1, 1), "fp32").lengths == 3
+
+
+def test_an_empty_matrix_has_no_places() -> None:
+    found = product(np.zeros((4, 8), bool), (1, 1), "fp32")
+    assert (found.share, found.stored, found.lengths, found.bytes) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_random_masks_keep_what_was_asked_for_in_whole_blocks(skewed: bool) -> None:
+    mask = random_mask((512, 256), 0.3, (4, 2), np.random.default_rng(0), skewed=skewed)
+    assert mask.mean() == pytest.approx(0.3, abs=0.02)
+    blocks = mask.reshape(128, 4, 128, 2)
+    assert ((blocks.sum((1, 3)) == 8) | (blocks.sum((1, 3)) == 0)).all()
+    spread = mask.mean(axis=1).std()
+    assert (spread > 0.1) == skewed

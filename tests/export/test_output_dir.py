@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aerogel.errors import OutputError, UsageError
+from aerogel.export import output_dir
+from aerogel.export.output_dir import check_out, companions, manifest_path, place
+from aerogel.system.atomic_io import staging
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "ckpt"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors", "masks.safetensors"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def put(checkpoint: Path, out: Path, content: str = "model") -> None:
+    with staging(out) as folder:
+        artifact = folder / out.name
+        artifact.write_text(content)
+        place(artifact, {"aerogel": "0", "file": out.name}, checkpoint, out)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+EXPORTED = {"m.onnx", "m.manifest.json", "config.json", "tokenizer.json", "vocab.txt"}
+
+
+def test_companions_are_the_configuration_and_the_tokenizer(checkpoint: Path) -> None:
+    assert {path.name for path in companions(checkpoint)} == {"config.json", "tokenizer.json", "vocab.txt"}
+
+
+def test_everything_is_put_beside_the_model(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "not" / "yet" / "m.onnx"
+    check_out(out, ".onnx", checkpoint, force=False)
+    assert not (tmp_path / "not").exists()
+    put(checkpoint, out)
+    assert names(out.parent) == EXPORTED
+    assert names(tmp_path) == {"ckpt", "not"}
+    assert json.loads(manifest_path(out).read_text())["file"] == "m.onnx"
+
+
+def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("m.onnx", "other.onnx", "m.onnx"):
+        out = tmp_path / "out" / name
+        check_out(out, ".onnx", checkpoint, force=False)
+        before = (out.parent / "vocab.txt").stat().st_mtime_ns if out.parent.exists() else None
+        put(checkpoint, out, content=name)
+        assert out.read_text() == name
+        if before:
+            assert (out.parent / "vocab.txt").stat().st_mtime_ns == before
+    assert names(tmp_path / "out") == EXPORTED | {"other.onnx", "other.manifest.json"}
+
+
+def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "m.onnx"
+    out.parent.mkdir()
+    out.write_text("mine")
+    with pytest.raises(UsageError, match=r"m\.onnx exists and is not of an earlier export.*--force"):
+        check_out(out, ".onnx", checkpoint, force=False)
+    # A manifest of another file does not make it ours, nor does one that is no manifest.
+    for text in ('{"aerogel": "0", "file": "n.onnx"}', "[" * 200_000):
+        manifest_path(out).write_text(text)
+        with pytest.raises(UsageError, match="not of an earlier export"):
+            check_out(out, ".onnx", checkpoint, force=False)
+    out.unlink()
+    manifest_path(out).unlink()
+    (out.parent / "config.json").write_text("of another model")
+    with pytest.raises(UsageError, match=r"config\.json exists and differs.*--force"):
+        check_out(out, ".onnx", checkpoint, force=False)
+    check_out(out, ".onnx", checkpoint, force=True)
+    put(checkpoint, out)
+    assert (out.parent / "config.json").read_text() == "config.json"
+
+
+def test_a_foreign_manifest_alone_is_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "m.onnx"
+    put(checkpoint, out)
+    out.unlink()
+    check_out(out, ".onnx", checkpoint, force=False)  # its own model was deleted
+    manifest_path(out).write_text("mine")
+    with pytest.raises(
+        UsageError, match=r"m\.manifest\.json exists and is not of an earlier export.*--force"
+    ):
+        check_out(out, ".onnx", checkpoint, force=False)
+    check_out(out, ".onnx", checkpoint, force=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("out", "must name a file that ends in .onnx"),
+        (".onnx", "must name a file"),
+        ("model.txt", "ends in .onnx"),
+        ("folder.onnx", r"folder\.onnx is a folder; name the file"),
+        ("taken.onnx", r"taken\.manifest\.json is a folder"),
+        ("out/model.onnx", r"out/vocab\.txt is a folder"),
+        ("ckpt/model.onnx", "lies in the checkpoint itself"),
+        ("ckpt/onnx/new/model.onnx", "lies in the checkpoint itself"),
+        ("link/model.onnx", "lies in the checkpoint itself"),
+        ("file/model.onnx", "cannot be written"),
+    ],
+)
+def test_outputs_that_cannot_be(checkpoint: Path, tmp_path: Path, out: str, message: str) -> None:
+    for folder in ("folder.onnx", "taken.manifest.json", "out/vocab.txt"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(checkpoint)
+    with pytest.raises((UsageError, OutputError), match=message):
+        check_out(tmp_path / out, ".onnx", checkpoint, force=True)
+
+
+def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staging(tmp_path / "deep" / "m.onnx") as folder:
+            (folder / "half").write_text("")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert names(tmp_path) == set()
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    def fill() -> None:
+        with staging(tmp_path / "m.onnx"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"m\.onnx cannot be written \(No space left on device\)"):
+        fill()
+    assert names(tmp_path) == set()
+
+
+def test_a_manifest_never_speaks_of_an_artifact_that_is_not_there(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after any number of files, the newer manifest only stands where the newer artifact does."""
+    real = output_dir.atomic_file
+    for last in range(6):
+        out = tmp_path / str(last) / "m.onnx"
+        written: list[str] = []
+
+        @contextlib.contextmanager
+        def stopping(path: Path, written: list[str] = written, last: int = last) -> Iterator[Path]:
+            if len(written) == last:
+                raise KeyboardInterrupt
+            with real(path) as temporary:
+                yield temporary
+            written.append(path.name)
+
+        monkeypatch.setattr(output_dir, "atomic_file", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            put(checkpoint, out)
+        assert len(written) == min(last, 5)
+        assert not manifest_path(out).exists() or names(out.parent) == EXPORTED

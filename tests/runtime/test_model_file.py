@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aerogel.runtime.model_file import find_companion, look
+
+
+@pytest.mark.parametrize("name", ["config.json", "m.manifest.json"])
+def test_a_companion_is_found_beside_the_model_then_beside_the_link(tmp_path: Path, name: str) -> None:
+    real, link = tmp_path / "v3/model.onnx", tmp_path / "m.onnx"
+    real.parent.mkdir()
+    real.touch()
+    assert find_companion(real, real.with_name("config.json")) == real.with_name("config.json")
+    link.symlink_to(real)
+    beside = link.with_name(name)
+    assert find_companion(link, beside) == beside
+    own = real.with_name(name.replace("m.", "model.") if name.startswith("m.") else name)
+    beside.touch()
+    assert find_companion(link, beside) == beside
+    own.touch()
+    assert find_companion(link, beside) == own
+
+
+def test_changes_are_noticed(tmp_path: Path) -> None:
+    path, link = tmp_path / "model.onnx", tmp_path / "link"
+    path.write_bytes(b"a" * 10)
+    link.symlink_to(path)
+    seen = look(link)
+    assert (seen.path, seen.size, seen.alone) == (path, 10, True)
+    assert seen.unchanged()
+    link.unlink()
+    assert seen.unchanged()
+    path.write_bytes(b"b" * 11)
+    assert not seen.unchanged()
+    seen = look(path)
+    path.unlink()
+    assert not seen.unchanged()
+    assert look(path).size == 0

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer
+
+from aerogel import checkpoint
+from aerogel.errors import AerogelError, DataError, OutputError, TrainingError, UsageError
+from aerogel.train import loop
+from aerogel.train.pretraining.config import PretrainConfig
+from aerogel.train.pretraining.run import pretrain
+from aerogel.train.run import TrainConfig, train
+
+WORDS = "the a and of to is was in it that film good bad not very".split()  # noqa: SIM905
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Two files of 40 documents, of which each has words of its own."""
+    draw = random.Random(0)
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for name in ("a", "b"):
+        documents = []
+        for _ in range(40):
+            own = draw.sample(WORDS, 4)
+            lines = (" ".join(draw.choices(own, k=draw.randint(3, 9))) for _ in range(draw.randint(4, 10)))
+            documents.append("\n".join(lines))
+        (folder / f"{name}.txt").write_text("\n\n".join(documents))
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> Callable[..., PretrainConfig]:
+    def make(out: str = "out", family: str = "bert", head: str = "", **values: Any) -> PretrainConfig:
+        settings = {
+            "text": (text,), "model": str(tiny_checkpoint(family, head, density=1.0)), "steps": 20, "batch": 8,
+            "max_length": 40, "lr": 1e-3, "held_out": 0.2, "eval_rows": 40, "shuffle": 16, "threads": 1,
+            "device": "cpu", "final_warmup": 1.0,
+        }  # fmt: skip
+        return PretrainConfig(out=tmp_path / out, **settings | values)
+
+    return make
+
+
+@pytest.mark.parametrize("flag", ["out", "log", "tensorboard"])
+def test_nothing_is_written_into_the_text(
+    config: Callable[..., PretrainConfig], text: Path, flag: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"--{flag} .*new: must be outside of --text .*text, whose files"):
+        config(**{flag: text / "new" if flag != "out" else "text/new"})
+
+
+def events(config: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in config.log_path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", ["rpp", "nip"])
+def test_a_mask_found_in_pretraining_serves_a_task_and_its_export(
+    tmp_path: Path, config: Callable[..., PretrainConfig], sentiment: Callable[..., Path], method: str
+) -> None:
+    pytest.importorskip("onnxscript")
+    from aerogel.cli import main
+
+    found = pretrain(config(method=method, density=0.3, steps=30, lr=3e-3))
+    assert found.accounting.density == pytest.approx(0.3, abs=0.005)
+    assert len(found.masks) == 12
+    assert found.record.task is None
+    assert set(found.record.metrics) == {"mlm_loss", "mlm_accuracy", "nsp_accuracy"}
+    assert found.record.config["drawn"] == ["cls.predictions", "cls.seq_relationship"]
+
+    tuned = train(
+        TrainConfig(
+            out=tmp_path / "tuned", task="sst2", data=sentiment(), model=str(found.path), freeze_mask=True, epochs=2,
+            batch=16, max_length=16, lr=1e-3, threads=1, device="cpu",
+        )
+    )  # fmt: skip
+    assert tuned.masks.keys() == found.masks.keys()
+    weights = load_file(tuned.path / checkpoint.WEIGHTS_FILE)
+    for name, mask in found.masks.items():
+        np.testing.assert_array_equal(tuned.masks[name], mask)
+        assert not weights[name].numpy()[~mask].any()
+    assert main(["export", str(tuned.path), "--format", "csr", "--out", str(tmp_path / "m.onnx")]) == 0
+
+
+def test_plain_transformers_loads_what_was_written(config: Callable[..., PretrainConfig]) -> None:
+    made = pretrain(config(method="magnitude", density=0.3))
+    for kind, missing in (
+        (AutoModel, {"pooler.dense.weight", "pooler.dense.bias"}),
+        (AutoModelForPreTraining, set()),
+    ):
+        model, notes = kind.from_pretrained(made.path, output_loading_info=True)
+        assert set(notes["missing_keys"]) <= (set() if kind is AutoModelForPreTraining else missing)
+        assert not notes["mismatched_keys"]
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
+    assert AutoTokenizer.from_pretrained(made.path).mask_token == "[MASK]"
+
+
+def test_it_learns_and_reports(config: Callable[..., PretrainConfig]) -> None:
+    run = config(steps=120, eval_every=30, lr=3e-3, batch=16)
+    record = pretrain(run).record
+    found = [event for event in events(run) if event["event"] in ("evaluation", "end")]
+    assert [event["step"] for event in found] == [30, 60, 90, 120]
+    assert found[-1]["mlm_loss"] == record.metrics["mlm_loss"]
+    losses = [event["mlm_loss"] for event in found]
+    assert losses[-1] < losses[0] - 0.2
+    # Documents have words of their own: better than the commonest of fifteen.
+    assert record.metrics["mlm_accuracy"] > 0.15
+    start = events(run)[0]
+    assert start["total"] == 120
+    assert start["settings"]["drawn"] == ["cls.predictions", "cls.seq_relationship"]
+    assert record.data["text"]["files"] == 2
+
+
+@pytest.mark.parametrize("family", ["roberta", "electra", "distilbert"])
+def test_models_without_next_sentences(config: Callable[..., PretrainConfig], family: str) -> None:
+    with pytest.raises(UsageError, match=r"predicts no next sentences; pass --no-nsp"):
+        pretrain(config(family=family))
+    made = pretrain(config(family=family, nsp=False, method="magnitude", density=0.3))
+    assert set(made.record.metrics) == {"mlm_loss", "mlm_accuracy"}
+    assert made.accounting.density == pytest.approx(0.3, abs=0.01)
+
+
+def test_from_scratch_takes_no_weights(config: Callable[..., PretrainConfig]) -> None:
+    one, two = (pretrain(config(out, from_scratch=True, steps=3, seed=s)) for out, s in (("a", 0), ("b", 1)))
+    assert "bert.encoder" in one.record.config["drawn"]
+    weights = [load_file(made.path / checkpoint.WEIGHTS_FILE) for made in (one, two)]
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    given = load_file(Path(config().model) / checkpoint.WEIGHTS_FILE)[name.removeprefix("bert.")]
+    assert not torch.equal(weights[0][name], weights[1][name])
+    # The given weights are as wide as they are long to the power of -1/2; fresh ones are BERT's, with 0.02.
+    assert given.std() > 0.1 > 0.03 > weights[0][name].std()
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path, PosixPath
+from aerogel.train.gradients import Gradients
+from aerogel.train.pretrain import pretrain
+from aerogel.train.pretrain_config import PretrainConfig
+compute = Gradients.compute
+def fatal(gradients, batch, at):
+    if at == 25 and os.environ["RANK"] == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return compute(gradients, batch, at)
+Gradients.compute = fatal
+pretrain(PretrainConfig(**eval(sys.argv[1])))
+"""
+
+
+def processes(run: PretrainConfig, count: int, port: int, killed: int | None = None) -> list[int]:
+    """Exit statuses of the processes of a run, started as torchrun does; one may be killed at step 25."""
+    environment = os.environ | {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, repr(vars(run)), str(killed)],
+            env=environment | {"RANK": str(index), "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
+        )
+        for index in range(count)
+    ]  # fmt: skip
+    return [process.wait(timeout=900) for process in begun]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
+    config: Callable[..., PretrainConfig], free_port: Callable[[], int], count: int
+) -> None:
+    # A warm-up of 6 steps, then four phases: alpha is refreshed after steps 19, 33 and 46.
+    values = {"steps": 60, "save_every": 4, "method": "rpp", "density": 0.3, "options": {"reweightings": 3}}
+    run = config("killed", **values)
+    statuses = processes(run, count, free_port(), killed=count - 1)
+    assert statuses[-1] == -signal.SIGKILL
+    assert not run.out.exists()
+    state = torch.load(run.state_path, weights_only=True)
+    assert state["step"] == 24
+    assert state["position"]["row"] >= 0
+    assert [event["reweighting"] for event in events(run) if "reweighting" in event] == [1.0]
+
+    assert processes(run, count, free_port()) == [0] * count
+    assert [(e["step"], e["reweighting"]) for e in events(run) if "reweighting" in e] == [
+        (19, 1.0), (33, 2.0), (46, 3.0),
+    ]  # fmt: skip
+    whole = pretrain(config("whole", accumulate=count, **values))
+    assert whole.accounting.density == pytest.approx(0.3, abs=0.005)
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
+        assert (run.out / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """Stands in for whatever ends a run early."""
+
+
+def test_a_run_is_resumed_behind_any_block_and_not_with_other_text(
+    config: Callable[..., PretrainConfig], text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    density = loop.Cubic.density
+
+    def stop(schedule: Any, step: int) -> float:
+        if step == 37:
+            raise Stopped
+        return density(schedule, step)
+
+    run = config(steps=50, save_every=9)
+    monkeypatch.setattr(loop.Cubic, "density", stop)
+    with pytest.raises(Stopped):
+        pretrain(run)
+    monkeypatch.undo()
+    position = torch.load(run.state_path, weights_only=True)["position"]
+    assert position["block"] + position["epoch"] > 0
+    content = (text / "a.txt").read_bytes()
+    (text / "a.txt").write_bytes(content + b"\nmore")
+    with pytest.raises(UsageError, match=r"state of a run with data text .*--restart"):
+        pretrain(run)
+    (text / "a.txt").write_bytes(content)
+    resumed, whole = pretrain(run).path, pretrain(config("whole", steps=50)).path
+    assert (resumed / checkpoint.WEIGHTS_FILE).read_bytes() == (whole / checkpoint.WEIGHTS_FILE).read_bytes()
+
+
+def test_a_loss_that_is_not_finite_leaves_nothing_behind(config: Callable[..., PretrainConfig]) -> None:
+    run = config(lr=1e30, clip=1e30, warmup=0.0)
+    with pytest.raises(TrainingError, match=r"the (loss|gradient) is (nan|inf) at step \d"):
+        pretrain(run)
+    assert not run.out.exists()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    config: Callable[..., PretrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pretrain(config(steps=3)).path
+    content = (before / checkpoint.WEIGHTS_FILE).read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aerogel.train.run.save_model", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        pretrain(config(steps=4))
+    assert (before / checkpoint.WEIGHTS_FILE).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ({"steps": 0}, UsageError, r"--steps 0: must be at least 1"),
+        ({"held_out": 0.0}, UsageError, r"--held-out 0: must be a fraction between 0 and 1"),
+        ({"shuffle": 1}, UsageError, r"--shuffle 1: must be at least 2"),
+        ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such is neither a file nor a directory"),
+        ({"max_length": 18}, UsageError, r"--max-length 18: a row has 3 special tokens"),
+        ({"max_length": 65}, UsageError, r"--max-length 65: .* takes at most 64"),
+        ({"held_out": 1e-6}, DataError, r"--held-out 1e-06: 0 documents"),
+        ({"method": "movment"}, UsageError, r"unknown method 'movment'"),
+        ({"model": "/no/such"}, UsageError, r"--model /no/such is not a directory"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    config: Callable[..., PretrainConfig], values: dict[str, Any], kind: type[AerogelError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        pretrain(config(**values))
+    assert not list(config().out.parent.glob("out*"))
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(
+    tmp_path: Path, config: Callable[..., PretrainConfig]
+) -> None:
+    own = Path(shutil.copytree(config().model, tmp_path / "own"))
+    tokenizer = AutoTokenizer.from_pretrained(own)
+    tokenizer.add_tokens([f"word{n}" for n in range(50)])
+    tokenizer.save_pretrained(own)
+    with pytest.raises(UsageError, match="its tokenizer has more entries than its embeddings"):
+        pretrain(config(model=str(own)))
