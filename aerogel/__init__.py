@@ -5,7 +5,8 @@ what it needs when it is called.
 """
 
 from aerogel.errors import AerogelError
-from aerogel.runtime import library_path, session
+from aerogel.kernels.cpu.library import library_path
+from aerogel.runtime import session
 
 __all__ = ["AerogelError", "__version__", "library_path", "session"]
 

@@ -9,7 +9,7 @@ import pytest
 import aerogel
 from aerogel import errors
 from aerogel.errors import AerogelError, MissingExtraError, OutputError, RuntimeLoadError, require
-from aerogel.kernels.cpu import LIBRARY_VARIABLE
+from aerogel.kernels.cpu.library import LIBRARY_VARIABLE
 from aerogel.system.atomic_io import atomic_directory, atomic_file, check_output
 
 

@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
+from aerogel.export.config import ExportConfig
+from aerogel.hf.load import model_class
 from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
 from aerogel.export.kinds import check_kind
-from aerogel.export.reference_model import model_class
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 

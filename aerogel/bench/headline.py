@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aerogel.cli import bench
+from aerogel.bench.arguments import add_measurement_arguments, settings
 from aerogel.errors import UsageError
 
 __all__ = ["commands", "main"]
@@ -71,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(parser: argparse.ArgumentParser, measurement: Sequence[str]) -> None:
     """Refuse before the minutes of work what `bench` would refuse after them."""
-    bench.add_arguments(measuring := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False))
+    add_measurement_arguments(
+        measuring := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False)
+    )
     asked = measuring.parse_args(["MODEL.onnx", *measurement])
     try:
-        bench.settings(asked)
+        settings(asked)
     except UsageError as error:
         parser.error(str(error))
 

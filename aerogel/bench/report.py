@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aerogel.bench.machine import describe
 from aerogel.bench.result import Report, Run, Settings
-from aerogel.system.machine import describe
 from aerogel.system.versions import versions
 
 if TYPE_CHECKING:

@@ -8,22 +8,13 @@ from pathlib import Path
 from aerogel.bench.precision import Kind
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import UsageError
-from aerogel.runtime import check_threads
+from aerogel.system.seeds import check_seed
+from aerogel.system.threads import check_threads
 
-__all__ = ["STOCK", "Report", "Run", "Settings", "Skipped", "check_seed"]
+__all__ = ["STOCK", "Report", "Run", "Settings", "Skipped"]
 
 STOCK = "onnxruntime"
 """The candidate whose outputs are taken as right and whose times are the baseline."""
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that not every random generator takes.
-
-    Raises:
-        UsageError: it is not from 0 to 2**32 - 1.
-    """
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed {seed} is out of range; give 0 to {2**32 - 1}")
 
 
 @dataclass(frozen=True)

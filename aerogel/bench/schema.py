@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from aerogel import __version__
+from aerogel.bench.machine import describe
 from aerogel.bench.precision import Kind
 from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import DataError
-from aerogel.kernels.cpu import find_library
+from aerogel.kernels.cpu.library import find_library
 from aerogel.system.atomic_io import sha256
 from aerogel.system.json_fields import Each, Either, MalformedJsonError, Number, check, read
-from aerogel.system.machine import describe
 from aerogel.system.printable import unprintable
 from aerogel.system.versions import versions
 

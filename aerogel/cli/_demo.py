@@ -190,7 +190,8 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
 
 
 def _export(made: Checkpoint, form: str, out: Path) -> Path:
-    from aerogel.export.run import ExportConfig, export
+    from aerogel.export.config import ExportConfig
+    from aerogel.export.run import export
 
     file = out / "onnx" / form / f"{made.record.method}.onnx"
     export(ExportConfig(checkpoint=made.path, out=file, format=form))

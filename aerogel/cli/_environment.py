@@ -11,7 +11,7 @@ from aerogel import __version__, runtime
 from aerogel.bench.backends import CANDIDATES
 from aerogel.bench.third_party import Rival
 from aerogel.errors import AerogelError
-from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
+from aerogel.kernels.cpu.library import LIBRARY_VARIABLE, find_library
 from aerogel.system.cores import cores
 from aerogel.system.machine import cpu_features, cpu_model
 from aerogel.system.versions import versions

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.bench.arguments import add_measurement_arguments, settings
 from aerogel.system import arguments
 
 if TYPE_CHECKING:
@@ -18,56 +19,7 @@ HELP = "measure exported models against the dense baseline and other runtimes"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    numbers = arguments.numbers
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported models")
-    parser.add_argument(
-        "--baseline",
-        type=Path,
-        metavar="MODEL.onnx",
-        help="model whose run on stock ONNX Runtime is 1.0 (default: the first dense one, else the first)",
-    )
-    parser.add_argument(
-        "--rivals",
-        type=arguments.words,
-        default=[],
-        metavar="NAME,...",
-        help="other runtimes to measure on dense exports: deepsparse, openvino, ...; all for every one",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="cuda: PyTorch on a GPU, dense and sparse, eager, compiled and in a CUDA graph (default: cpu)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float16", "bfloat16", "float32"),
-        default="float16",
-        help="of weights and activations on a GPU (default: float16)",
-    )
-    parser.add_argument(
-        "--threads", type=numbers, default=[1], metavar="N,...", help="threads per inference (default: 1)"
-    )
-    parser.add_argument("--batch", type=numbers, metavar="N,...", help="sequences per inference (default: 1)")
-    parser.add_argument("--seq", type=numbers, metavar="N,...", help="tokens per sequence (default: 128)")
-    parser.add_argument(
-        "--lengths",
-        metavar="N,...|FILE",
-        help="instead of --seq: lengths of the sequences of a padded batch, in FILE one a line; "
-        "with --batch N, N are drawn",
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=10, metavar="N", help="turns of each candidate (default: 10)"
-    )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        metavar="N",
-        help="inferences in each turn (default: about half a second of them)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the random token ids (default: 0)"
-    )
+    add_measurement_arguments(parser)
     parser.add_argument(
         "--json", type=arguments.output, metavar="FILE", help="write everything measured to FILE"
     )
@@ -126,20 +78,6 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         plot.plot(reports, args.plot)
     return 0 if all(item.correct for found in reports for item in found.runs) else 1
-
-
-def settings(args: argparse.Namespace) -> list[Settings]:
-    """The points that the arguments ask for.
-
-    Raises:
-        UsageError: one cannot be meant.
-    """
-    from aerogel.bench.configurations import points, read_lengths
-    from aerogel.bench.result import Settings
-
-    lengths = read_lengths(args.lengths) if args.lengths is not None else None
-    same = Settings(rounds=args.rounds, repeats=args.repeats, seed=args.seed)
-    return points(args.threads, args.batch, args.seq, lengths, same)
 
 
 def _point(

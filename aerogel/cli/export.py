@@ -88,11 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, print what was done."""
-    from aerogel.cost import cache
     from aerogel.export import report
-    from aerogel.export.output_dir import companions, manifest_path
-    from aerogel.export.run import ExportConfig, export
+    from aerogel.export.config import ExportConfig
+    from aerogel.export.output_dir import companions
+    from aerogel.export.run import export
+    from aerogel.runtime.artifact import manifest_path
     from aerogel.system.atomic_io import atomic_file, check_output
+    from aerogel.system.cache import cache_folder
     from aerogel.system.overlap import demand_apart
     from aerogel.system.terminal import console, progress
 
@@ -127,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         folders = {
             "the checkpoint itself": args.checkpoint,
             "--task-data": args.task_data,
-            "the folder of calibrations": cache.folder(),
+            "the folder of calibrations": cache_folder(),
         }
         demand_apart({"--json": args.json}, taken, folders)
         check_output(args.json)

@@ -113,14 +113,16 @@ def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
 
 def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
     """Refuse outputs that cannot be drawn or written, lie in what is read, or would overwrite one another."""
-    from aerogel.cost.cache import folder
     from aerogel.errors import require
     from aerogel.system.atomic_io import check_output
+    from aerogel.system.cache import cache_folder
     from aerogel.system.overlap import demand_apart
 
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
-    demand_apart(outputs, {"the --text file": args.text}, read | {"the folder of calibrations": folder()})
+    demand_apart(
+        outputs, {"the --text file": args.text}, read | {"the folder of calibrations": cache_folder()}
+    )
     if args.html or args.plots:
         require("matplotlib", "inspect")
     for path in filter(None, (args.html, args.plots / "density.png" if args.plots else None, to_file)):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -15,30 +13,19 @@ from aerogel.cost.machine import Host, this_host
 from aerogel.cost.model import RESTS, SHARES, Calibration, EncoderShape, rest_features, token_counts
 from aerogel.errors import AerogelError
 from aerogel.system.atomic_io import atomic_file
+from aerogel.system.cache import cache_folder
 from aerogel.system.json_fields import MalformedJsonError, Number, check, read
 
-__all__ = ["CACHE_VARIABLE", "SCHEMA", "find", "folder", "save"]
+__all__ = ["SCHEMA", "find", "save"]
 
-CACHE_VARIABLE = "AEROGEL_CACHE"
 SCHEMA = 1
 # No cost of one unit of work comes near so many seconds.
 _COST = Number(float, 0, 1e3)
 
 
-def folder() -> Path:
-    """Where calibrations are kept: AEROGEL_CACHE, or the user's cache directory."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    if home := os.environ.get("XDG_CACHE_HOME"):
-        return Path(home) / "aerogel"
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "aerogel"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "aerogel"
-
-
 def path_of(host: Host) -> Path:
     """Where the calibration of a host is kept."""
-    return folder() / f"calibration-{host.key}.json"
+    return cache_folder() / f"calibration-{host.key}.json"
 
 
 def save(calibration: Calibration) -> Path:

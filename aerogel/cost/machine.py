@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aerogel.kernels.cpu import native
-from aerogel.runtime import check_threads, library_path
+from aerogel.kernels.cpu.library import library_path
 from aerogel.system.atomic_io import sha256
 from aerogel.system.machine import cpu_model
+from aerogel.system.threads import check_threads
 from aerogel.system.versions import versions
 
 __all__ = ["Host", "this_host"]

@@ -15,7 +15,7 @@ import numpy as np
 from aerogel.errors import UsageError
 
 if TYPE_CHECKING:
-    from aerogel.data.task import Split
+    from aerogel.data.split import Split
 
 __all__ = ["IGNORED", "Features", "Outputs", "collect", "fast", "length_order", "padding"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aerogel.data.task import Split, TaskData
+from aerogel.data.split import Split, TaskData
 from aerogel.errors import DataError, require
 
 __all__ = ["Hub", "HubTable", "columns", "identity", "is_saved_dataset"]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.data.features import Features, Outputs, padding
-from aerogel.data.task import Split, Task
+from aerogel.data.split import Split
+from aerogel.data.task import Task
 from aerogel.errors import UsageError
 
 __all__ = ["Metrics", "SequenceTask"]

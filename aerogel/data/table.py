@@ -11,7 +11,7 @@ from pathlib import Path
 from aerogel.data.files import find_file
 from aerogel.data.hub import HubTable, is_saved_dataset
 from aerogel.data.sequence import Metrics, SequenceTask
-from aerogel.data.task import Split, TaskData
+from aerogel.data.split import Split, TaskData
 from aerogel.errors import DataError
 from aerogel.system.text import Digest, read_lines
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from aerogel.errors import ExportError, require
 from aerogel.export.parity import TOLERANCE
-from aerogel.export.reason import reason
 from aerogel.export.reference_model import Source
 from aerogel.hf.quiet import quiet
+from aerogel.hf.reason import reason
 from aerogel.ops.linear_function import IR_VERSION, OPSET
 
 if TYPE_CHECKING:

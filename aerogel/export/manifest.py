@@ -16,7 +16,7 @@ from aerogel.export.plan import Choice
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
-    from aerogel.export.run import ExportConfig
+    from aerogel.export.config import ExportConfig
 
 __all__ = ["SCHEMA", "manifest"]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from aerogel.errors import UsageError
 from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
+from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import MalformedJsonError, read
 from aerogel.system.overlap import demand_kept
@@ -28,11 +29,6 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
 )  # fmt: skip
-
-
-def manifest_path(out: Path) -> Path:
-    """Where the manifest of the artifact `out` lies."""
-    return out.with_suffix(".manifest.json")
 
 
 def companions(checkpoint: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from aerogel.cost import cache
 from aerogel.cost.predict import SETTING, unknown
 from aerogel.errors import ExportError, UsageError
 from aerogel.export import output_dir
+from aerogel.export.config import ExportConfig
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
-from aerogel.export.plan import FP32, default_format, make_plan
+from aerogel.export.plan import default_format, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, serving_tokenizer
 from aerogel.export.target import TARGETS, Target
-from aerogel.export.task_eval import ALLOWED_DROP, Trial, load_trial
+from aerogel.export.task_eval import Trial, load_trial
 from aerogel.export.verification_samples import read_texts
 from aerogel.kernels.cpu.native import check_selection
 from aerogel.ops.value_type import WEIGHTS
@@ -29,47 +30,7 @@ from aerogel.system.atomic_io import claimed, staging
 if TYPE_CHECKING:
     from aerogel.export.reference_model import Source
 
-__all__ = ["ExportConfig", "export"]
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to export, and how.
-
-    Attributes:
-        checkpoint: a masked checkpoint directory.
-        out: the artifact to write.
-        target: kind of artifact.
-        format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
-            else csr.
-        weights: type of the pruned matrices' values.
-        embeddings: type of the embedding tables' values.
-        block: (rows, cols) of stored blocks; the checkpoint's own if None.
-        max_density: stored fraction above which a matrix stays dense; the function's break-even if None.
-        inline: put the functions' bodies in place of their calls.
-        fuse: make one node of an encoder that a fusion recognises.
-        force: overwrite files that are not of an earlier export.
-        verify_text: compare outputs over every line of this file as well.
-        verify_task: measure the artifact on the checkpoint's task.
-        task_data: directory of that task's files; None as in training.
-        allow_drop: points that the artifact may be worse on it.
-    """
-
-    checkpoint: Path
-    out: Path
-    target: str = "onnx"
-    format: str | None = None
-    weights: str = FP32
-    embeddings: str = FP32
-    block: tuple[int, int] | None = None
-    max_density: float | None = None
-    inline: bool = False
-    fuse: bool = True
-    force: bool = False
-    verify_text: Path | None = None
-    verify_task: bool = False
-    task_data: Path | None = None
-    allow_drop: float = ALLOWED_DROP
+__all__ = ["export"]
 
 
 def export(

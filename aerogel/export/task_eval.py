@@ -12,7 +12,8 @@ import numpy as np
 
 from aerogel.checkpoint import Checkpoint, Record
 from aerogel.data.features import Features, Outputs, collect
-from aerogel.data.task import Split, Task
+from aerogel.data.split import Split
+from aerogel.data.task import Task
 from aerogel.data.tasks import TASKS
 from aerogel.errors import ExportError, ParityError, UsageError
 from aerogel.export.parity import Runner

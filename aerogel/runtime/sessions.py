@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerogel.errors import RuntimeLoadError, UsageError
-from aerogel.kernels.cpu import LIBRARY_VARIABLE, find_library
+from aerogel.errors import RuntimeLoadError
+from aerogel.kernels.cpu.library import find_library, library_path
 from aerogel.runtime.mapping import pointing
 from aerogel.runtime.memory import drop_read_pages, return_freed_memory
 from aerogel.runtime.model_file import ModelFile, look
 from aerogel.system.cores import physical_cores
+from aerogel.system.threads import check_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,8 +21,6 @@ __all__ = [
     "MAPPED_FROM",
     "SLOWER_WHEN_FUSED",
     "check_model",
-    "check_threads",
-    "library_path",
     "session",
     "session_options",
 ]
@@ -32,8 +31,6 @@ SLOWER_WHEN_FUSED = ("SkipLayerNormFusion",)
 MAPPED_FROM = 32_000_000
 """Bytes of the smallest file whose weights `session` maps by default."""
 
-# More than any machine has cores; ONNX Runtime and PyTorch fail, or freeze the machine, on absurd numbers.
-_MOST_THREADS = 1024
 # Microseconds that a thread of a session spins for its next piece of work before it sleeps; ONNX Runtime's own default
 # is some 1000. That is much longer than one operator waits for the next, and a neighbour on the core waits for its end.
 _SPIN = ("session.intra_op.spin_duration_us", "20")
@@ -48,16 +45,6 @@ _KNOWS_FOLDER = (1, 22)
 _TRIES = 3
 
 
-def check_threads(threads: object, name: str = "threads") -> None:
-    """Refuse what is no number of threads.
-
-    Raises:
-        UsageError: `threads` is not an integer from 1 to 1024; the message calls it `name`.
-    """
-    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
-        raise UsageError(f"{name} {threads!r} is out of range; give an integer from 1 to {_MOST_THREADS}")
-
-
 def check_model(path: Path) -> None:
     """Refuse a model's path where no file is.
 
@@ -69,25 +56,6 @@ def check_model(path: Path) -> None:
             "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         )
         raise RuntimeLoadError(f"{path} {what}; give the .onnx file that `aerogel export` wrote")
-
-
-def library_path() -> str:
-    """Path to pass to ``register_custom_ops_library`` in any language that has ONNX Runtime.
-
-    Raises:
-        RuntimeLoadError: the library was not built for this installation.
-    """
-    path = find_library()
-    if path is None:
-        raise RuntimeLoadError(
-            "the native library is not built; install a C++17 compiler and reinstall aerogel, "
-            "or run the model on stock ONNX Runtime at dense speed"
-        )
-    if not path.is_file():
-        raise RuntimeLoadError(
-            f"{LIBRARY_VARIABLE}={path} is not a file; unset it or point it at a built library"
-        )
-    return str(path)
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel import checkpoint
-from aerogel.bench.result import check_seed
 from aerogel.errors import require
 from aerogel.hf.names import repeated
 from aerogel.sparse.masks import kept_count, top_masks
 from aerogel.synth import archs
+from aerogel.system.seeds import check_seed
 from aerogel.system.versions import versions
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ class Pairs(argparse.Action):
     """NAME=VALUE, given any number of times; the argument is a dict of texts."""
 
     def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, __: Any = None) -> None:
+        """Add one pair to the namespace; see argparse."""
         name, equals, value = str(values).partition("=")
         if not (name and equals and value):
             raise argparse.ArgumentError(self, f"{values!r} is not NAME=VALUE")

@@ -6,12 +6,8 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Any
 
-from aerogel.errors import AerogelError
-from aerogel.system.cores import cores
-
-__all__ = ["cpu_features", "cpu_model", "describe", "load_average"]
+__all__ = ["cpu_features", "cpu_model", "load_average"]
 
 # Of the hundred flags in /proc/cpuinfo, those that decide which kernels can run.
 _FEATURES = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|i8mm|bf16|neon")
@@ -33,26 +29,6 @@ def cpu_features() -> list[str]:
 def load_average() -> float | None:
     """Processes that wanted to run, averaged over the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def describe() -> dict[str, Any]:
-    """The machine as it stands in reports, with the instruction set that the sparse kernels use."""
-    return {
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "features": cpu_features(),
-        "kernels": _selected(),
-        "system": platform.platform(),
-    }
-
-
-def _selected() -> str | None:
-    try:
-        from aerogel.kernels.cpu import native
-
-        return native.selected()
-    except (AerogelError, ImportError):
-        return None
 
 
 def _cpuinfo(key: str) -> str:

@@ -18,8 +18,8 @@ import torch
 
 from aerogel import checkpoint as checkpoints
 from aerogel.errors import FormatError, RuntimeLoadError, require
-from aerogel.export.output_dir import manifest_path
 from aerogel.runtime import check_model
+from aerogel.runtime.artifact import manifest_path
 from aerogel.runtime.model_file import find_companion
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS

@@ -22,7 +22,7 @@ def build(folder: Path) -> nn.Module:
         ExportError: the class that it names is none of transformers.
     """
     require("transformers", "export")
-    from aerogel.export.reference_model import model_class
+    from aerogel.hf.load import model_class
     from aerogel.hf.quiet import quiet
 
     with quiet():

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from aerogel.errors import RuntimeLoadError, UsageError
-from aerogel.kernels.cpu import find_library, native
+from aerogel.kernels.cpu import native
+from aerogel.kernels.cpu.library import find_library
 
 __all__ = ["FLOATS", "check_library", "packed"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aerogel.errors import UsageError
-from aerogel.runtime import check_threads
 from aerogel.sparse.masks import check_block, kept_count
+from aerogel.system.threads import check_threads
 from aerogel.train.schedule import check_warmup
 
 __all__ = ["RunConfig", "TrainConfig", "flag_of"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from aerogel.data.task import Split, Task, TaskData
+from aerogel.data.split import Split, TaskData
+from aerogel.data.task import Task
 from aerogel.train.batches import Rows
 from aerogel.train.config import TrainConfig
 from aerogel.train.distill import Distillation, load_teacher, tokenizer_for_both

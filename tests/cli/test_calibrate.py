@@ -9,11 +9,12 @@ from aerogel import cli
 from aerogel.cost import cache, calibrate, check
 from aerogel.cost.machine import this_host
 from aerogel.cost.model import Calibration
+from aerogel.system.cache import CACHE_VARIABLE
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.cli import _demo, main
-from aerogel.kernels.cpu import find_library
+from aerogel.kernels.cpu.library import find_library
 from aerogel.train import progress
 
 

@@ -75,7 +75,7 @@ def test_rivals_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, token_m
 
 
 def test_one_candidate_runs_sparse_functions_where_the_library_is(token_model: Models) -> None:
-    from aerogel.kernels.cpu import find_library
+    from aerogel.kernels.cpu.library import find_library
 
     model = scan(token_model("model.onnx", sparse=True))
     assert (CANDIDATES.get("aerogel").refuse(model) is None) == (find_library() is not None)

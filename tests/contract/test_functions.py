@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aerogel import runtime
 from aerogel.errors import ExportError
-from aerogel.kernels.cpu import find_library
+from aerogel.kernels.cpu.library import find_library
 from aerogel.ops.functions import FUNCTIONS, carried, carrier
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET, LinearFunction
 from aerogel.ops.value_type import WEIGHTS

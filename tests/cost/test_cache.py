@@ -13,13 +13,14 @@ from aerogel.cost import cache
 from aerogel.cost.machine import this_host
 from aerogel.cost.model import Calibration
 from aerogel.errors import OutputError
+from aerogel.system.cache import CACHE_VARIABLE, cache_folder
 
 Calibrations = Callable[..., Calibration]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -161,7 +162,7 @@ def test_without_the_library_nothing_is_predicted(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
-        ("linux", {cache.CACHE_VARIABLE: "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
+        ("linux", {CACHE_VARIABLE: "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
         ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/aerogel"),
         ("linux", {}, "/home/me/.cache/aerogel"),
         ("darwin", {}, "/home/me/Library/Caches/aerogel"),
@@ -171,10 +172,10 @@ def test_without_the_library_nothing_is_predicted(monkeypatch: pytest.MonkeyPatc
 def test_where_calibrations_are_kept(
     monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
 ) -> None:
-    for name in (cache.CACHE_VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert cache.folder() == Path(expected)
+    assert cache_folder() == Path(expected)

@@ -17,12 +17,13 @@ from aerogel.cost.packed_shape import Product
 from aerogel.cost.predict import Entry, Form, predict
 from aerogel.cost.report import calibration_table, check_table, check_verdict
 from aerogel.errors import MissingExtraError, RuntimeLoadError, UsageError
+from aerogel.system.cache import CACHE_VARIABLE
 
 
 @pytest.mark.usefixtures("quick")
 def test_what_is_measured_is_kept_found_and_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The folder of all other tests stays empty.
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     steps: list[tuple[int, int]] = []
     made, busy = calibrate(1, lambda _, done, total: steps.append((done, total)))
     assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))

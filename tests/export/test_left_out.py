@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aerogel.export.config import ExportConfig
 
 from aerogel.export.left_out import left_out
 from aerogel.export.reference_model import load_source
 from aerogel.export.report import verdict
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
 
 Checkpoints = Callable[..., Path]
 

@@ -10,7 +10,8 @@ import pytest
 
 from aerogel.errors import OutputError, UsageError
 from aerogel.export import output_dir
-from aerogel.export.output_dir import check_out, companions, manifest_path, place
+from aerogel.export.output_dir import check_out, companions, place
+from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import staging
 
 

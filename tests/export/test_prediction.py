@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aerogel.export.config import ExportConfig
 
 from aerogel import checkpoint
 from aerogel.cost import cache
@@ -15,7 +16,8 @@ from aerogel.cost.predict import Form
 from aerogel.export.plan import make_plan
 from aerogel.export.prediction import predicted
 from aerogel.export.report import speed_table, verdict
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
+from aerogel.system.cache import CACHE_VARIABLE
 
 Checkpoints = Callable[..., Path]
 Calibrations = Callable[..., Calibration]
@@ -24,7 +26,7 @@ COSTS = {"place": 4e-9, "dense": (0, 0, 0, 1e-9)}  # breaks even at a quarter
 
 @pytest.fixture
 def calibrated(made_up: Calibrations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibration:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     made = made_up(host=this_host(1), **COSTS)
     cache.save(made)
     return made
@@ -56,7 +58,7 @@ def test_an_export_predicts_its_speed_and_says_so(
 def test_without_a_calibration_it_says_how_to_make_one(
     capture_once: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     document = exported(capture_once("bert", density=0.1), tmp_path / "out")
     assert set(document["prediction"]) == {"why"}
     assert "speed not predicted: this machine has no calibration" in verdict(document)

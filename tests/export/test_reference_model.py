@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from aerogel.hf.load import model_class
 from tiny_models import save_model
 
 from aerogel.errors import CheckpointError, ExportError
-from aerogel.export.reference_model import load_source, model_class
+from aerogel.export.reference_model import load_source
 from aerogel.hf.limits import longest_sequence
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from aerogel.export.config import ExportConfig
 from onnx import numpy_helper
 
 from aerogel import checkpoint, runtime
@@ -23,7 +24,7 @@ from aerogel.errors import (
     UsageError,
 )
 from aerogel.export import parity
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
 from aerogel.export.targets import onnx as onnx_target
 from aerogel.sparse.formats import FORMATS
 from aerogel.system.atomic_io import sha256

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aerogel.export.config import ExportConfig
 from tokenizers import Tokenizer
 
 from aerogel.errors import CheckpointError, UsageError
-from aerogel.export.output_dir import check_out, manifest_path
+from aerogel.export.output_dir import check_out
 from aerogel.export.reference_model import load_source
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
 from aerogel.export.serving import same_tokenizer, serving_tokenizer
+from aerogel.runtime.artifact import manifest_path
 
 LONG = "good " * 242
 PAD = {"pad_id": 0, "pad_token": "[PAD]"}

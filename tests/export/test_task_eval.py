@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aerogel.data.split import Split
+from aerogel.export.config import ExportConfig
 
 from aerogel import checkpoint
-from aerogel.data.task import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import AerogelError, DataError, ExportError, ParityError, UsageError
-from aerogel.export.run import ExportConfig, export
+from aerogel.export.run import export
 from aerogel.export.task_eval import Trial, load_trial
 
 Once = Callable[..., Path]

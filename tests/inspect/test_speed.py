@@ -11,13 +11,14 @@ from aerogel.cost import cache
 from aerogel.cost.machine import this_host
 from aerogel.inspect.sections import SECTIONS
 from aerogel.inspect.subject import load
+from aerogel.system.cache import CACHE_VARIABLE
 
 Checkpoints = Callable[..., Path]
 
 
 @pytest.fixture
 def calibrated(made_up: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return cache.save(made_up(host=this_host(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
 
 
@@ -49,7 +50,7 @@ def test_where_it_does_not_pay_the_format_is_dense(tiny_checkpoint: Checkpoints)
 def test_without_a_calibration_the_way_to_one_is_named(
     tiny_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     found = SECTIONS.get("speed").analyse(load(tiny_checkpoint()))
     assert found is not None
     assert set(found.data) == {"why"}

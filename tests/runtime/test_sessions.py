@@ -12,6 +12,7 @@ import pytest
 import aerogel
 from aerogel import runtime
 from aerogel.errors import RuntimeLoadError, UsageError
+from aerogel.kernels.cpu.library import library_path
 from aerogel.runtime import mapping
 
 Models = Callable[..., Path]
@@ -34,7 +35,7 @@ def test_numbers_of_threads(token_model: Models, threads: int | None) -> None:
 def test_options_that_have_the_library_say_so(token_model: Models, plainly: bool) -> None:
     model, options = token_model("m.onnx", sparse=True), onnxruntime.SessionOptions()
     if plainly:
-        options.register_custom_ops_library(runtime.library_path())
+        options.register_custom_ops_library(library_path())
     else:
         aerogel.session(model, options=options)
     with pytest.raises(RuntimeLoadError, match="already registered on these options; pass fresh options, or"):
@@ -43,7 +44,7 @@ def test_options_that_have_the_library_say_so(token_model: Models, plainly: bool
 
 def test_options_that_have_the_library_work_without_another(token_model: Models, tmp_path: Path) -> None:
     model, options = token_model("m.onnx", sparse=True), onnxruntime.SessionOptions()
-    options.register_custom_ops_library(runtime.library_path())
+    options.register_custom_ops_library(library_path())
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
     opened = aerogel.session(model, options=options, library=False)

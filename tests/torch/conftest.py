@@ -32,7 +32,8 @@ def pruned_linear() -> Callable[..., nn.Linear]:
 @pytest.fixture
 def tiny_model(tiny_checkpoint: Callable[..., Path]) -> Callable[[], Any]:
     """Factory of one BERT of two layers whose twelve matrices are 80% zeros, in evaluation mode."""
-    from aerogel.export.reference_model import load_model
+    from aerogel.hf.load import load_model
+
     from aerogel.hf.quiet import quiet
 
     def make() -> Any:

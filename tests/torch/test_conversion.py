@@ -13,7 +13,7 @@ from torch import nn
 from aerogel import checkpoint as checkpoints
 from aerogel.errors import CheckpointError, RuntimeLoadError, UsageError
 from aerogel.hf.quiet import quiet
-from aerogel.kernels.cpu import LIBRARY_VARIABLE
+from aerogel.kernels.cpu.library import LIBRARY_VARIABLE
 from aerogel.torch import SparseLinear, densify, report, sparsify
 
 Checkpoints = Callable[..., Path]

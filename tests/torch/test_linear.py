@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import FormatError, RuntimeLoadError, UsageError
-from aerogel.kernels.cpu import LIBRARY_VARIABLE
+from aerogel.kernels.cpu.library import LIBRARY_VARIABLE
 from aerogel.sparse.formats import FORMATS
 from aerogel.torch import SparseLinear, packed
 

@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from aerogel.hf.load import load_model
 
 from aerogel.cli import main
 from aerogel.errors import CheckpointError, RuntimeLoadError
-from aerogel.export.reference_model import load_model
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import sha256
 from aerogel.torch import report, sparsify

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from aerogel.hf.load import load_model
 from torch import nn
 
-from aerogel.export.reference_model import load_model
 from aerogel.hf.quiet import quiet
 from aerogel.torch.shrink import Shrunk, shrink
 

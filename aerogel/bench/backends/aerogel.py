@@ -9,6 +9,7 @@ from aerogel.bench.backend import Candidate, Runner
 from aerogel.bench.model import OnnxFile
 from aerogel.bench.precision import Kind, stored_precision
 from aerogel.errors import RuntimeLoadError
+from aerogel.kernels.cpu.library import library_path
 
 __all__ = ["CANDIDATE", "Aerogel"]
 
@@ -21,7 +22,7 @@ class Aerogel(Candidate):
         if not model.sparse:
             return "it has no sparse function to run there"
         try:
-            runtime.library_path()
+            library_path()
         except RuntimeLoadError as error:
             return str(error)
         return None

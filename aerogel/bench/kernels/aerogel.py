@@ -8,16 +8,16 @@ import numpy as np
 
 from aerogel.bench.kernel import Layer, Product
 from aerogel.errors import RuntimeLoadError
+from aerogel.kernels.cpu.library import library_path
 
 __all__ = ["PRODUCT"]
 
 
 class _Aerogel(Product):
     def refuse(self) -> str | None:
-        from aerogel import runtime
 
         try:
-            runtime.library_path()
+            library_path()
         except RuntimeLoadError as error:
             return str(error)
         return None

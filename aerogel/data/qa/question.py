@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.data.hub import columns, identity
-from aerogel.data.task import Split
+from aerogel.data.split import Split
 from aerogel.errors import DataError
 from aerogel.system.json_fields import MalformedJsonError, parse
 from aerogel.system.text import decode, read_bytes

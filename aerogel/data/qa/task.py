@@ -13,7 +13,8 @@ from aerogel.data.qa.metrics import score_v1, score_v2
 from aerogel.data.qa.question import from_dataset, read_squad
 from aerogel.data.qa.spans import Found, best_spans
 from aerogel.data.qa.windows import encode
-from aerogel.data.task import Split, Task, TaskData
+from aerogel.data.split import Split, TaskData
+from aerogel.data.task import Task
 from aerogel.errors import UsageError
 
 __all__ = ["Options", "QuestionTask"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from aerogel.data.features import Features, padding
 from aerogel.data.qa.question import Question
-from aerogel.data.task import Split
+from aerogel.data.split import Split
 from aerogel.errors import UsageError
 from aerogel.hf.quiet import quiet
 

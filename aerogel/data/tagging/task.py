@@ -11,9 +11,10 @@ from typing import Any
 from aerogel.data.features import IGNORED, Features, Outputs, fast, padding
 from aerogel.data.files import check_name, find_file
 from aerogel.data.hub import Hub, is_saved_dataset
+from aerogel.data.split import Split, TaskData
 from aerogel.data.tagging.entities import OUTSIDE, entity_classes, entity_scores, to_iob2
 from aerogel.data.tagging.read import Tagged, read_columns, read_dataset
-from aerogel.data.task import Split, Task, TaskData
+from aerogel.data.task import Task
 from aerogel.errors import DataError, UsageError
 
 __all__ = ["Options", "TaggingTask"]

@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from aerogel.data.metrics import accuracy
 from aerogel.data.sequence import SequenceTask
-from aerogel.data.task import Split, TaskData
+from aerogel.data.split import Split, TaskData
 from aerogel.errors import UsageError
 
 __all__ = ["TASK", "Synthetic", "favourable"]

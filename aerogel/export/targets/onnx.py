@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aerogel import runtime
 from aerogel.errors import ExportError, ParityError, require
 from aerogel.export.parity import Batch, Runner
-from aerogel.export.reason import reason
 from aerogel.export.target import Target
-from aerogel.kernels.cpu import find_library
+from aerogel.hf.reason import reason
+from aerogel.kernels.cpu.library import find_library
 from aerogel.ops.linear_function import DOMAIN
 from aerogel.runtime.mapping import aligned
 

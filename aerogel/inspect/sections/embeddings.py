@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import CheckpointError, UsageError, require
-from aerogel.export.reference_model import load_model
+from aerogel.hf.load import load_model
 from aerogel.hf.quiet import quiet
 from aerogel.inspect import figures
 from aerogel.inspect.section import Finding, Picture, Section, Table

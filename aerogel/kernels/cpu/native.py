@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import FormatError, RuntimeLoadError, UsageError
-from aerogel.kernels.cpu import LIBRARY_VARIABLE
-from aerogel.runtime import check_threads, library_path
+from aerogel.kernels.cpu.library import LIBRARY_VARIABLE, library_path
+from aerogel.system.threads import check_threads
 
 __all__ = ["Isa", "SparseLinear", "check_selection", "isas", "selected"]
 

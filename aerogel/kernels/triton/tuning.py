@@ -21,10 +21,10 @@ from typing import Any, Generic, TypeVar
 
 import triton
 
-from aerogel.cost.cache import folder
 from aerogel.errors import UsageError
 from aerogel.kernels.triton.launch import Device, interpreted
 from aerogel.system.atomic_io import atomic_file
+from aerogel.system.cache import cache_folder
 from aerogel.system.json_fields import Each, MalformedJsonError, check, read
 
 __all__ = ["Case", "cache_file", "forget", "measure", "stored", "tune"]
@@ -72,7 +72,7 @@ class Case:
 
 def cache_file() -> Path:
     """Where tiles are kept."""
-    return folder() / "tiles.json"
+    return cache_folder() / "tiles.json"
 
 
 def stored(case: Case, device: Device, allowed: Callable[[], Iterable[T]]) -> T | None:

@@ -1,8 +1,8 @@
 """ONNX functions that carry packed matrices, found by file name.
 
 csr_linear.py carries format "csr" with float32 values, csr_linear_int8.py with those of the weight type "int8", and so
-on. A module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`; files that
-begin with an underscore hold what several bodies share.
+on. A module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`. Files
+that begin with an underscore contain what several bodies share.
 """
 
 from aerogel.errors import ExportError

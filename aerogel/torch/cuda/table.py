@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aerogel.cost.cache import folder
 from aerogel.errors import FormatError
 from aerogel.system.atomic_io import atomic_file
+from aerogel.system.cache import cache_folder
 from aerogel.system.json_fields import MalformedJsonError, Number, check, read
 
 __all__ = ["Measured", "load", "predict", "save", "table_path"]
@@ -50,7 +50,7 @@ class Measured:
 
 def table_path(device: str) -> Path:
     """The file of the device of that name."""
-    return folder() / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+    return cache_folder() / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
 def save(path: Path, device: str, rows: Sequence[Measured]) -> None:

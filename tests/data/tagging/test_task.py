@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data.features import IGNORED, Features
 from aerogel.data.tagging.entities import OUTSIDE
-from aerogel.data.task import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import DataError, UsageError
 

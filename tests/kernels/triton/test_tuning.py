@@ -9,11 +9,11 @@ import pytest
 import torch
 import triton
 
-from aerogel.cost.cache import CACHE_VARIABLE
 from aerogel.errors import UsageError
 from aerogel.kernels.triton import bsr_linear, csr_linear, packed_linear, tuning
 from aerogel.kernels.triton.bsr_linear import Tiles
 from aerogel.kernels.triton.launch import Device
+from aerogel.system.cache import CACHE_VARIABLE
 
 CASE = tuning.Case("bsr_linear", (768, 3072), (32, 32), 4096, 0.1, "float16")
 FAST, SLOW, HUGE = Tiles(64), Tiles(128), Tiles(256)

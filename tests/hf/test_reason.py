@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.export.reason import reason
+from aerogel.hf.reason import reason
 
 
 def test_the_first_cause_is_said_in_one_line() -> None:

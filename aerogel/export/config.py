@@ -1,0 +1,51 @@
+"""What to export, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aerogel.export.plan import FP32
+from aerogel.export.task_eval import ALLOWED_DROP
+
+__all__ = ["ExportConfig"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and how.
+
+    Attributes:
+        checkpoint: a masked checkpoint directory.
+        out: the artifact to write.
+        target: kind of artifact.
+        format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
+            else csr.
+        weights: type of the pruned matrices' values.
+        embeddings: type of the embedding tables' values.
+        block: (rows, cols) of stored blocks; the checkpoint's own if None.
+        max_density: stored fraction above which a matrix stays dense; the function's break-even if None.
+        inline: put the functions' bodies in place of their calls.
+        fuse: make one node of an encoder that a fusion recognises.
+        force: overwrite files that are not of an earlier export.
+        verify_text: compare outputs over every line of this file as well.
+        verify_task: measure the artifact on the checkpoint's task.
+        task_data: directory of that task's files; None as in training.
+        allow_drop: points that the artifact may be worse on it.
+    """
+
+    checkpoint: Path
+    out: Path
+    target: str = "onnx"
+    format: str | None = None
+    weights: str = FP32
+    embeddings: str = FP32
+    block: tuple[int, int] | None = None
+    max_density: float | None = None
+    inline: bool = False
+    fuse: bool = True
+    force: bool = False
+    verify_text: Path | None = None
+    verify_task: bool = False
+    task_data: Path | None = None
+    allow_drop: float = ALLOWED_DROP

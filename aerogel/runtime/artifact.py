@@ -1,0 +1,12 @@
+"""The files of an exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["manifest_path"]
+
+
+def manifest_path(model: Path) -> Path:
+    """Path of the manifest that belongs to the exported file `model`."""
+    return model.with_suffix(".manifest.json")

@@ -1,0 +1,17 @@
+"""Seeds of random generators."""
+
+from __future__ import annotations
+
+from aerogel.errors import UsageError
+
+__all__ = ["check_seed"]
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every random generator takes.
+
+    Raises:
+        UsageError: it is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed} is out of range; give 0 to {2**32 - 1}")
