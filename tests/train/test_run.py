@@ -118,7 +118,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
                 raise KeyboardInterrupt
             # Of the penalty alone a gradient is 2 strength w: far more than the task's.
             for weight in self.weights.values():
-                # Of the task alone a gradient is up to 0.22 here, of the penalty up to 2.6: twice 0.22 lets it vary.
+                # The task adds up to 0.22 here, the penalty alone up to 2.6; the bound is twice 0.22.
                 expected = 2 * self.options.strength * weight
                 assert torch.allclose(weight.grad, expected, rtol=0, atol=0.45)
                 assert expected.abs().max() > 2
