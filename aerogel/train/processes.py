@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aerogel.errors import AerogelError, TrainingError, UsageError
 
-__all__ = ["Processes", "is_first"]
+__all__ = ["Processes", "is_first", "process_count"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,15 @@ T = TypeVar("T")
 def is_first() -> bool:
     """Whether this is the process that writes and prints; asks the environment alone."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def process_count() -> int:
+    """Processes of this run; asks the environment alone.
+
+    Raises:
+        UsageError: WORLD_SIZE is not a number.
+    """
+    return max(1, _number("WORLD_SIZE", 1))
 
 
 class Processes:
@@ -48,7 +57,7 @@ class Processes:
             raise UsageError("--device cuda: torch sees no CUDA device; use --device cpu")
         cuda = torch.cuda.is_available() and device != "cpu"
         self.count, self.index = 1, 0
-        if _number("WORLD_SIZE", 1) > 1:
+        if process_count() > 1:
             try:
                 dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
             except (

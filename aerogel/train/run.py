@@ -31,7 +31,7 @@ from aerogel.train.loop import Loop
 from aerogel.train.method import Method, Target
 from aerogel.train.methods import METHODS
 from aerogel.train.model import not_finite, save_model
-from aerogel.train.processes import Processes
+from aerogel.train.processes import Processes, process_count
 from aerogel.train.rehearsal import rehearse_saving
 from aerogel.train.schedule import Cubic, warmup_steps
 from aerogel.train.setup import Regime
@@ -79,12 +79,15 @@ def run(config: RunConfig, regime: Regime) -> Checkpoint:
         raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
     if config.threads:
         torch.set_num_threads(config.threads)
+    # Before the processes connect: one that ends while others still do breaks their connections, and they would
+    # report that instead.
+    count = process_count()
+    if config.accumulate and config.accumulate < count:
+        raise UsageError(
+            f"--accumulate {config.accumulate} leaves some of the {count} processes without a part; "
+            f"give at least {count}, or drop it"
+        )
     with Processes(config.device) as processes, contextlib.ExitStack() as claims:
-        if config.accumulate and config.accumulate < processes.count:
-            raise UsageError(
-                f"--accumulate {config.accumulate} leaves some of the {processes.count} processes without a part; "
-                f"give at least {processes.count}, or drop it"
-            )
         # Before anything is looked at: a run that has it may be saving this very moment.
         processes.on_first(lambda: _claim(config, claims))
         return _run(config, method_class, options, regime, processes)

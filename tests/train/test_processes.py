@@ -17,6 +17,7 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.errors import UsageError
+from aerogel.train import run as module
 from aerogel.train.methods import METHODS
 from aerogel.train.processes import Processes
 from aerogel.train.run import TrainConfig, train
@@ -129,6 +130,17 @@ def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig
             "aerogel: error: --accumulate 1 leaves some of the 2 processes without a part; "
             "give at least 2, or drop it\n"
         )
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_they_are_refused_before_the_processes_connect(
+    config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A process that ends while others connect makes them report a lost connection instead."""
+    monkeypatch.setattr(module, "Processes", lambda _: pytest.fail("it connects"))
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    with pytest.raises(UsageError, match=f"leaves some of the {count} processes without a part"):
+        train(config("two", accumulate=1))
 
 
 @pytest.mark.parametrize("index", [0, 1])
