@@ -19,13 +19,11 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parents[1] / "aerogel" / "kernels" / "cpu" / "src"
 # As CMakeLists.txt compiles them.
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-DAEROGEL_NEON"]
-ISAS = {
-    "neon": ["-DAEROGEL_TABLE=kNeon", "-DAEROGEL_STAGES=kNeonStages"],
-    "neondot": [
-        "-DAEROGEL_TABLE=kNeonDot", "-DAEROGEL_STAGES=kNeonDotStages", "-march=armv8.2-a+dotprod", "-DAEROGEL_DOT",
-    ],
-}  # fmt: skip
+FLAGS = [
+    "-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", '-DAEROGEL_SIMD_HEADER="simd_neon.h"',
+    '-DAEROGEL_WEIGHT_LOAD_HEADER="weight_load_neon.h"',
+]  # fmt: skip
+ISAS = {"neon": [], "neondot": ["-march=armv8.2-a+dotprod"]}
 
 
 @dataclass(frozen=True)

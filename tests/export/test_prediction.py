@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aerogel.export.config import ExportConfig
 
 from aerogel import checkpoint
 from aerogel.cost import cache
 from aerogel.cost.machine import this_host
 from aerogel.cost.model import Calibration
 from aerogel.cost.predict import Form
+from aerogel.export.config import ExportConfig
 from aerogel.export.plan import make_plan
 from aerogel.export.prediction import predicted
 from aerogel.export.report import speed_table, verdict
@@ -106,8 +106,9 @@ def test_eight_bit_matrices_that_do_not_pay_are_predicted_as_they_are_stored(
     tiny_checkpoint: Checkpoints, made_up: Calibrations
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint(density=0.3))
-    plan = make_plan(loaded, "csr", None, 0.2, "int8")
+    calibration = made_up(**COSTS)
+    plan = make_plan(loaded, "csr", None, 0.2, "int8", calibration)
     assert {choice.format for choice in plan.values()} == {"bsr"}
-    found = predicted(made_up(**COSTS), plan, loaded.path, Form(fused=True))
+    found = predicted(calibration, plan, loaded.path, Form(fused=True))
     sizes = sum(choice.weight.size for choice in plan.values())
     assert found["linear"]["stored_us"] == pytest.approx(sizes * 4e-3)

@@ -108,7 +108,7 @@ void CheckSizes(Random& random) {
     Refused(odd, "data has blocks of 2x5, which do not divide a matrix of 12x12");
     Matrix vast = Make(random, kind, 12, 12, 1, 1, 0.5, false);
     vast.out = vast.in = int64_t{1} << 20;
-    Refused(vast, "more than 2^36 places");
+    Refused(vast, "more than 2^36 elements");
   }
   Matrix wide = Make(random, Kind::kFloat32, 1, 1, 1, 1, 0.0, false);
   wide.in = int64_t{1} << 20;
@@ -128,7 +128,7 @@ void CheckKinds(Random& random) {
   const Matrix m = Make(random, Kind::kFloat32, 12, 12, 1, 1, 0.5, false);
   for (const int kind : {-1, 3, 1 << 30}) {
     AerogelMatrix view = m.View();
-    view.kind = kind;
+    view.dtype = kind;
     char error[128] = "";
     if (AerogelLinear* linear = aerogel_linear_create(&view, nullptr, error, sizeof error)) {
       aerogel_linear_destroy(linear);

@@ -13,21 +13,21 @@ using check::Matrix;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check::Bytes bytes(data, size);
   const char* isa = check::Isa(bytes);
-  const int64_t hidden = bytes.Size(24), attended = bytes.Size(24), inner = bytes.Size(40);
+  const int64_t hidden = bytes.Size(24), qkv_dim = bytes.Size(24), inner = bytes.Size(40);
   check::Encoder encoder;
   encoder.hidden = hidden;
   encoder.heads = static_cast<int8_t>(bytes.Byte());
   if (encoder.heads > 4) encoder.heads = 1;
   encoder.activation = bytes.Byte() % 4;
-  encoder.first_only = bytes.Byte() % 2;
+  encoder.first_token_only = bytes.Byte() % 2;
   const int32_t epsilon = bytes.Byte() % 4 ? 0x3727c5ac : bytes.Word();  // mostly 1e-5
   std::memcpy(&encoder.epsilon, &epsilon, sizeof epsilon);
-  bool good = encoder.heads > 0 && attended % encoder.heads == 0 && encoder.activation < 3 && encoder.epsilon >= 0;
+  bool good = encoder.heads > 0 && qkv_dim % encoder.heads == 0 && encoder.activation < 3 && encoder.epsilon >= 0;
   for (int64_t i = bytes.Byte() % 3; i >= 0; --i) {
     check::Layer layer;
     const int64_t own = bytes.Byte() % 4 ? inner : bytes.Size(40);
-    const int64_t sizes[][2] = {{attended, hidden}, {attended, hidden}, {attended, hidden},
-                                {hidden, attended}, {own, hidden},      {hidden, own}};
+    const int64_t sizes[][2] = {{qkv_dim, hidden}, {qkv_dim, hidden}, {qkv_dim, hidden},
+                                {hidden, qkv_dim}, {own, hidden},     {hidden, own}};
     const std::vector<Matrix*> matrices = layer.matrices();
     for (size_t j = 0; j < 6; ++j) {
       int64_t out = sizes[j][0], in = sizes[j][1];
@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<float> x = check::Uniforms(random, batch * sequence * hidden);
   std::vector<int64_t> mask;
   for (int64_t i = 0; i < batch * sequence; ++i) mask.push_back(bytes.Byte() % 3);
-  const int64_t results = encoder.first_only ? 1 : sequence;  // of each sequence
+  const int64_t results = encoder.first_token_only ? 1 : sequence;  // of each sequence
   std::vector<float> y = check::Poisoned(batch * results * hidden), again = y;
   Expect(!aerogel_encoder_run(prepared.get(), x.data(), mask.data(), batch, sequence, y.data(), 1), "run");
   Expect(!aerogel_encoder_run(prepared.get(), x.data(), mask.data(), batch, sequence, again.data(), 2), "run");

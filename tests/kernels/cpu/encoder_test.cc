@@ -158,7 +158,7 @@ void CheckBatch(const Encoder& encoder, const Batch& b, const Names& isas) {
         std::max(encoder.rounds() ? worst_round : worst_float,
                  encoder.rounds() ? errors.greatest : errors.worst() / static_cast<double>(encoder.layers.size()));
     Encoder short_of = encoder;
-    short_of.first_only = 1;
+    short_of.first_token_only = 1;
     const Prepared first = short_of.Create(isa, &error);
     const std::vector<float> rows = Run(first, b, features, 3, 1);
     const std::vector<float> zeros(static_cast<size_t>(features));

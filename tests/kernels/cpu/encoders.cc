@@ -108,7 +108,7 @@ Prepared Encoder::Create(const char* isa, std::string* error) const {
   for (const Layer& layer : layers) views.push_back(layer.View());
   char text[256] = "";
   Prepared made(aerogel_encoder_create(views.data(), static_cast<int64_t>(views.size()), heads, epsilon, activation,
-                                       first_only, isa, text, sizeof text),
+                                       first_token_only, isa, text, sizeof text),
                 aerogel_encoder_destroy);
   *error = text;
   return made;
@@ -181,7 +181,7 @@ Encoder MakeEncoder(Random& random, const Sizes& sizes, const std::vector<Kind>&
   Encoder encoder;
   encoder.hidden = sizes.hidden, encoder.heads = sizes.heads, encoder.activation = activation;
   encoder.epsilon = random() % 2 ? 1e-12f : 1e-5f;
-  const int64_t attended = sizes.heads * sizes.head_size;
+  const int64_t qkv_dim = sizes.heads * sizes.head_size;
   const auto around = [&](float middle) {
     std::vector<float> numbers = Uniforms(random, sizes.hidden);
     for (float& x : numbers) x = middle + 0.3f * x;
@@ -191,10 +191,10 @@ Encoder MakeEncoder(Random& random, const Sizes& sizes, const std::vector<Kind>&
     const auto weight = [&](int64_t out, int64_t in) {
       return MakeWeight(random, kinds[random() % kinds.size()], out, in);
     };
-    Layer layer{weight(attended, sizes.hidden),
-                weight(attended, sizes.hidden),
-                weight(attended, sizes.hidden),
-                weight(sizes.hidden, attended),
+    Layer layer{weight(qkv_dim, sizes.hidden),
+                weight(qkv_dim, sizes.hidden),
+                weight(qkv_dim, sizes.hidden),
+                weight(sizes.hidden, qkv_dim),
                 weight(sizes.inner, sizes.hidden),
                 weight(sizes.hidden, sizes.inner),
                 around(1),

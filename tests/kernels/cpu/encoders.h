@@ -25,7 +25,7 @@ struct Encoder {
   int64_t heads = 1;
   float epsilon = 1e-12f;
   int activation = AEROGEL_GELU;
-  int first_only = 0;
+  int first_token_only = 0;
   std::vector<Layer> layers;
 
   // Null, with a reason, where the library refuses it. Points into this.

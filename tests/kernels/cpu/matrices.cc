@@ -26,9 +26,9 @@ AerogelMatrix Matrix::View() const {
   if (kind == Kind::kDense) return view;
   view.block_rows = r, view.block_cols = c;
   view.entries = entries < 0 ? static_cast<int64_t>(indices.size()) : entries;
-  view.kind = AEROGEL_FLOAT32;
-  if (kind == Kind::kFloat16) view.kind = AEROGEL_FLOAT16, view.data = halves.data();
-  if (kind == Kind::kInt8) view.kind = AEROGEL_INT8, view.data = bytes.data(), view.scale = scale.data();
+  view.dtype = AEROGEL_FLOAT32;
+  if (kind == Kind::kFloat16) view.dtype = AEROGEL_FLOAT16, view.data = halves.data();
+  if (kind == Kind::kInt8) view.dtype = AEROGEL_INT8, view.data = bytes.data(), view.scale = scale.data();
   view.wide_indices = wide;
   // Cut from the int32 ones just before the call, into a buffer of exactly their size.
   narrow = std::vector<uint16_t>(indices.begin(), indices.end());

@@ -168,16 +168,19 @@ def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"matrices": FLOATS.replace("bsr-fp16", "coo")}, "Encoder_v1: matrices names an unknown form 'coo'"),
-        ({"matrices": FLOATS.replace("dense", "Dense")}, "matrices names an unknown form 'Dense'"),
-        ({"matrices": FLOATS + " csr"}, "Encoder_v1: matrices has 7 words, not six a layer"),
-        ({"matrices": ""}, "matrices has 0 words, not six a layer"),
+        (
+            {"matrices": FLOATS.replace("bsr-fp16", "coo")},
+            "matrices names the unknown storage format 'coo'",
+        ),
+        ({"matrices": FLOATS.replace("dense", "Dense")}, "matrices names the unknown storage format 'Dense'"),
+        ({"matrices": FLOATS + " csr"}, "Encoder_v1: matrices has 7 words; must be six per layer"),
+        ({"matrices": ""}, "matrices has 0 words; must be six per layer"),
         ({"matrices": PACKED}, "Encoder_v1 has 28 inputs where matrices asks for 30"),
         ({"matrices": f"{FLOATS} {PACKED}"}, "Encoder_v1 has 28 inputs where matrices asks for 56"),
         ({"heads": 4}, "Encoder_v1: 4 heads do not divide 15 features"),
         ({"heads": 0}, "Encoder_v1: 0 heads do not divide 15 features"),
         ({"heads": -3}, "Encoder_v1: -3 heads do not divide 15 features"),
-        ({"activation": "swish"}, "Encoder_v1: activation 'swish' is none of gelu, gelu_tanh, relu"),
+        ({"activation": "swish"}, "Encoder_v1: activation 'swish': must be gelu, gelu_tanh or relu"),
         ({"epsilon": -1.0}, "Encoder_v1: attribute epsilon is -1; it must be finite and not negative"),
         ({"epsilon": float("nan")}, "Encoder_v1: attribute epsilon is nan; it must be finite"),
         ({"epsilon": float("inf")}, "Encoder_v1: attribute epsilon is inf; it must be finite"),
@@ -193,7 +196,7 @@ def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
         ({"tokens": None}, "tokens"),
         ({"tokens": 5}, "Encoder_v1: attribute tokens is missing or not a string"),
         ({"tokens": "first" * 100}, "Encoder_v1: tokens 'firstfirst"),
-        ({"tokens": "last"}, "Encoder_v1: tokens 'last' is neither all nor first"),
+        ({"tokens": "last"}, "Encoder_v1: tokens 'last': must be all or first"),
     ],
 )
 def test_wrong_attributes_are_refused_at_load(

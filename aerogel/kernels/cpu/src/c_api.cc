@@ -25,7 +25,8 @@ using aerogel::KernelTable;
 using aerogel::kIsaCount;
 using aerogel::Matrix;
 
-void Say(const std::string& message, char* error, size_t size) {
+// Copies a message into the caller's buffer, cut to its size.
+void SetError(const std::string& message, char* error, size_t size) {
   if (!error || size == 0) return;
   const size_t length = message.size() < size ? message.size() : size - 1;
   std::memcpy(error, message.data(), length);
@@ -44,8 +45,8 @@ std::string Unusable(const std::string& name, const void* address, size_t alignm
                  : name + " is missing";
 }
 
-// The same of the arrays of a matrix that will be looked at.
-std::string Unusable(const AerogelMatrix& m) {
+// Why an array of a matrix cannot be read; empty if all can that are needed. vectors: whether scale and bias are.
+std::string Unusable(const AerogelMatrix& m, bool vectors = true) {
   const bool sparse = m.indptr, entries = m.entries > 0;
   const struct {
     const char* name;
@@ -55,8 +56,8 @@ std::string Unusable(const AerogelMatrix& m) {
   } arrays[] = {{"data", m.data, 1, !sparse || entries},
                 {"indices", m.indices, m.wide_indices ? sizeof(int32_t) : sizeof(uint16_t), sparse && entries},
                 {"indptr", m.indptr, sizeof(int32_t), sparse},
-                {"scale", m.scale, sizeof(float), sparse && m.kind == AEROGEL_INT8},
-                {"bias", m.bias, sizeof(float), true}};
+                {"scale", m.scale, sizeof(float), vectors && sparse && m.dtype == AEROGEL_INT8},
+                {"bias", m.bias, sizeof(float), vectors}};
   std::string reason;
   for (const auto& array : arrays) {
     if (array.needed && reason.empty()) reason = Unusable(array.name, array.address, array.alignment);
@@ -64,7 +65,7 @@ std::string Unusable(const AerogelMatrix& m) {
   return reason;
 }
 
-// The same of a layer.
+// Why an array of a layer cannot be read; empty if all can.
 std::string Unusable(const AerogelEncoderLayer& layer) {
   const AerogelMatrix* const matrices[] = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.ffn1, &layer.ffn2};
   for (size_t i = 0; i < 6; ++i) {
@@ -89,7 +90,7 @@ class Threads final : public aerogel::Parallel {
       for (size_t i; (i = next.fetch_add(1)) < count;) body(argument, i);
     };
     std::vector<std::thread> others;
-    // A thread that cannot be started is no error: the others do its share.
+    // If a thread cannot be started the others do its work.
     try {
       for (int i = 1; i < count_ && static_cast<size_t>(i) < count; ++i) others.emplace_back(work);
     } catch (const std::exception&) {
@@ -102,7 +103,8 @@ class Threads final : public aerogel::Parallel {
   int count_;
 };
 
-// Calls make(kernels, message) with the kernels that `isa` names; turns whatever goes wrong into null and a reason.
+// Calls make(kernels, message) with the kernels that `isa` names. Returns null, with the reason in `error`, if that
+// fails, sets a message and returns null, or throws.
 template <typename Made, typename Make>
 Made* Create(const char* isa, char* error, size_t error_size, Make make) {
   try {
@@ -111,13 +113,14 @@ Made* Create(const char* isa, char* error, size_t error_size, Make make) {
     if (kernels) {
       if (Made* made = make(*kernels, &message)) return made;
     }
-    Say(message, error, error_size);
+    SetError(message, error, error_size);
   } catch (const std::exception& e) {
-    Say(e.what(), error, error_size);
+    SetError(e.what(), error, error_size);
   }
   return nullptr;
 }
 
+// Runs `body`; 1 if it throws, which is std::bad_alloc.
 template <typename Body>
 int Run(Body body) {
   try {
@@ -143,20 +146,36 @@ const char* aerogel_isa_selected(char* error, size_t error_size) {
     std::string message;
     const aerogel::KernelTable* kernels = aerogel::DefaultIsa(&message);
     if (kernels) return kernels->name;
-    Say(message, error, error_size);
+    SetError(message, error, error_size);
   } catch (const std::exception& e) {
-    Say(e.what(), error, error_size);
+    SetError(e.what(), error, error_size);
   }
   return nullptr;
+}
+
+int aerogel_matrix_stats(const AerogelMatrix* matrix, const char* isa, AerogelMatrixStats* stats, char* error,
+                         size_t error_size) {
+  const auto* filled = Create<AerogelMatrixStats>(
+      isa, error, error_size, [&](const KernelTable& kernels, std::string* message) -> AerogelMatrixStats* {
+        *message = !matrix ? "matrix is missing" : !matrix->indptr ? "matrix is dense" : Unusable(*matrix, false);
+        if (!message->empty()) return nullptr;
+        aerogel::PackedMatrix packed;
+        const aerogel::Status status = aerogel::PackFor(kernels, *matrix, nullptr, &packed);
+        *message = status.ToString();
+        if (!status.ok()) return nullptr;
+        *stats = aerogel::StatsOf(packed, matrix->entries * matrix->block_rows * matrix->block_cols);
+        return stats;
+      });
+  return filled ? 0 : 1;
 }
 
 AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error, size_t error_size) {
   return Create<AerogelLinear>(isa, error, error_size, [&](const KernelTable& kernels, std::string* message) {
     *message = matrix ? Unusable(*matrix) : "matrix is missing";
     if (!message->empty()) return static_cast<AerogelLinear*>(nullptr);
-    aerogel::Fault fault;
-    auto made = Matrix::Create(*matrix, kernels, &fault);
-    *message = Tell(fault);
+    aerogel::Status status;
+    auto made = Matrix::Create(*matrix, kernels, &status);
+    *message = status.ToString();
     return made ? new AerogelLinear{aerogel::SparseLinear(std::move(made))} : nullptr;
   });
 }
@@ -169,7 +188,7 @@ int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t toke
 void aerogel_linear_destroy(AerogelLinear* linear) { delete linear; }
 
 AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads, float epsilon,
-                                       int activation, int first_only, const char* isa, char* error,
+                                       int activation, int first_token_only, const char* isa, char* error,
                                        size_t error_size) {
   return Create<AerogelEncoder>(
       isa, error, error_size, [&](const KernelTable& kernels, std::string* message) -> AerogelEncoder* {
@@ -181,22 +200,24 @@ AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_
         for (int64_t i = 0; i < count; ++i) {
           *message = Unusable(layers[i]);
           if (!message->empty()) return nullptr;
-          aerogel::LayerFault fault;
-          made.push_back(aerogel::MakeLayer(layers[i], kernels, &fault));
-          if (fault.fault) {
-            *message = std::string(aerogel::kMatrixNames[fault.matrix]) + ": " + Tell(fault.fault);
+          aerogel::LayerStatus checked;
+          made.push_back(aerogel::MakeLayer(layers[i], kernels, &checked));
+          if (!checked.status.ok()) {
+            *message = std::string(aerogel::kMatrixNames[checked.matrix]) + ": " + checked.status.ToString();
             return nullptr;
           }
         }
-        auto encoder = aerogel::Encoder::Create(std::move(made), heads, epsilon,
-                                                static_cast<aerogel::Activation>(activation), first_only != 0, message);
+        auto encoder =
+            aerogel::Encoder::Create(std::move(made), heads, epsilon, static_cast<aerogel::Activation>(activation),
+                                     first_token_only != 0, message);
         return encoder ? new AerogelEncoder{std::move(encoder)} : nullptr;
       });
 }
 
 int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask, int64_t batch,
                         int64_t sequence, float* y, int threads) {
-  const bool tokens = batch > 0 && sequence > 0, results = tokens || (batch > 0 && encoder->encoder->first_only());
+  const bool tokens = batch > 0 && sequence > 0,
+             results = tokens || (batch > 0 && encoder->encoder->first_token_only());
   if (batch < 0 || sequence < 0 || (results && !Usable(y, sizeof *y)) ||
       (tokens && !(Usable(hidden, sizeof *hidden) && Usable(mask, sizeof *mask)))) {
     return 2;

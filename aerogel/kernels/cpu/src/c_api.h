@@ -1,5 +1,5 @@
-/* The C interface of the library, used from Python (aerogel/kernels/cpu/native.py) and usable from anywhere. Every
- * function is safe to call from several threads; none lets a C++ exception out. */
+/* The C interface of the library, used from Python (aerogel/kernels/cpu/native.py) and usable from any language. Every
+ * function may be called from several threads at once; none throws. */
 #ifndef AEROGEL_C_API_H_
 #define AEROGEL_C_API_H_
 
@@ -19,28 +19,28 @@ extern "C" {
 typedef struct AerogelLinear AerogelLinear;
 typedef struct AerogelEncoder AerogelEncoder;
 
-/* Number of instruction sets known, from the plainest to the fastest. */
+/* Number of instruction sets that the library knows, from the slowest to the fastest. */
 AEROGEL_EXPORT int aerogel_isa_count(void);
-/* Name of the i-th, and in `reason` why it cannot be used here ("" if it can). Null when i is out of range. */
+/* Name of the i-th. `reason`, unless null, receives why it cannot be used here, or "". Null when i is out of range. */
 AEROGEL_EXPORT const char* aerogel_isa(int i, const char** reason);
-/* Name of the one in use: what the environment variable AEROGEL_ISA names, else the fastest available. Null, with the
- * reason in `error`, when AEROGEL_ISA names one that is not known or not available. */
+/* Name of the one in use: that which the environment variable AEROGEL_ISA names, or the fastest available if it is not
+ * set. Null, with the reason in `error`, when AEROGEL_ISA names one that is unknown or not available. */
 AEROGEL_EXPORT const char* aerogel_isa_selected(char* error, size_t error_size);
 
 enum { AEROGEL_FLOAT32 = 0, AEROGEL_FLOAT16 = 1, AEROGEL_INT8 = 2 };
 enum { AEROGEL_GELU = 0, AEROGEL_GELU_TANH = 1, AEROGEL_RELU = 2 };
 
-/* Addresses: every array must lie at a multiple of its type's size (float and int32_t 4, uint16_t 2, int64_t 8 bytes),
- * which malloc and new see to. Only the data of a matrix may lie anywhere, in a mapped file for example: where kernels
- * could not read it in place it is copied. Null pointers, where an array is needed, and other addresses are refused. */
+/* Addresses: every array must be aligned to its type's size (float and int32_t 4, uint16_t 2, int64_t 8 bytes), as
+ * memory from malloc and new is. Only the data of a matrix may have any address, in a mapped file for example; it is
+ * copied where kernels could not read it. Other addresses, and null where an array is needed, are refused. */
 
-/* A weight W [out_features, in_features] with its bias. Sparse: data [entries, block_rows, block_cols] of `kind`, a CSR
- * (blocks of 1x1) or BSR matrix; indices [entries], uint16, or int32 if wide_indices; indptr int32
- * [out_features / block_rows + 1]; scale [out_features] where kind is int8 (values in [-127, 127]), else unused. Dense:
- * indptr is null and data float32 [in_features, out_features]. bias [out_features]. */
+/* A weight W [out_features, in_features] with its bias. Sparse: data [entries, block_rows, block_cols] of `dtype`, a
+ * CSR (blocks of 1x1) or BSR matrix; indices [entries], uint16, or int32 if wide_indices; indptr int32 [out_features /
+ * block_rows + 1]; scale [out_features] where dtype is int8 (values in [-127, 127]), else unused. Dense: indptr is null
+ * and data float32 [in_features, out_features]. bias [out_features]. */
 typedef struct {
   int64_t out_features, in_features, block_rows, block_cols, entries;
-  int kind, wide_indices;
+  int dtype, wide_indices;
   const void* data;
   const void* indices;
   const int32_t* indptr;
@@ -48,14 +48,34 @@ typedef struct {
   const float* bias;
 } AerogelMatrix;
 
+/* What the time of a product with a packed sparse matrix depends on; packed.h explains the terms. */
+typedef struct {
+  int64_t panel_rows;      /* rows of a panel: 1, 2 or 4 */
+  int64_t column_features; /* features of a column: 1, or 4 of eight-bit values */
+  int64_t chunks;          /* pieces of rows, the unit of parallel work */
+  int64_t tiles;           /* pieces of columns whose activations stay in the first-level cache */
+  int64_t groups;          /* in each chunk and tile the different lengths of panels, added up */
+  int64_t panels;          /* in each chunk and tile the panels with an entry, added up */
+  int64_t slots;           /* stored pairs (panel, column), each with panel_rows * column_features values */
+  int64_t all_slots;       /* slots of the same matrix without a zero */
+  int64_t padding;         /* values of stored slots that the matrix does not store; they are zero */
+  int64_t bytes;           /* that one product reads of the matrix */
+} AerogelMatrixStats;
+
+/* Fills `stats` with those of a sparse matrix as it is packed on this machine for an instruction set: a name, or null
+ * for the one in use. Of the matrix, scale and bias are not read and may be null. Returns 0; 1, with the reason in
+ * `error`, when the matrix is dense or malformed or the instruction set cannot be used. */
+AEROGEL_EXPORT int aerogel_matrix_stats(const AerogelMatrix* matrix, const char* isa, AerogelMatrixStats* stats,
+                                        char* error, size_t error_size);
+
 /* Prepares a matrix. data must outlive the result, which may point into it; the rest is copied. isa: a name, or null
  * for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
 AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error,
                                                     size_t error_size);
 /* y [tokens, out_features] = x [tokens, in_features] W^T + bias, on `threads` threads; y may not overlap x. With int8
- * weights activations are rounded to eight bits per token. Returns 0; 1 when memory could not be had; 2, with nothing
- * done, when x or y is null or at another address than above, or tokens is negative. Threads that cannot be started are
- * done without, and fewer than 1 count as 1. */
+ * weights activations are rounded to eight bits per token. Returns 0; 1 when out of memory; 2, with nothing
+ * done, when x or y is null or misaligned, or tokens is negative. If threads cannot be started the others do their
+ * work; `threads` below 1 count as 1. */
 AEROGEL_EXPORT int aerogel_linear_run(const AerogelLinear* linear, const float* x, int64_t tokens, float* y,
                                       int threads);
 AEROGEL_EXPORT void aerogel_linear_destroy(AerogelLinear* linear);
@@ -67,12 +87,12 @@ typedef struct {
 } AerogelEncoderLayer;
 
 /* Prepares a stack of layers; as aerogel_linear_create. activation: AEROGEL_GELU (erf), AEROGEL_GELU_TANH or
- * AEROGEL_RELU. first_only: whether only each sequence's first token is read from the result, so that the last layer
- * computes no other. */
+ * AEROGEL_RELU. first_token_only: whether only each sequence's first token is read from the result, so that the last
+ * layer computes no other. */
 AEROGEL_EXPORT AerogelEncoder* aerogel_encoder_create(const AerogelEncoderLayer* layers, int64_t count, int64_t heads,
-                                                      float epsilon, int activation, int first_only, const char* isa,
-                                                      char* error, size_t error_size);
-/* hidden, y [batch, sequence, hidden features], or with first_only y [batch, 1, hidden features]; mask [batch,
+                                                      float epsilon, int activation, int first_token_only,
+                                                      const char* isa, char* error, size_t error_size);
+/* hidden, y [batch, sequence, hidden features], or with first_token_only y [batch, 1, hidden features]; mask [batch,
  * sequence], nonzero for real tokens; y is zero at the others, and may not overlap hidden. Threads and what is returned
  * are as in aerogel_linear_run. */
 AEROGEL_EXPORT int aerogel_encoder_run(const AerogelEncoder* encoder, const float* hidden, const int64_t* mask,

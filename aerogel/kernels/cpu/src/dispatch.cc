@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -11,18 +12,42 @@
 #endif
 
 namespace aerogel {
+
+// The tables of the entries that are compiled for this architecture, and what the others say instead.
+#if defined(__x86_64__)
+#define AEROGEL_IF_X86(compiled, absent) compiled
+#else
+#define AEROGEL_IF_X86(compiled, absent) absent
+#endif
+#if defined(__aarch64__)
+#define AEROGEL_IF_ARM(compiled, absent) compiled
+#else
+#define AEROGEL_IF_ARM(compiled, absent) absent
+#endif
+#define AEROGEL_IF_ANY(compiled, absent) compiled
+#define AEROGEL_NOT_X86 "not an x86-64 machine"
+#define AEROGEL_NOT_ARM "not a 64-bit Arm machine"
+
+// linear.cc, once per instruction set.
+#define AEROGEL_DECLARE(name, ...)   \
+  namespace name {                   \
+  extern const KernelTable kKernels; \
+  }
+AEROGEL_ISA_LIST(AEROGEL_DECLARE)
+
 namespace {
+
+bool Always() { return true; }
 
 #if defined(__x86_64__)
 // __builtin_cpu_supports asks the operating system (XGETBV) as well as cpuid: registers that are not saved at a context
-// switch must not be used.
-// Clang 14 does not know some features by name. F16C and AVX-VNNI live in registers that AVX2 uses.
+// switch must not be used. Clang 14 does not know some features by name; F16C and AVX-VNNI use the registers of AVX2.
 bool HasAvx2() {
   unsigned eax, ebx, ecx, edx;
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
          (ecx & (1u << 29));
 }
-// A bit of EAX of cpuid's leaf 7, subleaf 1.
+// Whether `bit` of EAX of cpuid's leaf 7, subleaf 1, is set.
 bool HasSubleaf(int bit) {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << bit));
@@ -34,64 +59,38 @@ bool HasAvx512() {
 bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 bool HasAvxVnni() { return HasAvx2() && HasSubleaf(4); }
 bool HasAvx512Bf16() { return HasAvx512Vnni() && HasSubleaf(5); }
-#else
-constexpr const char* kNotX86 = "not an x86-64 machine";
-#endif
-
-#if defined(__aarch64__)
-bool HasDot() {
+#elif defined(__aarch64__)
+bool HasNeonDot() {
 #if defined(__linux__)
   return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 #else
   return true;  // every 64-bit Arm machine of Apple's that runs a desktop system
 #endif
 }
-#else
-constexpr const char* kNotArm = "not a 64-bit Arm machine";
 #endif
 
-// From the plainest to the fastest.
+// An entry that is compiled for this architecture.
+Isa Compiled(const char* name, const KernelTable& kernels, bool available, const char* reason) {
+  return available ? Isa{name, &kernels, ""} : Isa{name, nullptr, reason};
+}
+// An entry of another architecture.
+Isa Absent(const char* name, const char* reason) { return {name, nullptr, reason}; }
+
 struct Isas {
-  Isa all[kIsaCount];
-  Isas()
-      : all{
-            {"scalar", &kScalar, ""},
-#if defined(__x86_64__)
-            {"avx2", &kAvx2, "the CPU or the operating system lacks AVX2, FMA or F16C"},
-            {"avxvnni", &kAvxVnni, "the CPU lacks AVX-VNNI, or the operating system AVX2"},
-            {"avx512", &kAvx512, "the CPU or the operating system lacks AVX-512 F, BW, DQ or VL"},
-            {"avx512vnni", &kAvx512Vnni, "the CPU lacks AVX-512 VNNI, or the operating system AVX-512"},
-            {"avx512bf16", &kAvx512Bf16, "the CPU lacks AVX-512 BF16 or VNNI, or the operating system AVX-512"},
-#else
-            {"avx2", nullptr, kNotX86},       {"avxvnni", nullptr, kNotX86},    {"avx512", nullptr, kNotX86},
-            {"avx512vnni", nullptr, kNotX86}, {"avx512bf16", nullptr, kNotX86},
-#endif
-#if defined(__aarch64__)
-            {"neon", &kNeon, ""},
-            {"neondot", &kNeonDot, "the CPU lacks the dot product of bytes"},
-#else
-            {"neon", nullptr, kNotArm},       {"neondot", nullptr, kNotArm},
-#endif
-        } {
+  std::vector<Isa> all;  // [kIsaCount]
+  Isas() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool has[] = {true, HasAvx2(), HasAvxVnni(), HasAvx512(), HasAvx512Vnni(), HasAvx512Bf16(), false, false};
-#elif defined(__aarch64__)
-    const bool has[] = {true, false, false, false, false, false, true, HasDot()};
-#else
-    const bool has[] = {true, false, false, false, false, false, false, false};
 #endif
-    for (int i = 0; i < kIsaCount; ++i) {
-      if (has[i]) {
-        all[i].reason = "";
-      } else {
-        all[i].kernels = nullptr;
-      }
-    }
+#define AEROGEL_ADD(name, header, architecture, available, reason, flags)                       \
+  all.push_back(AEROGEL_IF_##architecture(Compiled(#name, name::kKernels, available(), reason), \
+                                          Absent(#name, AEROGEL_NOT_##architecture)));
+    AEROGEL_ISA_LIST(AEROGEL_ADD)
+#undef AEROGEL_ADD
   }
 };
 
-// What may be asked for here, as the end of a message.
+// The names of those that are available, as the end of a message.
 std::string Available() {
   std::string names;
   for (int i = 0; i < kIsaCount; ++i) {
@@ -104,7 +103,7 @@ std::string Available() {
 
 const Isa& IsaAt(int i) {
   static const Isas isas;
-  return isas.all[i];
+  return isas.all[static_cast<size_t>(i)];
 }
 
 const KernelTable* SelectIsa(const char* name, std::string* error) {

@@ -1,26 +1,31 @@
-// Which instruction sets this build has, which of them this machine runs, and which one is used.
+// Which instruction sets this library knows, which of them this machine supports, and which one is used.
 #pragma once
 
 #include <string>
 
+#include "isa_list.h"
 #include "kernels.h"
 
 namespace aerogel {
 
 struct Isa {
   const char* name;
-  const KernelTable* kernels;  // null where `reason` says why not
+  const KernelTable* kernels;  // null where `reason` says why
   const char* reason;          // empty where available
 };
 
-// From the plainest to the fastest; always begins with scalar.
-constexpr int kIsaCount = 8;
+#define AEROGEL_COUNT(...) +1
+constexpr int kIsaCount = 0 AEROGEL_ISA_LIST(AEROGEL_COUNT);
+#undef AEROGEL_COUNT
+
+// The i-th entry of isa_list.h, i in [0, kIsaCount).
 const Isa& IsaAt(int i);
 
-// The one called `name`. Null, with `error` set, when it is not known or not available.
+// The kernels of the instruction set called `name`. Null, with `error` set, if it is unknown or not available.
 const KernelTable* SelectIsa(const char* name, std::string* error);
 
-// The one that the environment variable AEROGEL_ISA names, as SelectIsa; the fastest available where it names none.
+// The kernels to use: those of the instruction set that the environment variable AEROGEL_ISA names, see SelectIsa, or
+// of the fastest available if it is unset or empty.
 const KernelTable* DefaultIsa(std::string* error);
 
 }  // namespace aerogel

@@ -1,23 +1,13 @@
-// What an encoder does to each token or number alone, and the table of it all (see stages.h). Compiled once per
-// instruction set, as linear.cc is.
+// What an encoder computes on each token or number alone, see elementwise.h. Compiled once per instruction set, see
+// isa_list.h.
+#include "elementwise.h"
+
 #include "exp2.h"
 #include "gelu.h"
 #include "simd.h"
-#include "stages.h"
 
 namespace aerogel {
 namespace AEROGEL_ISA {
-
-// attention.cc
-void Attention(const AttentionArgs& args);
-int64_t AttentionScratch(int64_t head_size);
-#if defined(AEROGEL_BF16)
-void RoundedAttention(const AttentionArgs& args);
-int64_t RoundedAttentionScratch(int64_t head_size);
-constexpr AttentionKernel kRounded = {RoundedAttention, RoundedAttentionScratch};
-#else
-constexpr AttentionKernel kRounded = {nullptr, nullptr};
-#endif
 
 namespace {
 
@@ -27,7 +17,7 @@ void Exp2All(float* x, int64_t count) {
 
 template <typename Form>
 void GeluAll(float* x, int64_t count) {
-  constexpr int kAtOnce = 4;
+  constexpr int kAtOnce = 4;  // vectors: enough independent chains to fill the units
   int64_t i = 0;
   for (; i + kAtOnce * kWidth <= count; i += kAtOnce * kWidth) {
     Vec v[kAtOnce];
@@ -46,7 +36,7 @@ void Relu(float* x, int64_t count) {
   for (int64_t i = 0; i < count; i += kWidth) Store(x + i, Max(Set(0.0f), Load(x + i)));
 }
 
-// LayerNorm of V vectors of tokens. Features are read in blocks that stay in the first-level cache for a second look:
+// LayerNorm of V vectors of tokens. Features are read in blocks that stay in the first-level cache for a second pass:
 // a block's mean and its sum of squares about that mean are exact to rounding, and merging two blocks,
 //
 //   mean = (n mean + m mean') / (n + m);   squares = squares + squares' + (mean' - mean)^2 n m / (n + m),
@@ -62,7 +52,7 @@ void LayerNormOf(const float* x, int64_t features, int64_t stride, const float* 
     const int64_t count = features - first < kBlock ? features - first : kBlock;
     const float* block = x + first * stride;
     // Two sums, of even and odd features, so that one need not wait for the other.
-    Vec even[V], odd[V], middle[V];
+    Vec even[V], odd[V], block_mean[V];
     const auto over_features = [&](const auto& add) __attribute__((always_inline)) {
       AEROGEL_UNROLL for (int v = 0; v < V; ++v) even[v] = odd[v] = Set(0.0f);
       int64_t k = 0;
@@ -78,23 +68,23 @@ void LayerNormOf(const float* x, int64_t features, int64_t stride, const float* 
     };
     over_features([](Vec sum, Vec value, int) __attribute__((always_inline)) { return Add(sum, value); });
     const float total = static_cast<float>(first + count);
-    const Vec share = Set(1.0f / static_cast<float>(count)), weight = Set(static_cast<float>(count) / total),
-              spread = Set(static_cast<float>(first) * static_cast<float>(count) / total);
-    AEROGEL_UNROLL for (int v = 0; v < V; ++v) middle[v] = Mul(Add(even[v], odd[v]), share);
+    const Vec inv_count = Set(1.0f / static_cast<float>(count)), mean_weight = Set(static_cast<float>(count) / total),
+              square_weight = Set(static_cast<float>(first) * static_cast<float>(count) / total);
+    AEROGEL_UNROLL for (int v = 0; v < V; ++v) block_mean[v] = Mul(Add(even[v], odd[v]), inv_count);
     over_features([&](Vec sum, Vec value, int v) __attribute__((always_inline)) {
-      const Vec d = Sub(value, middle[v]);
+      const Vec d = Sub(value, block_mean[v]);
       return MulAdd(d, d, sum);
     });
     AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
-      const Vec apart = Sub(middle[v], mean[v]);
-      squares[v] = Add(squares[v], MulAdd(Mul(apart, apart), spread, Add(even[v], odd[v])));
-      mean[v] = MulAdd(apart, weight, mean[v]);
+      const Vec delta = Sub(block_mean[v], mean[v]);
+      squares[v] = Add(squares[v], MulAdd(Mul(delta, delta), square_weight, Add(even[v], odd[v])));
+      mean[v] = MulAdd(delta, mean_weight, mean[v]);
     }
   }
-  const Vec share = Set(1.0f / static_cast<float>(features));
-  Vec inverse[V];
+  const Vec inv_count = Set(1.0f / static_cast<float>(features));
+  Vec inverse[V];  // 1 / sqrt(variance + epsilon)
   AEROGEL_UNROLL for (int v = 0; v < V; ++v) {
-    inverse[v] = Div(Set(1.0f), Sqrt(MulAdd(squares[v], share, Set(epsilon))));
+    inverse[v] = Div(Set(1.0f), Sqrt(MulAdd(squares[v], inv_count, Set(epsilon))));
   }
   for (int64_t k = 0; k < features; ++k) {
     const Vec g = Set(gamma[k]), b = Set(beta[k]);
@@ -119,14 +109,15 @@ void LayerNorm(const float* x, int64_t features, int64_t stride, int vectors, co
 
 void AbsMax(const float* x, int64_t features, int64_t stride, int vectors, float* m) {
   for (int64_t t = 0; t < vectors * kWidth; t += kWidth) {
-    Vec most = Set(0.0f);
-    for (int64_t k = 0; k < features; ++k) most = MaxAbs(most, Load(x + k * stride + t));
-    Store(m + t, most);
+    Vec max = Set(0.0f);
+    for (int64_t k = 0; k < features; ++k) max = MaxAbs(max, Load(x + k * stride + t));
+    Store(m + t, max);
   }
 }
 
 void Quantize(const float* x, int64_t features, int64_t stride, int vectors, const float* inverse, int offset,
               uint8_t* q) {
+  // Adding 128 to a byte flips its highest bit.
   const int32_t flip = offset ? static_cast<int32_t>(0x80808080) : 0;
   for (int64_t k = 0; k < features; k += 4) {
     for (int64_t t = 0; t < vectors * kWidth; t += kWidth) {
@@ -135,7 +126,7 @@ void Quantize(const float* x, int64_t features, int64_t stride, int vectors, con
       for (int64_t i = 0; i < 4; ++i) {
         scaled[i] = k + i < features ? Mul(Load(x + (k + i) * stride + t), factor) : Set(0.0f);
       }
-      StoreQuads(q + k * stride + 4 * t, scaled[0], scaled[1], scaled[2], scaled[3], flip);
+      StoreInt8x4(q + k * stride + 4 * t, scaled[0], scaled[1], scaled[2], scaled[3], flip);
     }
   }
 }
@@ -181,14 +172,9 @@ void ScatterRows(const float* xt, int64_t stride, int64_t tokens, int64_t featur
 
 }  // namespace
 
-constexpr StageTable kStages = {AEROGEL_NAME,      kWidth,     Exp2All,     GeluAll<GeluErf>,
-                                GeluAll<GeluTanh>, Relu,       LayerNorm,   AbsMax,
-                                Quantize,          GatherRows, ScatterRows, {Attention, AttentionScratch},
-                                kRounded};
+extern const ElementwiseTable kElementwise;
+const ElementwiseTable kElementwise = {kWidth,    Exp2All, GeluAll<GeluErf>, GeluAll<GeluTanh>, Relu,
+                                       LayerNorm, AbsMax,  Quantize,         GatherRows,        ScatterRows};
 
 }  // namespace AEROGEL_ISA
-
-// Constant data: nothing of this file runs before it is chosen.
-const StageTable AEROGEL_STAGES = AEROGEL_ISA::kStages;
-
 }  // namespace aerogel

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "workspace.h"
+#include "thread_memory.h"
 
 namespace aerogel {
 namespace {
@@ -13,8 +13,9 @@ namespace {
 // activations to stay in cache.
 constexpr int64_t kGroupTokens = 512;
 
+// Tokens [first, first + tokens) of the group.
 struct Tile {
-  int64_t first;  // token of the group
+  int64_t first;
   int64_t tokens;
   int vectors;
 };
@@ -23,8 +24,8 @@ struct Tile {
 struct Sequence {
   int64_t first;
   int64_t tokens;
-  size_t spans;  // where its spans begin, of each head in turn
-  int span_count;
+  size_t spans;    // index of its first span; the spans of all heads follow, span_count each
+  int span_count;  // of a head
 };
 
 // The queries of one sequence that lie in one tile.
@@ -33,22 +34,47 @@ struct Queries {
   int64_t tile;
 };
 
+// An activation tensor of all tiles, one tile after the other: of each [features][stride].
+struct Buffer {
+  float* data;
+  int64_t features;
+};
+
+// Activations rounded to eight bits, with a scale per token.
+struct QuantizedBuffer {
+  Buffer q;  // of each tile [ceil(features / 4)][stride][4] bytes
+  Buffer scale;
+};
+
+// The activations of a group of sequences in one layer. h is the layer's input; encoder.h has the formulas.
+struct Workspace {
+  Buffer hidden;          // [hidden] h, and the layer's result
+  Buffer post_attention;  // [hidden] x1 = LN(h + context Wo^T + bo)
+  Buffer q, k, v;         // [qkv_dim]
+  Buffer context;         // [qkv_dim] softmax(Q K^T / sqrt(d)) V
+  Buffer ffn;             // [ffn_dim] act(x1 W1^T + b1)
+  // Inputs of matrices with eight-bit weights. The two of a line share memory: the second is written when the first is
+  // no longer needed.
+  QuantizedBuffer hidden_q8, post_attention_q8;
+  QuantizedBuffer context_q8, ffn_q8;
+};
+
 std::string Sizes(const Matrix& m) { return std::to_string(m.out_features()) + "x" + std::to_string(m.in_features()); }
 
 }  // namespace
 
-EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerFault* fault) {
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerStatus* status) {
   EncoderLayer layer;
   const auto make = [&](size_t which, const AerogelMatrix& matrix, const std::vector<bool>* keep = nullptr) {
-    fault->matrix = which;
-    return Matrix::Create(matrix, kernels, &fault->fault, keep);
+    status->matrix = which;
+    return Matrix::Create(matrix, kernels, &status->status, keep);
   };
   (layer.q = make(0, source.q)) && (layer.k = make(1, source.k)) && (layer.v = make(2, source.v)) &&
-      (layer.o = make(3, source.o)) && (layer.down = make(5, source.ffn2)) &&
-      // Neurons that nothing reads need no products; a mismatch of sizes is found later.
-      (layer.up =
-           make(4, source.ffn1, layer.down->in_features() == source.ffn1.out_features ? layer.down->read() : nullptr));
-  if (fault->fault) return layer;  // sizes by which nothing may be read
+      (layer.o = make(3, source.o)) && (layer.ffn2 = make(5, source.ffn2)) &&
+      // Outputs of ffn1 that ffn2 does not read need no products. Create checks the sizes later.
+      (layer.ffn1 =
+           make(4, source.ffn1, layer.ffn2->in_features() == source.ffn1.out_features ? layer.ffn2->read() : nullptr));
+  if (!status->status.ok()) return layer;  // its sizes cannot be trusted
   const int64_t hidden = layer.q->in_features();
   layer.gamma1.assign(source.gamma1, source.gamma1 + hidden);
   layer.beta1.assign(source.beta1, source.beta1 + hidden);
@@ -58,15 +84,15 @@ EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& ker
 }
 
 std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
-                                         Activation activation, bool first_only, std::string* error) {
+                                         Activation activation, bool first_token_only, std::string* error) {
   std::unique_ptr<Encoder> encoder(new Encoder);
   if (layers.empty()) {
     *error = "there is no layer";
     return nullptr;
   }
-  const int64_t hidden = layers[0].q->in_features(), attended = layers[0].q->out_features();
-  if (heads < 1 || attended % heads != 0) {
-    *error = std::to_string(heads) + " heads do not divide " + std::to_string(attended) + " features";
+  const int64_t hidden = layers[0].q->in_features(), qkv_dim = layers[0].q->out_features();
+  if (heads < 1 || qkv_dim % heads != 0) {
+    *error = std::to_string(heads) + " heads do not divide " + std::to_string(qkv_dim) + " features";
     return nullptr;
   }
   if (!(epsilon >= 0.0f) || std::isinf(epsilon)) {
@@ -77,43 +103,43 @@ std::unique_ptr<Encoder> Encoder::Create(std::vector<EncoderLayer> layers, int64
   }
   for (size_t i = 0; i < layers.size(); ++i) {
     const EncoderLayer& layer = layers[i];
-    const int64_t inner = layer.up->out_features();
+    const int64_t ffn_dim = layer.ffn1->out_features();
     const struct {
       const char* name;
       const Matrix& matrix;
       int64_t out, in;
-    } wanted[] = {{"q", *layer.q, attended, hidden},  {"k", *layer.k, attended, hidden},
-                  {"v", *layer.v, attended, hidden},  {"o", *layer.o, hidden, attended},
-                  {"ffn1", *layer.up, inner, hidden}, {"ffn2", *layer.down, hidden, inner}};
+    } wanted[] = {{"q", *layer.q, qkv_dim, hidden},       {"k", *layer.k, qkv_dim, hidden},
+                  {"v", *layer.v, qkv_dim, hidden},       {"o", *layer.o, hidden, qkv_dim},
+                  {"ffn1", *layer.ffn1, ffn_dim, hidden}, {"ffn2", *layer.ffn2, hidden, ffn_dim}};
     for (const auto& w : wanted) {
       if (w.matrix.out_features() == w.out && w.matrix.in_features() == w.in) continue;
       *error = "layer " + std::to_string(i) + ": " + w.name + " is " + Sizes(w.matrix) + ", not " +
                std::to_string(w.out) + "x" + std::to_string(w.in);
       return nullptr;
     }
-    encoder->inner_ = std::max(encoder->inner_, inner);
+    encoder->ffn_dim_ = std::max(encoder->ffn_dim_, ffn_dim);
     for (const auto& w : wanted) encoder->quantized_ |= w.matrix.quantized();
-    encoder->live_heads_.push_back(layer.o->ReadColumns(attended / heads));
+    encoder->live_heads_.push_back(layer.o->ReadColumns(qkv_dim / heads));
   }
-  const StageTable& stages = *layers[0].q->kernels().stages;
+  const AttentionTable& attention = *layers[0].q->kernels().attention;
   const auto fits = [&](const AttentionKernel& kernel) {
-    return kernel.run && kernel.scratch(attended / heads) <= kScratchFloats;
+    return kernel.run && kernel.scratch(qkv_dim / heads) <= kScratchFloats;
   };
-  if (!fits(stages.attention)) {
-    *error = "heads of " + std::to_string(attended / heads) + " features are too large";
+  if (!fits(attention.fp32)) {
+    *error = "heads of " + std::to_string(qkv_dim / heads) + " features are too large";
     return nullptr;
   }
   for (EncoderLayer& layer : layers) {
-    // What bfloat16 loses in attention does not show behind projections that are rounded to 8 bits.
-    const bool rounded = layer.q->quantized() && layer.k->quantized() && layer.v->quantized();
-    layer.attention = rounded && fits(stages.rounded_attention) ? stages.rounded_attention.run : stages.attention.run;
+    // The error of bfloat16 in attention is small against that of projections with eight-bit activations.
+    const bool quantized = layer.q->quantized() && layer.k->quantized() && layer.v->quantized();
+    layer.attention = quantized && fits(attention.bf16) ? attention.bf16.run : attention.fp32.run;
   }
   encoder->layers_ = std::move(layers);
   encoder->heads_ = heads;
-  encoder->attended_ = attended;
+  encoder->qkv_dim_ = qkv_dim;
   encoder->epsilon_ = epsilon;
   encoder->activation_ = activation;
-  encoder->first_only_ = first_only;
+  encoder->first_token_only_ = first_token_only;
   return encoder;
 }
 
@@ -124,38 +150,35 @@ class EncoderRun {
       : encoder_(encoder),
         parallel_(parallel),
         kernels_(encoder.layers_[0].q->kernels()),
-        stages_(*kernels_.stages),
+        elementwise_(*kernels_.elementwise),
         tile_tokens_(int64_t{kTileVectors} * kernels_.width) {}
 
-  // rows_in: of each token, its place in the caller's tensor. lengths: tokens of each sequence. rows_out: of each token
-  // that is computed to the end, where it goes.
+  // Runs all layers on a group of sequences. rows_in: each token's row of the caller's `hidden`. rows_out: the row of
+  // `y` of each token that the last layer computes. lengths: tokens of each sequence.
   void Run(const std::vector<const float*>& rows_in, const std::vector<float*>& rows_out,
-           const std::vector<int64_t>& lengths, Workspace* workspace) {
-    Plan(static_cast<int64_t>(rows_in.size()), lengths, workspace);
+           const std::vector<int64_t>& lengths, GrowingBuffer* buffer) {
+    PlanTiles(static_cast<int64_t>(rows_in.size()));
+    Allocate(buffer);
+    PlanAttention(lengths);
     ForTiles([&](const Tile& tile) {
-      stages_.gather_rows(&rows_in[static_cast<size_t>(tile.first)], tile.tokens, encoder_.features(), tile.vectors,
-                          At(x_, tile));
-      Quantize(x_, encoder_.features(), tile, xq_, x_scale_);
+      elementwise_.gather_rows(&rows_in[static_cast<size_t>(tile.first)], tile.tokens, encoder_.features(),
+                               tile.vectors, At(w_.hidden, tile));
+      Quantize(w_.hidden, encoder_.features(), tile, w_.hidden_q8);
     });
     for (size_t i = 0; i < encoder_.layers_.size(); ++i) {
-      const bool first_only = encoder_.first_only_ && i + 1 == encoder_.layers_.size();
-      Attend(encoder_.layers_[i], encoder_.live_heads_[i], first_only);
-      if (first_only) KeepFirstTokens();
-      Feed(encoder_.layers_[i]);
+      const bool first_token_only = encoder_.first_token_only_ && i + 1 == encoder_.layers_.size();
+      Project(encoder_.layers_[i]);
+      Attend(encoder_.layers_[i], encoder_.live_heads_[i], first_token_only);
+      if (first_token_only) KeepFirstTokens();
+      FeedForward(encoder_.layers_[i]);
     }
     ForTiles([&](const Tile& tile) {
-      stages_.scatter_rows(At(x_, tile), Stride(tile), tile.tokens, encoder_.features(),
-                           &rows_out[static_cast<size_t>(tile.first)]);
+      elementwise_.scatter_rows(At(w_.hidden, tile), Stride(tile), tile.tokens, encoder_.features(),
+                                &rows_out[static_cast<size_t>(tile.first)]);
     });
   }
 
  private:
-  // A tensor [features] of all tiles, one tile behind the other.
-  struct Buffer {
-    float* data;
-    int64_t features;
-  };
-
   void PlanTiles(int64_t tokens) {
     tiles_.clear();
     for (int64_t first = 0; first < tokens; first += tile_tokens_) {
@@ -164,26 +187,32 @@ class EncoderRun {
     }
   }
 
-  void Plan(int64_t tokens, const std::vector<int64_t>& lengths, Workspace* workspace) {
-    PlanTiles(tokens);
+  // Lays out the workspace for the tiles.
+  void Allocate(GrowingBuffer* buffer) {
     const int64_t lanes = static_cast<int64_t>(tiles_.size()) * tile_tokens_;
-    const int64_t hidden = encoder_.features(), attended = encoder_.attended_, inner = encoder_.inner_;
-    const auto rounded = [&](int64_t features) { return encoder_.quantized_ ? (features + 3) / 4 : 0; };
-    const int64_t widest = std::max(attended, inner);
-    const int64_t scales = encoder_.quantized_ ? 2 : 0;
+    const int64_t hidden = encoder_.features(), qkv_dim = encoder_.qkv_dim_, ffn_dim = encoder_.ffn_dim_;
+    // Floats per lane of eight-bit activations, and of their scales.
+    const auto quantized = [&](int64_t features) { return encoder_.quantized_ ? (features + 3) / 4 : 0; };
+    const int64_t scale = encoder_.quantized_ ? 1 : 0;
+    const int64_t widest = std::max(qkv_dim, ffn_dim);
     float* next =
-        workspace->Get(lanes * (2 * hidden + 4 * attended + inner + rounded(hidden) + rounded(widest) + scales));
+        buffer->Get(lanes * (2 * hidden + 4 * qkv_dim + ffn_dim + quantized(hidden) + quantized(widest) + 2 * scale));
     const auto take = [&](int64_t features) {
-      const Buffer buffer{next, features};
+      const Buffer taken{next, features};
       next += lanes * features;
-      return buffer;
+      return taken;
     };
-    x_ = take(hidden), y_ = take(hidden);
-    q_ = take(attended), k_ = take(attended), v_ = take(attended), context_ = take(attended);
-    inner_ = take(inner);
-    xq_ = take(rounded(hidden)), innerq_ = take(rounded(widest));
-    x_scale_ = take(scales / 2), inner_scale_ = take(scales / 2);
+    w_.hidden = take(hidden), w_.post_attention = take(hidden);
+    w_.q = take(qkv_dim), w_.k = take(qkv_dim), w_.v = take(qkv_dim), w_.context = take(qkv_dim);
+    w_.ffn = take(ffn_dim);
+    w_.hidden_q8.q = take(quantized(hidden)), w_.context_q8.q = take(quantized(widest));
+    w_.hidden_q8.scale = take(scale), w_.context_q8.scale = take(scale);
+    w_.post_attention_q8 = w_.hidden_q8;
+    w_.ffn_q8 = w_.context_q8;
+  }
 
+  // Lists the keys and the queries of each sequence by the tiles that they lie in.
+  void PlanAttention(const std::vector<int64_t>& lengths) {
     sequences_.clear(), spans_.clear(), queries_.clear(), first_queries_.clear();
     int64_t first = 0;
     for (const int64_t length : lengths) {
@@ -193,7 +222,7 @@ class EncoderRun {
           const Tile& tile = tiles_[static_cast<size_t>(token / tile_tokens_)];
           const int64_t lane = token - tile.first;
           const int64_t here = std::min(first + length - token, tile.tokens - lane);
-          spans_.push_back({Head(k_, tile, head) + lane, Head(v_, tile, head) + lane, Stride(tile), here});
+          spans_.push_back({Head(w_.k, tile, head) + lane, Head(w_.v, tile, head) + lane, Stride(tile), here});
           const Queries queries{sequences_.size(), token / tile_tokens_};
           if (head == 0) queries_.push_back(queries);
           if (head == 0 && token == first) first_queries_.push_back(queries);
@@ -206,22 +235,22 @@ class EncoderRun {
     }
   }
 
-  // The attention of a layer, from x_ to context_.
-  void Attend(const EncoderLayer& layer, const std::vector<int64_t>& heads, bool first_only) {
+  // q, k and v of a layer, from hidden.
+  void Project(const EncoderLayer& layer) {
     const Matrix* const projections[] = {layer.q.get(), layer.k.get(), layer.v.get()};
-    const Buffer projected[] = {q_, k_, v_};
+    const Buffer projected[] = {w_.q, w_.k, w_.v};
     const auto tiles = static_cast<int64_t>(tiles_.size());
-    const int64_t starts[] = {0, layer.q->chunks(), layer.q->chunks() + layer.k->chunks()};
-    ParallelFor(parallel_, tiles * (starts[2] + layer.v->chunks()), [&](int64_t unit) {
+    const int64_t first_chunks[] = {0, layer.q->chunks(), layer.q->chunks() + layer.k->chunks()};
+    ParallelFor(parallel_, tiles * (first_chunks[2] + layer.v->chunks()), [&](int64_t unit) {
       const int64_t chunk = unit / tiles;
-      const int which = chunk < starts[1] ? 0 : chunk < starts[2] ? 1 : 2;
-      Multiply(*projections[which], chunk - starts[which], tiles_[static_cast<size_t>(unit % tiles)], x_, xq_, x_scale_,
-               nullptr, projected[which]);
+      const int which = chunk < first_chunks[1] ? 0 : chunk < first_chunks[2] ? 1 : 2;
+      Multiply(*projections[which], chunk - first_chunks[which], tiles_[static_cast<size_t>(unit % tiles)], w_.hidden,
+               w_.hidden_q8, nullptr, projected[which]);
     });
-    AttendHeads(layer, heads, first_only);
   }
 
-  // Leaves in x_ and context_, and in the tiles, only the first token of every sequence.
+  // Reduces hidden and context, and the tiles, to the first token of every sequence. The results are written to buffers
+  // that are not in use then.
   void KeepFirstTokens() {
     const std::vector<Tile> from = std::move(tiles_);
     PlanTiles(static_cast<int64_t>(sequences_.size()));
@@ -238,43 +267,45 @@ class EncoderRun {
         }
       });
     };
-    compact(x_, y_), std::swap(x_, y_);
-    compact(context_, q_), std::swap(context_, q_);
+    compact(w_.hidden, w_.post_attention), std::swap(w_.hidden, w_.post_attention);
+    compact(w_.context, w_.q), std::swap(w_.context, w_.q);
   }
 
-  // The rest of a layer, from x_ and context_ to x_.
-  void Feed(const EncoderLayer& layer) {
+  // The rest of a layer: from hidden and context to hidden.
+  void FeedForward(const EncoderLayer& layer) {
     const int64_t hidden = encoder_.features();
     if (layer.o->quantized()) {
-      ForTiles([&](const Tile& tile) { Quantize(context_, encoder_.attended_, tile, innerq_, inner_scale_); });
+      ForTiles([&](const Tile& tile) { Quantize(w_.context, encoder_.qkv_dim_, tile, w_.context_q8); });
     }
     ForChunks(*layer.o, [&](int64_t chunk, const Tile& tile) {
-      Multiply(*layer.o, chunk, tile, context_, innerq_, inner_scale_, &x_, y_);
+      Multiply(*layer.o, chunk, tile, w_.context, w_.context_q8, &w_.hidden, w_.post_attention);
     });
     ForTiles([&](const Tile& tile) {
-      Normalize(y_, tile, layer.gamma1, layer.beta1, y_);
-      if (layer.up->quantized()) Quantize(y_, hidden, tile, xq_, x_scale_);
+      Normalize(w_.post_attention, tile, layer.gamma1, layer.beta1);
+      if (layer.ffn1->quantized()) Quantize(w_.post_attention, hidden, tile, w_.post_attention_q8);
     });
-    ForChunks(*layer.up, [&](int64_t chunk, const Tile& tile) {
-      Multiply(*layer.up, chunk, tile, y_, xq_, x_scale_, nullptr, inner_);
-      Activate(At(inner_, tile) + layer.up->chunk(chunk).row * Stride(tile),
-               layer.up->chunk(chunk).rows * Stride(tile));
+    ForChunks(*layer.ffn1, [&](int64_t chunk, const Tile& tile) {
+      Multiply(*layer.ffn1, chunk, tile, w_.post_attention, w_.post_attention_q8, nullptr, w_.ffn);
+      Activate(At(w_.ffn, tile) + layer.ffn1->chunk(chunk).row * Stride(tile),
+               layer.ffn1->chunk(chunk).rows * Stride(tile));
     });
-    if (layer.down->quantized()) {
-      ForTiles([&](const Tile& tile) { Quantize(inner_, layer.up->out_features(), tile, innerq_, inner_scale_); });
+    if (layer.ffn2->quantized()) {
+      ForTiles([&](const Tile& tile) { Quantize(w_.ffn, layer.ffn1->out_features(), tile, w_.ffn_q8); });
     }
-    ForChunks(*layer.down, [&](int64_t chunk, const Tile& tile) {
-      Multiply(*layer.down, chunk, tile, inner_, innerq_, inner_scale_, &y_, x_);
+    ForChunks(*layer.ffn2, [&](int64_t chunk, const Tile& tile) {
+      Multiply(*layer.ffn2, chunk, tile, w_.ffn, w_.ffn_q8, &w_.post_attention, w_.hidden);
     });
     ForTiles([&](const Tile& tile) {
-      Normalize(x_, tile, layer.gamma2, layer.beta2, x_);
-      Quantize(x_, hidden, tile, xq_, x_scale_);
+      Normalize(w_.hidden, tile, layer.gamma2, layer.beta2);
+      Quantize(w_.hidden, hidden, tile, w_.hidden_q8);
     });
   }
 
-  void AttendHeads(const EncoderLayer& layer, const std::vector<int64_t>& heads, bool first_only) {
-    const std::vector<Queries>& all = first_only ? first_queries_ : queries_;
-    const int64_t head_size = encoder_.attended_ / encoder_.heads_;
+  // context of a layer, from q, k and v. heads: those to compute. first_token_only: only for each sequence's first
+  // token.
+  void Attend(const EncoderLayer& layer, const std::vector<int64_t>& heads, bool first_token_only) {
+    const std::vector<Queries>& all = first_token_only ? first_queries_ : queries_;
+    const int64_t head_size = encoder_.qkv_dim_ / encoder_.heads_;
     const auto live = static_cast<int64_t>(heads.size());
     ParallelFor(parallel_, static_cast<int64_t>(all.size()) * live, [&](int64_t unit) {
       const Queries& queries = all[static_cast<size_t>(unit / live)];
@@ -282,11 +313,12 @@ class EncoderRun {
       const Sequence& sequence = sequences_[queries.sequence];
       const Tile& tile = tiles_[static_cast<size_t>(queries.tile)];
       const int64_t begin = std::max(sequence.first - tile.first, int64_t{0});
-      const int64_t end = first_only ? begin + 1 : std::min(sequence.first + sequence.tokens - tile.first, tile.tokens);
+      const int64_t end =
+          first_token_only ? begin + 1 : std::min(sequence.first + sequence.tokens - tile.first, tile.tokens);
       const int64_t vector = begin / kernels_.width;
       const int64_t skipped = vector * kernels_.width;
       AttentionArgs args{};
-      args.q = Head(q_, tile, head) + skipped;
+      args.q = Head(w_.q, tile, head) + skipped;
       args.q_stride = args.out_stride = Stride(tile);
       args.vectors = static_cast<int>((end + kernels_.width - 1) / kernels_.width - vector);
       args.first_lane = begin - skipped;
@@ -295,36 +327,40 @@ class EncoderRun {
       args.span_count = sequence.span_count;
       args.head_size = head_size;
       args.scale = 1.0f / std::sqrt(static_cast<float>(head_size));
-      args.out = Head(context_, tile, head) + skipped;
-      args.scratch = Scratch();
+      args.out = Head(w_.context, tile, head) + skipped;
+      args.scratch = ThreadScratch();
       layer.attention(args);
     });
   }
 
-  void Multiply(const Matrix& matrix, int64_t chunk, const Tile& tile, const Buffer& x, const Buffer& xq,
-                const Buffer& scale, const Buffer* residual, const Buffer& y) const {
+  // y = x W^T + b (+ residual) for a chunk of the rows of W and a tile; x_q8 is x rounded, where W has eight-bit
+  // weights.
+  void Multiply(const Matrix& matrix, int64_t chunk, const Tile& tile, const Buffer& x, const QuantizedBuffer& x_q8,
+                const Buffer* residual, const Buffer& y) const {
     const int64_t row = matrix.chunk(chunk).row * Stride(tile);
-    const Activations activations{At(x, tile), reinterpret_cast<const uint8_t*>(At(xq, tile)), At(scale, tile),
+    const Activations activations{At(x, tile), reinterpret_cast<const uint8_t*>(At(x_q8.q, tile)), At(x_q8.scale, tile),
                                   tile.vectors};
     matrix.Run(chunk, activations, residual ? At(*residual, tile) + row : nullptr, At(y, tile) + row);
   }
 
-  void Quantize(const Buffer& x, int64_t features, const Tile& tile, const Buffer& q, const Buffer& scale) const {
+  // Rounds a tile of x [features] to eight bits, if any matrix takes such activations.
+  void Quantize(const Buffer& x, int64_t features, const Tile& tile, const QuantizedBuffer& x_q8) const {
     if (!encoder_.quantized_) return;
-    QuantizeTile(kernels_, At(x, tile), features, tile.vectors, reinterpret_cast<uint8_t*>(At(q, tile)),
-                 At(scale, tile));
+    QuantizeTile(kernels_, At(x, tile), features, tile.vectors, reinterpret_cast<uint8_t*>(At(x_q8.q, tile)),
+                 At(x_q8.scale, tile));
   }
 
-  void Normalize(const Buffer& x, const Tile& tile, const std::vector<float>& gamma, const std::vector<float>& beta,
-                 const Buffer& y) const {
-    stages_.layer_norm(At(x, tile), encoder_.features(), Stride(tile), tile.vectors, gamma.data(), beta.data(),
-                       encoder_.epsilon_, At(y, tile));
+  // LayerNorm of a tile of x [hidden], in place.
+  void Normalize(const Buffer& x, const Tile& tile, const std::vector<float>& gamma,
+                 const std::vector<float>& beta) const {
+    elementwise_.layer_norm(At(x, tile), encoder_.features(), Stride(tile), tile.vectors, gamma.data(), beta.data(),
+                            encoder_.epsilon_, At(x, tile));
   }
 
   void Activate(float* x, int64_t count) const {
-    (encoder_.activation_ == Activation::kGelu       ? stages_.gelu
-     : encoder_.activation_ == Activation::kGeluTanh ? stages_.gelu_tanh
-                                                     : stages_.relu)(x, count);
+    (encoder_.activation_ == Activation::kGelu       ? elementwise_.gelu
+     : encoder_.activation_ == Activation::kGeluTanh ? elementwise_.gelu_tanh
+                                                     : elementwise_.relu)(x, count);
   }
 
   template <typename Work>
@@ -333,7 +369,8 @@ class EncoderRun {
                 [&](int64_t i) { work(tiles_[static_cast<size_t>(i)]); });
   }
 
-  // Tiles in the inner loop: a chunk's weights stay in cache from one to the next.
+  // Calls work(chunk, tile) for all chunks and tiles. Tiles are the inner loop: a chunk's weights stay in cache from
+  // one to the next.
   template <typename Work>
   void ForChunks(const Matrix& matrix, Work work) const {
     const auto tiles = static_cast<int64_t>(tiles_.size());
@@ -341,41 +378,43 @@ class EncoderRun {
                 [&](int64_t unit) { work(unit / tiles, tiles_[static_cast<size_t>(unit % tiles)]); });
   }
 
+  // Lanes of a tile: the distance between its features.
   int64_t Stride(const Tile& tile) const { return int64_t{tile.vectors} * kernels_.width; }
+  // A tile's part of a buffer, and in it the first feature of a head.
   static float* At(const Buffer& buffer, const Tile& tile) { return buffer.data + tile.first * buffer.features; }
   float* Head(const Buffer& buffer, const Tile& tile, int64_t head) const {
-    return At(buffer, tile) + head * (encoder_.attended_ / encoder_.heads_) * Stride(tile);
+    return At(buffer, tile) + head * (encoder_.qkv_dim_ / encoder_.heads_) * Stride(tile);
   }
 
   const Encoder& encoder_;
   const Parallel& parallel_;
   const KernelTable& kernels_;
-  const StageTable& stages_;
+  const ElementwiseTable& elementwise_;
   const int64_t tile_tokens_;
   std::vector<Tile> tiles_;
   std::vector<Sequence> sequences_;
   std::vector<KeySpan> spans_;
   std::vector<Queries> queries_, first_queries_;  // of all tokens, and of each sequence's first
-  Buffer x_{}, y_{}, q_{}, k_{}, v_{}, context_{}, inner_{}, xq_{}, innerq_{}, x_scale_{}, inner_scale_{};
+  Workspace w_{};
 };
 
 void Encoder::Run(const float* hidden, const int64_t* mask, int64_t batch, int64_t sequence, float* y,
                   const Parallel& parallel) const {
-  thread_local Workspace workspace;
+  thread_local GrowingBuffer buffer;
   EncoderRun run(*this, parallel);
   std::vector<const float*> rows_in;
   std::vector<float*> rows_out;
   std::vector<int64_t> lengths;
   const auto flush = [&] {
-    if (!rows_in.empty()) run.Run(rows_in, rows_out, lengths, &workspace);
+    if (!rows_in.empty()) run.Run(rows_in, rows_out, lengths, &buffer);
     rows_in.clear(), rows_out.clear(), lengths.clear();
   };
   const int64_t width = features();
-  const int64_t results = first_only_ ? 1 : sequence;  // of each sequence
+  const int64_t results = first_token_only_ ? 1 : sequence;  // of each sequence
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t* const real = mask + b * sequence;
     float* const out = y + b * results * width;
-    if (first_only_ && (sequence == 0 || real[0] == 0)) {
+    if (first_token_only_ && (sequence == 0 || real[0] == 0)) {
       std::fill(out, out + width, 0.0f);
       continue;
     }

@@ -1,9 +1,9 @@
-// A stack of post-LayerNorm encoder layers: the object behind the operator Encoder_v1 and its C interface.
+// A stack of post-LayerNorm encoder layers, behind the operator Encoder_v1 and the C interface.
 //
 //   Q, K, V = x W^T + b;   x1 = LN(x + softmax(Q K^T / sqrt(d)) V Wo^T + bo);   y = LN(x1 + W2 act(W1 x1 + b1) + b2)
 //
-// Activations stay feature-major from the first matrix to the last, in tiles of tokens, so that nothing is transposed
-// between layers. Tokens that are masked out are dropped at the start: a ragged batch costs its real tokens.
+// Activations stay feature-major from the first matrix to the last, in tiles of tokens, so nothing is transposed
+// between layers. Masked tokens are dropped at the start: the cost of a ragged batch is that of its real tokens.
 #pragma once
 
 #include <cstdint>
@@ -19,29 +19,29 @@ namespace aerogel {
 enum class Activation { kGelu, kGeluTanh, kRelu };
 
 struct EncoderLayer {
-  std::unique_ptr<Matrix> q, k, v, o, up, down;
+  std::unique_ptr<Matrix> q, k, v, o, ffn1, ffn2;
   std::vector<float> gamma1, beta1, gamma2, beta2;
   void (*attention)(const AttentionArgs&) = nullptr;  // chosen by Encoder::Create
 };
 
-// The matrices of a layer in their order there, and in operators and messages.
+// The names of a layer's matrices, in the order of operators and messages.
 constexpr const char* kMatrixNames[] = {"q", "k", "v", "o", "ffn1", "ffn2"};
 
-// A malformed matrix of a layer: which of kMatrixNames, and how.
-struct LayerFault {
+// The result of preparing a layer: which of kMatrixNames is malformed, and how.
+struct LayerStatus {
   size_t matrix = 0;
-  Fault fault;
+  Status status;
 };
 
-// On failure says why in `fault`.
-EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerFault* fault);
+// Prepares the matrices of a layer; source's data must outlive the result. On failure says why in `status`.
+EncoderLayer MakeLayer(const AerogelEncoderLayer& source, const KernelTable& kernels, LayerStatus* status);
 
 class Encoder {
  public:
-  // Checks that sizes fit together; on failure returns null and says what does not in `error`.
-  // first_only: only each sequence's first token is computed in the last layer.
+  // Checks that the sizes of the layers agree; on failure returns null and says why in `error`.
+  // first_token_only: only each sequence's first token is computed in the last layer.
   static std::unique_ptr<Encoder> Create(std::vector<EncoderLayer> layers, int64_t heads, float epsilon,
-                                         Activation activation, bool first_only, std::string* error);
+                                         Activation activation, bool first_token_only, std::string* error);
 
   // hidden, y [batch, sequence, features()] (y [batch, 1, features()] if only the first tokens are computed); mask
   // [batch, sequence], nonzero for real tokens; y is zero elsewhere.
@@ -50,20 +50,20 @@ class Encoder {
   void Run(const float* hidden, const int64_t* mask, int64_t batch, int64_t sequence, float* y,
            const Parallel& parallel) const;
 
-  bool first_only() const { return first_only_; }
+  bool first_token_only() const { return first_token_only_; }
   int64_t features() const { return layers_[0].q->in_features(); }
 
  private:
   Encoder() = default;
 
   std::vector<EncoderLayer> layers_;
-  std::vector<std::vector<int64_t>> live_heads_;  // per layer: those that the output matrix reads
+  std::vector<std::vector<int64_t>> live_heads_;  // of each layer, those that o reads
   int64_t heads_ = 0;
-  int64_t attended_ = 0;  // features of Q, K and V
-  int64_t inner_ = 0;     // features between the two last matrices, of the widest layer
+  int64_t qkv_dim_ = 0;  // features of Q, K and V
+  int64_t ffn_dim_ = 0;  // features between ffn1 and ffn2, of the widest layer
   float epsilon_ = 0;
   Activation activation_ = Activation::kGelu;
-  bool first_only_ = false;
+  bool first_token_only_ = false;
   bool quantized_ = false;  // whether any matrix takes eight-bit activations
 
   friend class EncoderRun;

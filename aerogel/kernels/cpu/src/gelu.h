@@ -1,21 +1,22 @@
 // GELU, in both forms: x F(x), where F rises from 0 to 1 and F - 1/2 is odd.
 //
-// All coefficients are least squares in float64 over Chebyshev points, reweighted until the greatest error of F, by
-// min(1, |x|), is least. Errors are those of GELU by max(1, |x|): of the fit, and then in single precision.
+// tools/fit_gelu.py fits the coefficients, minimizing the greatest error of F times min(1, |x|), and measures them. Max
+// error is that of GELU divided by max(1, |x|): first that of the coefficients, in float64, then that in single
+// precision.
 //
 // Over all of [-end, end] at once:
 //
 //   F(x) ~ 1/2 + x p(s),  s = 2 (x / end)^2 - 1 in [-1, 1],
 //
 // with p a polynomial of degree 13 such that F(end) = 1; beyond, F is exactly 0 or 1. In s rather than x^2 the
-// coefficients stay below 0.15, and nothing is lost to cancellation. `end` is where the error of the fit and what is
-// cut off balance.
+// coefficients stay below 0.15, and nothing is lost to cancellation. `end` balances the error of the fit and that of
+// the clamping.
 //
 // In pieces, where a register holds 16 coefficients and an instruction picks one for each lane:
 //
 //   F(x) ~ 1/2 + sign(x) q_n(r),  |x| = (n + r) / kPiecesPerUnit,  |r| <= 1/2,
 //
-// with polynomials q_n of degree 4; the last is the constant 1/2, and takes all that is beyond. Half the time.
+// with polynomials q_n of degree 4; the last is the constant 1/2, for all greater |x|. It takes half the time.
 #pragma once
 
 #include "simd.h"
@@ -23,9 +24,10 @@
 namespace aerogel {
 namespace AEROGEL_ISA {
 
-// F = (1 + erf(x / sqrt 2)) / 2. Errors 8.0e-8, 2.2e-7; in pieces 7.1e-8, 1.5e-7.
+// F = (1 + erf(x / sqrt 2)) / 2.
+// Max error: fit 8.5e-8 at once, 9.0e-8 in pieces; single precision 2.2e-7 at once, 1.5e-7 in pieces.
 struct GeluErf {
-#if defined(AEROGEL_AVX512)
+  // In pieces.
   static constexpr float kPiecesPerUnit = 2.77777767f;
   static constexpr float kPieces[5][16] = {
       {4.52912658e-08f, 0.140576467f, 0.264237493f, 0.359928906f, 0.425066292f, 0.464069694f, 0.484613657f,
@@ -44,18 +46,18 @@ struct GeluErf {
        -9.63663915e-05f, -9.80446348e-05f, -6.73180839e-05f, -3.58134748e-05f, -1.55100133e-05f, -5.60092076e-06f,
        -1.70987505e-06f, -4.45165114e-07f, -9.94291653e-08f, 0.0f},
   };
-#else
+  // At once.
   static constexpr float kEnd = 5.2750001f;
   static constexpr float kSquare = 0.0718761906f;  // 2 / kEnd^2
   static constexpr float kTerms[] = {0.134023026f,   -0.0668213442f, 0.0494533256f,  -0.0396850742f,  0.0320894085f,
                                      -0.0251045693f, 0.0185267068f,  -0.013248452f,  0.00927610416f,  -0.00514578354f,
                                      0.00196062587f, -0.0015163651f, 0.00153479876f, -0.000555679202f};
-#endif
 };
 
-// F = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. Errors 1.1e-7, 2.2e-7; in pieces 5.4e-8, 1.2e-7.
+// F = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+// Max error: fit 1.2e-7 at once, 7.5e-8 in pieces; single precision 2.2e-7 at once, 1.2e-7 in pieces.
 struct GeluTanh {
-#if defined(AEROGEL_AVX512)
+  // In pieces.
   static constexpr float kPiecesPerUnit = 2.94117641f;
   static constexpr float kPieces[5][16] = {
       {3.48903519e-08f, 0.133059829f, 0.251673788f, 0.345979154f, 0.412913233f, 0.455356419f, 0.479389876f,
@@ -74,38 +76,36 @@ struct GeluTanh {
        -6.18687482e-05f, -7.91458733e-05f, -6.49502617e-05f, -4.13107919e-05f, -2.1226766e-05f, -8.84635938e-06f,
        -2.96434905e-06f, -7.88552427e-07f, -1.64226037e-07f, 0.0f},
   };
-#else
+  // At once.
   static constexpr float kEnd = 4.875f;
   static constexpr float kSquare = 0.0841551647f;
   static constexpr float kTerms[] = {0.144983828f,  -0.0720375553f, 0.0525499135f,  -0.0406683944f, 0.0307521261f,
                                      -0.021958448f, 0.0148484558f,  -0.0093514761f, 0.00493042124f, -0.00258448557f,
                                      0.0023404744f, -0.0016746599f, 0.00034876389f, 8.5140935e-05f};
-#endif
 };
 
-#if defined(AEROGEL_AVX512)
+#if defined(AEROGEL_HAS_LOOKUP16)
 
+// Replaces each of the N vectors by its GELU, in pieces.
 template <typename Form, int N>
 inline void Gelu(Vec (&x)[N]) {
   constexpr int kDegree = 4;
-  // Added, it leaves the nearest integer in the low bits, of which the permutation heeds four.
+  // Adding `shift` leaves the nearest integer in the low bits, four of which Lookup16 uses.
   const Vec shift = Set(12582912.0f), pieces = Set(Form::kPiecesPerUnit), top = Set(15.0f / Form::kPiecesPerUnit);
   AEROGEL_UNROLL for (int i = 0; i < N; ++i) {
-    const Vec size = _mm512_abs_ps(x[i]), inside = Min(top, size);
+    const Vec size = Abs(x[i]), inside = Min(top, size);
     const Vec shifted = MulAdd(inside, pieces, shift);
-    const Vec r = _mm512_fmsub_ps(inside, pieces, Sub(shifted, shift));
-    const __m512i piece = _mm512_castps_si512(shifted);
-    Vec q = _mm512_permutexvar_ps(piece, Load(Form::kPieces[kDegree]));
-    AEROGEL_UNROLL for (int k = kDegree - 1; k >= 0; --k) {
-      q = MulAdd(q, r, _mm512_permutexvar_ps(piece, Load(Form::kPieces[k])));
-    }
+    const Vec r = MulSub(inside, pieces, Sub(shifted, shift));
+    Vec q = Lookup16(Form::kPieces[kDegree], shifted);
+    AEROGEL_UNROLL for (int k = kDegree - 1; k >= 0; --k) { q = MulAdd(q, r, Lookup16(Form::kPieces[k], shifted)); }
     x[i] = MulAdd(size, q, Mul(x[i], Set(0.5f)));  // |x| sign(x) = x
   }
 }
 
 #else
 
-// N vectors at once: one polynomial is a chain of dependent operations, several fill the units.
+// Replaces each of the N vectors by its GELU, by one polynomial. N vectors at once: one polynomial is a chain of
+// dependent operations, several fill the units.
 template <typename Form, int N>
 inline void Gelu(Vec (&x)[N]) {
   constexpr int kLast = sizeof(Form::kTerms) / sizeof(Form::kTerms[0]) - 1;
@@ -118,7 +118,7 @@ inline void Gelu(Vec (&x)[N]) {
   AEROGEL_UNROLL for (int k = kLast - 1; k >= 0; --k) {
     AEROGEL_UNROLL for (int i = 0; i < N; ++i) p[i] = MulAdd(p[i], s[i], Set(Form::kTerms[k]));
   }
-  // Rounded product first, then the sum: at the ends it is exactly 1/2 - 1/2.
+  // The product is rounded before the sum, so that at the ends the result is exactly 1/2 - 1/2.
   AEROGEL_UNROLL for (int i = 0; i < N; ++i) x[i] = Mul(x[i], Add(Set(0.5f), Mul(clamped[i], p[i])));
 }
 

@@ -3,23 +3,27 @@
 
 #include <cstdint>
 
+#include "attention.h"
+#include "elementwise.h"
 #include "packed.h"
-#include "stages.h"
 
 namespace aerogel {
+
+// Vectors of tokens in a full tile.
+constexpr int kTileVectors = 4;
 
 // Tokens are processed in tiles. A tile's activations are feature-major: `x` is float [in_features][stride] with
 // stride = vectors * width, so that one weight meets `width` tokens in one instruction. Eight-bit activations are
 // [ceil(in_features / 4)][stride][4] bytes: four neighbouring features of a token are adjacent. Either way a column of
 // the packed matrix is stride * 4 bytes.
 
-// One chunk of a packed matrix against one tile of tokens, as plain pointers (see simd.h for why no containers).
+// One chunk of a packed matrix against one tile of tokens, as plain pointers (simd.h says why there are no containers).
 struct SpmmArgs {
-  Values kind;
-  int height;
+  DType dtype;
+  int panel_rows;           // 1, 2 or 4
   const Segment* segments;  // [tiles + 1], of this chunk
   const Group* groups;
-  const uint32_t* firsts;
+  const uint32_t* value_offsets;
   const uint16_t* rows;
   const uint8_t* columns;
   const void* values;
@@ -27,15 +31,15 @@ struct SpmmArgs {
   int64_t tile_cols;
   const void* x;
   int vectors;  // 1, 2 or 4
-  // sums[n, t] = start[n] (+ residual[n, t], which may be null) + products.
-  const void* start;          // float (int32 if kind is kInt8) [rows]
-  const float* residual;      // [rows][vectors * width]; null if kind is kInt8
-  const uint16_t* idle_rows;  // those without an entry in the first tile
-  int64_t idle;
-  void* sums;  // float (int32 if kind is kInt8) [rows][vectors * width]
+  // sums[n, t] = bias_init[n] (+ residual[n, t], which may be null) + products.
+  const void* bias_init;       // float (int32 if dtype is kInt8) [rows]
+  const float* residual;       // [rows][vectors * width]; null if dtype is kInt8
+  const uint16_t* empty_rows;  // rows without an entry in the first tile
+  int64_t empty_count;
+  void* sums;  // float (int32 if dtype is kInt8) [rows][vectors * width]
 };
 
-// A dense float matrix [in_features][out_features], read where it lies.
+// A chunk of a dense float matrix [in_features][out_features], which is not copied, against one tile of tokens.
 struct GemmArgs {
   const float* weight;  // from this chunk's first output on
   int64_t in_features;
@@ -66,20 +70,8 @@ struct KernelTable {
   void (*spmm)(const SpmmArgs&);
   void (*gemm)(const GemmArgs&);
   void (*dequantize)(const DequantizeArgs&);
-  const StageTable* stages;
+  const ElementwiseTable* elementwise;
+  const AttentionTable* attention;
 };
-
-// Vectors of tokens in a full tile.
-constexpr int kTileVectors = 4;
-
-// One an instruction set that was compiled for this architecture.
-extern const KernelTable kScalar;
-extern const KernelTable kAvx2;
-extern const KernelTable kAvxVnni;
-extern const KernelTable kAvx512;
-extern const KernelTable kAvx512Vnni;
-extern const KernelTable kAvx512Bf16;
-extern const KernelTable kNeon;
-extern const KernelTable kNeonDot;
 
 }  // namespace aerogel

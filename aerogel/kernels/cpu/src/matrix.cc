@@ -4,8 +4,6 @@
 #include <cstring>
 #include <thread>
 
-#include "workspace.h"
-
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -27,8 +25,8 @@ Tiling ChooseTiling(int64_t out_features, const KernelTable& kernels) {
   Tiling tiling{};
   // Five sixths of the first-level cache for activations, the rest for sums and the weights passing through.
   tiling.tile_cols = std::clamp<int64_t>(FirstLevelCacheBytes() * 5 / 6 / bytes_per_column / 16 * 16, 16, 256);
-  // A chunk for every core, but few and long ones where cores are many: each loads all activations anew, and the more
-  // rows it has the more are of one length. 6% between one chunk of 768 rows and four.
+  // A chunk for every core, but not more than 8: each chunk loads all activations again, and the more rows it has the
+  // more of them have the same length. 6% between one chunk of 768 rows and four.
   const auto cores = static_cast<int64_t>(std::max(std::thread::hardware_concurrency(), 1u));
   tiling.chunks = std::clamp<int64_t>(std::min<int64_t>(cores, 8), 1, std::max<int64_t>(out_features / 128, 1));
   return tiling;
@@ -36,49 +34,48 @@ Tiling ChooseTiling(int64_t out_features, const KernelTable& kernels) {
 
 }  // namespace
 
-std::unique_ptr<Matrix> Matrix::Create(const AerogelMatrix& source, const KernelTable& kernels, Fault* fault,
+Status PackFor(const KernelTable& kernels, const AerogelMatrix& source, const std::vector<bool>* keep,
+               PackedMatrix* packed) {
+  if (Status status = Validate(source); !status.ok()) return status;
+  *packed = Pack(source, ChooseTiling(source.out_features, kernels), keep);
+  return {};
+}
+
+std::unique_ptr<Matrix> Matrix::Create(const AerogelMatrix& source, const KernelTable& kernels, Status* status,
                                        const std::vector<bool>* keep) {
   std::unique_ptr<Matrix> matrix(new Matrix);
   matrix->kernels_ = &kernels;
-  *fault = source.indptr ? matrix->SetSparse(source, keep) : matrix->SetDense(source);
-  if (*fault) return nullptr;
+  *status = source.indptr ? matrix->SetSparse(source, keep) : matrix->SetDense(source);
+  if (!status->ok()) return nullptr;
   matrix->bias_.assign(source.bias, source.bias + source.out_features);
   return matrix;
 }
 
-Fault Matrix::SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep) {
-  if (source.kind < AEROGEL_FLOAT32 || source.kind > AEROGEL_INT8) {
-    return {Part::kData, "has values of an unknown kind, " + std::to_string(source.kind)};
-  }
-  const auto kind = static_cast<Values>(source.kind);
-  const SparseView view{
-      source.out_features, source.in_features, source.block_rows,        source.block_cols, source.entries, kind,
-      source.data,         source.indices,     source.wide_indices != 0, source.indptr};
-  if (Fault fault = Validate(view)) return fault;
-  packed_ = Pack(view, ChooseTiling(view.out_features, *kernels_), keep);
+Status Matrix::SetSparse(const AerogelMatrix& source, const std::vector<bool>* keep) {
+  if (Status status = PackFor(*kernels_, source, keep, &packed_); !status.ok()) return status;
   if (quantized()) {
-    scale_.assign(source.scale, source.scale + view.out_features);
-    offset_ = std::move(packed_.row_sums);
+    scale_.assign(source.scale, source.scale + source.out_features);
+    bias_init_ = std::move(packed_.row_sums);
     const int32_t offset = kernels_->unsigned_activations ? -128 : 0;
-    for (int32_t& sum : offset_) sum *= offset;
-    return {};  // rounding to eight bits looks at every activation
+    for (int32_t& sum : bias_init_) sum *= offset;
+    return {};  // every activation influences how its token is rounded
   }
-  read_.assign(static_cast<size_t>(view.in_features), false);
-  for (int64_t i = 0; i < view.entries; ++i) {
-    const int64_t column = IndexAt(view, i) * view.block_cols;
-    for (int64_t c = 0; c < view.block_cols; ++c) read_[static_cast<size_t>(column + c)] = true;
+  read_.assign(static_cast<size_t>(source.in_features), false);
+  for (int64_t i = 0; i < source.entries; ++i) {
+    const int64_t column = IndexAt(source, i) * source.block_cols;
+    for (int64_t c = 0; c < source.block_cols; ++c) read_[static_cast<size_t>(column + c)] = true;
   }
   return {};
 }
 
-Fault Matrix::SetDense(const AerogelMatrix& source) {
-  if (Fault fault = ValidateSizes(source.out_features, source.in_features)) return fault;
+Status Matrix::SetDense(const AerogelMatrix& source) {
+  if (Status status = ValidateSizes(source.out_features, source.in_features); !status.ok()) return status;
   packed_.in_features = source.in_features;
   packed_.out_features = source.out_features;
   const Tiling tiling = ChooseTiling(source.out_features, *kernels_);
-  const int64_t share = (source.out_features / tiling.chunks + 3) / 4 * 4;
-  for (int64_t row = 0; row < source.out_features; row += share) {
-    packed_.chunks.push_back({row, std::min(share, source.out_features - row), 0, 0});
+  const int64_t chunk_rows = (source.out_features / tiling.chunks + 3) / 4 * 4;
+  for (int64_t row = 0; row < source.out_features; row += chunk_rows) {
+    packed_.chunks.push_back({row, std::min(chunk_rows, source.out_features - row), 0, 0});
   }
   dense_ = static_cast<const float*>(source.data);
   if (reinterpret_cast<uintptr_t>(source.data) % alignof(float) != 0) {
@@ -110,11 +107,11 @@ void Matrix::Run(int64_t i, const Activations& activations, const float* residua
     return;
   }
   SpmmArgs args{};
-  args.kind = m.kind;
-  args.height = m.height;
+  args.dtype = m.dtype;
+  args.panel_rows = m.panel_rows;
   args.segments = m.segments.data() + i * m.tiles;
   args.groups = m.groups.data();
-  args.firsts = m.firsts.data();
+  args.value_offsets = m.value_offsets.data();
   args.rows = m.rows.data();
   args.columns = m.columns.data();
   args.values = m.values;
@@ -122,10 +119,10 @@ void Matrix::Run(int64_t i, const Activations& activations, const float* residua
   args.tile_cols = m.tile_cols;
   args.x = quantized() ? static_cast<const void*>(activations.q) : activations.x;
   args.vectors = activations.vectors;
-  args.start = quantized() ? static_cast<const void*>(offset_.data() + rows.row) : bias;
+  args.bias_init = quantized() ? static_cast<const void*>(bias_init_.data() + rows.row) : bias;
   args.residual = quantized() ? nullptr : residual;
-  args.idle_rows = m.idle_rows.data() + rows.first_idle;
-  args.idle = static_cast<int64_t>(rows.idle);
+  args.empty_rows = m.empty_rows.data() + rows.first_empty;
+  args.empty_count = static_cast<int64_t>(rows.empty_count);
   args.sums = y;
   kernels_->spmm(args);
   if (quantized()) {
@@ -137,13 +134,13 @@ void Matrix::Run(int64_t i, const Activations& activations, const float* residua
 void QuantizeTile(const KernelTable& kernels, const float* x, int64_t features, int vectors, uint8_t* q, float* scale) {
   const int64_t stride = int64_t{vectors} * kernels.width;
   float inverse[kTileVectors * 16];
-  kernels.stages->absmax(x, features, stride, vectors, scale);
+  kernels.elementwise->absmax(x, features, stride, vectors, scale);
   for (int64_t t = 0; t < stride; ++t) {
-    const float most = std::max(scale[t], 1e-20f);
-    inverse[t] = 127.0f / most;
-    scale[t] = most * (1.0f / 127.0f);
+    const float max = std::max(scale[t], 1e-20f);
+    inverse[t] = 127.0f / max;
+    scale[t] = max * (1.0f / 127.0f);
   }
-  kernels.stages->quantize(x, features, stride, vectors, inverse, kernels.unsigned_activations ? 128 : 0, q);
+  kernels.elementwise->quantize(x, features, stride, vectors, inverse, kernels.unsigned_activations ? 128 : 0, q);
 }
 
 }  // namespace aerogel

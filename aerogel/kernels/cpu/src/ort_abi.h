@@ -1,7 +1,7 @@
-// The slice of ONNX Runtime's C interface that is used here, declared anew because no wheel ships the official header.
+// The part of ONNX Runtime's C interface that is used here, declared again because no wheel ships the official header.
 //
 // The interface is a table of functions whose order never changes between releases, and a structure (OrtCustomOp) that
-// only grows at its end. tests/kernels/cpu/test_ort_abi.py holds the numbers below against the official header wherever
+// only grows at its end. tests/kernels/cpu/test_ort_abi.py compares the numbers below with the official header where
 // one is installed.
 #pragma once
 

@@ -5,7 +5,7 @@
 
 namespace aerogel {
 
-OrtStatus* Status(const Api* api, const std::string& message) {
+OrtStatus* MakeOrtStatus(const Api* api, const std::string& message) {
   return api->Get<OrtStatus* (*)(int, const char*)>(ort::slot::CreateStatus)(ort::kInvalidArgument, message.c_str());
 }
 
@@ -37,16 +37,16 @@ std::string Show(const Tensor& tensor) {
 }
 
 template <typename Get>
-void Creation::Attribute(const char* name, const char* type, Get get) const {
+void KernelInfoReader::Attribute(const char* name, const char* type, Get get) const {
   try {
     get();
-  } catch (const Failure& failure) {  // what the runtime says of it names neither the node nor always the attribute
+  } catch (const OrtCallFailed& failure) {  // whose message does not name the node, nor always the attribute
     api_->Get<void (*)(OrtStatus*)>(ort::slot::ReleaseStatus)(failure.status);
-    throw Refusal(Node() + ": attribute " + name + " is missing or not " + type);
+    throw InvalidArgument(Node() + ": attribute " + name + " is missing or not " + type);
   }
 }
 
-int64_t Creation::Integer(const char* attribute) const {
+int64_t KernelInfoReader::Integer(const char* attribute) const {
   int64_t value = 0;
   Attribute(attribute, "an integer", [&] {
     AEROGEL_CALL(api_, KernelInfoGetAttribute_int64, (const OrtKernelInfo*, const char*, int64_t*), info_, attribute,
@@ -55,7 +55,7 @@ int64_t Creation::Integer(const char* attribute) const {
   return value;
 }
 
-float Creation::Float(const char* attribute) const {
+float KernelInfoReader::Float(const char* attribute) const {
   float value = 0;
   Attribute(attribute, "a float", [&] {
     AEROGEL_CALL(api_, KernelInfoGetAttribute_float, (const OrtKernelInfo*, const char*, float*), info_, attribute,
@@ -64,7 +64,7 @@ float Creation::Float(const char* attribute) const {
   return value;
 }
 
-std::string Creation::String(const char* attribute) const {
+std::string KernelInfoReader::String(const char* attribute) const {
   std::string value;
   Attribute(attribute, "a string", [&] {
     size_t size = 0;  // with the zero at the end
@@ -78,13 +78,13 @@ std::string Creation::String(const char* attribute) const {
   return value;
 }
 
-size_t Creation::InputCount() const {
+size_t KernelInfoReader::InputCount() const {
   size_t count = 0;
   AEROGEL_CALL(api_, KernelInfo_GetInputCount, (const OrtKernelInfo*, size_t*), info_, &count);
   return count;
 }
 
-std::string Creation::Node() const {
+std::string KernelInfoReader::Node() const {
   size_t size = 0;
   AEROGEL_CALL(api_, KernelInfo_GetNodeName, (const OrtKernelInfo*, char*, size_t*), info_, static_cast<char*>(nullptr),
                &size);
@@ -94,7 +94,7 @@ std::string Creation::Node() const {
   return name.empty() ? op_ : std::string(op_) + " '" + name + "'";
 }
 
-std::string Creation::Named(size_t input, const char* role) const {
+std::string KernelInfoReader::Named(size_t input, const char* role) const {
   size_t size = 0;
   AEROGEL_CALL(api_, KernelInfo_GetInputName, (const OrtKernelInfo*, size_t, char*, size_t*), info_, input,
                static_cast<char*>(nullptr), &size);
@@ -104,32 +104,32 @@ std::string Creation::Named(size_t input, const char* role) const {
   return std::string(role) + " '" + tensor.c_str() + "'";
 }
 
-std::string Creation::Told(size_t first, const Fault& fault) const {
-  if (fault.part == Part::kSizes) return fault.text;
-  const size_t input = first + static_cast<size_t>(fault.part) - static_cast<size_t>(Part::kData);
-  return Named(input, Name(fault.part)) + " " + fault.text;
+std::string KernelInfoReader::Describe(size_t first, const Status& status) const {
+  if (status.part == MatrixPart::kSizes) return status.message;
+  const size_t input = first + static_cast<size_t>(status.part) - static_cast<size_t>(MatrixPart::kData);
+  return Named(input, Name(status.part)) + " " + status.message;
 }
 
-Tensor Creation::Constant(size_t input, const char* role) const {
+Tensor KernelInfoReader::Constant(size_t input, const char* role) const {
   int is_constant = 0;
   const OrtValue* value = nullptr;
   AEROGEL_CALL(api_, KernelInfoGetConstantInput_tensor, (const OrtKernelInfo*, size_t, int*, const OrtValue**), info_,
                input, &is_constant, &value);
-  if (!is_constant) throw Refusal(Where(input, role) + " must be an initializer");
+  if (!is_constant) throw InvalidArgument(Where(input, role) + " must be an initializer");
   return Read(api_, value);
 }
 
-const float* Creation::Floats(size_t input, const char* role, int64_t size, int64_t* found) const {
+const float* KernelInfoReader::Floats(size_t input, const char* role, int64_t size, int64_t* found) const {
   const Tensor tensor = Constant(input, role);
   if (tensor.type != ort::kFloat || tensor.shape.size() != 1 || (size >= 0 && tensor.shape[0] != size)) {
-    throw Refusal(Where(input, role) + " must be float32 [" + (size < 0 ? "n" : std::to_string(size)) + "], not " +
-                  Show(tensor));
+    throw InvalidArgument(Where(input, role) + " must be float32 [" + (size < 0 ? "n" : std::to_string(size)) +
+                          "], not " + Show(tensor));
   }
   if (found) *found = tensor.shape[0];
   return static_cast<const float*>(Aligned(tensor, sizeof(float)));
 }
 
-const void* Creation::Aligned(const Tensor& tensor, size_t alignment) const {
+const void* KernelInfoReader::Aligned(const Tensor& tensor, size_t alignment) const {
   if (reinterpret_cast<uintptr_t>(tensor.data) % alignment == 0) return tensor.data;
   const size_t bytes = static_cast<size_t>(tensor.shape[0]) * alignment;
   copies_.emplace_back(new char[bytes]);
@@ -139,52 +139,53 @@ const void* Creation::Aligned(const Tensor& tensor, size_t alignment) const {
 
 namespace {
 
-struct Form {
+// A storage format of matrices.
+struct Format {
   const char* name;
   size_t rank;  // of the data; a dense matrix has 2
-  int kind;
+  int dtype;
   int type;
   size_t tensors;
 };
 
-constexpr Form kForms[] = {
+constexpr Format kFormats[] = {
     {"dense", 2, AEROGEL_FLOAT32, ort::kFloat, 2},      {"csr", 1, AEROGEL_FLOAT32, ort::kFloat, 4},
     {"bsr", 3, AEROGEL_FLOAT32, ort::kFloat, 4},        {"csr-fp16", 1, AEROGEL_FLOAT16, ort::kFloat16, 4},
     {"bsr-fp16", 3, AEROGEL_FLOAT16, ort::kFloat16, 4}, {"csr-int8", 1, AEROGEL_INT8, ort::kInt8, 5},
     {"bsr-int8", 3, AEROGEL_INT8, ort::kInt8, 5},
 };
 
-const Form* FindForm(const std::string& name) {
-  for (const Form& form : kForms) {
-    if (name == form.name) return &form;
+const Format* FindFormat(const std::string& name) {
+  for (const Format& format : kFormats) {
+    if (name == format.name) return &format;
   }
   return nullptr;
 }
 
 }  // namespace
 
-size_t TensorCount(const std::string& form) {
-  const Form* found = FindForm(form);
+size_t TensorCount(const std::string& format) {
+  const Format* found = FindFormat(format);
   return found ? found->tensors : 0;
 }
 
-AerogelMatrix Creation::Matrix(size_t first, const std::string& name, int64_t in_features) const {
-  const Form& form = *FindForm(name);
+AerogelMatrix KernelInfoReader::Matrix(size_t first, const std::string& name, int64_t in_features) const {
+  const Format& format = *FindFormat(name);
   const Tensor data = Constant(first, "data");
   Tensor expected;
-  expected.type = form.type;
-  if (data.type != form.type || data.shape.size() != form.rank) {
-    throw Refusal(Where(first, "data") + " must be " + Show(expected).substr(0, Show(expected).find(' ')) +
-                  " of rank " + std::to_string(form.rank) + ", not " + Show(data));
+  expected.type = format.type;
+  if (data.type != format.type || data.shape.size() != format.rank) {
+    throw InvalidArgument(Where(first, "data") + " must be " + Show(expected).substr(0, Show(expected).find(' ')) +
+                          " of rank " + std::to_string(format.rank) + ", not " + Show(data));
   }
   AerogelMatrix matrix{};
   matrix.in_features = in_features;
-  matrix.kind = form.kind;
+  matrix.dtype = format.dtype;
   matrix.data = data.data;
-  if (form.rank == 2) {
+  if (format.rank == 2) {
     if (data.shape[0] != in_features || data.shape[1] < 1) {
-      throw Refusal(Where(first, "data") + " must have " + std::to_string(in_features) + " rows and a column, not " +
-                    Show(data));
+      throw InvalidArgument(Where(first, "data") + " must have " + std::to_string(in_features) +
+                            " rows and a column, not " + Show(data));
     }
     matrix.out_features = data.shape[1];
   } else {
@@ -192,30 +193,31 @@ AerogelMatrix Creation::Matrix(size_t first, const std::string& name, int64_t in
     const Tensor indptr = Constant(first + 2, "indptr");
     if ((indices.type != ort::kUint16 && indices.type != ort::kInt32) || indices.shape.size() != 1 ||
         indices.shape[0] != data.shape[0]) {
-      throw Refusal(Where(first + 1, "indices") + " must be uint16 or int32 [" + std::to_string(data.shape[0]) +
-                    "], not " + Show(indices));
+      throw InvalidArgument(Where(first + 1, "indices") + " must be uint16 or int32 [" + std::to_string(data.shape[0]) +
+                            "], not " + Show(indices));
     }
     if (indptr.type != ort::kInt32 || indptr.shape.size() != 1 || indptr.shape[0] < 2) {
-      throw Refusal(Where(first + 2, "indptr") + " must be int32 of rank 1 and at least 2 entries, not " +
-                    Show(indptr));
+      throw InvalidArgument(Where(first + 2, "indptr") + " must be int32 of rank 1 and at least 2 entries, not " +
+                            Show(indptr));
     }
-    matrix.block_rows = form.rank == 3 ? data.shape[1] : 1;
-    matrix.block_cols = form.rank == 3 ? data.shape[2] : 1;
+    matrix.block_rows = format.rank == 3 ? data.shape[1] : 1;
+    matrix.block_cols = format.rank == 3 ? data.shape[2] : 1;
     if (matrix.block_rows < 1 || matrix.block_cols < 1) {
-      throw Refusal(Where(first, "data") + " must have blocks of a row and a column or more, not " + Show(data));
+      throw InvalidArgument(Where(first, "data") + " must have blocks of a row and a column or more, not " +
+                            Show(data));
     }
     if (matrix.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
-      throw Refusal(Where(first, "data") + " has blocks of " + std::to_string(matrix.block_rows) +
-                    " rows, too many for " + std::to_string(indptr.shape[0] - 1) + " rows of blocks");
+      throw InvalidArgument(Where(first, "data") + " has blocks of " + std::to_string(matrix.block_rows) +
+                            " rows, too many for " + std::to_string(indptr.shape[0] - 1) + " rows of blocks");
     }
     matrix.out_features = (indptr.shape[0] - 1) * matrix.block_rows;
     matrix.entries = data.shape[0];
     matrix.indices = Aligned(indices, indices.type == ort::kInt32 ? sizeof(int32_t) : sizeof(uint16_t));
     matrix.wide_indices = indices.type == ort::kInt32;
     matrix.indptr = static_cast<const int32_t*>(Aligned(indptr, sizeof(int32_t)));
-    if (form.kind == AEROGEL_INT8) matrix.scale = Floats(first + 3, "scale", matrix.out_features);
+    if (format.dtype == AEROGEL_INT8) matrix.scale = Floats(first + 3, "scale", matrix.out_features);
   }
-  matrix.bias = Floats(first + form.tensors - 1, "bias", matrix.out_features);
+  matrix.bias = Floats(first + format.tensors - 1, "bias", matrix.out_features);
   return matrix;
 }
 
@@ -238,7 +240,7 @@ std::string AttributeText(const Api* api, const OrtShapeInferContext* context, c
   const OrtOpAttr* attribute = nullptr;
   AEROGEL_CALL(api, ShapeInferContext_GetAttribute, (const OrtShapeInferContext*, const char*, const OrtOpAttr**),
                context, name, &attribute);
-  // A longer text is none that an operator knows; the call then fails.
+  // No operator has a longer value; the call fails for those.
   char text[16];
   size_t size = 0;
   AEROGEL_CALL(api, ReadOpAttr, (const OrtOpAttr*, int, void*, size_t, size_t*), attribute,
@@ -263,11 +265,11 @@ void SetOutputShape(const Api* api, OrtShapeInferContext* context, const ShapeIn
 
 namespace {
 
-// Memory of the caller's may lie anywhere; kernels are compiled for numbers at multiples of their size.
-void DemandAligned(const char* what, const void* data, size_t alignment) {
+// The caller may pass memory with any address; kernels are compiled for aligned numbers.
+void CheckAligned(const char* what, const void* data, size_t alignment) {
   if (reinterpret_cast<uintptr_t>(data) % alignment == 0) return;
-  throw Refusal(std::string(what) + " lies at an address that is not a multiple of " + std::to_string(alignment) +
-                "; give it memory of its own");
+  throw InvalidArgument(std::string(what) + " lies at an address that is not a multiple of " +
+                        std::to_string(alignment) + "; allocate it aligned");
 }
 
 }  // namespace
@@ -278,7 +280,7 @@ float* Output(const Api* api, OrtKernelContext* context, const std::vector<int64
                size_t{0}, shape.data(), shape.size(), &output);
   void* y = nullptr;
   AEROGEL_CALL(api, GetTensorMutableData, (OrtValue*, void**), output, &y);
-  DemandAligned("the output", y, sizeof(float));
+  CheckAligned("the output", y, sizeof(float));
   return static_cast<float*>(y);
 }
 
@@ -286,7 +288,7 @@ Tensor Input(const Api* api, const OrtKernelContext* context, size_t i) {
   const OrtValue* input = nullptr;
   AEROGEL_CALL(api, KernelContext_GetInput, (const OrtKernelContext*, size_t, const OrtValue**), context, i, &input);
   const Tensor tensor = Read(api, input);
-  DemandAligned("an input", tensor.data, tensor.type == ort::kInt64 ? sizeof(int64_t) : sizeof(float));
+  CheckAligned("an input", tensor.data, tensor.type == ort::kInt64 ? sizeof(int64_t) : sizeof(float));
   return tensor;
 }
 

@@ -2,8 +2,8 @@
 //
 //   inputs hidden, mask, tensors...; attributes heads, epsilon, activation, matrices, tokens; output y
 //
-// `matrices` has six words a layer, the forms of q, k, v, o, ffn1 and ffn2 (see Creation::Matrix). The tensors of a
-// layer are those of q, k, v and o, gamma1, beta1, those of ffn1 and ffn2, gamma2, beta2.
+// `matrices` has six words per layer, the storage formats of q, k, v, o, ffn1 and ffn2 (see KernelInfoReader::Matrix).
+// The tensors of a layer are those of q, k, v and o, gamma1, beta1, those of ffn1 and ffn2, gamma2, beta2.
 #include <sstream>
 
 #include "dispatch.h"
@@ -26,16 +26,16 @@ class EncoderKernel final : public Kernel {
     const Tensor hidden = Input(api, context, 0);
     const Tensor mask = Input(api, context, 1);
     if (hidden.shape.size() != 3 || hidden.shape[2] != encoder_->features()) {
-      throw Refusal(node_ + ": hidden must be [batch, sequence, " + std::to_string(encoder_->features()) + "], not " +
-                    Show(hidden));
+      throw InvalidArgument(node_ + ": hidden must be [batch, sequence, " + std::to_string(encoder_->features()) +
+                            "], not " + Show(hidden));
     }
     if (mask.shape.size() != 2 || mask.shape[0] != hidden.shape[0] || mask.shape[1] != hidden.shape[1]) {
-      throw Refusal(node_ + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
-                    std::to_string(hidden.shape[1]) + "], not " + Show(mask));
+      throw InvalidArgument(node_ + ": mask must be int64 [" + std::to_string(hidden.shape[0]) + ", " +
+                            std::to_string(hidden.shape[1]) + "], not " + Show(mask));
     }
     std::vector<int64_t> shape = hidden.shape;
-    if (encoder_->first_only()) {
-      if (shape[1] == 0) throw Refusal(node_ + ": hidden has no first token");
+    if (encoder_->first_token_only()) {
+      if (shape[1] == 0) throw InvalidArgument(node_ + ": hidden has no first token");
       shape[1] = 1;
     }
     float* const y = Output(api, context, shape);
@@ -52,36 +52,38 @@ Activation ActivationOf(const std::string& name, const std::string& node) {
   if (name == "gelu") return Activation::kGelu;
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "relu") return Activation::kRelu;
-  throw Refusal(node + ": activation '" + name + "' is none of gelu, gelu_tanh, relu");
+  throw InvalidArgument(node + ": activation '" + name + "': must be gelu, gelu_tanh or relu");
 }
 
-// Of which tokens the result is read.
-bool FirstOnly(const std::string& tokens, const std::string& node) {
+// Whether only the first token of each sequence is to be computed.
+bool FirstTokenOnly(const std::string& tokens, const std::string& node) {
   if (tokens != "all" && tokens != "first") {
-    throw Refusal(node + ": tokens '" + tokens + "' is neither all nor first");
+    throw InvalidArgument(node + ": tokens '" + tokens + "': must be all or first");
   }
   return tokens == "first";
 }
 
-// Six forms a layer.
-std::vector<std::string> Forms(const Creation& creation) {
-  std::vector<std::string> forms;
-  std::istringstream words(creation.String("matrices"));
+// The storage formats of all matrices, six per layer.
+std::vector<std::string> Formats(const KernelInfoReader& info) {
+  std::vector<std::string> formats;
+  std::istringstream words(info.String("matrices"));
   size_t tensors = 0;
   for (std::string word; words >> word;) {
-    if (TensorCount(word) == 0) throw Refusal(creation.Node() + ": matrices names an unknown form '" + word + "'");
+    if (TensorCount(word) == 0)
+      throw InvalidArgument(info.Node() + ": matrices names the unknown storage format '" + word + "'");
     tensors += TensorCount(word);
-    forms.push_back(word);
+    formats.push_back(word);
   }
-  if (forms.empty() || forms.size() % 6 != 0) {
-    throw Refusal(creation.Node() + ": matrices has " + std::to_string(forms.size()) + " words, not six a layer");
+  if (formats.empty() || formats.size() % 6 != 0) {
+    throw InvalidArgument(info.Node() + ": matrices has " + std::to_string(formats.size()) +
+                          " words; must be six per layer");
   }
-  const size_t wanted = kTensors + tensors + forms.size() / 6 * 4;
-  if (creation.InputCount() != wanted) {
-    throw Refusal(creation.Node() + " has " + std::to_string(creation.InputCount()) +
-                  " inputs where matrices asks for " + std::to_string(wanted));
+  const size_t wanted = kTensors + tensors + formats.size() / 6 * 4;
+  if (info.InputCount() != wanted) {
+    throw InvalidArgument(info.Node() + " has " + std::to_string(info.InputCount()) +
+                          " inputs where matrices asks for " + std::to_string(wanted));
   }
-  return forms;
+  return formats;
 }
 
 class EncoderOperatorV1 final : public Operator {
@@ -91,26 +93,26 @@ class EncoderOperatorV1 final : public Operator {
   int input_type(size_t i) const override { return i == 0 ? ort::kFloat : i == 1 ? ort::kInt64 : ort::kUndefined; }
   bool variadic() const override { return true; }
 
-  std::unique_ptr<Kernel> Create(const Creation& creation) const override {
+  std::unique_ptr<Kernel> Create(const KernelInfoReader& info) const override {
     std::string error;
     const KernelTable* kernels = DefaultIsa(&error);
-    if (!kernels) throw Refusal(error);
-    const std::vector<std::string> forms = Forms(creation);
-    const std::string node = creation.Node();
+    if (!kernels) throw InvalidArgument(error);
+    const std::vector<std::string> formats = Formats(info);
+    const std::string node = info.Node();
     std::vector<EncoderLayer> layers;
     size_t input = kTensors;
-    for (size_t i = 0; i < forms.size(); i += 6) {
+    for (size_t i = 0; i < formats.size(); i += 6) {
       AerogelEncoderLayer source{};
       int64_t hidden = 0;
       size_t norm = input;
-      for (size_t j = 0; j < 4; ++j) norm += TensorCount(forms[i + j]);
-      source.gamma1 = creation.Floats(norm, "gamma1", -1, &hidden);
-      source.beta1 = creation.Floats(norm + 1, "beta1", hidden);
-      size_t firsts[6];  // inputs at which the tensors of each matrix begin
+      for (size_t j = 0; j < 4; ++j) norm += TensorCount(formats[i + j]);
+      source.gamma1 = info.Floats(norm, "gamma1", -1, &hidden);
+      source.beta1 = info.Floats(norm + 1, "beta1", hidden);
+      size_t first_inputs[6];  // inputs at which the tensors of each matrix begin
       const auto next = [&](size_t j, int64_t in_features) {
-        firsts[j] = input;
-        const AerogelMatrix matrix = creation.Matrix(input, forms[i + j], in_features);
-        input += TensorCount(forms[i + j]);
+        first_inputs[j] = input;
+        const AerogelMatrix matrix = info.Matrix(input, formats[i + j], in_features);
+        input += TensorCount(formats[i + j]);
         return matrix;
       };
       source.q = next(0, hidden), source.k = next(1, hidden), source.v = next(2, hidden);
@@ -118,24 +120,24 @@ class EncoderOperatorV1 final : public Operator {
       input += 2;
       source.ffn1 = next(4, hidden);
       source.ffn2 = next(5, source.ffn1.out_features);
-      source.gamma2 = creation.Floats(input, "gamma2", hidden);
-      source.beta2 = creation.Floats(input + 1, "beta2", hidden);
+      source.gamma2 = info.Floats(input, "gamma2", hidden);
+      source.beta2 = info.Floats(input + 1, "beta2", hidden);
       input += 2;
       if (source.o.out_features != hidden) {
-        throw Refusal(creation.Where(norm, "gamma1") + " has " + std::to_string(hidden) + " entries where layer " +
-                      std::to_string(i / 6) + " has " + std::to_string(source.o.out_features) + " features");
+        throw InvalidArgument(info.Where(norm, "gamma1") + " has " + std::to_string(hidden) + " entries where layer " +
+                              std::to_string(i / 6) + " has " + std::to_string(source.o.out_features) + " features");
       }
-      LayerFault wrong;
-      layers.push_back(MakeLayer(source, *kernels, &wrong));
-      if (wrong.fault) {
-        throw Refusal(node + ": layer " + std::to_string(i / 6) + ": " + kMatrixNames[wrong.matrix] + ": " +
-                      creation.Told(firsts[wrong.matrix], wrong.fault));
+      LayerStatus checked;
+      layers.push_back(MakeLayer(source, *kernels, &checked));
+      if (!checked.status.ok()) {
+        throw InvalidArgument(node + ": layer " + std::to_string(i / 6) + ": " + kMatrixNames[checked.matrix] + ": " +
+                              info.Describe(first_inputs[checked.matrix], checked.status));
       }
     }
-    auto encoder = Encoder::Create(std::move(layers), creation.Integer("heads"), creation.Float("epsilon"),
-                                   ActivationOf(creation.String("activation"), node),
-                                   FirstOnly(creation.String("tokens"), node), &error);
-    if (!encoder) throw Refusal(node + ": " + error);
+    auto encoder = Encoder::Create(std::move(layers), info.Integer("heads"), info.Float("epsilon"),
+                                   ActivationOf(info.String("activation"), node),
+                                   FirstTokenOnly(info.String("tokens"), node), &error);
+    if (!encoder) throw InvalidArgument(node + ": " + error);
     return std::unique_ptr<Kernel>(new EncoderKernel(node, std::move(encoder)));
   }
 

@@ -18,7 +18,8 @@ class LinearKernel final : public Kernel {
   void Compute(const Api* api, OrtKernelContext* context) const override {
     const Tensor x = Input(api, context, 0);
     if (x.shape.empty() || x.shape.back() != linear_.in_features()) {
-      throw Refusal(node_ + ": x must end in dimension " + std::to_string(linear_.in_features()) + ", not " + Show(x));
+      throw InvalidArgument(node_ + ": x must end in dimension " + std::to_string(linear_.in_features()) + ", not " +
+                            Show(x));
     }
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < x.shape.size(); ++i) tokens *= x.shape[i];
@@ -35,37 +36,37 @@ class LinearKernel final : public Kernel {
 
 class LinearOperator final : public Operator {
  public:
-  LinearOperator(const char* name, const char* form) : name_(name), form_(form) {}
+  LinearOperator(const char* name, const char* format) : name_(name), format_(format) {}
 
   const char* name() const override { return name_; }
-  size_t inputs() const override { return 1 + TensorCount(form_); }
+  size_t inputs() const override { return 1 + TensorCount(format_); }
   int input_type(size_t i) const override {
-    // Undefined lets both widths of indices through; all types are checked when the kernel is created.
+    // Undefined, because indices have two types; all types are checked when the kernel is created.
     return i == 0 ? ort::kFloat : ort::kUndefined;
   }
 
-  std::unique_ptr<Kernel> Create(const Creation& creation) const override {
+  std::unique_ptr<Kernel> Create(const KernelInfoReader& info) const override {
     std::string error;
     const KernelTable* kernels = DefaultIsa(&error);
-    if (!kernels) throw Refusal(error);
-    const AerogelMatrix source = creation.Matrix(1, form_, creation.Integer("in_features"));
-    Fault fault;
-    auto matrix = Matrix::Create(source, *kernels, &fault);
-    if (fault) {
-      // What tensors say of sizes has been checked.
-      const std::string attribute = fault.part == Part::kSizes ? "in_features: " : "";
-      throw Refusal(creation.Node() + ": " + attribute + creation.Told(1, fault));
+    if (!kernels) throw InvalidArgument(error);
+    const AerogelMatrix source = info.Matrix(1, format_, info.Integer("in_features"));
+    Status status;
+    auto matrix = Matrix::Create(source, *kernels, &status);
+    if (!status.ok()) {
+      // The sizes that tensors imply have been checked, so the attribute is wrong.
+      const std::string attribute = status.part == MatrixPart::kSizes ? "in_features: " : "";
+      throw InvalidArgument(info.Node() + ": " + attribute + info.Describe(1, status));
     }
-    return std::unique_ptr<Kernel>(new LinearKernel(creation.Node(), std::move(matrix)));
+    return std::unique_ptr<Kernel>(new LinearKernel(info.Node(), std::move(matrix)));
   }
 
-  // That of x with its last dimension replaced.
+  // The shape of x with its last dimension replaced.
   void InferShape(const Api* api, OrtShapeInferContext* context) const override {
     ShapeInput shape = InputShape(api, context, 0);
     const ShapeInput data = InputShape(api, context, 1), indptr = InputShape(api, context, 3);
-    const bool blocks = form_[0] == 'b';
+    const bool blocks = format_[0] == 'b';
     if (shape.shape.empty() || indptr.shape.size() != 1 || data.shape.size() != (blocks ? 3u : 1u)) return;
-    // Sizes are the file's, unchecked so far: what cannot be is left for Create to refuse.
+    // The sizes have not been checked yet; Create refuses those that are impossible.
     const int64_t height = blocks ? data.shape[1] : 1;
     int64_t rows = 0;
     if (indptr.shape[0] < 1 || height < 1 || __builtin_mul_overflow(indptr.shape[0] - 1, height, &rows)) return;
@@ -76,7 +77,7 @@ class LinearOperator final : public Operator {
 
  private:
   const char* name_;
-  const std::string form_;
+  const std::string format_;
 };
 
 }  // namespace

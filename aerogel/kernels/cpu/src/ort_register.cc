@@ -1,4 +1,4 @@
-// The library as ONNX Runtime sees it. No exception leaves this file: each becomes an OrtStatus with the reason.
+// Registration with ONNX Runtime. Exceptions become an OrtStatus with the reason.
 #include <map>
 #include <mutex>
 
@@ -7,7 +7,7 @@
 namespace aerogel {
 namespace {
 
-// One operator as the interface wants it, which hands `this` to every function.
+// An operator as the runtime sees it: a table of functions, each of which receives the table.
 struct Entry : OrtCustomOp {
   const Api* api;
   std::unique_ptr<Operator> op;
@@ -45,7 +45,7 @@ std::unique_ptr<Entry> MakeEntry(const Api* api, std::unique_ptr<Operator> op) {
   entry.GetEndVersion = [](const OrtCustomOp*) { return 1; };
   entry.CreateKernelV2 = [](const OrtCustomOp* self, const Api* api, const OrtKernelInfo* info, void** kernel) {
     return Guard(api, [&] {
-      auto made = Of(self).Create(Creation(api, info, Of(self).name()));
+      auto made = Of(self).Create(KernelInfoReader(api, info, Of(self).name()));
       *kernel = new OpenKernel{static_cast<const Entry*>(self)->api, std::move(made)};
     });
   };
@@ -63,9 +63,9 @@ std::unique_ptr<Entry> MakeEntry(const Api* api, std::unique_ptr<Operator> op) {
 
 // The domain "aerogel" with all operators, made at the first registration with a runtime and shared by all others.
 //
-// It is never freed. The runtime demands that operators outlive their domain, and a domain every session whose options
-// it was added to, but it tells nobody when the last of them is gone. Destroying it with this library's static objects
-// would be too early: a process may end with sessions still open, or close them in destructors that run later.
+// It is never freed. Operators must outlive their domain, and a domain every session with whose options it was
+// registered, but the runtime does not report when the last of them is closed. Destroying it with this library's static
+// objects would be too early: a process may end with open sessions, or close them in destructors that run later.
 OrtCustomOpDomain* DomainOf(const Api* api) {
   struct Domain {
     OrtCustomOpDomain* domain = nullptr;
@@ -86,7 +86,7 @@ OrtCustomOpDomain* DomainOf(const Api* api) {
       AEROGEL_CALL(api, CustomOpDomain_Add, (OrtCustomOpDomain*, const OrtCustomOp*), made.domain, entry.get());
     }
     return domains->emplace(api, std::move(made)).first->second.domain;
-  } catch (...) {  // nobody has seen it yet
+  } catch (...) {  // no session uses it yet
     api->Get<void (*)(OrtCustomOpDomain*)>(ort::slot::ReleaseCustomOpDomain)(made.domain);
     throw;
   }
@@ -95,8 +95,8 @@ OrtCustomOpDomain* DomainOf(const Api* api) {
 }  // namespace
 }  // namespace aerogel
 
-// Called by SessionOptions.register_custom_ops_library and its equals in other languages. On a runtime older than 1.17
-// nothing is registered, and models run by their function bodies.
+// Called by SessionOptions.register_custom_ops_library and its equals in other languages. A runtime older than 1.17
+// registers nothing, and runs models by their function bodies.
 extern "C" AEROGEL_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const aerogel::ort::ApiBase* base) {
   using namespace aerogel;
   const Api* api = base->GetApi(ort::kApiVersion);

@@ -1,4 +1,4 @@
-// How work is shared out, whoever's threads do it.
+// Parallel loops, on the threads of the caller's choice.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace aerogel {
 
-// Runs body(argument, i) for every i in [0, count), on whatever threads the caller has. A body may not throw.
+// Runs body(argument, i) for every i in [0, count), in any order and on any thread. A body may not throw.
 class Parallel {
  public:
   using Body = void (*)(void* argument, size_t i);
@@ -14,7 +14,7 @@ class Parallel {
   virtual void For(size_t count, Body body, void* argument) const = 0;
 };
 
-// The same for a lambda.
+// Calls work(i) for every i in [0, count).
 template <typename Work>
 void ParallelFor(const Parallel& parallel, int64_t count, Work work) {
   parallel.For(

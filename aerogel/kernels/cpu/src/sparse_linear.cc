@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "workspace.h"
+#include "thread_memory.h"
 
 namespace aerogel {
 namespace {
@@ -13,22 +13,23 @@ constexpr int64_t kTilesPerGroup = 8;
 constexpr int64_t kLoadColumns = 512;
 constexpr int64_t kMostTileTokens = kTileVectors * 16;
 
+// Tokens [first, first + tokens) and their activations; stride = vectors * KernelTable::width.
 struct TokenTile {
   int64_t first;
   int64_t tokens;
   int vectors;
-  float* xt;
-  float* yt;
-  uint8_t* q;
-  float* scale;
+  float* xt;     // [in_features][stride], x transposed
+  float* yt;     // [out_features][stride]
+  uint8_t* q;    // [ceil(in_features / 4)][stride][4], x rounded to eight bits
+  float* scale;  // [stride], of each token of q
 };
 
 }  // namespace
 
 void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel& parallel) const {
-  thread_local Workspace workspace;
+  thread_local GrowingBuffer buffer;
   const KernelTable& kernels = matrix_->kernels();
-  const StageTable& stages = *kernels.stages;
+  const ElementwiseTable& elementwise = *kernels.elementwise;
   const int64_t tile_tokens = int64_t{kTileVectors} * kernels.width;
   const int64_t in = in_features(), out = out_features();
   const int64_t loads = (in + kLoadColumns - 1) / kLoadColumns;
@@ -36,7 +37,7 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
   // Activations, and where weights are eight-bit their scales and rounded form.
   const int64_t rounded = matrix_->quantized() ? (in + 3) / 4 * tile_tokens : 0;
   const int64_t each = (in + out) * tile_tokens + kMostTileTokens + rounded;
-  float* const memory = workspace.Get(tiles * each);
+  float* const memory = buffer.Get(tiles * each);
 
   TokenTile group[kTilesPerGroup];
   for (int64_t first = 0; first < tokens;) {
@@ -55,8 +56,8 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
       const int64_t column = unit % loads * kLoadColumns;
       const float* rows[kMostTileTokens];
       for (int64_t t = 0; t < tile.tokens; ++t) rows[t] = x + (tile.first + t) * in + column;
-      stages.gather_rows(rows, tile.tokens, std::min(kLoadColumns, in - column), tile.vectors,
-                         tile.xt + column * tile.vectors * kernels.width);
+      elementwise.gather_rows(rows, tile.tokens, std::min(kLoadColumns, in - column), tile.vectors,
+                              tile.xt + column * tile.vectors * kernels.width);
     });
     if (matrix_->quantized()) {
       ParallelFor(parallel, count, [&](int64_t i) {
@@ -73,7 +74,7 @@ void SparseLinear::Run(const float* x, int64_t tokens, float* y, const Parallel&
       matrix_->Run(unit / count, {tile.xt, tile.q, tile.scale, tile.vectors}, nullptr, yt);
       float* rows[kMostTileTokens];
       for (int64_t t = 0; t < tile.tokens; ++t) rows[t] = y + (tile.first + t) * out + chunk.row;
-      stages.scatter_rows(yt, stride, tile.tokens, chunk.rows, rows);
+      elementwise.scatter_rows(yt, stride, tile.tokens, chunk.rows, rows);
     });
   }
 }

@@ -1,5 +1,4 @@
-// y = x W^T + b for token-major activations: the object behind the linear operators of ONNX Runtime and the C
-// interface.
+// y = x W^T + b for token-major activations, behind the linear operators of ONNX Runtime and the C interface.
 #pragma once
 
 #include <cstdint>

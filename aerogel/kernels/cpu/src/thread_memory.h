@@ -1,4 +1,4 @@
-// Memory that a thread works in.
+// Working memory of a thread.
 #pragma once
 
 #include <cstddef>
@@ -7,20 +7,23 @@
 
 namespace aerogel {
 
+// Of all working memory, in bytes: a cache line, and the widest vector.
 constexpr size_t kAlignment = 64;
 
-// Floats that every thread has for sums of a chunk or scores of a head.
+// Floats that every thread has for the scores of a head.
 constexpr int64_t kScratchFloats = 32768;
-// Thread-local without constructor or destructor: nothing of it runs, or can throw, on a thread of the caller's.
-inline float* Scratch() {
+// The calling thread's scratch memory, [kScratchFloats], aligned. It has no constructor or destructor, so nothing of
+// this library runs, or can throw, when a thread of the caller's starts or ends.
+inline float* ThreadScratch() {
   alignas(kAlignment) static thread_local float scratch[kScratchFloats];
   return scratch;
 }
 
-// One per calling thread, kept between calls because mapping megabytes of fresh pages costs as much as a small layer.
-class Workspace {
+// Memory that grows on demand. Each calling thread keeps one between calls, because mapping megabytes of fresh pages
+// costs as much as a small layer.
+class GrowingBuffer {
  public:
-  // At least `floats` aligned floats, of any content, valid until the next call. Throws std::bad_alloc.
+  // At least `floats` aligned floats with unspecified contents, valid until the next call. Throws std::bad_alloc.
   float* Get(int64_t floats) {
     if (floats > size_) {
       Free();
@@ -30,7 +33,7 @@ class Workspace {
     }
     return data_;
   }
-  ~Workspace() { Free(); }
+  ~GrowingBuffer() { Free(); }
 
  private:
   void Free() {

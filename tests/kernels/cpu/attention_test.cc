@@ -1,10 +1,10 @@
-// Holds attention (stages.h), for every instruction set of this machine, against float64. What belongs to other
+// Compares attention (attention.h) with float64, for every instruction set of this machine. What belongs to other
 // sequences is NaN on the way in, and must not change on the way out.
 //
-//   attention_stages_test [--seed N]
+//   attention_test [--seed N]
 #include <cmath>
 
-#include "stages_check.h"
+#include "isa_check.h"
 
 namespace {
 
@@ -20,9 +20,9 @@ struct Sequence {
 };
 
 // Runs attention with the sequence `before` lanes into tiles of `vectors` vectors; all inputs of others are NaN.
-void Attend(const StageTable& stages, const AttentionKernel& attention, int vectors, int64_t before, float scale,
+void Attend(const KernelTable& kernels, const AttentionKernel& attention, int vectors, int64_t before, float scale,
             Sequence* s) {
-  const int64_t tile = int64_t{vectors} * stages.width, d = s->head_size;
+  const int64_t tile = int64_t{vectors} * kernels.width, d = s->head_size;
   const int64_t tiles = (before + s->tokens + tile - 1) / tile;
   const float others = 7777.0f;
   Aligned<float> q(tiles * d * tile, kNaN), k(q.size(), kNaN), v(q.size(), kNaN), out(q.size(), others);
@@ -40,12 +40,12 @@ void Attend(const StageTable& stages, const AttentionKernel& attention, int vect
   for (int64_t t = 0; t < s->tokens;) {
     const int64_t lane = (before + t) % tile, here = std::min(s->tokens - t, tile - lane);
     // Whole vectors of other sequences may be left out or not.
-    const int64_t skip = before % 2 ? lane / stages.width * stages.width : 0;
+    const int64_t skip = before % 2 ? lane / kernels.width * kernels.width : 0;
     Aligned<float> scratch(attention.scratch(d), kNaN);
     AttentionArgs args{};
     args.q = q.data() + at(t, 0) - lane + skip;
     args.q_stride = args.out_stride = tile;
-    args.vectors = static_cast<int>((lane + here + stages.width - 1) / stages.width - skip / stages.width);
+    args.vectors = static_cast<int>((lane + here + kernels.width - 1) / kernels.width - skip / kernels.width);
     args.first_lane = lane - skip;
     args.end_lane = lane - skip + here;
     args.spans = spans.data();
@@ -64,11 +64,11 @@ void Attend(const StageTable& stages, const AttentionKernel& attention, int vect
       out[at(t, f)] = others;
     }
   }
-  for (int64_t i = 0; i < out.size(); ++i) Expect(out[i] == others, stages, "attention wrote into another sequence");
+  for (int64_t i = 0; i < out.size(); ++i) Expect(out[i] == others, kernels, "attention wrote into another sequence");
 }
 
 // Returns the greatest error in units of rounding.
-double CompareAttention(const StageTable& stages, double unit, const Sequence& s, double scale) {
+double CompareAttention(const KernelTable& kernels, double unit, const Sequence& s, double scale) {
   const int64_t n = s.tokens, d = s.head_size;
   double worst = 0;
   std::vector<double> p(static_cast<size_t>(n));
@@ -91,7 +91,7 @@ double CompareAttention(const StageTable& stages, double unit, const Sequence& s
       }
       // A score is off by a few units of the terms it sums; so is, relatively, its exponential.
       const double error = std::fabs(s.out[i * d + f] - expected) / (unit * size * (2 + magnitude) + 1e-38);
-      Expect(error <= 4.0, stages,
+      Expect(error <= 4.0, kernels,
              "attention over " + std::to_string(n) + " keys, head size " + std::to_string(d) + ": off by " +
                  std::to_string(error) + " units");
       worst = std::max(worst, error);
@@ -101,7 +101,7 @@ double CompareAttention(const StageTable& stages, double unit, const Sequence& s
 }
 
 // unit: of rounding.
-void CheckKernel(Random& random, const StageTable& stages, const AttentionKernel& attention, double unit) {
+void CheckKernel(Random& random, const KernelTable& kernels, const AttentionKernel& attention, double unit) {
   double worst = 0;
   const int64_t sizes[] = {1, 2, 3, 7, 8, 12, 13, 31, 32, 33, 64, 65, 100, 128};
   size_t turn = 0;
@@ -118,12 +118,12 @@ void CheckKernel(Random& random, const StageTable& stages, const AttentionKernel
         s.v.push_back(Normal(random));
       }
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_size));
-      Attend(stages, attention, 4, 0, scale, &s);
-      worst = std::max(worst, CompareAttention(stages, unit, s, scale));
+      Attend(kernels, attention, 4, 0, scale, &s);
+      worst = std::max(worst, CompareAttention(kernels, unit, s, scale));
       const std::vector<float> first = s.out;
       for (int vectors : {1, 2, 3, 4, 5}) {
-        Attend(stages, attention, vectors, static_cast<int64_t>(random() % 100), scale, &s);
-        Expect(!std::memcmp(first.data(), s.out.data(), count * sizeof(float)), stages,
+        Attend(kernels, attention, vectors, static_cast<int64_t>(random() % 100), scale, &s);
+        Expect(!std::memcmp(first.data(), s.out.data(), count * sizeof(float)), kernels,
                "attention over " + std::to_string(n) + " keys depends on the place");
       }
     }
@@ -131,12 +131,12 @@ void CheckKernel(Random& random, const StageTable& stages, const AttentionKernel
   std::printf("  attention  %.2f units of %.1e\n", worst, unit);
 }
 
-void CheckAttention(Random& random, const StageTable& stages) {
-  CheckKernel(random, stages, stages.attention, kEpsilon);
+void CheckAttention(Random& random, const KernelTable& kernels) {
+  CheckKernel(random, kernels, kernels.attention->fp32, kEpsilon);
   // bfloat16 has eight bits of precision; half of the last one is rounding.
-  if (stages.rounded_attention.run) CheckKernel(random, stages, stages.rounded_attention, 0x1p-9);
+  if (kernels.attention->bf16.run) CheckKernel(random, kernels, kernels.attention->bf16, 0x1p-9);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) { return ForStages(argc, argv, CheckAttention); }
+int main(int argc, char** argv) { return ForIsas(argc, argv, CheckAttention); }

@@ -1,4 +1,4 @@
-// What the tests of the encoder's stages (stages.h) share.
+// What the tests of one instruction set's functions (elementwise.h, attention.h) share.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,12 @@
 
 namespace check {
 
-using aerogel::StageTable;
+using aerogel::KernelTable;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-inline void Expect(bool good, const StageTable& stages, const std::string& what) {
-  if (!good) Fail(std::string(stages.name) + ": " + what);
+inline void Expect(bool good, const KernelTable& kernels, const std::string& what) {
+  if (!good) Fail(std::string(kernels.name) + ": " + what);
 }
 
 inline float Normal(Random& random) { return std::normal_distribution<float>()(random); }
@@ -43,14 +43,14 @@ class Aligned {
 };
 
 // Calls `test` for every instruction set of this machine; what main returns.
-inline int ForStages(int argc, char** argv, void (*test)(Random& random, const StageTable& stages)) {
+inline int ForIsas(int argc, char** argv, void (*test)(Random& random, const KernelTable& kernels)) {
   const uint64_t seed = Option(argc, argv, "--seed", 1);
   for (int i = 0; i < aerogel::kIsaCount; ++i) {
     const aerogel::Isa& isa = aerogel::IsaAt(i);
     std::printf("%-10s %s\n", isa.name, *isa.reason ? isa.reason : "tested");
     if (*isa.reason) continue;
     Random random(seed);
-    test(random, *isa.kernels->stages);
+    test(random, *isa.kernels);
   }
   return Finish(seed);
 }

@@ -1,4 +1,5 @@
-// Attention's products on pairs of bfloat16. Included by attention.cc, inside of its namespace.
+// Attention's products on pairs of bfloat16. Included by attention.cc, inside its namespace; needs AEROGEL_HAS_BF16
+// (simd.h).
 //
 // q and k are rounded and packed as pairs of neighbouring features, p and v as pairs of neighbouring keys: one
 // instruction multiplies both numbers of a pair and adds both products to a float. A pair is as wide as a float, so the
@@ -6,52 +7,40 @@
 // of the work where a tile has 64.
 #pragma once
 
-// Of each lane, two numbers rounded to bfloat16: `low` in the lower half of 32 bits, `high` in the upper.
-inline Vec Pair(Vec low, Vec high) {
-  alignas(64) static constexpr int16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const auto both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-  return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both));
-}
-
-// The lanes of a vector that hold the first of `count` numbers.
-inline __mmask16 LanesOf(int64_t count) { return static_cast<__mmask16>(count < kWidth ? (1u << count) - 1 : 0xffffu); }
-
 // x [features][stride] as pairs of features, out [ceil(features / 2)][out_stride]; an odd last one is paired with 0.
 inline void PairFeatures(const float* x, int64_t stride, int64_t features, int64_t lanes, float* out,
                          int64_t out_stride) {
   for (int64_t f = 0; f < features; f += 2, out += out_stride) {
     const float* const row = x + f * stride;
     for (int64_t t = 0; t < lanes; t += kWidth) {
-      const __mmask16 here = LanesOf(lanes - t);
-      const Vec high = f + 1 < features ? _mm512_maskz_loadu_ps(here, row + stride + t) : Set(0.0f);
-      _mm512_mask_storeu_ps(out + t, here, Pair(_mm512_maskz_loadu_ps(here, row + t), high));
+      const int64_t left = lanes - t;
+      const Vec high = f + 1 < features ? LoadFirst(row + stride + t, left) : Set(0.0f);
+      StoreFirst(out + t, PairBf16(LoadFirst(row + t, left), high), left);
     }
   }
 }
 
 // x [features][stride] rounded to bfloat16, out [features][out_stride].
-inline void Round(const float* x, int64_t stride, int64_t features, int64_t lanes, uint16_t* out, int64_t out_stride) {
+inline void RoundBf16(const float* x, int64_t stride, int64_t features, int64_t lanes, uint16_t* out,
+                      int64_t out_stride) {
   for (int64_t f = 0; f < features; ++f) {
     for (int64_t t = 0; t < lanes; t += kWidth) {
-      const __mmask16 here = LanesOf(lanes - t);
-      const auto rounded = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, x + f * stride + t));
-      _mm256_mask_storeu_epi16(out + f * out_stride + t, here, rounded);
+      StoreFirstBf16(out + f * out_stride + t, LoadFirst(x + f * stride + t, lanes - t), lanes - t);
     }
   }
 }
 
-// As Singles.
+// As Fp32Products.
 template <int V>
-class Pairs {
+class Bf16Products {
  public:
-  static constexpr int64_t kBlock = 128;  // what is packed of it should stay in the first-level cache
-  static int64_t Scratch(int64_t head_size) {
+  static constexpr int64_t kBlock = 128;       // keys: what is packed of them should stay in the first-level cache
+  static int64_t Scratch(int64_t head_size) {  // for q_, k_ and v_
     const int64_t pairs = (head_size + 1) / 2;
     return pairs * (V * kWidth + kBlock) + head_size * kBlock / 2;
   }
 
-  Pairs(const AttentionArgs& args, int64_t lane, float* scratch)
+  Bf16Products(const AttentionArgs& args, int64_t lane, float* scratch)
       : args_(args),
         pairs_((args.head_size + 1) / 2),
         q_(scratch),
@@ -60,16 +49,16 @@ class Pairs {
     PairFeatures(args.q + lane, args.q_stride, args.head_size, V * kWidth, q_, V * kWidth);
   }
 
-  int64_t Score(Keys* keys, float* s, Vec* most) {
+  int64_t Score(Keys* keys, float* s, Vec* max) {
     KeySpan piece;
     for (count_ = 0; keys->Next(kBlock - count_, &piece); count_ += piece.tokens) {
       PairFeatures(piece.k, piece.stride, args_.head_size, piece.tokens, k_ + count_, kBlock);
-      Round(piece.v, piece.stride, args_.head_size, piece.tokens, v_ + count_, kBlock);
+      RoundBf16(piece.v, piece.stride, args_.head_size, piece.tokens, v_ + count_, kBlock);
     }
     if (count_ % 2) {
       for (int64_t f = 0; f < args_.head_size; ++f) v_[f * kBlock + count_] = 0;
     }
-    ForPieces(HeightsOf<V>(), 0, count_, Scores<V, Pairs>{k_, kBlock, q_, V * kWidth, pairs_, s, most});
+    ForPieces(HeightsOf<V>(), 0, count_, Scores<V, Bf16Products>{k_, kBlock, q_, V * kWidth, pairs_, s, max});
     return count_;
   }
 
@@ -81,17 +70,18 @@ class Pairs {
         Vec high = Set(0.0f);
         if (j + 1 < count_) high = Exp2(AEROGEL_ISA::MulAdd(Load(at + V * kWidth), factor, shift[v]));
         sum[v] = Add(sum[v], Add(low, high));
-        Store(s + (j / 2 * V + v) * kWidth, Pair(low, high));
+        Store(s + (j / 2 * V + v) * kWidth, PairBf16(low, high));
       }
     }
   }
 
-  void Output(const float* p, const Vec* again, float* o) const {
+  void Output(const float* p, const Vec* rescale, float* o) const {
     const KeySpan packed = {nullptr, reinterpret_cast<const float*>(v_), kBlock / 2, (count_ + 1) / 2};
-    ForPieces(HeightsOf<V>(), 0, args_.head_size, Outputs<V, Pairs>{Keys(&packed, 1), packed.tokens, p, again, o});
+    ForPieces(HeightsOf<V>(), 0, args_.head_size,
+              Outputs<V, Bf16Products>{Keys(&packed, 1), packed.tokens, p, rescale, o});
   }
 
-  static Vec MulAdd(Vec a, Vec b, Vec sum) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+  static Vec MulAdd(Vec a, Vec b, Vec sum) { return MulAddBf16(a, b, sum); }
 
  private:
   const AttentionArgs& args_;
