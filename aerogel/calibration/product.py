@@ -1,9 +1,9 @@
 """What the time of a product with a packed matrix depends on.
 
 The kernels walk panels: the rows that share their columns, 1, 2 or 4 of them. A column is one feature, or four
-neighbouring ones where values have eight bits. What is stored of the places (panel, column) is what is paid for.
-Columns are taken stretch by stretch, and in a stretch the panels of one length together: each length costs something
-as well, which is felt where rows are few and uneven.
+neighbouring ones of int8 values. The time grows with the stored slots, the pairs (panel, column) that are not empty.
+Columns are processed tile by tile, and in a tile the panels of one length together: each length adds a cost, which
+matters where rows are few and uneven. The native library reports these numbers (`aerogel.kernels.cpu.native`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aerogel.export.weight import WEIGHTS
+from aerogel.kernels.cpu import native
 
 __all__ = ["HEIGHTS", "Product", "column_features", "product_of"]
 
 HEIGHTS = (4, 2, 1)
 """Rows that panels can have, the kernels' first choice first."""
 
-# Columns. The kernels take 96 of them where the first-level cache has 32 KB, 160 where it has 48.
-_STRETCH = 128
 _KINDS = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
@@ -34,10 +33,11 @@ class Product:
         shape: (out_features, in_features).
         weights: type of its values.
         height: rows of a panel.
-        share: stored places over all.
+        share: stored slots over all.
         stored: entries that the file stores, over all entries.
         fill: features of a column that a stored block covers, 1 to `column_features(weights)`.
-        lengths: in each stretch of columns the different lengths of panels, added up.
+        lengths: in each chunk of rows and tile of columns the different lengths of panels, added up.
+        segments: chunks times tiles.
     """
 
     shape: tuple[int, int]
@@ -47,6 +47,7 @@ class Product:
     stored: float
     fill: int
     lengths: int
+    segments: int
 
     @property
     def kind(self) -> str:
@@ -55,10 +56,10 @@ class Product:
 
     @property
     def bytes(self) -> float:
-        """Bytes that a product reads of it: values of the stored places and a byte for the column of each."""
-        places = self.shape[0] * self.shape[1] * self.share
+        """Bytes that a product reads of it: values of the stored slots and a byte for the column of each."""
+        slots = self.shape[0] * self.shape[1] * self.share
         value = {"fp32": 4, "fp16": 2, "int8": 1}[self.weights]
-        return places * (value + 1 / self.height / column_features(self.weights))
+        return slots * (value + 1 / self.height / column_features(self.weights))
 
     @property
     def has_dense_form(self) -> bool:
@@ -66,16 +67,15 @@ class Product:
         return WEIGHTS.get(self.weights).dense
 
     def whole(self) -> Product:
-        """The same matrix with every place stored, in panels as high as its sides allow."""
+        """The same matrix with every slot stored, in panels as high as its sides allow: one length a segment."""
         out, inside = self.shape
         height = 4 if out % 4 == 0 and inside % 4 == 0 else 1
         features = column_features(self.weights)
-        stretches = math.ceil(math.ceil(inside / features) / _STRETCH)
-        return Product(self.shape, self.weights, height, 1.0, 1.0, features, stretches)
+        return Product(self.shape, self.weights, height, 1.0, 1.0, features, self.segments, self.segments)
 
     def at(self, stored: float) -> Product:
         """The same matrix with other entries stored, spread evenly."""
-        # A place is stored if any of the blocks that lie in it is.
+        # A slot is stored if any of the blocks in it is.
         blocks = column_features(self.weights) // self.fill
         return replace(self, stored=stored, share=1 - (1 - stored) ** blocks)
 
@@ -86,33 +86,22 @@ def column_features(weights: str) -> int:
 
 
 def product_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Product:
-    """The product of packed arrays, CSR or BSR, that hold a matrix of `shape`."""
-    data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
-    weights = _KINDS[data.dtype.name]
-    block_rows, block_cols = data.shape[1:] or (1, 1)
-    features = column_features(weights)
-    # Columns of every block, in rows of blocks: panels of one such row are alike.
-    rows = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))[:, None]
-    columns = (indices.astype(np.int64)[:, None] * block_cols + np.arange(block_cols)) // features
-    width = math.ceil(shape[1] / features)
-    places = (rows * width + columns).ravel()
-    if features > 1:
-        places = np.unique(places)
+    """The product of a matrix of `shape` with packed arrays, CSR or BSR.
+
+    Raises:
+        FormatError: the arrays are malformed.
+        RuntimeLoadError: the native library, which packs matrices for this machine, is not built.
+    """
+    data = arrays["data"]
+    stats = native.matrix_stats(arrays, shape[1])
+    block_cols = data.shape[2] if data.ndim > 1 else 1
     return Product(
         shape,
-        weights,
-        next(height for height in HEIGHTS if block_rows % height == 0),
-        share=len(places) / (len(indptr) - 1) / width,
+        _KINDS[data.dtype.name],
+        stats.panel_rows,
+        share=stats.slots / stats.all_slots,
         stored=data.size / (shape[0] * shape[1]),
-        fill=math.gcd(block_cols, features),
-        lengths=_lengths(places, width),
+        fill=math.gcd(block_cols, stats.column_features),
+        lengths=stats.groups,
+        segments=stats.chunks * stats.tiles,
     )
-
-
-def _lengths(places: np.ndarray, width: int) -> int:
-    """Different lengths of panels, by stretches; `places` are row * width + column."""
-    stretches = math.ceil(width / _STRETCH)
-    in_stretch = places // width * stretches + places % width // _STRETCH
-    counts = np.bincount(in_stretch) if len(places) else np.zeros(0, np.int64)
-    stretch = np.arange(len(counts)) % stretches
-    return len(np.unique((stretch * (_STRETCH + 1) + counts)[counts > 0]))

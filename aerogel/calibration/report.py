@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _SHAPE, _TOKENS, _SHARE = (768, 768), 128, 0.1
+_LENGTHS, _SEGMENTS = 100, 8  # of such a layer, about
 
 
 def calibration_table(calibration: Calibration) -> Table:
@@ -43,7 +44,14 @@ def calibration_table(calibration: Calibration) -> Table:
     rows.add_row("dense fp32", "", f"{1e6 * dense:.0f}", "1.00", "")
     for kind in kinds():
         product = Product(
-            _SHAPE, kind.weights, kind.height, _SHARE, _SHARE, column_features(kind.weights), 100
+            _SHAPE,
+            kind.weights,
+            kind.height,
+            _SHARE,
+            _SHARE,
+            column_features(kind.weights),
+            _LENGTHS,
+            _SEGMENTS,
         )
         packed = calibration.packed(product, _TOKENS)
         even = calibration.break_even(product, _TOKENS)

@@ -41,7 +41,7 @@ class Choice:
         arrays: the packed arrays; empty when dense.
         stored: entries that the format would store, zeros inside blocks included.
         weights: type of the stored values.
-        product: what the time of its product depends on, packed; None where that was never asked for.
+        product: what the time of its product depends on, packed; None without a calibration to use it.
     """
 
     name: str
@@ -137,8 +137,8 @@ def make_plan(
         values, beside = kind.encode(matrices[name], name)
         arrays = encoder.encode(values, mask, block)
         stored, kept = arrays["data"].size, int(mask.sum())
-        product = product_of(arrays, mask.shape)
-        if calibration and max_density is None:
+        product = product_of(arrays, mask.shape) if calibration else None
+        if calibration and product and max_density is None:
             limit = calibration.break_even(product, SETTING.batch * SETTING.sequence)
         pays = stored / mask.size <= limit
         why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
@@ -150,7 +150,7 @@ def make_plan(
             plan[name] = Choice(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
         else:
             arrays = _whole(values) | beside
-            product = product_of(arrays, mask.shape)
+            product = product_of(arrays, mask.shape) if calibration else None
             plan[name] = Choice(name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product)
     return plan
 

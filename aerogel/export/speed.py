@@ -44,7 +44,7 @@ def predicted(
         form: how they are carried.
         setting: what is run.
     """
-    if not any(choice.product for choice in plan.values()):
+    if not any(choice.product or choice.arrays for choice in plan.values()):
         return unknown("nothing is packed")
     if isinstance(calibration, str):
         return unknown(calibration)

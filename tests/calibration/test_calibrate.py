@@ -29,7 +29,7 @@ def test_what_is_measured_is_kept_found_and_predicts(tmp_path: Path, monkeypatch
     assert isinstance(busy, str)
     cache.save(made)
     assert cache.find(1) == made
-    product = Product((32, 16), "fp32", 4, 0.5, 0.5, 1, 1)
+    product = Product((32, 16), "fp32", 4, 0.5, 0.5, 1, 1, 1)
     assert made.packed(product, 8) > 0
     assert made.full((32, 16), 8) > 0
     assert 0 <= made.break_even(product, 8) <= 1

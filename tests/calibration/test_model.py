@@ -9,8 +9,8 @@ from aerogel.calibration.model import Calibration, EncoderShape
 from aerogel.calibration.product import Product
 
 Calibrations = Callable[..., Calibration]
-CSR = Product((100, 50), "fp32", 1, 0.2, 0.2, 1, 3)
-EIGHT_BIT = Product((64, 32), "int8", 1, 0.5, 0.2, 1, 3)
+CSR = Product((100, 50), "fp32", 1, 0.2, 0.2, 1, 3, 1)
+EIGHT_BIT = Product((64, 32), "int8", 1, 0.5, 0.2, 1, 3, 1)
 
 
 def test_a_product_is_the_sum_of_its_costs(made_up: Calibrations) -> None:

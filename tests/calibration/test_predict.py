@@ -22,7 +22,7 @@ def entries(packed: Callable[[int], bool] = lambda _: True, weights: str = "fp32
     for layer in range(SHAPE.layers):
         for number, shape in enumerate(SHAPE.linears):
             name = f"bert.encoder.layer.{layer}.{number}.weight"
-            found[name] = Entry(shape, Product(shape, weights, 1, 0.1, 0.1, 1, 0), packed(number))
+            found[name] = Entry(shape, Product(shape, weights, 1, 0.1, 0.1, 1, 0, 1), packed(number))
     return found
 
 

@@ -6,7 +6,9 @@ import pytest
 from aerogel.calibration.masks import random_mask
 from aerogel.calibration.models import format_of
 from aerogel.calibration.product import Product, product_of
+from aerogel.errors import RuntimeLoadError
 from aerogel.export.weight import WEIGHTS
+from aerogel.kernels.cpu import native
 from aerogel.sparse.formats import FORMATS
 
 
@@ -21,7 +23,7 @@ def mask_of(*rows: str) -> np.ndarray:
     return np.array([[c == "x" for c in row] for row in rows])
 
 
-def test_entries_of_rows_are_places() -> None:
+def test_entries_of_rows_are_slots() -> None:
     mask = mask_of("xx......", "........", "x.....x.", "x.......")
     found = product(mask, (1, 1), "fp32")
     assert (found.kind, found.height, found.fill) == ("fp32-1", 1, 1)
@@ -30,21 +32,21 @@ def test_entries_of_rows_are_places() -> None:
     assert found.bytes == 5 * (4 + 1)
 
 
-def test_four_features_are_one_place_in_eight_bits() -> None:
+def test_four_features_are_one_slot_of_int8() -> None:
     mask = mask_of("xx......", "........", "x.....x.", "x.......")
     found = product(mask, (1, 1), "int8")
     assert found.kind == "int8-1"
     assert found.stored == 5 / 32
-    assert found.share == 4 / 8  # of two places a row: 1, 0, 2 and 1
+    assert found.share == 4 / 8  # of two slots a row: 1, 0, 2 and 1
     assert found.bytes == 32 * 0.5 * (1 + 1 / 4)
-    # Spread evenly, a place of four features is empty if none of them is stored.
+    # Of evenly spread entries: a slot of four features is empty if none of them is stored.
     assert found.at(0.5).share == 1 - 0.5**4
     assert not found.has_dense_form
     assert found.whole().share == found.whole().stored == 1
     assert found.whole().kind == "int8-4"
 
 
-def test_blocks_of_four_features_fill_their_place() -> None:
+def test_blocks_of_four_features_fill_their_slot() -> None:
     mask = mask_of("xxxx....", "....xxxx")
     found = product(mask, (1, 4), "int8")
     assert (found.fill, found.share, found.stored) == (4, 0.5, 0.5)
@@ -60,15 +62,27 @@ def test_panels_are_as_high_as_blocks_allow(rows: int, height: int) -> None:
     assert found.bytes == pytest.approx(mask.sum() * (2 + 1 / height))
 
 
-def test_lengths_are_counted_by_stretches() -> None:
-    # 300 columns are three stretches of 128. First: lengths 128 and 1; second: 128; third: none.
-    mask = np.zeros((3, 300), bool)
-    mask[0, :256] = True
-    mask[1, 5] = True
-    assert product(mask, (1, 1), "fp32").lengths == 3
+def test_lengths_are_counted_by_tiles() -> None:
+    # Column 0 is in the first tile, the last column in the last; rows in between have entries in the first only.
+    mask = np.zeros((4, 1024), bool)
+    mask[0, :3] = mask[1, :1] = mask[2, 1:2] = mask[3, -1:] = True
+    found = product(mask, (1, 1), "fp32")
+    assert found.segments >= 4  # no tile has more than 256 columns
+    assert found.lengths == 3  # first tile: 3 and 1; last: 1
+    assert found.whole().lengths == found.segments
 
 
-def test_an_empty_matrix_has_no_places() -> None:
+def test_without_the_library_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEROGEL_LIBRARY", "")
+    native._library.cache_clear()
+    try:
+        with pytest.raises(RuntimeLoadError, match="the native library is not built"):
+            product(np.ones((4, 8), bool), (1, 1), "fp32")
+    finally:
+        native._library.cache_clear()
+
+
+def test_an_empty_matrix_has_no_slots() -> None:
     found = product(np.zeros((4, 8), bool), (1, 1), "fp32")
     assert (found.share, found.stored, found.lengths, found.bytes) == (0, 0, 0, 0)
 

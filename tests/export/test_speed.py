@@ -104,8 +104,9 @@ def test_eight_bit_matrices_that_do_not_pay_are_predicted_as_they_are_stored(
     tiny_checkpoint: Checkpoints, made_up: Calibrations
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint(density=0.3))
-    plan = make_plan(loaded, "csr", None, 0.2, "int8")
+    calibration = made_up(**COSTS)
+    plan = make_plan(loaded, "csr", None, 0.2, "int8", calibration)
     assert {choice.format for choice in plan.values()} == {"bsr"}
-    found = predicted(made_up(**COSTS), plan, loaded.path, Form(fused=True))
+    found = predicted(calibration, plan, loaded.path, Form(fused=True))
     sizes = sum(choice.weight.size for choice in plan.values())
     assert found["linear"]["stored_us"] == pytest.approx(sizes * 4e-3)

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from aerogel.errors import FormatError, RuntimeLoadError, UsageError
 from aerogel.kernels.cpu import LIBRARY_VARIABLE
 from aerogel.runtime import check_threads, library_path
 
-__all__ = ["Isa", "SparseLinear", "check_selection", "isas", "selected"]
+__all__ = ["Isa", "MatrixStats", "SparseLinear", "check_selection", "isas", "matrix_stats", "selected"]
 
 _ERROR_BYTES = 512
-# What running answers to buffers that it cannot use.
+# What aerogel_linear_run returns if it cannot use the buffers.
 _UNFIT = 2
-# The C interface's numbers of the kinds of stored values.
-_KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.int8): 2}
+# The C interface's numbers of the types of stored values.
+_DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.int8): 2}
 
 
 class _Matrix(ctypes.Structure):
@@ -29,9 +29,42 @@ class _Matrix(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("out_features", "in_features", "block_rows", "block_cols", "entries")),
-        *((name, ctypes.c_int) for name in ("kind", "wide_indices")),
+        *((name, ctypes.c_int) for name in ("dtype", "wide_indices")),
         *((name, ctypes.c_void_p) for name in ("data", "indices", "indptr", "scale", "bias")),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MatrixStats:
+    """Sizes of a sparse matrix as the library packs it on this machine; AerogelMatrixStats of src/c_api.h.
+
+    Attributes:
+        panel_rows: rows of a panel: 1, 2 or 4.
+        column_features: features of a column: 1, or 4 of int8 values.
+        chunks: pieces of rows, the unit of parallel work.
+        tiles: pieces of columns whose activations stay in the first-level cache.
+        groups: in each chunk and tile the different lengths of panels, added up.
+        panels: in each chunk and tile the panels with an entry, added up.
+        slots: stored pairs (panel, column), each with ``panel_rows * column_features`` values.
+        all_slots: slots of the same matrix without a zero.
+        padding: values of stored slots that the matrix does not store.
+        bytes: bytes that one product reads of the matrix.
+    """
+
+    panel_rows: int
+    column_features: int
+    chunks: int
+    tiles: int
+    groups: int
+    panels: int
+    slots: int
+    all_slots: int
+    padding: int
+    bytes: int
+
+
+class _Stats(ctypes.Structure):
+    _fields_ = tuple((field.name, ctypes.c_int64) for field in fields(MatrixStats))
 
 
 @dataclass(frozen=True)
@@ -84,6 +117,33 @@ def check_selection() -> None:
         selected()
 
 
+def matrix_stats(arrays: Mapping[str, np.ndarray], in_features: int, isa: str | None = None) -> MatrixStats:
+    """Sizes of a sparse matrix as the library packs it on this machine.
+
+    Args:
+        arrays: data, indices and indptr, as `SparseLinear` has them.
+        in_features: columns of the matrix.
+        isa: instruction set to pack for; None for `selected()`.
+
+    Raises:
+        FormatError: the arrays are malformed.
+        UsageError: `isa`, or AEROGEL_ISA, names an instruction set that is not known or not available.
+        RuntimeLoadError: the native library is not built.
+    """
+    library = _library()
+    data, indices, indptr = _check_arrays(arrays)
+    _check_in_features(in_features)
+    data, indices, indptr = (np.require(array, requirements=("C", "A")) for array in (data, indices, indptr))
+    found = _Stats()
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    matrix = _matrix(data, indices, indptr, in_features, None, None)
+    if library.aerogel_matrix_stats(
+        ctypes.byref(matrix), isa.encode() if isa else None, ctypes.byref(found), error, _ERROR_BYTES
+    ):
+        raise _refusal(isa, error.value.decode())
+    return MatrixStats(**{field.name: getattr(found, field.name) for field in fields(MatrixStats)})
+
+
 class SparseLinear:
     """y = x W^T + b on the CPU, with W in CSR or BSR.
 
@@ -107,22 +167,8 @@ class SparseLinear:
         in_features: int,
         isa: str | None = None,
     ) -> None:
-        if missing := [name for name in ("data", "indices", "indptr") if name not in arrays]:
-            raise FormatError(f"{missing[0]} is missing; give data, indices and indptr")
-        data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
-        if data.dtype not in _KINDS or data.ndim not in (1, 3):
-            raise FormatError(
-                f"data must be float32, float16 or int8 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}"
-            )
-        if indices.dtype not in (np.uint16, np.int32) or indices.shape != data.shape[:1]:
-            raise FormatError(
-                f"indices must be uint16 or int32 [{len(data)}], not {indices.dtype}{list(indices.shape)}"
-            )
-        if indptr.dtype != np.int32 or indptr.ndim != 1 or len(indptr) < 2:
-            raise FormatError(
-                f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}"
-            )
-        rows, cols = data.shape[1:] or (1, 1)
+        data, indices, indptr = _check_arrays(arrays)
+        rows = (data.shape[1:] or (1, 1))[0]
         self.in_features = in_features
         self.out_features = (len(indptr) - 1) * rows
         vectors = {"bias": np.zeros(self.out_features, np.float32) if bias is None else bias}
@@ -135,27 +181,21 @@ class SparseLinear:
                 raise FormatError(
                     f"{name} must be float32 [{self.out_features}], not {vector.dtype}{list(vector.shape)}"
                 )
-        if type(in_features) is not int or not 1 <= in_features < 2**31:
-            raise FormatError(f"in_features must be an integer from 1 to 2147483647, not {in_features!r}")
-        # Alone the data may lie at any address.
+        _check_in_features(in_features)
+        # Only the data may have any address.
         data = np.ascontiguousarray(data)
         indices, indptr = (np.require(array, requirements=("C", "A")) for array in (indices, indptr))
         vectors = {name: np.require(vector, requirements=("C", "A")) for name, vector in vectors.items()}
         pointers = {name: vector.ctypes.data for name, vector in vectors.items()}
         # The library may point into it for as long as the layer lives.
         self._data = data
-        matrix = _Matrix(
-            self.out_features, in_features, rows, cols, len(data), _KINDS[data.dtype], indices.dtype == np.int32,
-            data.ctypes.data, indices.ctypes.data, indptr.ctypes.data, pointers.get("scale"), pointers["bias"],
-        )  # fmt: skip
+        matrix = _matrix(data, indices, indptr, in_features, pointers.get("scale"), pointers["bias"])
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         self._handle = _library().aerogel_linear_create(
             ctypes.byref(matrix), isa.encode() if isa else None, error, _ERROR_BYTES
         )
         if not self._handle:
-            named = isa or selected()
-            available = any(known.name == named and known.available for known in isas())
-            raise (FormatError if available else UsageError)(error.value.decode())
+            raise _refusal(isa, error.value.decode())
         weakref.finalize(self, _library().aerogel_linear_destroy, self._handle)
 
     def __call__(self, x: np.ndarray, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
@@ -200,6 +240,54 @@ class SparseLinear:
             raise MemoryError(f"no working memory for {tokens} tokens")
 
 
+def _check_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """data, indices and indptr, if their types and shapes are those of a CSR or BSR matrix."""
+    if missing := [name for name in ("data", "indices", "indptr") if name not in arrays]:
+        raise FormatError(f"{missing[0]} is missing; give data, indices and indptr")
+    data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
+    if data.dtype not in _DTYPES or data.ndim not in (1, 3):
+        raise FormatError(
+            f"data must be float32, float16 or int8 [nnz] or [blocks, r, c], not {data.dtype}{list(data.shape)}"
+        )
+    if indices.dtype not in (np.uint16, np.int32) or indices.shape != data.shape[:1]:
+        raise FormatError(
+            f"indices must be uint16 or int32 [{len(data)}], not {indices.dtype}{list(indices.shape)}"
+        )
+    if indptr.dtype != np.int32 or indptr.ndim != 1 or len(indptr) < 2:
+        raise FormatError(
+            f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}"
+        )
+    return data, indices, indptr
+
+
+def _check_in_features(in_features: object) -> None:
+    if type(in_features) is not int or not 1 <= in_features < 2**31:
+        raise FormatError(f"in_features must be an integer from 1 to 2147483647, not {in_features!r}")
+
+
+def _matrix(
+    data: np.ndarray,
+    indices: np.ndarray,
+    indptr: np.ndarray,
+    in_features: int,
+    scale: int | None,
+    bias: int | None,
+) -> _Matrix:
+    """The C structure of checked arrays, which must outlive it; `scale` and `bias` are addresses."""
+    rows, cols = data.shape[1:] or (1, 1)
+    return _Matrix(
+        (len(indptr) - 1) * rows, in_features, rows, cols, len(data), _DTYPES[data.dtype], indices.dtype == np.int32,
+        data.ctypes.data, indices.ctypes.data, indptr.ctypes.data, scale, bias,
+    )  # fmt: skip
+
+
+def _refusal(isa: str | None, reason: str) -> FormatError | UsageError:
+    """The error for what the library refused: the matrix, unless the instruction set cannot be used."""
+    named = isa or selected()
+    available = any(known.name == named and known.available for known in isas())
+    return (FormatError if available else UsageError)(reason)
+
+
 @functools.cache
 def _library() -> ctypes.CDLL:
     path = library_path()
@@ -209,10 +297,15 @@ def _library() -> ctypes.CDLL:
         raise RuntimeLoadError(f"{path} cannot be loaded: {error}") from error
     if not hasattr(library, "aerogel_isa"):
         raise RuntimeLoadError(f"{path} is not Aerogel's native library; unset or correct {LIBRARY_VARIABLE}")
+    if not hasattr(library, "aerogel_matrix_stats"):
+        raise RuntimeLoadError(
+            f"{path} is of another version of Aerogel; reinstall aerogel, or unset {LIBRARY_VARIABLE}"
+        )
     pointer, size, integer, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
     library.aerogel_isa.restype = text
     library.aerogel_isa_selected.restype = text
     library.aerogel_isa_selected.argtypes = [text, ctypes.c_size_t]
+    library.aerogel_matrix_stats.argtypes = [pointer, text, pointer, text, ctypes.c_size_t]
     library.aerogel_linear_create.restype = pointer
     library.aerogel_linear_create.argtypes = [pointer, text, text, ctypes.c_size_t]
     library.aerogel_linear_run.argtypes = [pointer, pointer, size, pointer, integer]
