@@ -1,4 +1,4 @@
-"""What the built library shows the world: promises that only the file itself can keep or break."""
+"""What the built library file exports, needs and names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import aerogel
+from aerogel.kernels.cpu import native
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not shutil.which("nm"), reason="needs nm and ELF")
 
@@ -29,3 +30,10 @@ def test_needs_nothing_but_the_system_c_library() -> None:
     )
     needed = re.findall(r"NEEDED.*\[(.*)\]", listing.stdout)
     assert all(re.match(r"(libc|libm|libpthread|ld-linux.*)\.so", name) for name in needed), needed
+
+
+def test_names_its_functions_to_profilers() -> None:
+    listing = subprocess.run(["nm", "-C", aerogel.library_path()], capture_output=True, text=True, check=True)
+    local = [line for line in listing.stdout.splitlines() if " t " in line]
+    for isa in (isa.name for isa in native.isas() if isa.available):
+        assert any(f"aerogel::{isa}::" in line and "Spmm" in line for line in local), f"no symbols of {isa}"
