@@ -141,7 +141,7 @@ def matrix_stats(arrays: Mapping[str, np.ndarray], in_features: int, isa: str | 
         ctypes.byref(matrix), isa.encode() if isa else None, ctypes.byref(found), error, _ERROR_BYTES
     ):
         raise _refusal(isa, error.value.decode())
-    return MatrixStats(**{name: getattr(found, name) for name, _ in _Stats._fields_})
+    return MatrixStats(**{field.name: getattr(found, field.name) for field in fields(MatrixStats)})
 
 
 class SparseLinear:
