@@ -34,11 +34,12 @@ class Batch:
     Args:
         rows: indices of the texts.
         lengths: tokens of each.
+        longest: tokens of the padded batch.
         arrays: float32 ``[rows, ...]``, one for each output that was asked for.
     """
 
-    def __init__(self, rows: list[int], lengths: list[int], arrays: list[np.ndarray]) -> None:
-        self.rows, self.lengths, self.arrays = rows, lengths, arrays
+    def __init__(self, rows: list[int], lengths: list[int], longest: int, arrays: list[np.ndarray]) -> None:
+        self.rows, self.lengths, self.longest, self.arrays = rows, lengths, longest, arrays
 
     def each(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(index of the text, its part of an output)."""
@@ -160,7 +161,9 @@ class Core:
                 except Exception as error:  # onnxruntime raises its own types, none of them public
                     reason = str(error).strip().partition("\n")[0]
                     raise ArtifactError(f"{self.path} cannot run: {reason}") from error
-                yield Batch(rows, [lengths[row] for row in rows], self._checked(outputs, arrays, feed, rows))
+                arrays = self._checked(outputs, arrays, feed, rows)
+                longest = feed["input_ids"].shape[1]
+                yield Batch(rows, [lengths[row] for row in rows], longest, arrays)
                 done += len(rows)
                 told(done)
 
@@ -189,20 +192,12 @@ class Core:
         self, outputs: Sequence[str], arrays: list[Any], feed: dict[str, np.ndarray], rows: list[int]
     ) -> list[np.ndarray]:
         """Outputs as float32, without the rows that fill a fixed batch."""
-        batch, length = feed["input_ids"].shape
+        shape = feed["input_ids"].shape
         checked = []
         for name, array in zip(outputs, arrays, strict=True):
-            rank = self.outputs[name].rank
-            if (
-                not isinstance(array, np.ndarray)
-                or array.ndim < 2
-                or array.shape[0] != batch
-                or (array.ndim == 3 and rank == 3 and array.shape[1] != length)
-            ):
-                shape = getattr(array, "shape", None)
-                raise ArtifactError(
-                    f"{self.path}: output {name} has shape {shape} for inputs {batch, length}"
-                )
+            if not isinstance(array, np.ndarray) or array.ndim < 2 or len(array) != shape[0]:
+                found = getattr(array, "shape", None)
+                raise ArtifactError(f"{self.path}: output {name} has shape {found} for inputs {shape}")
             checked.append(array[: len(rows)].astype(np.float32, copy=False))
         return checked
 

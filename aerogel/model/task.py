@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from aerogel.errors import ArtifactError
-from aerogel.model.core import Core
+from aerogel.model.core import Batch, Core
 from aerogel.model.head import Head
+from aerogel.model.progress import Progress
+from aerogel.model.tokenizer import Encoded
 
 __all__ = ["Task", "activate"]
 
@@ -27,7 +30,10 @@ class Task:
     """
 
     RANKS: ClassVar[tuple[int, ...]]
-    """Dimensions that an output may have: 2 for one row per text, 3 for one per token."""
+    """Dimensions that an output may have. The second of three is the tokens."""
+
+    PER_TOKEN: ClassVar[bool] = False
+    """Whether the second of two dimensions is the tokens."""
 
     def __init__(self, head: Head, core: Core) -> None:
         self._head, self._core = head, core
@@ -57,12 +63,22 @@ class Task:
         """Names of the outputs that the head reads."""
         return (self._head.output,)
 
-    def _refuse_rank(self, array: np.ndarray) -> ArtifactError:
-        """The error for an output whose rank the file did not say, and which turns out to be another."""
-        return ArtifactError(
-            f"{self._core.path}: output {self._head.output} has shape {array.shape}; "
-            f"a head of kind {self._head.kind} cannot read that"
-        )
+    def _run(self, encoded: Sequence[Encoded], progress: Progress = False) -> Iterator[Batch]:
+        """Run texts, as `Core.run` does.
+
+        Raises:
+            ArtifactError: an output has another shape than the head reads; a file need not say its shape beforehand.
+        """
+        names = self._outputs()
+        for batch in self._core.run(encoded, names, progress):
+            for name, array in zip(names, batch.arrays, strict=True):
+                per_token = array.ndim == 3 or self.PER_TOKEN
+                if array.ndim not in self.RANKS or (per_token and array.shape[1] != batch.longest):
+                    raise ArtifactError(
+                        f"{self._core.path}: output {name} has shape {array.shape} for {batch.longest} tokens; "
+                        f"a head of kind {self._head.kind} cannot read that"
+                    )
+            yield batch
 
 
 def activate(logits: np.ndarray, activation: str) -> np.ndarray:

@@ -12,15 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aerogel.export.run import ExportConfig, export
 
-TEXTS = [
-    "The film was good and very bad.",
-    "a",
-    "",
-    "it is not the film that was good, it is very bad; and in it that was of a good film",
-    "good film",
-    "zebra 42!",
-]
-
 
 @pytest.fixture(scope="session")
 def exported(

@@ -15,9 +15,15 @@ import transformers
 import aerogel
 from aerogel.errors import HeadError, UsageError
 
-from .conftest import TEXTS
-
 Make = Callable[..., Path]
+TEXTS = [
+    "The film was good and very bad.",
+    "a",
+    "",
+    "it is not the film that was good, it is very bad; and in it that was of a good film",
+    "good film",
+    "zebra 42!",
+]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "LOC"]
 
 
@@ -90,7 +96,9 @@ def test_one_logit_ranks_texts(exported: Make, tiny_checkpoint: Make) -> None:
     )
     with torch.inference_mode():
         logits = [
-            float(reference(**tokenizer("good film", text, return_tensors="pt")).logits) for text in TEXTS
+            # As lists: of two strings transformers leaves an empty second one out.
+            float(reference(**tokenizer(["good film"], [text], return_tensors="pt")).logits)
+            for text in TEXTS
         ]
     order = sorted(range(len(TEXTS)), key=lambda row: -logits[row])
     raw = model.rerank("good film", TEXTS, raw_scores=True)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
-from aerogel.model.core import Core
+from aerogel.model.core import Batch, Core
 from aerogel.model.head import Head
-from aerogel.model.progress import Progress
 from aerogel.model.tokenizer import Encoded
 
 __all__ = ["encode_prompted", "gather", "prompt_text", "shorten", "unit"]
@@ -56,33 +55,29 @@ def encode_prompted(
 
 
 def gather(
-    core: Core,
-    head: Head,
-    encoded: list[Encoded],
-    progress: Progress,
+    batches: Iterable[Batch],
+    count: int,
     vector: Callable[[np.ndarray], np.ndarray],
     *,
     per_token: bool,
     dimensions: int | None,
 ) -> np.ndarray:
-    """One vector for each text, float32 ``[texts, dimensions]``, in the order of the texts.
+    """One vector for each text, float32 ``[count, dimensions]``, in the order of the texts.
 
     Args:
-        core: what runs the model.
-        head: what it computes.
-        encoded: the texts.
-        progress: what to tell of it.
+        batches: outputs of the texts.
+        count: number of texts.
         vector: makes a text's vector of its part of the output: ``[tokens, features]`` with `per_token`, else
             ``[features]``.
         per_token: whether the output has a row for each token.
         dimensions: features of an empty result.
     """
     result: np.ndarray | None = None
-    for batch in core.run(encoded, (head.output,), progress):
+    for batch in batches:
         for row, array in batch.each_token() if per_token else batch.each():
             found = vector(array)
             if result is None:
-                result = np.empty((len(encoded), len(found)), np.float32)
+                result = np.empty((count, len(found)), np.float32)
             result[row] = found
     return np.empty((0, dimensions or 0), np.float32) if result is None else result
 

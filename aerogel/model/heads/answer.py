@@ -19,6 +19,7 @@ class AnswerHead(Task):
     """Outputs float ``[batch, sequence]``: start_logits and end_logits."""
 
     RANKS = (2,)
+    PER_TOKEN = True
 
     def _outputs(self) -> tuple[str, ...]:
         return _OUTPUTS
@@ -44,7 +45,7 @@ class AnswerHead(Task):
             core.tokenizer, question, context, stride, types="token_type_ids" in core.inputs
         )
         logits: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(windows)
-        for batch in core.run([window.encoded for window in windows], _OUTPUTS):
+        for batch in self._run([window.encoded for window in windows]):
             for (row, start), (_, end) in zip(batch.each_token(0), batch.each_token(1), strict=True):
                 logits[row] = start.astype(np.float64), end.astype(np.float64)
         return _choose(windows, logits, context, top_k, max_answer_length, null_threshold)

@@ -31,7 +31,7 @@ class Classify(Labelled):
         check_count("top_k", top_k)
         encoded = self._core.encode(texts, pairs=True)
         found: list[list[Label]] = [[]] * len(encoded)
-        for batch in self._core.run(encoded, (self._head.output,), progress):
+        for batch in self._run(encoded, progress):
             for row, logits in batch.each():
                 scores = self._scores(logits, raw=raw_scores)
                 names = self._names(len(scores))

@@ -48,7 +48,8 @@ class Embed(Task):
         def vector(array: np.ndarray) -> np.ndarray:
             return unit(array[:keep]) if scale else array[:keep]
 
-        return gather(self._core, head, encoded, progress, vector, per_token=False, dimensions=keep or width)
+        batches = self._run(encoded, progress)
+        return gather(batches, len(encoded), vector, per_token=False, dimensions=keep or width)
 
 
 HEAD = Embed

@@ -38,7 +38,7 @@ class FillMask(Task):
                 f"text{cut} has {len(places)} mask tokens; write {tokenizer.token(mask)} once, for the missing word"
             )
         place = int(places[0])
-        (batch,) = self._core.run([encoded], (self._head.output,))
+        (batch,) = self._run([encoded])
         ((_, logits),) = batch.each_token()
         scores = activate(logits[place], "softmax")
         ids = encoded.ids.copy()

@@ -25,7 +25,7 @@ class MultiVector(Task):
         """See `aerogel.Model.embed_tokens`."""
         encoded = encode_prompted(self._core, self._head, texts, prompt)
         found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(encoded)
-        for batch in self._core.run(encoded, (self._head.output,), progress):
+        for batch in self._run(encoded, progress):
             for row, array in batch.each_token():
                 # A copy, or the whole padded batch would be kept.
                 found[row] = array.copy()

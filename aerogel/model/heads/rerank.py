@@ -32,7 +32,7 @@ class Rerank(Classify):
         check_text(query, "query")
         encoded = self._core.encode([(query, text) for text in check_texts(texts)], pairs=True)
         found: list[Ranked] = []
-        for batch in self._core.run(encoded, (self._head.output,), progress):
+        for batch in self._run(encoded, progress):
             for row, logits in batch.each():
                 if len(logits) != 1:
                     raise ArtifactError(

@@ -26,7 +26,7 @@ class SparseEmbed(Task):
         """See `aerogel.Model.embed_sparse`."""
         encoded = encode_prompted(self._core, self._head, texts, prompt)
         found: list[Any] = [None] * len(encoded)
-        for batch in self._core.run(encoded, (self._head.output,), progress):
+        for batch in self._run(encoded, progress):
             logits = batch.arrays[0].ndim == 3
             for row, array in batch.each_token() if logits else batch.each():
                 weights = np.log1p(np.maximum(array, 0).max(axis=0, initial=0)) if logits else array

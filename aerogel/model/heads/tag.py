@@ -55,7 +55,7 @@ class Tag(Labelled):
             )
         encoded = self._core.encode(texts, full=True)
         found: list[list[Span]] = [[]] * len(encoded)
-        for batch in self._core.run(encoded, (self._head.output,), progress):
+        for batch in self._run(encoded, progress):
             for row, logits in batch.each_token():
                 found[row] = self._spans(encoded[row], logits, way)
         return found

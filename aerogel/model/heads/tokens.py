@@ -43,7 +43,8 @@ class Tokens(MultiVector):
             pooled = _pool(array, way)[:keep]
             return unit(pooled) if scale else pooled
 
-        return gather(self._core, head, encoded, progress, vector, per_token=True, dimensions=keep or width)
+        batches = self._run(encoded, progress)
+        return gather(batches, len(encoded), vector, per_token=True, dimensions=keep or width)
 
     def _own_pooling(self) -> str:
         """The way that the folder asks for; mean where it asks for nothing.
