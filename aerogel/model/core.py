@@ -116,7 +116,7 @@ class Core:
         """
         given = texts if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
         if isinstance(given, list) and any(isinstance(text, Encoded) for text in given):
-            return self._check_encoded(given, full)
+            return self._check_encoded(given, pairs, full)
         checked = check_texts(given, pairs=pairs)
         if prompt:
             checked = [
@@ -219,12 +219,14 @@ class Core:
                 sizes[axis] = sizes[axis] or size
         return sizes[0], sizes[1]
 
-    def _check_encoded(self, given: list[Any], full: bool) -> list[Encoded]:
+    def _check_encoded(self, given: list[Any], pairs: bool, full: bool) -> list[Encoded]:
         for index, item in enumerate(given):
             if not isinstance(item, Encoded):
                 raise UsageError(
                     f"texts[{index}] is not tokenised, as others are; tokenise all of them or none"
                 )
+            if not pairs and not isinstance(item.text, str):
+                raise UsageError(f"texts[{index}] is a pair of texts; this method takes single ones")
             if len(item) > self.tokenizer.max_length:
                 raise UsageError(
                     f"texts[{index}] has {len(item)} tokens and the model takes {self.tokenizer.max_length}"

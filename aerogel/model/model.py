@@ -323,8 +323,8 @@ class Model:
     def tokenize(self, texts: Iterable[str | Pair], *, prompt: str | None = None) -> list[Encoded]:
         """Texts or pairs of texts as the model takes them, with tokens and offsets in `Encoded.encoding`.
 
-        All other methods take the result in place of texts, so that a server can count tokens before it decides
-        what runs together.
+        `embed`, `embed_sparse`, `embed_tokens`, `classify`, `tag` and `run` take the result in place of texts, so
+        that a server can count tokens before it decides what runs together.
 
         Args:
             texts: strings, or pairs of strings.
@@ -350,7 +350,7 @@ class Model:
             UsageError: something else than results of `tokenize` is given, or the model is closed.
         """
         names = tuple(self._core.outputs)
-        encoded = self._core.encode(encodings)
+        encoded = self._core.encode(encodings, pairs=True)
         found: list[dict[str, np.ndarray]] = [{} for _ in encoded]
         for batch in self._core.run(encoded, names):
             for output, name in enumerate(names):

@@ -111,6 +111,8 @@ def test_encodings_stand_for_texts(toy: Make) -> None:
         model.embed([encoded[0], "one"])
     with pytest.raises(UsageError, match=r"texts\[0\] has 6 tokens and the model takes 5"):
         aerogel.load(model.path, max_length=5).embed(model.tokenize(["one two three four"]))
+    with pytest.raises(UsageError, match=r"texts\[0\] is a pair of texts"):
+        model.embed(model.tokenize([("one", "two")]))
     for wrong in (-1, 2**40, "1", True):
         with pytest.raises(UsageError, match=r"ids\[0\] must be a token id"):
             model.decode([wrong])
