@@ -2,6 +2,7 @@
 
     AerogelError
     ├── UsageError          a flag or argument that cannot be meant; names the flag and the accepted values
+    │   └── HeadError       a method that a loaded model does not have; names those that it has
     ├── DataError           task data that cannot be read; names the file and line
     ├── TrainingError       a run that stopped making sense: a loss or gradient that is not finite
     ├── CheckpointError     a checkpoint directory that is missing, damaged or contradicts itself
@@ -9,6 +10,7 @@
     ├── ExportError         a model that cannot be captured or rewritten
     │   └── ParityError     an artifact whose outputs differ from the model it was made from
     ├── RuntimeLoadError    an ONNX file or a native library that cannot be loaded
+    ├── ArtifactError       an exported model whose folder is incomplete, damaged or contradicts itself
     ├── OutputError         a file or folder that cannot be written; names it
     └── MissingExtraError   an optional dependency that is not installed; names the pip command
 
@@ -24,10 +26,12 @@ from types import ModuleType
 
 __all__ = [
     "AerogelError",
+    "ArtifactError",
     "CheckpointError",
     "DataError",
     "ExportError",
     "FormatError",
+    "HeadError",
     "MissingExtraError",
     "OutputError",
     "ParityError",
@@ -44,6 +48,10 @@ class AerogelError(Exception):
 
 class UsageError(AerogelError, ValueError):
     """A flag or argument that cannot be meant."""
+
+
+class HeadError(UsageError):
+    """A method that a loaded model does not have."""
 
 
 class DataError(AerogelError, ValueError):
@@ -72,6 +80,10 @@ class ParityError(ExportError):
 
 class RuntimeLoadError(AerogelError):
     """An ONNX file or a native library that cannot be loaded."""
+
+
+class ArtifactError(AerogelError):
+    """An exported model whose folder is incomplete, damaged or contradicts itself."""
 
 
 class OutputError(AerogelError, OSError):

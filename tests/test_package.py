@@ -25,7 +25,9 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_public_names() -> None:
-    assert aerogel.__all__ == ["AerogelError", "__version__", "library_path", "session"]
+    assert aerogel.__all__ == ["AerogelError", "Model", "__version__", "library_path", "load", "session"]
+    assert all(hasattr(aerogel, name) for name in aerogel.__all__)
+    assert not hasattr(aerogel, "nothing")
     tree = {
         name
         for name, value in vars(errors).items()

@@ -9,17 +9,10 @@ from typing import Any
 
 from aerogel.cost.model import Calibration, EncoderShape
 from aerogel.cost.packed_shape import Product
+from aerogel.hf.families import config_sizes
 from aerogel.hf.names import layer_number
 
 __all__ = ["SETTING", "Entry", "Form", "Setting", "encoder_shape", "predict", "unknown"]
-
-# Fields of a configuration, and what families call them.
-_FIELDS = {
-    "layers": ("num_hidden_layers", "n_layers"),
-    "hidden": ("hidden_size", "dim"),
-    "inner": ("intermediate_size", "hidden_dim"),
-    "heads": ("num_attention_heads", "n_heads"),
-}
 
 
 @dataclass(frozen=True)
@@ -65,10 +58,7 @@ class Form:
 
 def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
     """The encoder that a model's config.json describes; None where it has other layers than this predicts."""
-    found = {
-        field: next((config[name] for name in names if name in config), None)
-        for field, names in _FIELDS.items()
-    }
+    found = config_sizes(config)
     # Layers that share weights, or whose attention does more.
     if "num_hidden_groups" in config or config.get("relative_attention"):
         return None

@@ -11,21 +11,9 @@ import numpy as np
 from aerogel import checkpoint
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint
 from aerogel.errors import CheckpointError, UsageError, require
+from aerogel.hf.families import PARTS
 
-__all__ = ["PARTS", "Matrix", "Subject", "load"]
-
-PARTS = {
-    "Q": ("query", "q_lin", "q_proj"),
-    "K": ("key", "k_lin", "k_proj"),
-    "V": ("value", "v_lin", "v_proj"),
-    "O": ("attention.output.dense", "attention.out_lin", "out_proj"),
-    "FFN in": ("intermediate.dense", "ffn.lin1", "fc1"),
-    "FFN out": ("output.dense", "ffn.lin2", "fc2"),
-}
-"""How the matrices of a layer are called here, and how the names of their modules end in transformers. The first that
-fits counts. A matrix that none fits goes by its module's own name."""
-
-_HEADS = ("num_attention_heads", "n_heads")
+__all__ = ["Matrix", "Subject", "load"]
 
 
 @dataclass(frozen=True)
@@ -156,8 +144,7 @@ def _rank(part: str) -> tuple[int, str]:
 
 def _heads(path: Path) -> int | None:
     config = checkpoint.read_config(path)
-    found = [config.get(field) for field in _HEADS]
-    return next((count for count in found if type(count) is int and count > 0), None)
+    return head_count(config)
 
 
 def _demand_same(one: Checkpoint, other: Checkpoint) -> None:

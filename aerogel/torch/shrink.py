@@ -19,21 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from aerogel.hf.families import ATTENTIONS, FEED_FORWARDS, HEAD_COUNTS, HEAD_WIDTHS
 from aerogel.torch.linears import check_plain
 
 __all__ = ["Shrunk", "check_shrinkable", "shrink"]
-
-# Where the families of BERT keep query, key, value and output of a layer, and what counts its heads.
-_ATTENTIONS = (
-    ("attention.self", "query", "key", "value", "attention.output.dense"),
-    ("attention", "q_lin", "k_lin", "v_lin", "attention.out_lin"),
-)
-# First matrix, activation, second matrix.
-_FEED_FORWARDS = (
-    ("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
-    ("ffn.lin1", "ffn.activation", "ffn.lin2"),
-)
-_HEADS, _WIDTHS = ("num_attention_heads", "n_heads"), ("all_head_size", "dim")
 
 
 @dataclass(frozen=True)
@@ -113,10 +102,10 @@ def check_shrinkable(model: nn.Module) -> None:
 
 
 def _attention(layer: nn.Module) -> _Attention | None:
-    for path, query, key, value, output in _ATTENTIONS:
-        module = _at(layer, path)
-        q, k, v = (_linear(layer, f"{path}.{name}") for name in (query, key, value))
-        o, size = _linear(layer, output), getattr(module, "attention_head_size", None)
+    for names in ATTENTIONS:
+        module = _at(layer, names.module)
+        q, k, v = (_linear(layer, f"{names.module}.{name}") for name in (names.query, names.key, names.value))
+        o, size = _linear(layer, names.output), getattr(module, "attention_head_size", None)
         if not (isinstance(module, nn.Module) and type(size) is int and q and k and v and o):
             continue
         if q.out_features == k.out_features == v.out_features == o.in_features:
@@ -125,8 +114,9 @@ def _attention(layer: nn.Module) -> _Attention | None:
 
 
 def _feed_forward(layer: nn.Module) -> _FeedForward | None:
-    for first, activation, second in _FEED_FORWARDS:
-        one, act, two = _linear(layer, first), _at(layer, activation), _linear(layer, second)
+    for names in FEED_FORWARDS:
+        one, two = _linear(layer, names.first), _linear(layer, names.second)
+        act = _at(layer, names.activation)
         if one and two and callable(act) and one.out_features == two.in_features:
             return _FeedForward(one, act, two)
     return None
@@ -160,7 +150,7 @@ def _remove_heads(attention: _Attention, multiple: int) -> int:
         _keep_rows(linear, ~gone)
     _keep_columns(attention.output, ~gone)
     left = int((~dead).sum())
-    for names, value in ((_HEADS, left), (_WIDTHS, left * attention.size)):
+    for names, value in ((HEAD_COUNTS, left), (HEAD_WIDTHS, left * attention.size)):
         for name in names:
             if hasattr(attention.module, name):
                 setattr(attention.module, name, value)

@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from aerogel.bench.candidate import Candidate
+from aerogel.bench.backend import Candidate
 from aerogel.bench.inputs import Input
-from aerogel.bench.kind import Kind
+from aerogel.bench.precision import Kind
 
 # The worker that imports this reads a clock that only inferences move: timings are exact on the busiest machine.
 clock = [0.0]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aerogel.errors import CheckpointError, UsageError
-from aerogel.inspect.subject import PARTS, load
+from aerogel.hf.families import PARTS
+from aerogel.inspect.subject import load
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])

@@ -100,7 +100,7 @@ def test_the_reason_decides_the_remedy(tmp_path: Path) -> None:
 WRITE = """
 import sys, time
 from pathlib import Path
-from aerogel.files import atomic_directory, atomic_file
+from aerogel.system.atomic_io import atomic_directory, atomic_file
 path, kind, text = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 with (atomic_directory if kind == "folder" else atomic_file)(path) as made:
     print("begun", flush=True)

@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from aerogel.hf.load import load_model
 
 from aerogel.cli import main
 from aerogel.errors import CheckpointError, RuntimeLoadError
+from aerogel.hf.load import load_model
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import sha256
 from aerogel.torch import report, sparsify
@@ -214,7 +214,7 @@ def test_files_that_are_no_artifact(
 PEAK = """
 import re, sys, threading, time
 import torch, transformers, aerogel.torch, onnx, safetensors
-from aerogel.export import source
+from aerogel.hf import load as hf_load
 def own():
     text = open("/proc/self/status").read()
     return int(re.search(r"RssAnon:\\s+(\\d+)", text)[1]) * 1024

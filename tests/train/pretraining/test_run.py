@@ -149,8 +149,8 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path, PosixPath
 from aerogel.train.gradients import Gradients
-from aerogel.train.pretrain import pretrain
-from aerogel.train.pretrain_config import PretrainConfig
+from aerogel.train.pretraining.run import pretrain
+from aerogel.train.pretraining.config import PretrainConfig
 compute = Gradients.compute
 def fatal(gradients, batch, at):
     if at == 25 and os.environ["RANK"] == sys.argv[2]:

@@ -1,0 +1,256 @@
+"""The part of a model that all heads share: tokenizing, batching, and running the session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aerogel.errors import ArtifactError, UsageError
+from aerogel.model.batching import make_batches
+from aerogel.model.derive import Port
+from aerogel.model.progress import Progress, reporting
+from aerogel.model.sentence import Sentence
+from aerogel.model.texts import check_texts
+from aerogel.model.tokenizer import Encoded, TextTokenizer
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["Batch", "Core", "ports"]
+
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Numbers that one output of a batch may have: 128 MiB. A vocabulary's logits for each token would take gigabytes.
+_LARGEST_OUTPUT = 1 << 25
+
+
+class Batch:
+    """Outputs of some of the texts.
+
+    Args:
+        rows: indices of the texts.
+        lengths: tokens of each.
+        longest: tokens of the padded batch.
+        arrays: float32 ``[rows, ...]``, one for each output that was asked for.
+    """
+
+    def __init__(self, rows: list[int], lengths: list[int], longest: int, arrays: list[np.ndarray]) -> None:
+        self.rows, self.lengths, self.longest, self.arrays = rows, lengths, longest, arrays
+
+    def each(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """(index of the text, its part of an output)."""
+        yield from zip(self.rows, self.arrays[output], strict=True)
+
+    def each_token(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """(index of the text, its part of an output per token ``[tokens, ...]``, without padding)."""
+        for row, length, array in zip(self.rows, self.lengths, self.arrays[output], strict=True):
+            yield row, array[:length]
+
+
+class Core:
+    """A session with its tokenizer. Several threads may call one.
+
+    Args:
+        path: the .onnx file, for messages.
+        session: its session.
+        tokenizer: the model's; made by `make_tokenizer` from (longest sequence, whether token types are taken).
+        max_length: longest sequence in tokens.
+        batch_tokens: tokens of a batch.
+        free_padding: whether the model skips padding.
+        sentence: settings of a sentence-transformers folder, or None.
+
+    Raises:
+        ArtifactError: the session has inputs that texts cannot fill.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        session: onnxruntime.InferenceSession,
+        make_tokenizer: Callable[[int, bool], TextTokenizer],
+        *,
+        max_length: int,
+        batch_tokens: int,
+        free_padding: bool,
+        sentence: Sentence | None,
+    ) -> None:
+        self.path = path
+        self.sentence = sentence
+        self.inputs = {port.name: port for port in ports(session.get_inputs())}
+        self.outputs = {port.name: port for port in ports(session.get_outputs())}
+        self._session: onnxruntime.InferenceSession | None = session
+        self._batch_tokens = batch_tokens
+        self._free_padding = free_padding
+        self.dtypes = {name: _integers(path, port) for name, port in self.inputs.items()}
+        self._rows, self._length = self._fixed()
+        self.tokenizer = make_tokenizer(
+            min(max_length, self._length or max_length), "token_type_ids" in self.inputs
+        )
+        # With input_ids alone the model cannot know what is padding.
+        self._may_pad = "attention_mask" in self.inputs
+        self._closing = threading.Lock()
+
+    def close(self) -> None:
+        """Drop the session. Calls that run keep it until they end."""
+        with self._closing:
+            self._session = None
+
+    def encode(
+        self, texts: Iterable[Any], *, pairs: bool = False, full: bool = False, prompt: str = ""
+    ) -> list[Encoded]:
+        """Tokenise texts; those that `Model.tokenize` made already are passed on.
+
+        Args:
+            texts: strings, with `pairs` pairs too, or only `Encoded` objects.
+            pairs: whether pairs are allowed.
+            full: keep tokens and offsets.
+            prompt: put before each text.
+
+        Raises:
+            UsageError: something else is given; the message names its index.
+            ArtifactError: the tokenizer fails.
+        """
+        given = texts if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
+        if isinstance(given, list) and any(isinstance(text, Encoded) for text in given):
+            return self._check_encoded(given, pairs, full)
+        checked = check_texts(given, pairs=pairs)
+        if prompt:
+            checked = [
+                f"{prompt}{text}" if isinstance(text, str) else (f"{prompt}{text[0]}", text[1])
+                for text in checked
+            ]
+        return self.tokenizer.encode(checked, full=full)
+
+    def run(
+        self, encoded: Sequence[Encoded], outputs: Sequence[str], progress: Progress = False
+    ) -> Iterator[Batch]:
+        """Run texts in batches, the longest first.
+
+        Args:
+            encoded: the texts.
+            outputs: names of the outputs wanted.
+            progress: what to tell of it.
+
+        Raises:
+            UsageError: the model is closed.
+            ArtifactError: the session fails, or an output does not have a row for each text.
+        """
+        session = self._session
+        if session is None:
+            raise UsageError(f"{self.path} is closed; load it again")
+        if not encoded:
+            return
+        lengths = [len(item) for item in encoded]
+        batches = make_batches(
+            lengths,
+            self._budget(outputs),
+            free_padding=self._free_padding,
+            may_pad=self._may_pad,
+            most_rows=self._rows,
+        )
+        done = 0
+        with reporting(progress, len(encoded)) as told:
+            for rows in batches:
+                feed = self._feed([encoded[row] for row in rows])
+                try:
+                    arrays = session.run(outputs, feed)
+                except Exception as error:  # onnxruntime raises its own types, none of them public
+                    reason = str(error).strip().partition("\n")[0]
+                    raise ArtifactError(f"{self.path} cannot run: {reason}") from error
+                arrays = self._checked(outputs, arrays, feed, rows)
+                longest = feed["input_ids"].shape[1]
+                yield Batch(rows, [lengths[row] for row in rows], longest, arrays)
+                done += len(rows)
+                told(done)
+
+    def _feed(self, encoded: list[Encoded]) -> dict[str, np.ndarray]:
+        """Arrays ``[rows, longest]`` for the session, padded on the right."""
+        shape = self._rows or len(encoded), self._length or max(1, *map(len, encoded))
+        filled = {
+            name: np.full(shape, self.tokenizer.pad_id if name == "input_ids" else 0, dtype)
+            for name, dtype in self.dtypes.items()
+        }
+        ids, mask, types = (filled.get(name) for name in _INPUTS)
+        for row, item in enumerate(encoded):
+            length = len(item)
+            if ids is not None:
+                ids[row, :length] = item.ids
+            if mask is not None:
+                mask[row, :length] = 1
+            if types is not None and item.types is not None:
+                types[row, :length] = item.types
+        if mask is not None:
+            # Softmax over no token at all is not a number: a row without text attends to one padding token.
+            mask[:, 0] = 1
+        return filled
+
+    def _checked(
+        self, outputs: Sequence[str], arrays: list[Any], feed: dict[str, np.ndarray], rows: list[int]
+    ) -> list[np.ndarray]:
+        """Outputs as float32, without the rows that fill a fixed batch."""
+        shape = feed["input_ids"].shape
+        checked = []
+        for name, array in zip(outputs, arrays, strict=True):
+            if not isinstance(array, np.ndarray) or array.ndim < 2 or len(array) != shape[0]:
+                found = getattr(array, "shape", None)
+                raise ArtifactError(f"{self.path}: output {name} has shape {found} for inputs {shape}")
+            checked.append(array[: len(rows)].astype(np.float32, copy=False))
+        return checked
+
+    def _budget(self, outputs: Sequence[str]) -> int:
+        widths = [self.outputs[name].width or 1 for name in outputs]
+        return max(1, min(self._batch_tokens, _LARGEST_OUTPUT // max(1, *widths)))
+
+    def _fixed(self) -> tuple[int | None, int | None]:
+        """Batch and sequence length that the session's inputs are fixed to, None where they are open."""
+        if "input_ids" not in self.inputs:
+            raise ArtifactError(f"{self.path} has no input input_ids; only text encoders can be loaded")
+        sizes: list[int | None] = [None, None]
+        for name, port in self.inputs.items():
+            if port.rank not in (2, None):
+                raise ArtifactError(f"{self.path}: input {name} has {port.rank} dimensions; texts have 2")
+            for axis, size in enumerate(port.shape or ()):
+                if size is not None and (size < 1 or sizes[axis] not in (None, size)):
+                    raise ArtifactError(f"{self.path}: input {name} is fixed to {size}, which does not fit")
+                sizes[axis] = sizes[axis] or size
+        return sizes[0], sizes[1]
+
+    def _check_encoded(self, given: list[Any], pairs: bool, full: bool) -> list[Encoded]:
+        for index, item in enumerate(given):
+            if not isinstance(item, Encoded):
+                raise UsageError(
+                    f"texts[{index}] is not tokenised, as others are; tokenise all of them or none"
+                )
+            if not pairs and not isinstance(item.text, str):
+                raise UsageError(f"texts[{index}] is a pair of texts; this method takes single ones")
+            if len(item) > self.tokenizer.max_length:
+                raise UsageError(
+                    f"texts[{index}] has {len(item)} tokens and the model takes {self.tokenizer.max_length}"
+                )
+            if full and item.encoding is None:
+                raise UsageError(f"texts[{index}] has no offsets; make it with Model.tokenize")
+        return given
+
+
+def ports(values: Iterable[Any]) -> list[Port]:
+    """Inputs or outputs of a session."""
+    found = []
+    for value in values:
+        shape = tuple(size if type(size) is int and size >= 0 else None for size in value.shape or ())
+        # Token models have neither scalars nor outputs without a rank: ONNX Runtime says [] of both.
+        found.append(Port(value.name, value.type, shape or None))
+    return found
+
+
+def _integers(path: Path, port: Port) -> np.dtype[Any]:
+    if port.name not in _INPUTS:
+        raise ArtifactError(
+            f"{path} has the input {port.name}, which texts do not fill; known are {', '.join(_INPUTS)}"
+        )
+    if port.type not in _INTEGERS:
+        raise ArtifactError(f"{path}: input {port.name} is a {port.type}; int64 and int32 are known")
+    return np.dtype(_INTEGERS[port.type])

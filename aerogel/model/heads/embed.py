@@ -1,0 +1,55 @@
+"""Sentence embeddings that the model itself pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from aerogel.errors import UsageError
+from aerogel.model.heads._vectors import encode_prompted, gather, shorten, unit
+from aerogel.model.progress import Progress
+from aerogel.model.task import Task
+
+__all__ = ["HEAD", "Embed"]
+
+
+class Embed(Task):
+    """Output float ``[batch, features]``."""
+
+    RANKS = (2,)
+
+    def embed(
+        self,
+        texts: Iterable[Any],
+        *,
+        prompt: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        pooling: str | None = None,
+        progress: Progress = False,
+    ) -> np.ndarray:
+        """See `aerogel.Model.embed`."""
+        head = self._head
+        if pooling is not None:
+            raise UsageError(f"pooling={pooling!r}: the model pools its tokens itself; leave it out")
+        if normalize is False and head.normalized:
+            raise UsageError("normalize=False: the model normalises its vectors itself; leave it out")
+        width = head.dimensions or self._core.outputs[head.output].width
+        keep = shorten(dimensions, width)
+        sentence = self._core.sentence
+        wanted = head.normalized or (sentence is not None and sentence.normalized)
+        scale = wanted if normalize is None else normalize
+        # What is normalised already is left as it is, unless it is cut.
+        scale = scale and not (head.normalized and keep is None)
+        encoded = encode_prompted(self._core, head, texts, prompt)
+
+        def vector(array: np.ndarray) -> np.ndarray:
+            return unit(array[:keep]) if scale else array[:keep]
+
+        batches = self._run(encoded, progress)
+        return gather(batches, len(encoded), vector, per_token=False, dimensions=keep or width)
+
+
+HEAD = Embed

@@ -1,0 +1,59 @@
+"""What could stand where a text has a mask token."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aerogel.errors import ArtifactError, UsageError
+from aerogel.model.heads._labels import check_count
+from aerogel.model.results import Filled
+from aerogel.model.task import Task, activate
+from aerogel.model.texts import check_text
+
+__all__ = ["HEAD", "FillMask"]
+
+
+class FillMask(Task):
+    """Output float ``[batch, sequence, vocabulary]``."""
+
+    RANKS = (3,)
+
+    def fill_mask(self, text: str, *, top_k: int = 5) -> list[Filled]:
+        """See `aerogel.Model.fill_mask`."""
+        if top_k is None:
+            raise UsageError("top_k=None must be an integer from 1")
+        check_count("top_k", top_k)
+        check_text(text, "text")
+        tokenizer = self._core.tokenizer
+        mask = tokenizer.special("mask")
+        if mask is None:
+            raise ArtifactError(
+                f"{tokenizer.path}: the files name no mask token; add mask_token to tokenizer_config.json"
+            )
+        (encoded,) = tokenizer.encode([text])
+        (places,) = np.nonzero(encoded.ids == mask)
+        if len(places) != 1:
+            cut = f", cut to {len(encoded)} tokens," if encoded.truncated else ""
+            raise UsageError(
+                f"text{cut} has {len(places)} mask tokens; write {tokenizer.token(mask)} once, for the missing word"
+            )
+        place = int(places[0])
+        (batch,) = self._run([encoded])
+        ((_, logits),) = batch.each_token()
+        scores = activate(logits[place], "softmax")
+        ids = encoded.ids.copy()
+        found = []
+        for number in np.argsort(-scores, kind="stable")[:top_k].tolist():
+            ids[place] = number
+            found.append(
+                Filled(
+                    tokenizer.decode([number], skip_special=False),
+                    number,
+                    float(scores[number]),
+                    tokenizer.decode(ids),
+                )
+            )
+        return found
+
+
+HEAD = FillMask

@@ -1,0 +1,35 @@
+"""A vector for each token, for late interaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from aerogel.model.heads._vectors import encode_prompted
+from aerogel.model.progress import Progress
+from aerogel.model.task import Task
+
+__all__ = ["HEAD", "MultiVector"]
+
+
+class MultiVector(Task):
+    """Output float ``[batch, sequence, features]``."""
+
+    RANKS = (3,)
+
+    def embed_tokens(
+        self, texts: Iterable[Any], *, prompt: str | None = None, progress: Progress = False
+    ) -> list[np.ndarray]:
+        """See `aerogel.Model.embed_tokens`."""
+        encoded = encode_prompted(self._core, self._head, texts, prompt)
+        found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(encoded)
+        for batch in self._run(encoded, progress):
+            for row, array in batch.each_token():
+                # A copy, or the whole padded batch would be kept.
+                found[row] = array.copy()
+        return found
+
+
+HEAD = MultiVector

@@ -1,0 +1,45 @@
+"""One score for a text or a pair: regression, and how well a text answers a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aerogel.errors import ArtifactError
+from aerogel.model.heads._labels import check_count
+from aerogel.model.heads.classify import Classify
+from aerogel.model.progress import Progress
+from aerogel.model.results import Ranked
+from aerogel.model.texts import check_text, check_texts
+
+__all__ = ["HEAD", "Rerank"]
+
+
+class Rerank(Classify):
+    """Output float ``[batch, 1]``."""
+
+    def rerank(
+        self,
+        query: str,
+        texts: Iterable[Any],
+        *,
+        top_n: int | None = None,
+        raw_scores: bool = False,
+        progress: Progress = False,
+    ) -> list[Ranked]:
+        """See `aerogel.Model.rerank`."""
+        check_count("top_n", top_n)
+        check_text(query, "query")
+        encoded = self._core.encode([(query, text) for text in check_texts(texts)], pairs=True)
+        found: list[Ranked] = []
+        for batch in self._run(encoded, progress):
+            for row, logits in batch.each():
+                if len(logits) != 1:
+                    raise ArtifactError(
+                        f"{self._core.path} gives {len(logits)} logits where a rerank head has one"
+                    )
+                found.append(Ranked(row, float(self._scores(logits, raw=raw_scores)[0])))
+        return sorted(found, key=lambda item: (-item.score, item.index))[:top_n]
+
+
+HEAD = Rerank

@@ -1,0 +1,82 @@
+"""Token vectors of a plain encoder, which can be pooled to sentence embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from aerogel.errors import UsageError
+from aerogel.model.heads._vectors import encode_prompted, gather, shorten, unit
+from aerogel.model.heads.multi_vector import MultiVector
+from aerogel.model.progress import Progress
+from aerogel.model.sentence import POOLINGS
+
+__all__ = ["HEAD", "Tokens"]
+
+
+class Tokens(MultiVector):
+    """Output float ``[batch, sequence, features]``."""
+
+    def embed(
+        self,
+        texts: Iterable[Any],
+        *,
+        prompt: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        pooling: str | None = None,
+        progress: Progress = False,
+    ) -> np.ndarray:
+        """See `aerogel.Model.embed`."""
+        head, sentence = self._head, self._core.sentence
+        way = pooling or self._own_pooling()
+        if way not in POOLINGS:
+            raise UsageError(f"pooling={pooling!r} is not known; known: {', '.join(POOLINGS)}")
+        width = head.dimensions or self._core.outputs[head.output].width
+        keep = shorten(dimensions, width)
+        scale = normalize if normalize is not None else sentence is not None and sentence.normalized
+        encoded = encode_prompted(self._core, head, texts, prompt)
+
+        def vector(array: np.ndarray) -> np.ndarray:
+            pooled = _pool(array, way)[:keep]
+            return unit(pooled) if scale else pooled
+
+        batches = self._run(encoded, progress)
+        return gather(batches, len(encoded), vector, per_token=True, dimensions=keep or width)
+
+    def _own_pooling(self) -> str:
+        """The way that the folder asks for; mean where it asks for nothing.
+
+        Raises:
+            UsageError: it asks for what is not known here.
+        """
+        sentence = self._core.sentence
+        if sentence is None:
+            return "mean"
+        if sentence.pooling is None or sentence.unknown:
+            what = (
+                f"a module {sentence.unknown}" if sentence.unknown else "another pooling than is known here"
+            )
+            raise UsageError(
+                f"the folder of {self._core.path} has {what}; choose with pooling=: {', '.join(POOLINGS)}"
+            )
+        return sentence.pooling
+
+
+def _pool(tokens: np.ndarray, way: str) -> np.ndarray:
+    """One vector ``[features]`` of a text's ``[tokens, features]``; zeros where it has no tokens."""
+    pooled: np.ndarray
+    if not len(tokens):
+        pooled = np.zeros(tokens.shape[1], np.float32)
+    elif way == "cls":
+        pooled = tokens[0]
+    elif way == "max":
+        pooled = tokens.max(axis=0)
+    else:
+        pooled = tokens.sum(axis=0) / np.float32(len(tokens))
+    return pooled
+
+
+HEAD = Tokens
