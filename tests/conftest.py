@@ -122,8 +122,8 @@ def made_up() -> Callable[..., Any]:
     times as much. A dense product costs `dense`, (1, in, out, in out).
     """
     from aerogel.cost.grid import kinds
-    from aerogel.cost.machine import Host
-    from aerogel.cost.model import RESTS, SHARES, Calibration, token_counts
+    from aerogel.cost.machine import Machine
+    from aerogel.cost.model import RESTS, SHARES, CostModel, token_counts
 
     def make(
         *,
@@ -137,8 +137,8 @@ def made_up() -> Callable[..., Any]:
     ) -> Any:
         counts = token_counts(16)
         row = [*map(float, edges), *(place * share for share in SHARES)]
-        return Calibration(
-            host=host or Host("cpu", "avx512", "0" * 64, "1.31.1", 1),
+        return CostModel(
+            host=host or Machine("cpu", "avx512", "0" * 64, "1.31.1", 1),
             time="2026-01-02T03:04:05+00:00",
             near={kind.name: [[growth(n) * cost for cost in row] for n in counts] for kind in kinds()},
             far={kind.name: [[growth(n) * far * cost for cost in row] for n in counts] for kind in kinds()},
@@ -239,7 +239,7 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
 
-        from aerogel.ops.functions import carrier
+        from aerogel.ops.functions import op_for
         from aerogel.sparse.formats import FORMATS
 
         random = np.random.default_rng(0)
@@ -288,7 +288,7 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
             graph,
             ir_version=9,
             opset_imports=[helper.make_opsetid("", 20), *[helper.make_opsetid("aerogel", 1)] * sparse],
-            functions=[carrier("csr").proto()] * sparse,
+            functions=[op_for("csr").proto()] * sparse,
         )
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from aerogel.bench.inputs import Input
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["Candidate", "Runner"]
+__all__ = ["Backend", "Runner"]
 
 
 class Runner(Protocol):
@@ -31,7 +31,7 @@ class Runner(Protocol):
         """One inference: all outputs, in the model's order."""
 
 
-class Candidate(ABC):
+class Backend(ABC):
     """One way to run an ONNX file.
 
     Candidates are opened only inside worker processes, so a candidate's module may import its runtime when it
@@ -51,7 +51,7 @@ class Candidate(ABC):
         """Why this candidate has nothing to measure on `model` here, or None if it has."""
 
     @abstractmethod
-    def kind(self, model: OnnxFile) -> Kind:
+    def kind(self, model: OnnxFile) -> Precision:
         """What it computes on `model`."""
 
     def python(self) -> Path | None:

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aerogel.bench.backend import Candidate
-from aerogel.bench.backends import CANDIDATES
+from aerogel.bench.backend import Backend
+from aerogel.bench.backends import BACKENDS
 from aerogel.bench.compare import difference, without_padding
 from aerogel.bench.inputs import check_length
-from aerogel.bench.jobs import Pair, plan, scan_all
+from aerogel.bench.jobs import Job, plan, scan_all
 from aerogel.bench.model import OnnxFile
 from aerogel.bench.result import STOCK, Report, Run, Settings, Skipped
 from aerogel.bench.setup import Opened, Progress, alternate, fill_round, open_fastest, stock_outputs
@@ -37,7 +37,7 @@ def bench(
     baseline: Path | None = None,
     *,
     rivals: Collection[str] = (),
-    candidates: Registry[Candidate] = CANDIDATES,
+    candidates: Registry[Backend] = BACKENDS,
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -65,12 +65,12 @@ def bench(
 
 
 def measure(
-    pairs: Sequence[Pair],
+    pairs: Sequence[Job],
     settings: Settings,
-    baseline: Pair,
+    baseline: Job,
     skipped: Sequence[Skipped] = (),
     *,
-    candidates: Registry[Candidate] = CANDIDATES,
+    candidates: Registry[Backend] = BACKENDS,
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -153,7 +153,7 @@ def _baseline(files: Sequence[OnnxFile], baseline: Path | None) -> OnnxFile:
 
 
 def _compare(
-    opened: Sequence[Opened], settings: Settings, candidates: Registry[Candidate]
+    opened: Sequence[Opened], settings: Settings, candidates: Registry[Backend]
 ) -> list[float | None]:
     """Difference of each candidate's outputs from stock ONNX Runtime's on its reference."""
     expected = {

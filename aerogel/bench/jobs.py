@@ -6,17 +6,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.model import OnnxFile, scan
 from aerogel.bench.result import STOCK, Skipped
 from aerogel.errors import UsageError
 from aerogel.registry import Registry
 
-__all__ = ["Pair", "labels", "plan", "scan_all"]
+__all__ = ["Job", "labels", "plan", "scan_all"]
 
 
 @dataclass(frozen=True)
-class Pair:
+class Job:
     """One row of a measurement.
 
     Attributes:
@@ -45,8 +45,8 @@ def scan_all(paths: Sequence[Path]) -> list[OnnxFile]:
 
 
 def plan(
-    files: Sequence[OnnxFile], candidates: Registry[Candidate], rivals: Collection[str] = ()
-) -> tuple[list[Pair], list[Skipped]]:
+    files: Sequence[OnnxFile], candidates: Registry[Backend], rivals: Collection[str] = ()
+) -> tuple[list[Job], list[Skipped]]:
     """Every candidate on every model, stock first on each, and what there is nothing to measure of.
 
     Args:
@@ -66,7 +66,7 @@ def plan(
         for name in sorted(names, key=lambda name: name != STOCK):
             reason = candidates.get(name).refuse(file)
             if reason is None:
-                pairs.append(Pair(file, name, called[file.path], file))
+                pairs.append(Job(file, name, called[file.path], file))
             else:
                 skipped.append(Skipped(file.path, name, reason))
     return pairs, skipped

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Layer", "Product"]
+__all__ = ["Kernel", "Layer"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Layer:
         return 2 * self.weight.size * len(self.x)
 
 
-class Product(ABC):
+class Kernel(ABC):
     """A library's product, on one thread.
 
     Packing the weight and bringing activations into the layout that the library likes best are not timed: only this

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aerogel.bench.model import OnnxFile
 
-__all__ = ["TOLERANCES", "Kind", "stored_precision"]
+__all__ = ["TOLERANCES", "Precision", "stored_precision"]
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 1e-2, "int8": 1.2e-1}
 """Largest difference of an output from the reference's, relative to that output's largest magnitude.
@@ -20,7 +20,7 @@ _MARKS = (("Int8", "int8"), ("Fp16", "fp16"))
 
 
 @dataclass(frozen=True)
-class Kind:
+class Precision:
     """Whether zeros are skipped, and the arithmetic of the products: a key of `TOLERANCES`."""
 
     sparse: bool
@@ -35,7 +35,7 @@ class Kind:
         return f"{'sparse' if self.sparse else 'dense'} {self.precision}"
 
     @classmethod
-    def parse(cls, text: str) -> Kind:
+    def parse(cls, text: str) -> Precision:
         """The inverse of ``str``.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import UsageError
 from aerogel.system.seeds import check_seed
@@ -87,7 +87,7 @@ class Run:
     model: Path
     label: str
     candidate: str
-    kind: Kind
+    kind: Precision
     setting: str
     tried: dict[str, float]
     details: str

@@ -13,7 +13,7 @@ from typing import Any
 
 from aerogel import __version__
 from aerogel.bench.machine import describe
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import Latency, Speedup
 from aerogel.errors import DataError
@@ -162,7 +162,7 @@ def _parse_run(found: Mapping[str, Any]) -> Run:
         model=Path(found["model"]),
         label=found["label"],
         candidate=found["candidate"],
-        kind=Kind.parse(found["kind"]),
+        kind=Precision.parse(found["kind"]),
         setting=found["setting"],
         tried=found["settings_tried_ms"],
         details=found["details"],

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.inputs import vocabulary
-from aerogel.bench.jobs import Pair
+from aerogel.bench.jobs import Job
 from aerogel.bench.model import OnnxFile, scan
 from aerogel.bench.process import Worker
 from aerogel.bench.result import STOCK, Settings
@@ -41,14 +41,14 @@ class Runs(Protocol):
 class Opened:
     """A pair whose worker runs: its setting, the file that was opened, median milliseconds by setting tried."""
 
-    pair: Pair
+    pair: Job
     worker: Worker
     setting: str
     file: OnnxFile
     tried: dict[str, float] = field(default_factory=dict)
 
 
-def open_fastest(pair: Pair, settings: Settings, candidates: Registry[Candidate], work: Path) -> Opened:
+def open_fastest(pair: Job, settings: Settings, candidates: Registry[Backend], work: Path) -> Opened:
     """Open a worker per setting of the candidate, time them in turns, keep the fastest and end the others.
 
     Args:
@@ -84,9 +84,9 @@ def open_fastest(pair: Pair, settings: Settings, candidates: Registry[Candidate]
     return Opened(pair, winner, best, pair.model if file == pair.model.path else scan(file), tried)
 
 
-def stock_outputs(model: OnnxFile, settings: Settings, candidates: Registry[Candidate]) -> list[np.ndarray]:
+def stock_outputs(model: OnnxFile, settings: Settings, candidates: Registry[Backend]) -> list[np.ndarray]:
     """What stock ONNX Runtime gives on `model`."""
-    pair = Pair(model, STOCK, "", model)
+    pair = Job(model, STOCK, "", model)
     setting = candidates.get(STOCK).settings[0]
     with _worker(pair, settings, candidates, setting, model.path) as worker:
         return worker.outputs()
@@ -118,9 +118,7 @@ def fill_round(workers: Iterable[Runs]) -> int:
     return min(max(math.ceil(_ROUND_SECONDS / slowest), 3), 200)
 
 
-def _worker(
-    pair: Pair, settings: Settings, candidates: Registry[Candidate], setting: str, file: Path
-) -> Worker:
+def _worker(pair: Job, settings: Settings, candidates: Registry[Backend], setting: str, file: Path) -> Worker:
     return Worker(
         candidates.module(pair.candidate),
         file,

@@ -10,17 +10,17 @@ import subprocess
 from pathlib import Path
 from types import ModuleType
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.errors import MissingExtraError
 
-__all__ = ["Rival"]
+__all__ = ["ThirdPartyBackend"]
 
 _SECONDS = 60.0
 
 
-class Rival(Candidate):
+class ThirdPartyBackend(Backend):
     """A runtime that takes plain operators only.
 
     It is looked for under the interpreter that the environment variable `variable` names, or else under this one.
@@ -35,7 +35,7 @@ class Rival(Candidate):
     rival = True
     package: str
     install: str
-    computes: Kind
+    computes: Precision
     needs: str = "python3"
 
     @property
@@ -66,7 +66,7 @@ class Rival(Candidate):
             f"and set {self.variable}=DIR/bin/python"
         )
 
-    def kind(self, model: OnnxFile) -> Kind:  # noqa: ARG002 - it takes dense exports only
+    def kind(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - it takes dense exports only
         """What it computes, as declared."""
         return self.computes
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aerogel.bench import memory
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.inputs import feeds
 from aerogel.errors import AerogelError, UsageError
 
@@ -43,7 +43,7 @@ class _Opened:
         seed: int,
         lengths: Sequence[int] = (),
     ) -> None:
-        candidate: Candidate = importlib.import_module(module).CANDIDATE
+        candidate: Backend = importlib.import_module(module).BACKEND
         self._memory = {"before_load": memory.resident()}
         start = time.perf_counter()
         self._runner = candidate.open(Path(model), threads, setting, batch, seq)

@@ -8,8 +8,8 @@ import shutil
 from typing import Any
 
 from aerogel import __version__, runtime
-from aerogel.bench.backends import CANDIDATES
-from aerogel.bench.third_party import Rival
+from aerogel.bench.backends import BACKENDS
+from aerogel.bench.third_party import ThirdPartyBackend
 from aerogel.errors import AerogelError
 from aerogel.kernels.cpu.library import LIBRARY_VARIABLE, find_library
 from aerogel.system.cores import cores
@@ -51,11 +51,11 @@ def environment() -> dict[str, Any]:
 
 def _interpreters() -> dict[str, str]:
     """The variables that say where other runtimes are installed."""
-    found = (CANDIDATES.get(name) for name in CANDIDATES.names())
+    found = (BACKENDS.get(name) for name in BACKENDS.names())
     return {
         rival.variable: f"Python of another environment that has {rival.package}, for bench --rivals"
         for rival in found
-        if isinstance(rival, Rival)
+        if isinstance(rival, ThirdPartyBackend)
     }
 
 

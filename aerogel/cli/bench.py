@@ -85,13 +85,13 @@ def _point(
 ) -> dict[str, Any]:
     """One point, measured or taken from what is known."""
     from aerogel.bench import schema
-    from aerogel.bench.backends import CANDIDATES, rivals
+    from aerogel.bench.backends import BACKENDS, third_party_backends
     from aerogel.bench.harness import bench
     from aerogel.bench.jobs import scan_all
 
-    names = rivals() if args.rivals == ["all"] else args.rivals
+    names = third_party_backends() if args.rivals == ["all"] else args.rivals
     files = scan_all([args.baseline, *args.models] if args.baseline else args.models)
-    pythons = [f"{name} {CANDIDATES.get(name).python()}" for name in names]
+    pythons = [f"{name} {BACKENDS.get(name).python()}" for name in names]
     mark = schema.identity([file.path for file in files], point, [str(args.baseline), *pythons])
     for item in known:
         if item["identity"] == mark:
@@ -106,7 +106,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.printable import escaped
 
-    for flag in ("baseline", "rivals", "lengths", "plot", "resume"):
+    for flag in ("baseline", "third_party_backends", "lengths", "plot", "resume"):
         if getattr(args, flag):
             raise UsageError(f"--{flag} does not apply to --device cuda, which compares with dense PyTorch")
     require("torch", "gpu")

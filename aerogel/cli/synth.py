@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the checkpoint and say what it is."""
     from aerogel.errors import require
-    from aerogel.synth.generate import synthesise
+    from aerogel.synth.generate import generate
     from aerogel.system.terminal import console
 
     require("transformers", "train").utils.logging.disable_progress_bar()
-    made = synthesise(
+    made = generate(
         args.arch, args.out, density=args.density, block=args.block, scope=args.scope, seed=args.seed
     )
     accounting = made.accounting

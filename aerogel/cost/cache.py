@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.cost.grid import kinds
-from aerogel.cost.machine import Host, this_host
-from aerogel.cost.model import RESTS, SHARES, Calibration, EncoderShape, rest_features, token_counts
+from aerogel.cost.machine import Machine, this_machine
+from aerogel.cost.model import RESTS, SHARES, CostModel, EncoderShape, rest_features, token_counts
 from aerogel.errors import AerogelError
 from aerogel.system.atomic_io import atomic_file
 from aerogel.system.cache import cache_folder
@@ -23,12 +23,12 @@ SCHEMA = 1
 _COST = Number(float, 0, 1e3)
 
 
-def path_of(host: Host) -> Path:
+def path_of(host: Machine) -> Path:
     """Where the calibration of a host is kept."""
     return cache_folder() / f"calibration-{host.key}.json"
 
 
-def save(calibration: Calibration) -> Path:
+def save(calibration: CostModel) -> Path:
     """Keep a calibration, in place of an earlier one of the same host; returns the file.
 
     Raises:
@@ -41,14 +41,14 @@ def save(calibration: Calibration) -> Path:
     return path
 
 
-def find(threads: int = 1) -> Calibration | str:
+def find(threads: int = 1) -> CostModel | str:
     """The calibration of this machine with `threads` threads, or in words why there is none.
 
     A file that is damaged, or speaks of another machine, is as good as none.
     """
     remedy = f"run `aerogel calibrate{'' if threads == 1 else f' --threads {threads}'}`"
     try:
-        host = this_host(threads)
+        host = this_machine(threads)
     except AerogelError as error:
         return str(error)
     path = path_of(host)
@@ -60,7 +60,7 @@ def find(threads: int = 1) -> Calibration | str:
         return f"{path} is damaged or foreign and ignored ({' '.join(str(error).split())}); {remedy}"
 
 
-def _parse(found: Any, host: Host) -> Calibration:
+def _parse(found: Any, host: Machine) -> CostModel:
     """A calibration from its document, of which nothing is believed.
 
     Raises:
@@ -78,13 +78,13 @@ def _parse(found: Any, host: Host) -> Calibration:
     check(found, {"schema": int, "host": dict})
     if found["schema"] != SCHEMA:
         raise MalformedJsonError(f"schema {found['schema']!r}")
-    if surplus := found.keys() - {"schema"} - {field.name for field in fields(Calibration)}:
+    if surplus := found.keys() - {"schema"} - {field.name for field in fields(CostModel)}:
         raise MalformedJsonError(f"unknown key {min(surplus)!r}")
     if found["host"] != asdict(host):
         raise MalformedJsonError("it is of another host")
     check(found, schema)
     datetime.fromisoformat(found["time"])
-    return Calibration(
+    return CostModel(
         host=host,
         time=found["time"],
         near={name: found["near"][name] for name in names},

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from aerogel.cost.grid import kinds, measure_dense, measure_packed, samples
-from aerogel.cost.machine import this_host
+from aerogel.cost.machine import this_machine
 from aerogel.cost.measure import Stopwatch
-from aerogel.cost.model import RESTS, Calibration
+from aerogel.cost.model import RESTS, CostModel
 from aerogel.cost.non_gemm import measure_rest, points
 
 __all__ = ["calibrate"]
@@ -17,7 +17,7 @@ __all__ = ["calibrate"]
 
 def calibrate(
     threads: int, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> tuple[Calibration, str]:
+) -> tuple[CostModel, str]:
     """Measure this machine with `threads` threads, which takes the better part of a minute.
 
     Args:
@@ -32,7 +32,7 @@ def calibrate(
         RuntimeLoadError: the native library is not built.
         MissingExtraError: onnx is not installed.
     """
-    host = this_host(threads)
+    host = this_machine(threads)
     watch = Stopwatch(threads)
     total = sum(samples(kind) for kind in (None, *kinds())) + points() * len(RESTS)
     steps = iter(range(1, total + 1))
@@ -40,7 +40,7 @@ def calibrate(
     def done() -> None:
         progress("calibrate", next(steps), total)
 
-    made = Calibration(
+    made = CostModel(
         host=host,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         near={},

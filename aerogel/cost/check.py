@@ -9,9 +9,9 @@ import numpy as np
 
 from aerogel.cost.masks import random_mask
 from aerogel.cost.measure import Stopwatch
-from aerogel.cost.model import Calibration
+from aerogel.cost.model import CostModel
 from aerogel.cost.models import dense_layers, format_of, pack, packed_layers
-from aerogel.cost.packed_shape import product_of
+from aerogel.cost.packed_shape import packed_shape_of
 from aerogel.sparse.format import Arrays
 
 __all__ = ["Checked", "Totals", "check", "totals"]
@@ -83,7 +83,7 @@ class Totals:
 
 
 def check(
-    calibration: Calibration,
+    calibration: CostModel,
     masks: Mapping[str, np.ndarray],
     tokens: Sequence[int] = (128,),
     progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -144,7 +144,7 @@ def _packed(
 
 
 def _measure(
-    calibration: Calibration,
+    calibration: CostModel,
     watch: Stopwatch,
     name: str,
     shape: tuple[int, int],
@@ -155,7 +155,7 @@ def _measure(
 ) -> list[Checked]:
     block, weights = way
     form = format_of(block)
-    products = [product_of(arrays, shape) for arrays in packed]
+    products = [packed_shape_of(arrays, shape) for arrays in packed]
     timed = watch.open(packed_layers(form, weights, packed, shape), library=True)
     how = f"{form}{'' if block == (1, 1) else ' {}x{}'.format(*block)} {weights}"
     stored = float(np.mean([product.stored for product in products]))

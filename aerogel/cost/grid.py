@@ -12,10 +12,10 @@ from aerogel.cost.masks import random_mask
 from aerogel.cost.measure import FAR_BYTES, NEAR_BYTES, Stopwatch
 from aerogel.cost.model import SHARES, product_features, token_counts
 from aerogel.cost.models import dense_layers, format_of, pack, packed_layers
-from aerogel.cost.packed_shape import HEIGHTS, column_features, product_of
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.cost.packed_shape import HEIGHTS, column_features, packed_shape_of
+from aerogel.ops.value_type import VALUE_TYPES
 
-__all__ = ["Kind", "kinds", "measure_dense", "measure_packed", "samples"]
+__all__ = ["PackedKind", "kinds", "measure_dense", "measure_packed", "samples"]
 
 # (out, in), share of places, whether rows and columns are uneven. Nothing stored shows what the edges cost.
 _SAMPLES = (
@@ -35,7 +35,7 @@ Costs = list[list[float]]
 
 
 @dataclass(frozen=True)
-class Kind:
+class PackedKind:
     """A kind of kernel: type of values, rows of a panel."""
 
     weights: str
@@ -52,12 +52,14 @@ class Kind:
         return self.height, column_features(self.weights)
 
 
-def kinds() -> list[Kind]:
+def kinds() -> list[PackedKind]:
     """All kinds there are."""
-    return [Kind(weights, height) for weights in WEIGHTS.names() for height in HEIGHTS]
+    return [PackedKind(weights, height) for weights in VALUE_TYPES.names() for height in HEIGHTS]
 
 
-def measure_packed(watch: Stopwatch, kind: Kind, width: int, done: Callable[[], None]) -> tuple[Costs, Costs]:
+def measure_packed(
+    watch: Stopwatch, kind: PackedKind, width: int, done: Callable[[], None]
+) -> tuple[Costs, Costs]:
     """Costs of a kind of kernel with weights in shared caches, and in memory.
 
     Args:
@@ -71,7 +73,7 @@ def measure_packed(watch: Stopwatch, kind: Kind, width: int, done: Callable[[], 
     for shape, share, skewed in _SAMPLES:
         mask = random_mask(shape, share, kind.block, random, skewed=skewed)
         packed = pack(mask, kind.block, kind.weights, random, _DIFFERENT)
-        product = product_of(packed[0], shape)
+        product = packed_shape_of(packed[0], shape)
         copies = int(min(max(NEAR_BYTES / max(product.bytes, 1), _LEAST_COPIES), _MOST_COPIES))
         chosen = [packed[i % _DIFFERENT] for i in range(copies)]
         model = packed_layers(format_of(kind.block), kind.weights, chosen, shape)
@@ -98,7 +100,7 @@ def measure_dense(watch: Stopwatch, width: int, done: Callable[[], None]) -> Cos
     return _fit(features, far)
 
 
-def samples(kind: Kind | None) -> int:
+def samples(kind: PackedKind | None) -> int:
     """Matrices that measuring a kind takes; of dense ones if None."""
     return len(_SAMPLES) if kind else len(_DENSE)
 

@@ -14,14 +14,14 @@ from aerogel.system.machine import cpu_model
 from aerogel.system.threads import check_threads
 from aerogel.system.versions import versions
 
-__all__ = ["Host", "this_host"]
+__all__ = ["Machine", "this_machine"]
 
 # Floats in a vector, by how the instruction set's name begins; 4 where none fits.
 _WIDTHS = (("avx512", 16), ("avx", 8))
 
 
 @dataclass(frozen=True)
-class Host:
+class Machine:
     """Where a calibration was made.
 
     Attributes:
@@ -49,7 +49,7 @@ class Host:
         return next((width for start, width in _WIDTHS if self.isa.startswith(start)), 4)
 
 
-def this_host(threads: int) -> Host:
+def this_machine(threads: int) -> Machine:
     """This machine, with `threads` threads.
 
     Raises:
@@ -58,7 +58,7 @@ def this_host(threads: int) -> Host:
     """
     check_threads(threads, "--threads")
     library = Path(library_path())
-    return Host(
+    return Machine(
         cpu_model(),
         native.selected(),
         sha256(library),

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerogel.cost.machine import Host
+from aerogel.cost.machine import Machine
 from aerogel.cost.measure import FAR_BYTES, NEAR_BYTES
-from aerogel.cost.packed_shape import Product
+from aerogel.cost.packed_shape import PackedShape
 
 __all__ = [
     "RESTS",
     "SHARES",
-    "Calibration",
+    "CostModel",
     "EncoderShape",
     "product_features",
     "rest_features",
@@ -72,7 +72,7 @@ class EncoderShape:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CostModel:
     """Costs in seconds, measured on one machine.
 
     Attributes:
@@ -84,7 +84,7 @@ class Calibration:
         rest: of "dense" (ONNX Runtime) and of the fused encoder by type of values, costs of `rest_features`.
     """
 
-    host: Host
+    host: Machine
     time: str
     near: Mapping[str, Sequence[Sequence[float]]]
     far: Mapping[str, Sequence[Sequence[float]]]
@@ -92,7 +92,7 @@ class Calibration:
     rest: Mapping[str, Sequence[float]]
 
     def packed(
-        self, product: Product, tokens: int, total: float | None = None, *, edges: bool = True
+        self, product: PackedShape, tokens: int, total: float | None = None, *, edges: bool = True
     ) -> float:
         """Seconds of a product with a packed matrix.
 
@@ -128,13 +128,13 @@ class Calibration:
         """
         return float(np.dot(self.rest[kind], rest_features(shape, batch, sequence, queries)))
 
-    def unpacked(self, product: Product, tokens: int) -> float:
+    def unpacked(self, product: PackedShape, tokens: int) -> float:
         """Seconds of the matrix if it is not worth packing: dense, or all of it stored where the type has no other."""
         if product.has_dense_form:
             return self.full(product.shape, tokens)
         return self.packed(product.whole(), tokens)
 
-    def break_even(self, product: Product, tokens: int) -> float:
+    def break_even(self, product: PackedShape, tokens: int) -> float:
         """Entries stored, over all, at which a matrix like `product` is as fast packed as not; 1 if it always is.
 
         Entries are taken to be spread evenly and weights to come from memory.
@@ -163,7 +163,7 @@ def token_counts(width: int) -> list[int]:
     return [*(width * vectors for vectors in (1, 2, 4, 8)), 256]
 
 
-def product_features(product: Product) -> np.ndarray:
+def product_features(product: PackedShape) -> np.ndarray:
     """What the time of a packed product is a sum of."""
     out, inside = product.shape
     knots = (0.0, *SHARES)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import require
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 
@@ -29,7 +29,7 @@ def pack(
     matrix again and again would learn it by heart, which it cannot where layers differ.
     """
     weight = np.where(mask, random.standard_normal(mask.shape, np.float32), np.float32(0))
-    values, beside = WEIGHTS.get(weights).encode(weight, "w")
+    values, beside = VALUE_TYPES.get(weights).encode(weight, "w")
     packed = []
     for _ in range(copies):
         shift = block[1] * int(random.integers(mask.shape[1] // block[1]))
@@ -48,7 +48,7 @@ def packed_layers(
 ) -> onnx.ModelProto:
     """Products of one input x ``[batch, tokens, in]`` with several matrices of `shape`, an output for each."""
     helper = require("onnx", "export").helper
-    function = carrier(form, weights)
+    function = op_for(form, weights)
     nodes, tensors = [], {"bias": np.zeros(shape[0], np.float32)}
     for i, arrays in enumerate(matrices):
         tensors |= {f"{name}{i}": arrays[name] for name in function.arrays}

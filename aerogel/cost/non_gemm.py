@@ -16,7 +16,7 @@ from aerogel.cost.model import EncoderShape, rest_features
 from aerogel.cost.models import build, pack
 from aerogel.errors import require
 from aerogel.ops.linear_function import DOMAIN
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
     import onnx
@@ -105,7 +105,7 @@ def fused_encoder(weights: str, shape: EncoderShape, random: np.random.Generator
             mask[np.arange(inside) % out, np.arange(inside)] = True
         arrays = pack(mask, (1, 1), weights, random)[0]
         tensors |= {f"{name}{number}": array for name, array in arrays.items()}
-        kinds.append("csr" + WEIGHTS.get(weights).suffix)
+        kinds.append("csr" + VALUE_TYPES.get(weights).suffix)
         inputs += [*(f"{name}{number}" for name in arrays), "wide" if number == 4 else "bias"]
         inputs += ["gain", "bias"] * (number in (3, 5))
     node = helper.make_node(

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aerogel.kernels.cpu import native
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 
-__all__ = ["HEIGHTS", "Product", "column_features", "product_of"]
+__all__ = ["HEIGHTS", "PackedShape", "column_features", "packed_shape_of"]
 
 HEIGHTS = (4, 2, 1)
 """Rows that panels can have, the kernels' first choice first."""
@@ -26,7 +26,7 @@ _KINDS = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 @dataclass(frozen=True)
-class Product:
+class PackedShape:
     """A packed matrix, as far as the time of its product depends on it.
 
     Attributes:
@@ -64,16 +64,16 @@ class Product:
     @property
     def has_dense_form(self) -> bool:
         """Whether the matrix could stand in the model as an ordinary dense one."""
-        return WEIGHTS.get(self.weights).dense
+        return VALUE_TYPES.get(self.weights).dense
 
-    def whole(self) -> Product:
+    def whole(self) -> PackedShape:
         """The same matrix with every slot stored, in panels as high as its sides allow: one length a segment."""
         out, inside = self.shape
         height = 4 if out % 4 == 0 and inside % 4 == 0 else 1
         features = column_features(self.weights)
-        return Product(self.shape, self.weights, height, 1.0, 1.0, features, self.segments, self.segments)
+        return PackedShape(self.shape, self.weights, height, 1.0, 1.0, features, self.segments, self.segments)
 
-    def at(self, stored: float) -> Product:
+    def at(self, stored: float) -> PackedShape:
         """The same matrix with other entries stored, spread evenly."""
         # A slot is stored if any of the blocks in it is.
         blocks = column_features(self.weights) // self.fill
@@ -85,7 +85,7 @@ def column_features(weights: str) -> int:
     return 4 if weights == "int8" else 1
 
 
-def product_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Product:
+def packed_shape_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> PackedShape:
     """The product of a matrix of `shape` with packed arrays, CSR or BSR.
 
     Raises:
@@ -95,7 +95,7 @@ def product_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Prod
     data = arrays["data"]
     stats = native.matrix_stats(arrays, shape[1])
     block_cols = data.shape[2] if data.ndim > 1 else 1
-    return Product(
+    return PackedShape(
         shape,
         _KINDS[data.dtype.name],
         stats.panel_rows,

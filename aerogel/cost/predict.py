@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aerogel.cost.model import Calibration, EncoderShape
-from aerogel.cost.packed_shape import Product
+from aerogel.cost.model import CostModel, EncoderShape
+from aerogel.cost.packed_shape import PackedShape
 from aerogel.hf.families import config_sizes
 from aerogel.hf.names import layer_number
 
-__all__ = ["SETTING", "Entry", "Form", "Setting", "encoder_shape", "predict", "unknown"]
+__all__ = ["WORKLOAD", "Entry", "Form", "Workload", "encoder_shape", "predict", "unknown"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Workload:
     """What is run: `batch` sequences of `sequence` tokens, on so many threads."""
 
     threads: int = 1
@@ -24,7 +24,7 @@ class Setting:
     sequence: int = 128
 
 
-SETTING = Setting()
+WORKLOAD = Workload()
 """What an export predicts."""
 
 
@@ -39,7 +39,7 @@ class Entry:
     """
 
     shape: tuple[int, int]
-    product: Product | None
+    product: PackedShape | None
     packed: bool
 
 
@@ -73,11 +73,11 @@ def unknown(why: str) -> dict[str, Any]:
 
 
 def predict(
-    calibration: Calibration,
+    calibration: CostModel,
     entries: Mapping[str, Entry],
     encoder: EncoderShape | None,
     form: Form,
-    setting: Setting = SETTING,
+    setting: Workload = WORKLOAD,
 ) -> dict[str, Any]:
     """Predict a model's speed; times are in microseconds.
 
@@ -120,7 +120,7 @@ class _Model:
     """The matrices of a model in one setting; times are in seconds."""
 
     def __init__(
-        self, calibration: Calibration, entries: Mapping[str, Entry], form: Form, setting: Setting
+        self, calibration: CostModel, entries: Mapping[str, Entry], form: Form, setting: Workload
     ) -> None:
         self.calibration = calibration
         self.entries = entries

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.cost.check import Checked, totals
 from aerogel.cost.grid import kinds
-from aerogel.cost.model import Calibration
-from aerogel.cost.packed_shape import Product, column_features
+from aerogel.cost.model import CostModel
+from aerogel.cost.packed_shape import PackedShape, column_features
 from aerogel.hf.names import name_inside
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SHAPE, _TOKENS, _SHARE = (768, 768), 128, 0.1
 _LENGTHS, _SEGMENTS = 100, 8  # of such a layer, about
 
 
-def calibration_table(calibration: Calibration) -> Table:
+def calibration_table(calibration: CostModel) -> Table:
     """What a calibration says of one layer, for every kind of kernel."""
     from rich.table import Table
 
@@ -43,7 +43,7 @@ def calibration_table(calibration: Calibration) -> Table:
     dense = calibration.full(_SHAPE, _TOKENS)
     rows.add_row("dense fp32", "", f"{1e6 * dense:.0f}", "1.00", "")
     for kind in kinds():
-        product = Product(
+        product = PackedShape(
             _SHAPE,
             kind.weights,
             kind.height,

@@ -12,7 +12,7 @@ import numpy as np
 
 from aerogel.errors import ExportError, require
 from aerogel.export.parity import TOLERANCE
-from aerogel.export.reference_model import Source
+from aerogel.export.reference_model import ReferenceModel
 from aerogel.hf.quiet import quiet
 from aerogel.hf.reason import reason
 from aerogel.ops.linear_function import IR_VERSION, OPSET
@@ -28,7 +28,7 @@ _PREFIX = "model."
 _MASK_TRIAL = 256
 
 
-def capture(source: Source) -> ir.Model:
+def capture(source: ReferenceModel) -> ir.Model:
     """The model as an ONNX graph of opset 18, with batch and sequence length open, not yet simplified.
 
     Raises:
@@ -62,7 +62,7 @@ def capture(source: Source) -> ir.Model:
     return model
 
 
-def _wrap(source: Source) -> torch.nn.Module:
+def _wrap(source: ReferenceModel) -> torch.nn.Module:
     """The model as a module of positional inputs and outputs that makes its attention mask only once."""
     import torch
 
@@ -90,7 +90,7 @@ def _additive(mask: torch.Tensor) -> torch.Tensor:
     return (1.0 - mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
 
 
-def _takes_additive_mask(source: Source) -> bool:
+def _takes_additive_mask(source: ReferenceModel) -> bool:
     """Whether the model means the same by an additive mask of four dimensions as by the usual one of two.
 
     Most encoders of transformers use such a mask as it is. Their own way from two dimensions gathers over

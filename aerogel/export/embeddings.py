@@ -15,7 +15,7 @@ import numpy as np
 
 from aerogel.export.plan import FP32
 from aerogel.export.rewrite import constant
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -60,7 +60,7 @@ def store_embeddings(model: ir.Model, weights: str, parameters: Container[str]) 
         ExportError: a table has values that it cannot store; names it.
     """
     tables = {}
-    WEIGHTS.get(weights)
+    VALUE_TYPES.get(weights)
     for name, value in list(model.graph.initializers.items()):
         array = value.const_value.numpy() if name in parameters and value.const_value is not None else None
         if array is None or array.ndim != 2 or array.dtype != np.float32:
@@ -75,9 +75,9 @@ def store_embeddings(model: ir.Model, weights: str, parameters: Container[str]) 
             kind, why = FP32, f"also used by {other.op_type}"
         elif weights == "int8" and len(array) < _FEW:
             kind, why = "fp16", f"fewer than {_FEW} rows"
-        values, beside = WEIGHTS.get(kind).encode(array, name)
+        values, beside = VALUE_TYPES.get(kind).encode(array, name)
         size = values.nbytes + sum(extra.nbytes for extra in beside.values())
-        tables[name] = Table(array.shape, kind, why, size, WEIGHTS.get(kind).decode(values, beside))
+        tables[name] = Table(array.shape, kind, why, size, VALUE_TYPES.get(kind).decode(values, beside))
         if kind != FP32:
             columns = {key: extra[:, None] for key, extra in beside.items()}
             for node in lookups:

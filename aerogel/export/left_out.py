@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aerogel.export.reference_model import Source
+from aerogel.export.reference_model import ReferenceModel
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["left_out"]
 
 
-def left_out(source: Source) -> dict[str, dict[str, str]]:
+def left_out(source: ReferenceModel) -> dict[str, dict[str, str]]:
     """Outputs and weights that are not in the artifact, each by its name with the reason.
 
     A weight is left out if no exported output has a gradient by it.

@@ -12,7 +12,7 @@ from aerogel.checkpoint import RECORD_FILE, Checkpoint
 from aerogel.export.embeddings import Table
 from aerogel.export.output_dir import companions
 from aerogel.export.parity import TOLERANCE
-from aerogel.export.plan import Choice
+from aerogel.export.plan import StoragePlan
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SCHEMA = 1
 
 def manifest(
     checkpoint: Checkpoint,
-    plan: Mapping[str, Choice],
+    plan: Mapping[str, StoragePlan],
     tables: Mapping[str, Table],
     config: ExportConfig,
     artifact: Path,

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import ParityError
-from aerogel.export.reference_model import Source
+from aerogel.export.reference_model import ReferenceModel
 from aerogel.export.verification_samples import PAIRS, SENTENCES
 
 __all__ = ["ROUNDING", "TOLERANCE", "Batch", "Comparison", "Runner", "batches", "compare", "text_batches"]
@@ -72,7 +72,7 @@ class Comparison:
     drift: Comparison | None = None
 
 
-def batches(source: Source) -> Iterator[Batch]:
+def batches(source: ReferenceModel) -> Iterator[Batch]:
     """Sentences and pairs in batches of 1 to 8, from one token to the longest sequence (or 512), padded and not."""
     long = min(source.max_length, _LONGEST)
     sentences, (first, second) = list(SENTENCES), ([*texts] for texts in zip(*PAIRS, strict=True))
@@ -89,7 +89,7 @@ def batches(source: Source) -> Iterator[Batch]:
     yield source.tokenize([filling, sentences[0]], padding="max_length", max_length=long)
 
 
-def text_batches(source: Source, texts: list[str], pairs: list[str] | None) -> Iterator[Batch]:
+def text_batches(source: ReferenceModel, texts: list[str], pairs: list[str] | None) -> Iterator[Batch]:
     """All lines of a file, those of like length together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]) + (len(pairs[i]) if pairs else 0))
     # A token takes a character at least.
@@ -100,11 +100,11 @@ def text_batches(source: Source, texts: list[str], pairs: list[str] | None) -> I
 
 
 def compare(
-    source: Source,
+    source: ReferenceModel,
     inputs: Iterable[Batch],
     runners: Mapping[str, Runner],
     per_token: Collection[str] = (),
-    original: Source | None = None,
+    original: ReferenceModel | None = None,
     *,
     ties: bool = False,
 ) -> dict[str, Comparison]:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint, not_finite
-from aerogel.cost.model import Calibration
-from aerogel.cost.packed_shape import Product, product_of
-from aerogel.cost.predict import SETTING
+from aerogel.cost.model import CostModel
+from aerogel.cost.packed_shape import PackedShape, packed_shape_of
+from aerogel.cost.predict import WORKLOAD
 from aerogel.errors import UsageError, require
-from aerogel.ops.functions import carrier
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.functions import op_for
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import check_block
 
-__all__ = ["DENSE", "FP32", "Choice", "default_format", "make_plan", "read_weights"]
+__all__ = ["DENSE", "FP32", "StoragePlan", "default_format", "make_plan", "read_weights"]
 
 DENSE = "dense"
 FP32 = "fp32"
@@ -29,7 +29,7 @@ _WHOLE = ((16, 16), (4, 4), (1, 1))
 
 
 @dataclass(frozen=True)
-class Choice:
+class StoragePlan:
     """How one pruned matrix is stored.
 
     Attributes:
@@ -52,7 +52,7 @@ class Choice:
     arrays: Arrays
     stored: int
     weights: str = FP32
-    product: Product | None = None
+    product: PackedShape | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,7 +71,7 @@ class Choice:
 
     def rounded(self) -> np.ndarray:
         """What the weight is once it is stored: float32 ``[out, in]``, made without the arrays that shall give it."""
-        kind = WEIGHTS.get(self.weights)
+        kind = VALUE_TYPES.get(self.weights)
         return kind.decode(*kind.encode(self.weight, self.name))
 
 
@@ -86,8 +86,8 @@ def make_plan(
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
     weights: str = FP32,
-    calibration: Calibration | None = None,
-) -> dict[str, Choice]:
+    calibration: CostModel | None = None,
+) -> dict[str, StoragePlan]:
     """Choose a storage for every pruned matrix of a checkpoint.
 
     Args:
@@ -108,7 +108,7 @@ def make_plan(
     """
     if block and (format_name == DENSE or not FORMATS.get(format_name).blocked):
         raise UsageError(f"--block does not apply to --format {format_name}, which has no blocks")
-    kind = WEIGHTS.get(weights)
+    kind = VALUE_TYPES.get(weights)
     if weights != FP32 and format_name == DENSE:
         raise UsageError(f"--weights {weights} does not apply to --format dense, which packs nothing")
     if weights != FP32 and not checkpoint.masks:
@@ -118,10 +118,10 @@ def make_plan(
     matrices = read_weights(checkpoint.path, list(checkpoint.masks))
     if format_name == DENSE:
         return {
-            name: Choice(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
+            name: StoragePlan(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
             for name, mask in checkpoint.masks.items()
         }
-    function = carrier(format_name, weights)
+    function = op_for(format_name, weights)
     encoder = FORMATS.get(format_name)
     block = block or checkpoint.record.block
     limit = function.max_density(block) if max_density is None else max_density
@@ -137,21 +137,23 @@ def make_plan(
         values, beside = kind.encode(matrices[name], name)
         arrays = encoder.encode(values, mask, block)
         stored, kept = arrays["data"].size, int(mask.sum())
-        product = product_of(arrays, mask.shape) if calibration else None
+        product = packed_shape_of(arrays, mask.shape) if calibration else None
         if calibration and product and max_density is None:
-            limit = calibration.break_even(product, SETTING.batch * SETTING.sequence)
+            limit = calibration.break_even(product, WORKLOAD.batch * WORKLOAD.sequence)
         pays = stored / mask.size <= limit
         why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
         if pays:
-            plan[name] = Choice(
+            plan[name] = StoragePlan(
                 name, matrices[name], kept, format_name, why, arrays | beside, stored, weights, product
             )
         elif kind.dense:
-            plan[name] = Choice(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
+            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
         else:
             arrays = _whole(values) | beside
-            product = product_of(arrays, mask.shape) if calibration else None
-            plan[name] = Choice(name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product)
+            product = packed_shape_of(arrays, mask.shape) if calibration else None
+            plan[name] = StoragePlan(
+                name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product
+            )
     return plan
 
 

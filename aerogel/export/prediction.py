@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel.checkpoint import read_config
-from aerogel.cost.model import Calibration
-from aerogel.cost.predict import SETTING, Entry, Form, Setting, encoder_shape, predict, unknown
-from aerogel.export.plan import DENSE, Choice
+from aerogel.cost.model import CostModel
+from aerogel.cost.predict import WORKLOAD, Entry, Form, Workload, encoder_shape, predict, unknown
+from aerogel.export.plan import DENSE, StoragePlan
 from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def form_of(model: ir.Model, fused: bool) -> Form:
 
 
 def predicted(
-    calibration: Calibration | str,
-    plan: Mapping[str, Choice],
+    calibration: CostModel | str,
+    plan: Mapping[str, StoragePlan],
     checkpoint: Path,
     form: Form,
-    setting: Setting = SETTING,
+    setting: Workload = WORKLOAD,
 ) -> dict[str, Any]:
     """The document of `aerogel.cost.predict.predict` for a plan.
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.errors import ExportError
 from aerogel.export.embeddings import Table
-from aerogel.export.plan import FP32, Choice
-from aerogel.export.reference_model import Source
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.export.plan import FP32, StoragePlan
+from aerogel.export.reference_model import ReferenceModel
+from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["round_activations", "rounded"]
 
 
-def rounded(source: Source, plan: Mapping[str, Choice], tables: Mapping[str, Table]) -> Source:
+def rounded(
+    source: ReferenceModel, plan: Mapping[str, StoragePlan], tables: Mapping[str, Table]
+) -> ReferenceModel:
     """A source with the values that matrices and tables have as they are stored.
 
     `source` is left as it is, and returned where nothing is rounded.
@@ -39,7 +41,7 @@ def rounded(source: Source, plan: Mapping[str, Choice], tables: Mapping[str, Tab
     return replace(source, model=model)
 
 
-def round_activations(source: Source, plan: Mapping[str, Choice]) -> None:
+def round_activations(source: ReferenceModel, plan: Mapping[str, StoragePlan]) -> None:
     """Make the layers of `source` round their inputs as the kernels of the plan's matrices do. In place.
 
     Raises:
@@ -48,7 +50,7 @@ def round_activations(source: Source, plan: Mapping[str, Choice]) -> None:
     import torch
 
     for name, choice in plan.items():
-        if not WEIGHTS.get(choice.weights).rounds_activations:
+        if not VALUE_TYPES.get(choice.weights).rounds_activations:
             continue
         layer = source.model.get_submodule(name.rpartition(".")[0])
         if not isinstance(layer, torch.nn.Linear):
@@ -60,5 +62,5 @@ def round_activations(source: Source, plan: Mapping[str, Choice]) -> None:
 
 def _rounding(weights: str) -> Callable[[Any, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]:
     """A hook that rounds the input of a linear layer."""
-    kind = WEIGHTS.get(weights)
+    kind = VALUE_TYPES.get(weights)
     return lambda _, inputs: (kind.activations(inputs[0]),)

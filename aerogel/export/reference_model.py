@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Source", "load_source"]
+__all__ = ["ReferenceModel", "load_reference"]
 
 # Which outputs are exported: those of the first line that the model gives in full.
 _OUTPUTS = (
@@ -32,7 +32,7 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
-class Source:
+class ReferenceModel:
     """A model as PyTorch runs it: what is captured, and the reference that the artifact must match.
 
     Attributes:
@@ -69,7 +69,7 @@ class Source:
         return {name: result[name].numpy() for name in self.outputs}
 
 
-def load_source(path: Path) -> Source:
+def load_reference(path: Path) -> ReferenceModel:
     """Load the model and tokenizer of a checkpoint directory.
 
     Weights are read as tensors alone, with the classes of the installed transformers; code that a checkpoint brings
@@ -113,7 +113,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Source:
+def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ReferenceModel:
     """Find out which inputs the model and its tokenizer share, what comes out, and how long a text may be."""
     import torch
 
@@ -137,7 +137,7 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sou
     outputs = next((names for names in _OUTPUTS if all(name in result for name in names)), None)
     if outputs is None:
         raise ExportError(f"{name} gives {', '.join(result)}; known are logits and last_hidden_state")
-    return Source(model, tokenizer, inputs, outputs, longest_sequence(model, tokenizer))
+    return ReferenceModel(model, tokenizer, inputs, outputs, longest_sequence(model, tokenizer))
 
 
 def _vocabulary(model: PreTrainedModel) -> int:

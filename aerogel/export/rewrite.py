@@ -9,8 +9,8 @@ import numpy as np
 
 from aerogel.errors import ExportError
 from aerogel.export.linear import RULES, Linear
-from aerogel.export.plan import DENSE, Choice
-from aerogel.ops.functions import carrier
+from aerogel.export.plan import DENSE, StoragePlan
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["attach_functions", "constant", "rewrite"]
 
 
-def rewrite(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+def rewrite(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
     """Replace, in place, every linear layer whose weight the plan stores packed.
 
     Raises:
@@ -43,13 +43,13 @@ def rewrite(model: ir.Model, plan: Mapping[str, Choice]) -> None:
         del model.graph.initializers[name]
 
 
-def attach_functions(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+def attach_functions(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
     """Add the functions that the model calls, and import their domain."""
     import onnx_ir as ir
 
     kinds = {(choice.format, choice.weights) for choice in plan.values() if choice.format != DENSE}
     for kind in sorted(kinds):
-        function = ir.serde.deserialize_function(carrier(*kind).proto())
+        function = ir.serde.deserialize_function(op_for(*kind).proto())
         model.functions[function.identifier()] = function
         model.graph.opset_imports[DOMAIN] = 1
 
@@ -62,7 +62,7 @@ def _linears(model: ir.Model) -> Iterator[Linear]:
             yield linear
 
 
-def _check_value(model: ir.Model, choice: Choice) -> None:
+def _check_value(model: ir.Model, choice: StoragePlan) -> None:
     """The graph has the matrix under its name, of the values that the checkpoint has."""
     value = model.graph.initializers.get(choice.name)
     if value is None or value.const_value is None:
@@ -75,10 +75,10 @@ def _check_value(model: ir.Model, choice: Choice) -> None:
         )
 
 
-def _replace(model: ir.Model, linear: Linear, choice: Choice) -> None:
+def _replace(model: ir.Model, linear: Linear, choice: StoragePlan) -> None:
     import onnx_ir as ir
 
-    function = carrier(choice.format, choice.weights)
+    function = op_for(choice.format, choice.weights)
     bias = linear.bias or constant(model, f"{choice.name}.no_bias", np.zeros(choice.shape[0], np.float32))
     packed = [constant(model, f"{choice.name}.{name}", choice.arrays[name]) for name in function.arrays]
     node = ir.node(
@@ -105,7 +105,7 @@ def constant(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     return model.graph.initializers[name]
 
 
-def _drop_dead_transposes(model: ir.Model, plan: Mapping[str, Choice]) -> None:
+def _drop_dead_transposes(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
     for node in list(model.graph):
         source = node.inputs[0] if node.op_type == "Transpose" else None
         if source is not None and source.name in plan and not node.outputs[0].uses():

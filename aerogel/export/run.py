@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aerogel import checkpoint as checkpoints
 from aerogel.checkpoint import Checkpoint
 from aerogel.cost import cache
-from aerogel.cost.predict import SETTING, unknown
+from aerogel.cost.predict import WORKLOAD, unknown
 from aerogel.errors import ExportError, UsageError
 from aerogel.export import output_dir
 from aerogel.export.config import ExportConfig
@@ -21,14 +21,14 @@ from aerogel.export.plan import default_format, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, serving_tokenizer
 from aerogel.export.target import TARGETS, Target
-from aerogel.export.task_eval import Trial, load_trial
+from aerogel.export.task_eval import TaskEval, load_task_eval
 from aerogel.export.verification_samples import read_texts
 from aerogel.kernels.cpu.native import check_selection
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.system.atomic_io import claimed, staging
 
 if TYPE_CHECKING:
-    from aerogel.export.reference_model import Source
+    from aerogel.export.reference_model import ReferenceModel
 
 __all__ = ["export"]
 
@@ -63,27 +63,27 @@ def _export(
     texts = read_texts(config.verify_text) if config.verify_text else None
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
-    trial = load_trial(checkpoint, config.task_data, config.allow_drop) if config.verify_task else None
+    trial = load_task_eval(checkpoint, config.task_data, config.allow_drop) if config.verify_task else None
     check_selection()
     config = replace(config, format=config.format or default_format(checkpoint, config.block))
-    calibration = cache.find(SETTING.threads)
+    calibration = cache.find(WORKLOAD.threads)
     known = None if isinstance(calibration, str) else calibration
     plan = make_plan(checkpoint, str(config.format), config.block, config.max_density, config.weights, known)
-    WEIGHTS.get(config.embeddings)
+    VALUE_TYPES.get(config.embeddings)
 
     # Imported late: what is above needs no torch, and fails at once where the request is wrong.
     from aerogel.export.capture import capture
     from aerogel.export.embeddings import store_embeddings
     from aerogel.export.fusion import fuse
     from aerogel.export.left_out import left_out
-    from aerogel.export.reference_model import load_source
+    from aerogel.export.reference_model import load_reference
     from aerogel.export.rewrite import attach_functions, rewrite
     from aerogel.export.simplify import simplify
-    from aerogel.export.tied_weights import shared
+    from aerogel.export.tied_weights import find_tied_weights
     from aerogel.export.verify import verify
 
     progress("capture", 0, 1)
-    source = load_source(checkpoint.path)
+    source = load_reference(checkpoint.path)
     model = capture(source)
     progress("capture", 1, 1)
     try:
@@ -103,7 +103,7 @@ def _export(
         details = target.write(model, artifact, inline=config.inline)
         runners = target.runners(artifact)
         parameters = ((name, value.detach().numpy()) for name, value in source.model.named_parameters())
-        details["shared"] = dict(shared(model, parameters))
+        details["find_tied_weights"] = dict(find_tied_weights(model, parameters))
         details["left_out"] = left_out(source)
         details["fusions"] = {name: asdict(fused) for name, fused in fusions.items()}
         tokens = details["inputs"][0]["shape"][1]
@@ -120,8 +120,8 @@ def _export(
 
 
 def _try(
-    trial: Trial | None,
-    source: Source,
+    trial: TaskEval | None,
+    source: ReferenceModel,
     runners: Mapping[str, Runner | str],
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any] | None:

@@ -19,9 +19,9 @@ from aerogel.errors import ExportError, ParityError, UsageError
 from aerogel.export.parity import Runner
 
 if TYPE_CHECKING:
-    from aerogel.export.reference_model import Source
+    from aerogel.export.reference_model import ReferenceModel
 
-__all__ = ["ALLOWED_DROP", "Trial", "load_trial"]
+__all__ = ["ALLOWED_DROP", "TaskEval", "load_task_eval"]
 
 ALLOWED_DROP = 0.5
 """Points, hundredths of a metric, that an artifact may lose."""
@@ -32,7 +32,7 @@ _NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
-class Trial:
+class TaskEval:
     """A task and what is known about the checkpoint on it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Trial:
 
     def hold(
         self,
-        source: Source,
+        source: ReferenceModel,
         name: str,
         run: Runner,
         progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -100,7 +100,9 @@ class Trial:
             "allowed_drop": self.allowed_drop,
         }
 
-    def _score(self, run: Runner, source: Source, progress: Callable[[int], None]) -> dict[str, float]:
+    def _score(
+        self, run: Runner, source: ReferenceModel, progress: Callable[[int], None]
+    ) -> dict[str, float]:
         """The task's metrics of one way to run the model; `progress` is told the rows done."""
         length = min(self.max_length or source.max_length, source.max_length)
         given = {
@@ -113,7 +115,12 @@ class Trial:
         return self.task.score(outputs, given)
 
     def _outputs(
-        self, run: Runner, source: Source, features: Features, progress: Callable[[int], None], done: int
+        self,
+        run: Runner,
+        source: ReferenceModel,
+        features: Features,
+        progress: Callable[[int], None],
+        done: int,
     ) -> Outputs:
         """The task's outputs for each feature; like lengths are run together."""
         classes = self.task.classes(self.labels)
@@ -141,7 +148,7 @@ class Trial:
         )
 
 
-def load_trial(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> Trial:
+def load_task_eval(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> TaskEval:
     """Read the evaluation data of a checkpoint's task.
 
     Args:
@@ -167,7 +174,7 @@ def load_trial(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = 
     loaded = task.load(data)
     splits = loaded.evaluation
     length = record.config.get("max_length")
-    return Trial(
+    return TaskEval(
         name=record.task,
         task=task,
         splits=splits,

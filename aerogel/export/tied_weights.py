@@ -10,13 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["shared"]
+__all__ = ["find_tied_weights"]
 
 # What a name in the file has after the parameter's own.
 _ENDINGS = ("", ".data", ".transposed")
 
 
-def shared(model: ir.Model, parameters: Iterable[tuple[str, np.ndarray]]) -> Mapping[str, str | list[int]]:
+def find_tied_weights(
+    model: ir.Model, parameters: Iterable[tuple[str, np.ndarray]]
+) -> Mapping[str, str | list[int]]:
     """For each parameter that no initializer is named for: the name of the equal one, or the shape of zeros.
 
     What is in the file in no form is left out: the model does not use it.

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.export import parity
 from aerogel.export.embeddings import Table
-from aerogel.export.plan import Choice
+from aerogel.export.plan import StoragePlan
 from aerogel.export.reference import round_activations, rounded
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
-    from aerogel.export.reference_model import Source
+    from aerogel.export.reference_model import ReferenceModel
     from aerogel.export.target import Target
 
 __all__ = ["UNROUNDED", "verify"]
@@ -25,8 +25,8 @@ UNROUNDED = "unrounded"
 
 
 def verify(
-    source: Source,
-    plan: Mapping[str, Choice],
+    source: ReferenceModel,
+    plan: Mapping[str, StoragePlan],
     tables: Mapping[str, Table],
     target: Target,
     artifact: Path,
@@ -59,7 +59,7 @@ def verify(
         ExportError: a layer's input is to be rounded in a way that PyTorch's model has no place for.
     """
     usable = {name: run for name, run in runners.items() if not isinstance(run, str)}
-    ties = any(WEIGHTS.get(choice.weights).rounds_activations for choice in plan.values())
+    ties = any(VALUE_TYPES.get(choice.weights).rounds_activations for choice in plan.values())
     inputs = {"bundled": list(parity.batches(source))}
     if texts:
         inputs["file"] = list(parity.text_batches(source, *texts))

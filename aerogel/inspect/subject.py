@@ -11,7 +11,7 @@ import numpy as np
 from aerogel import checkpoint
 from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint
 from aerogel.errors import CheckpointError, UsageError, require
-from aerogel.hf.families import PARTS
+from aerogel.hf.families import PARTS, head_count
 
 __all__ = ["Matrix", "Subject", "load"]
 

@@ -14,11 +14,11 @@ from aerogel.sparse.format import Arrays
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["WEIGHTS", "WeightType"]
+__all__ = ["VALUE_TYPES", "ValueType"]
 
 
-class WeightType(ABC):
-    """One way to store values. A module of ``weights/`` defines ``WEIGHT``, an instance.
+class ValueType(ABC):
+    """One way to store values. A module of ``weights/`` defines ``VALUE_TYPE``, an instance.
 
     Attributes:
         suffix: what the names of the functions that carry it end in.
@@ -52,4 +52,4 @@ class WeightType(ABC):
         return x
 
 
-WEIGHTS: Registry[WeightType] = Registry("weight type", "aerogel.ops.value_types", "WEIGHT")
+VALUE_TYPES: Registry[ValueType] = Registry("weight type", "aerogel.ops.value_types", "VALUE_TYPE")

@@ -1,9 +1,9 @@
 """Weights that stay in their .onnx file while the model runs.
 
 ONNX Runtime copies every initializer inside a model's protobuf message. It maps external data: pages come into memory
-when they are read, and the system may drop them again. So `pointing` copies the message and makes each large tensor
-external data of its own .onnx file, and `aligned` writes a file whose tensors begin at multiples of `ALIGNMENT`, as
-kernels want them.
+when they are read, and the system may drop them again. So `externalize_initializers` copies the message and makes each
+large tensor external data of its own .onnx file, and `align_initializers` writes a file whose tensors begin at multiples
+of `ALIGNMENT`, as kernels want them.
 
 This module knows only a few field numbers of ONNX, so that it does not need the onnx package:
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, overload
 
-__all__ = ["ALIGNMENT", "LEAST", "aligned", "external_files", "pointing"]
+__all__ = ["ALIGNMENT", "LEAST", "align_initializers", "external_files", "externalize_initializers"]
 
 ALIGNMENT = 64
 """Bytes: a line of the caches, and a vector of the widest instruction set."""
@@ -86,7 +86,7 @@ class _File:
 Data = bytes | _File
 
 
-def pointing(path: Path) -> bytes | None:
+def externalize_initializers(path: Path) -> bytes | None:
     """The model of a file, its large aligned tensors replaced by their positions in that file.
 
     Args:
@@ -116,7 +116,7 @@ def external_files(path: Path) -> set[str]:
         return set()
 
 
-def aligned(data: bytes) -> bytes:
+def align_initializers(data: bytes) -> bytes:
     """The same model with the bytes of large tensors at multiples of `ALIGNMENT`, behind spaces in a doc_string.
 
     Args:

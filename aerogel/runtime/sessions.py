@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.errors import RuntimeLoadError
 from aerogel.kernels.cpu.library import find_library, library_path
-from aerogel.runtime.mapping import pointing
+from aerogel.runtime.mapping import externalize_initializers
 from aerogel.runtime.memory import drop_read_pages, return_freed_memory
 from aerogel.runtime.model_file import ModelFile, look
 from aerogel.system.cores import physical_cores
@@ -161,7 +161,7 @@ def _open(
     model: str | bytes = str(file.path)
     if mapped is None:
         mapped = file.size >= MAPPED_FROM
-    if mapped and file.alone and (short := pointing(file.path)):
+    if mapped and file.alone and (short := externalize_initializers(file.path)):
         options.add_session_config_entry(_FOLDER, str(file.path.parent))
         model = short
     opened = onnxruntime.InferenceSession(

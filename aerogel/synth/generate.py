@@ -23,10 +23,10 @@ from aerogel.system.versions import versions
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["synthesise"]
+__all__ = ["generate"]
 
 
-def synthesise(
+def generate(
     arch: str,
     out: Path,
     *,

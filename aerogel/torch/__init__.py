@@ -10,9 +10,18 @@ from aerogel.errors import require
 
 require("torch", "export")
 
-from aerogel.torch.conversion import densify, sparsify  # noqa: E402 - the same
-from aerogel.torch.linear import SparseLinear  # noqa: E402 - says what is missing before it is needed
-from aerogel.torch.shrink import Shrunk, shrink  # noqa: E402 - says what is missing before it is needed
-from aerogel.torch.summary import LayerSummary, Summary, report  # noqa: E402 - the same
+from aerogel.torch.conversion import densify, sparsify  # noqa: E402 - says what is missing first
+from aerogel.torch.linear import SparseLinear  # noqa: E402 - says what is missing first
+from aerogel.torch.shrink import ShrinkReport, shrink  # noqa: E402 - says what is missing first
+from aerogel.torch.summary import LayerSummary, Summary, report  # noqa: E402 - says what is missing first
 
-__all__ = ["LayerSummary", "Shrunk", "SparseLinear", "Summary", "densify", "report", "shrink", "sparsify"]
+__all__ = [
+    "LayerSummary",
+    "ShrinkReport",
+    "SparseLinear",
+    "Summary",
+    "densify",
+    "report",
+    "shrink",
+    "sparsify",
+]

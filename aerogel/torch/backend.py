@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import Storage, best, candidates
+from aerogel.torch.format_selection import StorageFormat, best, candidates
 from aerogel.torch.linear import SparseLinear
 from aerogel.torch.loader import Matrix
 from aerogel.torch.packed import FLOATS, check_library
@@ -29,7 +29,7 @@ class Backend(ABC):
     """Sides that a shrunk matrix must have a multiple of."""
 
     @abstractmethod
-    def choose(self, name: str, mask: np.ndarray) -> Storage | None:
+    def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
         """How to store the matrix called `name`; None where dense is faster.
 
         Raises:
@@ -38,7 +38,7 @@ class Backend(ABC):
 
     @abstractmethod
     def layer(
-        self, name: str, way: Storage, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
         """The layer that multiplies by `matrix` stored in that `way`, of values of `dtype`.
 
@@ -69,12 +69,12 @@ class Cpu(Backend):
         self.multiple = math.lcm(*(side for way in self._ways for side in way.block))
         self._max_density = max_density
 
-    def choose(self, name: str, mask: np.ndarray) -> Storage | None:
+    def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
         """See `Backend.choose`. The break-even is export's."""
         return best(name, mask, self._ways, self._max_density)
 
     def layer(
-        self, name: str, way: Storage, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
         """See `Backend.layer`."""
         if dtype not in FLOATS:

@@ -13,7 +13,7 @@ from torch import nn
 from aerogel.errors import CheckpointError, UsageError
 from aerogel.torch import meta_init
 from aerogel.torch.backend import Backend, Cpu
-from aerogel.torch.format_selection import Storage
+from aerogel.torch.format_selection import StorageFormat
 from aerogel.torch.layer import SparseLayer
 from aerogel.torch.linears import check_movable, check_plain, check_readable, current, find, move_hooks
 from aerogel.torch.loader import Matrix, Stored, open_stored
@@ -212,7 +212,7 @@ def _pruned(linears: Mapping[str, nn.Linear], name: str, stored: Stored) -> tupl
 
 
 def _layer(
-    backend: Backend, name: str, way: Storage, matrix: Matrix, linear: nn.Linear, dtype: torch.dtype
+    backend: Backend, name: str, way: StorageFormat, matrix: Matrix, linear: nn.Linear, dtype: torch.dtype
 ) -> nn.Module:
     bias = current(name, linear, "bias")
     if bias is not None:

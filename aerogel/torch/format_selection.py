@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from aerogel.errors import UsageError
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import block_scores, check_block
 
-__all__ = ["AUTO", "Storage", "best", "candidates"]
+__all__ = ["AUTO", "StorageFormat", "best", "candidates"]
 
 AUTO = "auto"
 # Four rows are the least that reach the speed of the dense product per entry stored.
@@ -20,7 +20,7 @@ _BLOCK = (4, 1)
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageFormat:
     """A way to store a matrix: name of the format, and (rows, cols) of its blocks."""
 
     format: str
@@ -29,7 +29,7 @@ class Storage:
     @property
     def break_even(self) -> float:
         """Entries stored, over all, at which the dense product is as fast. The number that export goes by."""
-        return carrier(self.format).max_density(self.block)
+        return op_for(self.format).max_density(self.block)
 
     def stored(self, mask: np.ndarray, name: str) -> float:
         """Share of the entries of a matrix called `name` that would be stored, zeros inside blocks included.
@@ -44,7 +44,7 @@ class Storage:
 
 def candidates(
     format: str, block: tuple[int, int] | None = None, own_block: tuple[int, int] | None = None
-) -> list[Storage]:
+) -> list[StorageFormat]:
     """The ways to consider.
 
     Args:
@@ -58,20 +58,20 @@ def candidates(
     """
     if format == AUTO:
         pruned_in = own_block if own_block != (1, 1) else None
-        return [Storage("csr", (1, 1)), Storage("bsr", block or pruned_in or _BLOCK)]
-    carrier(format)
+        return [StorageFormat("csr", (1, 1)), StorageFormat("bsr", block or pruned_in or _BLOCK)]
+    op_for(format)
     if FORMATS.get(format).blocked:
-        return [Storage(format, block or own_block or _BLOCK)]
+        return [StorageFormat(format, block or own_block or _BLOCK)]
     if block is not None:
         raise UsageError(
             f"block {block[0]}x{block[1]} does not apply to format {format!r}, which has no blocks"
         )
-    return [Storage(format, (1, 1))]
+    return [StorageFormat(format, (1, 1))]
 
 
 def best(
-    name: str, mask: np.ndarray, ways: Sequence[Storage], max_density: float | None = None
-) -> Storage | None:
+    name: str, mask: np.ndarray, ways: Sequence[StorageFormat], max_density: float | None = None
+) -> StorageFormat | None:
     """The way that should be fastest for the matrix called `name`; None where dense is.
 
     Time is taken to grow with the entries stored and to meet that of the dense product at the break-even. Among several

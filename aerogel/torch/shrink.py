@@ -22,11 +22,11 @@ from torch import nn
 from aerogel.hf.families import ATTENTIONS, FEED_FORWARDS, HEAD_COUNTS, HEAD_WIDTHS
 from aerogel.torch.linears import check_plain
 
-__all__ = ["Shrunk", "check_shrinkable", "shrink"]
+__all__ = ["ShrinkReport", "check_shrinkable", "shrink"]
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class ShrinkReport:
     """What was removed: `heads` of `all_heads`, `neurons` of `all_neurons`, in all layers together."""
 
     heads: int
@@ -56,7 +56,7 @@ class _FeedForward:
     second: nn.Linear
 
 
-def shrink(model: nn.Module, multiple: int = 1) -> Shrunk:
+def shrink(model: nn.Module, multiple: int = 1) -> ShrinkReport:
     """Remove heads and neurons that are wholly pruned, in place.
 
     Encoders built as BERT, RoBERTa, ELECTRA and DistilBERT are known; layers built otherwise are left as they are. The
@@ -83,7 +83,7 @@ def shrink(model: nn.Module, multiple: int = 1) -> Shrunk:
             if feed_forward := _feed_forward(layer):
                 neurons[1] += feed_forward.first.out_features
                 neurons[0] += _remove_neurons(feed_forward, multiple)
-    return Shrunk(heads[0], heads[1], neurons[0], neurons[1])
+    return ShrinkReport(heads[0], heads[1], neurons[0], neurons[1])
 
 
 def check_shrinkable(model: nn.Module) -> None:

@@ -28,7 +28,7 @@ from aerogel.system.versions import versions
 from aerogel.train.config import TrainConfig
 from aerogel.train.loop import Loop
 from aerogel.train.loss import TaskLoss
-from aerogel.train.method import Target
+from aerogel.train.method import SparsityConfig
 from aerogel.train.methods import METHODS
 from aerogel.train.processes import Processes
 from aerogel.train.schedule import Cubic
@@ -105,7 +105,9 @@ def _loop(name: str, config: TrainConfig, sizes: dict[str, Any], processes: Proc
     for parameter in embedding_parameters(model):
         parameter.requires_grad_(False)
     kind = METHODS.get(name)
-    target = Target(config.density, config.block, config.scope) if kind.prunes else Target(1.0)
+    target = (
+        SparsityConfig(config.density, config.block, config.scope) if kind.prunes else SparsityConfig(1.0)
+    )
     method = kind(prunable(model), target)
     schedule = Cubic(1.0, target.density, _TOTAL, _WARMUP, 1.0, 2.0)
     no_rows: Any = None  # the batch is made here

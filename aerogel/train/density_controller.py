@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import kept_count, ranked
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 
 __all__ = ["Controller", "boundary", "bracket", "is_steered"]
 
@@ -29,7 +29,7 @@ _LARGEST_CHANGE = math.log(2.0)
 _HORIZON = 10
 
 
-def is_steered(target: Target, option: str, raw: float | None) -> bool:
+def is_steered(target: SparsityConfig, option: str, raw: float | None) -> bool:
     """Whether a density is asked for, so that the strength of the penalty is to be found.
 
     Args:
@@ -52,7 +52,7 @@ def is_steered(target: Target, option: str, raw: float | None) -> bool:
     return raw is None
 
 
-def _interval(step: Step) -> int:
+def _interval(step: StepContext) -> int:
     """Steps between two looks."""
     return max(1, (step.finish - step.begin) // _LOOKS)
 
@@ -106,7 +106,7 @@ class Controller:
         self._last: float | None = None
         self._moved = 0.0
 
-    def check(self, found: float, step: Step, before: float = 0.0) -> None:
+    def check(self, found: float, step: StepContext, before: float = 0.0) -> None:
         """Whether the boundary can come from `found` to the goal.
 
         Args:
@@ -127,7 +127,7 @@ class Controller:
             )
 
     @torch.no_grad()
-    def after_step(self, step: Step, scores: Sequence[Tensor]) -> Mapping[str, float]:
+    def after_step(self, step: StepContext, scores: Sequence[Tensor]) -> Mapping[str, float]:
         """Look, if it is time, and set `strength`; change `scores` where the schedule has ended.
 
         Returns:
@@ -160,7 +160,7 @@ class Controller:
             self._last = self.goal
         return noted
 
-    def _reach(self, step: Step) -> float:
+    def _reach(self, step: StepContext) -> float:
         """The learning rates of the steps left, summed: eta falls linearly to 0 at the end of the run."""
         left = max(step.finish - step.index, _HORIZON * _interval(step))
         rest = max(1, step.total - step.index)

@@ -21,7 +21,7 @@ from aerogel.train.loop import steps_of
 from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_model
 from aerogel.train.rehearsal import rehearse_evaluation
-from aerogel.train.setup import Job
+from aerogel.train.setup import TrainingJob
 
 __all__ = ["FineTuning"]
 
@@ -38,7 +38,7 @@ class FineTuning:
         self._data = _subset(self._task.load(self.config.data), self.config)
         return _identity(self._data)
 
-    def job(self, device: torch.device) -> Job:
+    def job(self, device: torch.device) -> TrainingJob:
         """The model with the task's head; all rows, tokenised; the teacher."""
         config, task, data = self.config, self._task, self._data
         model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
@@ -51,7 +51,7 @@ class FineTuning:
             objective = Distillation(teacher.to(device), model, config)
             encoder = tokenizer_for_both(tokenizer, teacher, own)
         rows = Rows(task.encode(data.train, encoder, config.max_length))
-        return Job(
+        return TrainingJob(
             model,
             unused,
             rows,

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from aerogel.train.method import Method, Step, Target
+from aerogel.train.method import Method, SparsityConfig, StepContext
 
-__all__ = ["Survivors"]
+__all__ = ["FixedMask"]
 
 
-class Survivors(Method):
+class FixedMask(Method):
     """Train what `masks` keep; the masks stay.
 
     Args:
@@ -27,7 +27,7 @@ class Survivors(Method):
     def __init__(
         self,
         matrices: Mapping[str, nn.Linear],
-        target: Target,
+        target: SparsityConfig,
         masks: Mapping[str, np.ndarray] | None = None,
         options: Any = None,
     ) -> None:
@@ -41,10 +41,10 @@ class Survivors(Method):
         for weight in self.weights.values():
             weight.requires_grad_(True)
 
-    def check(self, steps: Callable[[int], Step]) -> None:
+    def check(self, steps: Callable[[int], StepContext]) -> None:
         """The density is there already."""
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Leave the masks as they are."""
 
     def settle(self) -> None:

@@ -15,7 +15,7 @@ from aerogel.train.batches import Rows
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.gradients import Gradients, Objective, seed_torch
 from aerogel.train.log import Log, NoLog
-from aerogel.train.method import Method, Step
+from aerogel.train.method import Method, StepContext
 from aerogel.train.pretraining.rows import TextRows
 from aerogel.train.processes import Processes
 from aerogel.train.progress import shown_steps
@@ -120,16 +120,16 @@ class Loop:
                 if done % config.save_every == 0:
                     self._save(log)
 
-    def now(self) -> Step:
+    def now(self) -> StepContext:
         """What the schedules say of the next step."""
         return self.at(self.step)
 
-    def at(self, index: int) -> Step:
+    def at(self, index: int) -> StepContext:
         """What the schedules say of the step `index`."""
         schedule = self.schedule
         factor = linear_rate(index, schedule.warmup, schedule.total)
         begin, finish = map(math.ceil, schedule.descent)
-        return Step(
+        return StepContext(
             index=index,
             total=schedule.total,
             density=schedule.density(index),
@@ -141,7 +141,9 @@ class Loop:
             warmup=schedule.warmup,
         )
 
-    def train_step(self, batch: Mapping[str, torch.Tensor], now: Step) -> tuple[float, Mapping[str, float]]:
+    def train_step(
+        self, batch: Mapping[str, torch.Tensor], now: StepContext
+    ) -> tuple[float, Mapping[str, float]]:
         """One optimizer step on a whole batch; returns its loss and what there is to tell."""
         factor = linear_rate(self.step, self.schedule.warmup, self.schedule.total)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):

@@ -30,11 +30,11 @@ from aerogel.errors import TrainingError, UsageError
 from aerogel.sparse.masks import check_block, expand_blocks, top_masks
 from aerogel.system.options import NoOptions
 
-__all__ = ["Mask", "Method", "Step", "Target"]
+__all__ = ["Mask", "Method", "SparsityConfig", "StepContext"]
 
 
 @dataclass(frozen=True)
-class Target:
+class SparsityConfig:
     """What a run prunes to: density in (0, 1], (rows, cols) blocks, "local" or "global" scope."""
 
     density: float
@@ -43,7 +43,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepContext:
     """One optimizer step as a method sees it.
 
     Attributes:
@@ -115,7 +115,9 @@ class Method:
     density_is_outcome: ClassVar[bool] = False
     score_lr: ClassVar[float] = 1e-2
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         self.matrices = dict(matrices)
         self.target = target
         self.options = self.Options() if options is None else options
@@ -140,7 +142,7 @@ class Method:
     def prepare(self, model: nn.Module) -> None:
         """Called once, before the optimizer is made: freeze what this method does not train."""
 
-    def check(self, steps: Callable[[int], Step]) -> None:
+    def check(self, steps: Callable[[int], StepContext]) -> None:
         """Called once, before the first step: refuse a density of which it is known that it cannot be reached.
 
         Args:
@@ -186,7 +188,7 @@ class Method:
         """Per matrix, the current score of each block ``[out / r, in / c]``; the highest are kept."""
         raise NotImplementedError
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Called before the forward pass: by default the masks are made anew at the density of the schedule.
 
         Here, and only here, several processes draw the same random numbers, and a resumed run those it drew before.
@@ -197,10 +199,10 @@ class Method:
         """A differentiable scalar to add to the loss of this step, or None."""
         return None
 
-    def after_backward(self, step: Step) -> None:
+    def after_backward(self, step: StepContext) -> None:
         """Called when all gradients of this step are there, before they are clipped."""
 
-    def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+    def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
         """Called after the optimizer's step.
 
         Returns:

@@ -25,16 +25,16 @@ from aerogel.system.printable import unprintable
 from aerogel.system.versions import versions
 from aerogel.train.config import RunConfig, TrainConfig
 from aerogel.train.finetune import FineTuning
-from aerogel.train.fixed_mask import Survivors
+from aerogel.train.fixed_mask import FixedMask
 from aerogel.train.log import Log, NoLog, check_log
 from aerogel.train.loop import Loop
-from aerogel.train.method import Method, Target
+from aerogel.train.method import Method, SparsityConfig
 from aerogel.train.methods import METHODS
 from aerogel.train.model import not_finite, save_model
 from aerogel.train.processes import Processes, process_count
 from aerogel.train.rehearsal import rehearse_saving
 from aerogel.train.schedule import Cubic, warmup_steps
-from aerogel.train.setup import Regime
+from aerogel.train.setup import TrainingSetup
 from aerogel.train.state import State
 
 __all__ = ["TrainConfig", "run", "train"]
@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> Checkpoint:
     return run(config, FineTuning(config, task))
 
 
-def run(config: RunConfig, regime: Regime) -> Checkpoint:
+def run(config: RunConfig, regime: TrainingSetup) -> Checkpoint:
     """Train, prune, evaluate and write the checkpoint ``config.out``.
 
     Everything that follows the last step is tried before the first one: see `aerogel.train.rehearsal`.
@@ -94,7 +94,7 @@ def run(config: RunConfig, regime: Regime) -> Checkpoint:
 
 
 def _run(
-    config: RunConfig, method_class: type[Method], options: Any, regime: Regime, processes: Processes
+    config: RunConfig, method_class: type[Method], options: Any, regime: TrainingSetup, processes: Processes
 ) -> Checkpoint:
     inputs = config.inputs() | method_class.reads(options)
     processes.on_first(lambda: _check_places(config, inputs))
@@ -135,9 +135,9 @@ def _run(
     steps = total + job.final
     more = _state_bytes(model) if steps > config.save_every and state is None else 0
     processes.on_first(lambda: rehearse_saving(config.out, model, job.tokenizer, plain, write_model, more))
-    target = Target(config.density, config.block, config.scope)
+    target = SparsityConfig(config.density, config.block, config.scope)
     fixed = state is not None and state.fixed
-    method = Survivors(prunable(model), target) if fixed else method_class(prunable(model), target, options)
+    method = FixedMask(prunable(model), target) if fixed else method_class(prunable(model), target, options)
     schedule, last = _schedule(config, total, method), _last_schedule(config, job.final)
     if _freezes(config, method_class):
         for parameter in embedding_parameters(model):
@@ -162,7 +162,7 @@ def _run(
             log.write("start", 0, total=total, **values)
         loop.run(log, job.measure)
         if last and not fixed:
-            method = Survivors(prunable(model), target, method.bake())
+            method = FixedMask(prunable(model), target, method.bake())
             # What the method before froze is trained now, as in a run that is resumed here.
             for parameter in model.parameters():
                 parameter.requires_grad_(parameter.requires_grad or id(parameter) in trained)

@@ -13,11 +13,11 @@ from aerogel.train.gradients import Objective
 from aerogel.train.loss import TaskLoss
 from aerogel.train.pretraining.rows import TextRows
 
-__all__ = ["Job", "Regime"]
+__all__ = ["TrainingJob", "TrainingSetup"]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What a run works on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Job:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-class Regime(Protocol):
+class TrainingSetup(Protocol):
     """What sets one kind of training apart: `FineTuning` on a task, or pre-training on text."""
 
     @property
@@ -57,7 +57,7 @@ class Regime(Protocol):
             DataError: it cannot be read.
         """
 
-    def job(self, device: torch.device) -> Job:
+    def job(self, device: torch.device) -> TrainingJob:
         """Load the model and give the data its form. Called once, after `load_data`.
 
         Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.registry import Registry
 
 FAKE = """
@@ -56,13 +56,13 @@ class Fake(Candidate):
 
 
 @pytest.fixture
-def fake_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry[Candidate]]:
+def fake_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry[Backend]]:
     """Registry of candidates that only tell times: ``fake_candidates(name="body of a subclass of Fake", ...)``.
 
     "onnxruntime", which every measurement needs, is a plain Fake unless given.
     """
 
-    def make(**bodies: str) -> Registry[Candidate]:
+    def make(**bodies: str) -> Registry[Backend]:
         package = tmp_path / "faked" / "fake_candidates"
         package.mkdir(parents=True)
         (package / "__init__.py").write_text("")

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from aerogel.bench import harness, setup
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.harness import bench, measure
-from aerogel.bench.jobs import Pair
+from aerogel.bench.jobs import Job
 from aerogel.bench.model import scan
 from aerogel.bench.precision import TOLERANCES
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.registry import Registry
 
-Fakes = Callable[..., Registry[Candidate]]
+Fakes = Callable[..., Registry[Backend]]
 Models = Callable[..., Path]
 
 QUICK = Settings(seq=4, rounds=3, repeats=2)
@@ -244,9 +244,9 @@ def test_outputs_are_compared_with_the_reference_that_a_pair_names(
     fakes = fake_candidates(onnxruntime=named, other=named)
     dense, near, far = (scan(token_model(name)) for name in ("dense.onnx", "naked.onnx", "far.onnx"))
     pairs = [
-        Pair(dense, "onnxruntime", "the dense one", dense),
-        Pair(near, "other", "near", dense),
-        Pair(far, "other", "far", near),
+        Job(dense, "onnxruntime", "the dense one", dense),
+        Job(near, "other", "near", dense),
+        Job(far, "other", "far", near),
     ]
     report = measure(pairs, QUICK, pairs[0], candidates=fakes)
     assert [run.label for run in report.runs] == ["the dense one", "near", "far"]

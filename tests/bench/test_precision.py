@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import TOLERANCES, Kind, stored_precision
+from aerogel.bench.precision import TOLERANCES, Precision, stored_precision
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_words_and_back(sparse: bool, precision: str) -> None:
-    kind = Kind(sparse, precision)
-    assert Kind.parse(str(kind)) == kind
+    kind = Precision(sparse, precision)
+    assert Precision.parse(str(kind)) == kind
     assert str(kind) == f"{'sparse' if sparse else 'dense'} {precision}"
 
 
 @pytest.mark.parametrize("text", ["", "sparse", "sparse fp64", "thin fp32", "dense int8 "])
 def test_other_words_are_no_kind(text: str) -> None:
     with pytest.raises(ValueError, match="no kind"):
-        Kind.parse(text)
+        Precision.parse(text)
 
 
 @pytest.mark.parametrize(

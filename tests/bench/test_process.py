@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.bench.process import Worker
 from aerogel.errors import MissingExtraError, RuntimeLoadError, UsageError
 from aerogel.registry import Registry
 
-Fakes = Callable[..., Registry[Candidate]]
+Fakes = Callable[..., Registry[Backend]]
 Models = Callable[..., Path]
 
 MIB = 1 << 20

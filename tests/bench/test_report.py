@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aerogel.bench import plot, report, schema
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.result import Report, Run, Settings, Skipped
 from aerogel.bench.statistics import speedup, summarise
 from aerogel.errors import DataError, UsageError
@@ -18,12 +18,12 @@ def run(
     label: str, candidate: str, milliseconds: float, kind: str = "dense fp32", difference: float | None = None
 ) -> Run:
     latency = summarise([[milliseconds / 1000] * 3] * 2)
-    wrong = difference is not None and not difference <= Kind.parse(kind).tolerance
+    wrong = difference is not None and not difference <= Precision.parse(kind).tolerance
     return Run(
         model=Path("out", label),
         label=label,
         candidate=candidate,
-        kind=Kind.parse(kind),
+        kind=Precision.parse(kind),
         setting="default",
         tried={"default": milliseconds, "other": milliseconds + 1},
         details="" if candidate == "onnxruntime" else f"{candidate} 1.0",

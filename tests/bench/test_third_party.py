@@ -8,20 +8,20 @@ import pytest
 
 from aerogel.bench import third_party
 from aerogel.bench.backend import Runner
-from aerogel.bench.backends import CANDIDATES, rivals
+from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.model import scan
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.process import Worker
-from aerogel.bench.third_party import Rival
+from aerogel.bench.third_party import ThirdPartyBackend
 from aerogel.errors import MissingExtraError, RuntimeLoadError
 
 Models = Callable[..., Path]
 
 
-class Somebody(Rival):
+class Somebody(ThirdPartyBackend):
     package = "numpy"
     install = "'numpy<3'"
-    computes = Kind(False, "int8")
+    computes = Precision(False, "int8")
 
     def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:
         raise NotImplementedError
@@ -99,7 +99,7 @@ def test_all_that_are_known() -> None:
         "openvino",
         "openvino-bf16",
         "openvino-int8",
-    } <= set(rivals())
-    kinds = {name: str(CANDIDATES.get(name).computes) for name in rivals()}  # type: ignore[attr-defined]  # all of them are a Rival
+    } <= set(third_party_backends())
+    kinds = {name: str(BACKENDS.get(name).computes) for name in third_party_backends()}  # type: ignore[attr-defined]  # all of them are a Rival
     assert kinds["deepsparse"] == "sparse fp32"
     assert kinds["openvino-int8"] == "dense int8"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aerogel.bench import harness, setup
-from aerogel.bench.jobs import Pair
+from aerogel.bench.jobs import Job
 from aerogel.bench.model import OnnxFile
 from aerogel.bench.result import Skipped
 from aerogel.cli import main
@@ -44,8 +44,8 @@ def test_wrong_outputs_are_status_1(
     # The model runs on stock ONNX Runtime twice; the second run is said to differ by the whole output.
     monkeypatch.setattr(harness, "_compare", lambda opened, *_: [None, *[1.0] * (len(opened) - 1)])
 
-    def twice(files: list[OnnxFile], *_: object) -> tuple[list[Pair], list[Skipped]]:
-        return [Pair(files[0], "onnxruntime", "sparse.onnx", files[0]) for _ in range(2)], []
+    def twice(files: list[OnnxFile], *_: object) -> tuple[list[Job], list[Skipped]]:
+        return [Job(files[0], "onnxruntime", "sparse.onnx", files[0]) for _ in range(2)], []
 
     monkeypatch.setattr(harness, "plan", twice)
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')

@@ -7,8 +7,8 @@ import pytest
 
 from aerogel import cli
 from aerogel.cost import cache, calibrate, check
-from aerogel.cost.machine import this_host
-from aerogel.cost.model import Calibration
+from aerogel.cost.machine import this_machine
+from aerogel.cost.model import CostModel
 from aerogel.system.cache import CACHE_VARIABLE
 
 
@@ -20,15 +20,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def measured(
-    made_up: Callable[..., Calibration], monkeypatch: pytest.MonkeyPatch
+    made_up: Callable[..., CostModel], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], list[int]]:
     """Let nothing be measured; returns the numbers of threads that calibrations were asked for."""
     asked: list[int] = []
 
     def pretend(busy: str) -> list[int]:
-        def made(threads: int, _: object) -> tuple[Calibration, str]:
+        def made(threads: int, _: object) -> tuple[CostModel, str]:
             asked.append(threads)
-            return made_up(host=this_host(threads), place=1e-9, dense=(0, 0, 0, 1e-9)), busy
+            return made_up(host=this_machine(threads), place=1e-9, dense=(0, 0, 0, 1e-9)), busy
 
         monkeypatch.setattr(calibrate, "calibrate", made)
         return asked
@@ -46,7 +46,7 @@ def test_a_calibration_is_shown_and_kept(
     assert printed.err == ""
     assert f"kept in {file}" in printed.out
     assert "2 threads" in printed.out
-    assert isinstance(cache.find(2), Calibration)
+    assert isinstance(cache.find(2), CostModel)
     assert cli.main(["calibrate", "--threads", "2"]) == 0  # measured anew
     assert asked == [2, 2]
 

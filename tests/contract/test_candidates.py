@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel.bench.backends import CANDIDATES, rivals
+from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.inputs import Input, feeds
 from aerogel.bench.model import scan
 from aerogel.bench.precision import TOLERANCES
@@ -18,26 +18,26 @@ from aerogel.errors import AerogelError
 Models = Callable[..., Path]
 
 
-@pytest.fixture(params=CANDIDATES.names())
+@pytest.fixture(params=BACKENDS.names())
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def test_stock_is_among_them_and_takes_everything(token_model: Models) -> None:
-    stock = CANDIDATES.get(STOCK)
+    stock = BACKENDS.get(STOCK)
     assert stock.refuse(scan(token_model("dense.onnx"))) is None
     assert stock.refuse(scan(token_model("sparse.onnx", sparse=True))) is None
 
 
 def test_settings_are_distinct_names(name: str) -> None:
-    settings = CANDIDATES.get(name).settings
+    settings = BACKENDS.get(name).settings
     assert settings
     assert len(set(settings)) == len(settings)
 
 
 def test_kinds_have_a_tolerance_and_stock_is_dense_and_exact(name: str, token_model: Models) -> None:
     for sparse in (False, True):
-        kind = CANDIDATES.get(name).kind(scan(token_model("model.onnx", sparse=sparse)))
+        kind = BACKENDS.get(name).kind(scan(token_model("model.onnx", sparse=sparse)))
         assert kind.tolerance == TOLERANCES[kind.precision]
         assert name != STOCK or str(kind) == "dense fp32"
 
@@ -47,7 +47,7 @@ def test_runs_right_under_every_setting_or_says_why_not(
     name: str, token_model: Models, tmp_path: Path, sparse: bool
 ) -> None:
     """In its own interpreter, where it has one: set the variables of docs/bench.md to run the rivals here."""
-    candidate, path = CANDIDATES.get(name), token_model("model.onnx", sparse=sparse)
+    candidate, path = BACKENDS.get(name), token_model("model.onnx", sparse=sparse)
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     model = scan(path)
     reason = candidate.refuse(model)
@@ -66,8 +66,8 @@ def test_runs_right_under_every_setting_or_says_why_not(
 
 def test_rivals_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, token_model: Models) -> None:
     model = scan(token_model("model.onnx"))
-    for name in rivals():
-        candidate = CANDIDATES.get(name)
+    for name in third_party_backends():
+        candidate = BACKENDS.get(name)
         for variable in [key for key in os.environ if key.startswith("AEROGEL_PYTHON_")]:
             monkeypatch.delenv(variable)
         reason = candidate.refuse(model)
@@ -78,25 +78,25 @@ def test_one_candidate_runs_sparse_functions_where_the_library_is(token_model: M
     from aerogel.kernels.cpu.library import find_library
 
     model = scan(token_model("model.onnx", sparse=True))
-    assert (CANDIDATES.get("aerogel").refuse(model) is None) == (find_library() is not None)
+    assert (BACKENDS.get("aerogel").refuse(model) is None) == (find_library() is not None)
 
 
 def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path, token_model: Models) -> None:
-    if CANDIDATES.get(name).refuse(scan(token_model("model.onnx"))) is not None:
+    if BACKENDS.get(name).refuse(scan(token_model("model.onnx"))) is not None:
         # What is not installed here refuses even to be opened.
         with pytest.raises(AerogelError):
-            CANDIDATES.get(name).open(tmp_path / "none.onnx", 1, CANDIDATES.get(name).settings[0], 1, 4)
+            BACKENDS.get(name).open(tmp_path / "none.onnx", 1, BACKENDS.get(name).settings[0], 1, 4)
         pytest.skip(f"{name} is not installed; only its refusal was tested")
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"\x08\x09nonsense")
-    for setting in CANDIDATES.get(name).settings:
+    for setting in BACKENDS.get(name).settings:
         with pytest.raises(AerogelError):
             start(name, path, setting, 1, 4)
 
 
 def start(name: str, path: Path, setting: str, batch: int, seq: int, lengths: tuple[int, ...] = ()) -> Worker:
     return Worker(
-        CANDIDATES.module(name), path, python=CANDIDATES.get(name).python(), threads=1, setting=setting,
+        BACKENDS.module(name), path, python=BACKENDS.get(name).python(), threads=1, setting=setting,
         batch=batch, seq=seq, vocab=50, seed=batch, lengths=lengths,
     )  # fmt: skip
 

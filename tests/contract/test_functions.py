@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from aerogel import runtime
 from aerogel.errors import ExportError
 from aerogel.kernels.cpu.library import find_library
-from aerogel.ops.functions import FUNCTIONS, carried, carrier
+from aerogel.ops.functions import FUNCTIONS, op_for, supported_formats
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET, LinearFunction
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 
@@ -38,7 +38,7 @@ CASES = {
 }
 
 
-PAIRS = [(form, weights) for weights in WEIGHTS.names() for form in carried(weights)]
+PAIRS = [(form, weights) for weights in VALUE_TYPES.names() for form in supported_formats(weights)]
 # What is left of a body once the weight is folded.
 PLAIN = Counter(["MatMul", "Add"])
 LEFT = {
@@ -57,19 +57,19 @@ class Kind:
 
     @property
     def function(self) -> LinearFunction:
-        return carrier(self.form, self.weights)
+        return op_for(self.form, self.weights)
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
         return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(self.form).blocked else [(1, 1)]
 
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
-        values, beside = WEIGHTS.get(self.weights).encode(weight, "w")
+        values, beside = VALUE_TYPES.get(self.weights).encode(weight, "w")
         return FORMATS.get(self.form).encode(values, mask, block) | beside
 
     def stored(self, weight: np.ndarray) -> np.ndarray:
         """The stored values ``[out, in]``, as integers where they are such."""
-        return WEIGHTS.get(self.weights).encode(weight, "w")[0]
+        return VALUE_TYPES.get(self.weights).encode(weight, "w")[0]
 
     def exact(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
         """y in float64, and how far float32 may be from it."""
@@ -81,7 +81,7 @@ class Kind:
             return x.astype(np.float64) @ stored.T + bias, terms * 2**-24 * size
         m = np.abs(x).max(-1, keepdims=True)
         q = np.rint(x * (np.float32(127) / m)).astype(np.int64)
-        scale = WEIGHTS.get("int8").encode(weight, "w")[1]["scale"].astype(np.float64)
+        scale = VALUE_TYPES.get("int8").encode(weight, "w")[1]["scale"].astype(np.float64)
         product = (q @ stored.T) * (m.astype(np.float64) / 127) * scale
         # The sum is exact. What follows are the constant 1 / 127, three products and a sum.
         return product + bias, 5 * 2**-24 * (np.abs(product) + np.abs(bias)).max()
@@ -215,12 +215,12 @@ def test_name_carries_a_version_and_the_break_even_is_a_share(name: str) -> None
 
 
 def test_arrays_are_the_formats_and_then_those_beside_its_values(kind: Kind) -> None:
-    _, beside = WEIGHTS.get(kind.weights).encode(np.ones((2, 2), np.float32), "w")
+    _, beside = VALUE_TYPES.get(kind.weights).encode(np.ones((2, 2), np.float32), "w")
     assert kind.function.arrays == (*FORMATS.get(kind.form).names, *beside)
 
 
 def test_every_function_carries_a_format() -> None:
-    assert {carrier(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}
+    assert {op_for(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())

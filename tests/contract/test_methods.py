@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from aerogel import checkpoint
 from aerogel.sparse.masks import kept_count
-from aerogel.train.method import Method, Step, Target
+from aerogel.train.method import Method, SparsityConfig, StepContext
 from aerogel.train.methods import METHODS
 from aerogel.train.run import TrainConfig, train
 from aerogel.train.schedule import Cubic
@@ -182,14 +182,14 @@ def test_baked_weights_are_what_was_evaluated_and_zero_exactly_where_pruned(
     torch.manual_seed(0)
     linears = {"layer.0.w": nn.Linear(16, 32), "layer.1.w": nn.Linear(32, 8)}
     model = nn.Sequential(linears["layer.0.w"], nn.Tanh(), linears["layer.1.w"])
-    made = METHODS.get(method)(linears, Target(0.25, block))
+    made = METHODS.get(method)(linears, SparsityConfig(0.25, block))
     weights, scores = list(made.weights.values()), list(made.score_parameters())
     groups = [{"params": weights, "lr": 0.02}] + ([{"params": scores, "lr": 0.5}] if scores else [])
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     schedule, inputs = Cubic(1.0, 0.25, 40, 4, 1, 2), torch.randn(64, 16)
     for index in range(40):
         progress = schedule.progress(index)
-        step = Step(index, 40, schedule.density(index), progress, 0.02, 0.5 * (1 - index / 40), 4, 32)
+        step = StepContext(index, 40, schedule.density(index), progress, 0.02, 0.5 * (1 - index / 40), 4, 32)
         model.train()
         made.before_step(step)
         penalty = made.penalty()

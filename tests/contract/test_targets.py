@@ -10,9 +10,9 @@ import pytest
 
 from aerogel.errors import AerogelError, UsageError
 from aerogel.export.target import TARGETS, Target
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.formats import FORMATS
 
 
@@ -33,8 +33,8 @@ def constant(name: str, array: np.ndarray) -> ir.Value:
 
 def sparse_model(weights: str = "fp32") -> ir.Model:
     """y = x W^T + 1 in CSR, over x [batch, 4]."""
-    function = carrier("csr", weights)
-    stored, beside = WEIGHTS.get(weights).encode(WEIGHT, "w")
+    function = op_for("csr", weights)
+    stored, beside = VALUE_TYPES.get(weights).encode(WEIGHT, "w")
     arrays = FORMATS.get("csr").encode(stored, WEIGHT != 0) | beside
     values = [constant(name, array) for name, array in arrays.items()] + [
         constant("bias", np.ones(3, np.float32))
@@ -65,7 +65,7 @@ def test_artifact_runs_every_way_it_says_it_can(target: Target, inline: bool, tm
 def test_the_rounding_of_activations_can_be_left_out(target: Target, inline: bool, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model("int8"), path, inline=inline)
-    kind = WEIGHTS.get("int8")
+    kind = VALUE_TYPES.get("int8")
     stored = kind.decode(*kind.encode(WEIGHT, "w"))
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
     exact = x @ stored.T + 1

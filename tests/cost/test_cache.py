@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from aerogel.cost import cache
-from aerogel.cost.machine import this_host
-from aerogel.cost.model import Calibration
+from aerogel.cost.machine import this_machine
+from aerogel.cost.model import CostModel
 from aerogel.errors import OutputError
 from aerogel.system.cache import CACHE_VARIABLE, cache_folder
 
-Calibrations = Callable[..., Calibration]
+Calibrations = Callable[..., CostModel]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def kept(made_up: Calibrations) -> Path:
-    return cache.save(made_up(host=this_host(1), edges=(1e-6, 2e-9, 3e-9, 0, 0), place=1e-12))
+    return cache.save(made_up(host=this_machine(1), edges=(1e-6, 2e-9, 3e-9, 0, 0), place=1e-12))
 
 
 def damage(path: Path, change: Callable[[dict[str, Any]], object]) -> str:
@@ -42,7 +42,7 @@ def damage(path: Path, change: Callable[[dict[str, Any]], object]) -> str:
 
 
 def test_what_was_kept_is_found(made_up: Calibrations, folder: Path) -> None:
-    made = made_up(host=this_host(1), edges=(1e-6, 2e-9, 3e-9, 0, 0), place=1e-12)
+    made = made_up(host=this_machine(1), edges=(1e-6, 2e-9, 3e-9, 0, 0), place=1e-12)
     path = cache.save(made)
     assert path.parent == folder
     assert cache.find() == made
@@ -151,7 +151,7 @@ def test_a_folder_in_its_place_is_no_calibration(kept: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_named(made_up: Calibrations, folder: Path) -> None:
     folder.write_text("a file")
     with pytest.raises(OutputError, match="cache"):
-        cache.save(made_up(host=this_host(1)))
+        cache.save(made_up(host=this_machine(1)))
 
 
 def test_without_the_library_nothing_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:

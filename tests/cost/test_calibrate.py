@@ -13,7 +13,7 @@ from aerogel.cost.check import Checked, totals
 from aerogel.cost.measure import Stopwatch
 from aerogel.cost.model import EncoderShape
 from aerogel.cost.models import dense_layers
-from aerogel.cost.packed_shape import Product
+from aerogel.cost.packed_shape import PackedShape
 from aerogel.cost.predict import Entry, Form, predict
 from aerogel.cost.report import calibration_table, check_table, check_verdict
 from aerogel.errors import MissingExtraError, RuntimeLoadError, UsageError
@@ -30,7 +30,7 @@ def test_what_is_measured_is_kept_found_and_predicts(tmp_path: Path, monkeypatch
     assert isinstance(busy, str)
     cache.save(made)
     assert cache.find(1) == made
-    product = Product((32, 16), "fp32", 4, 0.5, 0.5, 1, 1, 1)
+    product = PackedShape((32, 16), "fp32", 4, 0.5, 0.5, 1, 1, 1)
     assert made.packed(product, 8) > 0
     assert made.full((32, 16), 8) > 0
     assert 0 <= made.break_even(product, 8) <= 1

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from aerogel.cost.model import Calibration, EncoderShape
-from aerogel.cost.packed_shape import Product
+from aerogel.cost.model import CostModel, EncoderShape
+from aerogel.cost.packed_shape import PackedShape
 
-Calibrations = Callable[..., Calibration]
-CSR = Product((100, 50), "fp32", 1, 0.2, 0.2, 1, 3, 1)
-EIGHT_BIT = Product((64, 32), "int8", 1, 0.5, 0.2, 1, 3, 1)
+Calibrations = Callable[..., CostModel]
+CSR = PackedShape((100, 50), "fp32", 1, 0.2, 0.2, 1, 3, 1)
+EIGHT_BIT = PackedShape((64, 32), "int8", 1, 0.5, 0.2, 1, 3, 1)
 
 
 def test_a_product_is_the_sum_of_its_costs(made_up: Calibrations) -> None:

@@ -5,16 +5,16 @@ import pytest
 
 from aerogel.cost.masks import random_mask
 from aerogel.cost.models import format_of
-from aerogel.cost.packed_shape import Product, product_of
+from aerogel.cost.packed_shape import PackedShape, packed_shape_of
 from aerogel.errors import RuntimeLoadError
 from aerogel.kernels.cpu import native
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.formats import FORMATS
 
 
-def product(mask: np.ndarray, block: tuple[int, int], weights: str) -> Product:
-    values, _ = WEIGHTS.get(weights).encode(mask.astype(np.float32), "w")
-    return product_of(
+def product(mask: np.ndarray, block: tuple[int, int], weights: str) -> PackedShape:
+    values, _ = VALUE_TYPES.get(weights).encode(mask.astype(np.float32), "w")
+    return packed_shape_of(
         FORMATS.get(format_of(block)).encode(values, mask, block), (mask.shape[0], mask.shape[1])
     )
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from aerogel.cost.model import Calibration, EncoderShape
-from aerogel.cost.packed_shape import Product
-from aerogel.cost.predict import Entry, Form, Setting, encoder_shape, predict, unknown
+from aerogel.cost.model import CostModel, EncoderShape
+from aerogel.cost.packed_shape import PackedShape
+from aerogel.cost.predict import Entry, Form, Workload, encoder_shape, predict, unknown
 from aerogel.cost.report import table, verdict
 
-Calibrations = Callable[..., Calibration]
+Calibrations = Callable[..., CostModel]
 SHAPE = EncoderShape(layers=2, hidden=8, inner=32, heads=2)
 PLACES = 4 * 64 + 2 * 256  # of a layer
 REST = {"dense": [3e-3, 0, 0, 0, 0], "fp32": [1e-3, 0, 0, 0, 0], "int8": [2e-3, 0, 0, 0, 0]}
@@ -22,7 +22,7 @@ def entries(packed: Callable[[int], bool] = lambda _: True, weights: str = "fp32
     for layer in range(SHAPE.layers):
         for number, shape in enumerate(SHAPE.linears):
             name = f"bert.encoder.layer.{layer}.{number}.weight"
-            found[name] = Entry(shape, Product(shape, weights, 1, 0.1, 0.1, 1, 0, 1), packed(number))
+            found[name] = Entry(shape, PackedShape(shape, weights, 1, 0.1, 0.1, 1, 0, 1), packed(number))
     return found
 
 
@@ -64,7 +64,7 @@ def test_eight_bit_products_have_a_rest_of_their_own(made_up: Calibrations) -> N
 def test_of_the_last_layer_only_what_is_read_is_computed(made_up: Calibrations) -> None:
     # Time in proportion to tokens, 128 being 8 vectors: one token, of one sequence, is charged as one vector of 16.
     calibration = made_up(place=1e-7, dense=(0, 0, 0, 0), rest=REST, growth=lambda n: n / 128)
-    found = predict(calibration, entries(), SHAPE, Form(fused=True, first_only=True), Setting(1, 1, 128))
+    found = predict(calibration, entries(), SHAPE, Form(fused=True, first_only=True), Workload(1, 1, 128))
     first = PLACES * 0.01
     squares, others = 4 * 64 * 0.01, 512 * 0.01
     last = squares * (1 + 1 / 8) / 2 + others / 8

@@ -9,15 +9,15 @@ import pytest
 
 from aerogel.export import capture as capturing
 from aerogel.export import reference_model as loading
-from aerogel.export.reference_model import Source
+from aerogel.export.reference_model import ReferenceModel
 
-Captured = tuple[Path, Source, ir.Model]
+Captured = tuple[Path, ReferenceModel, ir.Model]
 
 
 @pytest.fixture(scope="session")
 def captured(tiny_checkpoint: Callable[..., Path]) -> Callable[..., Captured]:
     """Factory of (checkpoint, source, graph as captured); takes what `tiny_checkpoint` takes, and captures it once."""
-    cache: dict[Path, tuple[Source, Any]] = {}
+    cache: dict[Path, tuple[ReferenceModel, Any]] = {}
 
     def make(*args: Any, **kwargs: Any) -> Captured:
         path = tiny_checkpoint(*args, **kwargs)

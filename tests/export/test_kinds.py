@@ -9,7 +9,7 @@ from tiny_models import save_config
 
 from aerogel.errors import ExportError
 from aerogel.export.kinds import check_kind
-from aerogel.export.reference_model import load_source
+from aerogel.export.reference_model import load_reference
 
 
 def config_of(kind: str, **fields: Any) -> Any:
@@ -39,7 +39,7 @@ def test_what_is_no_text_encoder_is_refused_by_name_before_its_weights_are_read(
 ) -> None:
     save_config(tmp_path, kind, head)  # without weights
     with pytest.raises(ExportError, match=f"^{message}") as caught:
-        load_source(tmp_path)
+        load_reference(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aerogel.export.config import ExportConfig
 
+from aerogel.export.config import ExportConfig
 from aerogel.export.left_out import left_out
-from aerogel.export.reference_model import load_source
+from aerogel.export.reference_model import load_reference
 from aerogel.export.report import verdict
 from aerogel.export.run import export
 
@@ -39,13 +39,13 @@ def test_an_export_says_what_it_does_not_have(tiny_checkpoint: Checkpoints, tmp_
     ],
 )
 def test_nothing_is_left_out_of_these(tiny_checkpoint: Checkpoints, family: str, head: str) -> None:
-    assert left_out(load_source(tiny_checkpoint(family, head))) == {"outputs": {}, "weights": {}}
+    assert left_out(load_reference(tiny_checkpoint(family, head))) == {"outputs": {}, "weights": {}}
 
 
 def test_weights_that_nothing_needs(tiny_checkpoint: Checkpoints) -> None:
     import torch
 
-    source = load_source(tiny_checkpoint())
+    source = load_reference(tiny_checkpoint())
     source.model.spare = torch.nn.Linear(2, 2, bias=False)
     source.model.classifier.bias.requires_grad_(False)
     assert left_out(source) == {"outputs": {}, "weights": {"spare.weight": "no output needs it"}}

@@ -12,7 +12,7 @@ import safetensors.numpy
 from aerogel import checkpoint
 from aerogel.errors import CheckpointError, ExportError, UsageError
 from aerogel.export.plan import default_format, make_plan, read_weights
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.sparse.formats import FORMATS
 
 Checkpoints = Callable[..., Path]
@@ -42,7 +42,7 @@ def test_a_matrix_too_large_for_the_function_is_named(
     tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr("aerogel.export.plan.carrier", lambda *kind: replace(carrier(*kind), most_places=10))
+    monkeypatch.setattr("aerogel.export.plan.carrier", lambda *kind: replace(op_for(*kind), most_places=10))
     with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .*CsrLinear_v1 counts 10 places"):
         make_plan(loaded, "csr")
 
@@ -118,8 +118,8 @@ def test_bad_requests(tiny_checkpoint: Checkpoints) -> None:
     ("block", "limit"), [((1, 4), 0.5), ((6, 2), 0.55), ((4, 1), 0.9), ((8, 8), 0.9), ((3, 1), 0.5)]
 )
 def test_the_break_even_follows_the_height_of_blocks(block: tuple[int, int], limit: float) -> None:
-    assert carrier("bsr").max_density(block) == limit
-    assert carrier("csr").max_density(block) == 0.5
+    assert op_for("bsr").max_density(block) == limit
+    assert op_for("csr").max_density(block) == 0.5
 
 
 def test_choosing_needs_no_torch(tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:

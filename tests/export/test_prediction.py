@@ -9,8 +9,8 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.cost import cache
-from aerogel.cost.machine import this_host
-from aerogel.cost.model import Calibration
+from aerogel.cost.machine import this_machine
+from aerogel.cost.model import CostModel
 from aerogel.cost.predict import Form
 from aerogel.export.config import ExportConfig
 from aerogel.export.plan import make_plan
@@ -20,14 +20,14 @@ from aerogel.export.run import export
 from aerogel.system.cache import CACHE_VARIABLE
 
 Checkpoints = Callable[..., Path]
-Calibrations = Callable[..., Calibration]
+Calibrations = Callable[..., CostModel]
 COSTS = {"place": 4e-9, "dense": (0, 0, 0, 1e-9)}  # breaks even at a quarter
 
 
 @pytest.fixture
-def calibrated(made_up: Calibrations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibration:
+def calibrated(made_up: Calibrations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CostModel:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    made = made_up(host=this_host(1), **COSTS)
+    made = made_up(host=this_machine(1), **COSTS)
     cache.save(made)
     return made
 
@@ -39,7 +39,7 @@ def exported(checkpoint: Path, folder: Path, **options: Any) -> dict[str, Any]:
 
 
 def test_an_export_predicts_its_speed_and_says_so(
-    capture_once: Checkpoints, calibrated: Calibration, tmp_path: Path
+    capture_once: Checkpoints, calibrated: CostModel, tmp_path: Path
 ) -> None:
     document = exported(capture_once("bert", density=0.1), tmp_path / "out")
     prediction = document["prediction"]
@@ -79,7 +79,7 @@ def test_what_no_kernel_multiplies_has_no_prediction(
 
 
 def test_a_damaged_calibration_stops_no_export(
-    capture_once: Checkpoints, calibrated: Calibration, tmp_path: Path
+    capture_once: Checkpoints, calibrated: CostModel, tmp_path: Path
 ) -> None:
     path = cache.path_of(calibrated.host)
     path.write_text("{")

@@ -14,9 +14,9 @@ from aerogel.errors import ExportError
 from aerogel.export.embeddings import Table
 from aerogel.export.plan import make_plan
 from aerogel.export.reference import round_activations, rounded
-from aerogel.export.reference_model import Source
+from aerogel.export.reference_model import ReferenceModel
 
-Captured = tuple[Path, Source, Any]
+Captured = tuple[Path, ReferenceModel, Any]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 

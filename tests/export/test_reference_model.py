@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from aerogel.hf.load import model_class
 from tiny_models import save_model
 
 from aerogel.errors import CheckpointError, ExportError
-from aerogel.export.reference_model import load_source
+from aerogel.export.reference_model import load_reference
 from aerogel.hf.limits import longest_sequence
+from aerogel.hf.load import model_class
 
 
 def test_longest_sequence_is_that_of_the_model_or_of_the_tokenizer(captured: Callable[..., Any]) -> None:
@@ -44,7 +44,7 @@ def test_model_bounds_the_length_where_the_tokenizer_does_not(
             "tokenizer_config.json",
             lambda d: d.pop("model_max_length"),
         )
-        assert load_source(path).max_length == length
+        assert load_reference(path).max_length == length
 
 
 def test_a_parameter_that_is_no_number_is_named(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_parameter_that_is_no_number_is_named(tiny_checkpoint: Callable[..., P
     tensors[name][3] = np.inf
     safetensors.numpy.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=rf"model\.safetensors: {name} has values that are not finite"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_code_of_a_checkpoint_is_never_run(tiny_checkpoint: Callable[..., Path],
     )  # fmt: skip
     (path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_source(path)
+        load_reference(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -77,7 +77,7 @@ def test_architecture_that_is_no_model_is_refused(
         tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(architectures=[name])
     )
     with pytest.raises(ExportError, match=name):
-        load_source(path)
+        load_reference(path)
 
 
 def test_weights_that_are_missing_are_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -86,20 +86,20 @@ def test_weights_that_are_missing_are_refused(tiny_checkpoint: Callable[..., Pat
         lambda d: d.update(architectures=["BertForSequenceClassification"]),
     )  # fmt: skip
     with pytest.raises(CheckpointError, match=r"classifier\.bias"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_missing_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "ckpt"
     shutil.copytree(tiny_checkpoint(), path, ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_damaged_tokenizer_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     path = altered(tiny_checkpoint(), tmp_path / "ckpt", "tokenizer.json", lambda d: d.pop("model"))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be loaded"):
-        load_source(path)
+        load_reference(path)
 
 
 @pytest.mark.parametrize("limit", [2, 0, -5, 2.5, True, "x", [1], float("nan")])
@@ -111,21 +111,21 @@ def test_a_limit_that_is_none_is_refused_by_name(
         lambda d: d.update(model_max_length=limit),
     )  # fmt: skip
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: model_max_length .* from 3"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_the_least_limit_is_taken(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     path = altered(
         tiny_checkpoint(), tmp_path / "ckpt", "tokenizer_config.json", lambda d: d.update(model_max_length=3)
     )
-    assert load_source(path).max_length == 3
+    assert load_reference(path).max_length == 3
 
 
 def test_tokenizer_of_another_model_is_refused(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "ckpt"
     shutil.copytree(tiny_checkpoint("bert", vocab_size=20), path)
     with pytest.raises(CheckpointError, match="embeds 20"):
-        load_source(path)
+        load_reference(path)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_damaged_configuration_is_refused_by_name(
 ) -> None:
     path = altered(tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(fields))
     with pytest.raises(CheckpointError, match=rf"ckpt.*transformers.*{reason}"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_truncated_weights_are_refused_by_name(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_truncated_weights_are_refused_by_name(tiny_checkpoint: Callable[..., Pa
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"ckpt: transformers cannot load Bert.*SafetensorError"):
-        load_source(path)
+        load_reference(path)
 
 
 def test_a_model_that_takes_some_lengths_only_is_refused_by_name(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_model_that_takes_some_lengths_only_is_refused_by_name(tmp_path: Path)
     path = altered(tmp_path / "made", tmp_path / "ckpt", "config.json", lambda d: d.update(num_landmarks=8))
     said = r"^NystromformerForSequenceClassification cannot run on input_ids, .*\[1, 1\] \(RuntimeError: .*reshape"
     with pytest.raises(ExportError, match=said) as caught:
-        load_source(path)
+        load_reference(path)
     assert "\n" not in str(caught.value)
 
 
@@ -166,7 +166,7 @@ def test_a_model_without_a_table_of_tokens_is_refused_by_name(tmp_path: Path) ->
     with pytest.raises(
         ExportError, match=r"^CanineForSequenceClassification has no table of token embeddings"
     ):
-        load_source(tmp_path / "ckpt")
+        load_reference(tmp_path / "ckpt")
 
 
 def test_a_failure_of_the_model_is_one_line_that_names_it(captured: Callable[..., Any]) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from aerogel import checkpoint
 from aerogel.errors import ExportError
-from aerogel.export.plan import Choice, make_plan
+from aerogel.export.plan import StoragePlan, make_plan
 from aerogel.export.rewrite import attach_functions, rewrite
 from aerogel.ops.linear_function import DOMAIN
-from aerogel.ops.value_type import WEIGHTS
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.formats import FORMATS
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]> g (float[n,2] x) => (float[n,3] y)'
@@ -22,12 +22,12 @@ WEIGHT = np.array([[1, 0], [0, 0], [0, 2]], np.float32)
 CONSTANTS = "float[3,2] w = {1, 0, 0, 0, 0, 2}, float[3] b = {1, 2, 3}"
 
 
-def choice(name: str = "w", weight: np.ndarray = WEIGHT, form: str = "csr") -> Choice:
+def choice(name: str = "w", weight: np.ndarray = WEIGHT, form: str = "csr") -> StoragePlan:
     arrays = FORMATS.get(form).encode(weight, weight != 0) if form != "dense" else {}
-    return Choice(name, weight, int((weight != 0).sum()), form, "", arrays, 2)
+    return StoragePlan(name, weight, int((weight != 0).sum()), form, "", arrays, 2)
 
 
-def rewritten(body: str, plan: dict[str, Choice], constants: str = CONSTANTS) -> ir.Model:
+def rewritten(body: str, plan: dict[str, StoragePlan], constants: str = CONSTANTS) -> ir.Model:
     model = ir.from_onnx_text(f"{HEADER} <{constants}> {{ {body} }}")
     rewrite(model, plan)
     attach_functions(model, plan)
@@ -67,9 +67,9 @@ def test_linear_layer_becomes_a_call_of_the_same_value(which: str, form: str) ->
 @pytest.mark.parametrize("form", ["csr", "bsr"])
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
 def test_values_of_other_types_are_inputs_of_their_own_functions(form: str, weights: str) -> None:
-    values, beside = WEIGHTS.get(weights).encode(WEIGHT, "w")
+    values, beside = VALUE_TYPES.get(weights).encode(WEIGHT, "w")
     arrays = FORMATS.get(form).encode(values, WEIGHT != 0) | beside
-    model = rewritten(LINEARS["gemm"], {"w": Choice("w", WEIGHT, 2, form, "", arrays, 2, weights)})
+    model = rewritten(LINEARS["gemm"], {"w": StoragePlan("w", WEIGHT, 2, form, "", arrays, 2, weights)})
     (node,) = model.graph
     assert node.op_type == f"{form.capitalize()}Linear{weights.capitalize()}_v1"
     assert [value.name for value in node.inputs] == ["x", *(f"w.{name}" for name in arrays), "b"]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aerogel.export.config import ExportConfig
 from tokenizers import Tokenizer
 
 from aerogel.errors import CheckpointError, UsageError
+from aerogel.export.config import ExportConfig
 from aerogel.export.output_dir import check_out
-from aerogel.export.reference_model import load_source
+from aerogel.export.reference_model import load_reference
 from aerogel.export.run import export
 from aerogel.export.serving import same_tokenizer, serving_tokenizer
 from aerogel.runtime.artifact import manifest_path
@@ -40,7 +40,7 @@ def fixed(tokenizer: Any) -> None:
 def test_texts_are_cut_at_the_length_of_the_model_and_padded_no_further_than_the_batch(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, change: Callable[[Any], object]
 ) -> None:
-    source = load_source(cutting(tiny_checkpoint(), tmp_path / "ckpt", change))
+    source = load_reference(cutting(tiny_checkpoint(), tmp_path / "ckpt", change))
     content = serving_tokenizer(tmp_path / "ckpt" / "tokenizer.json", source.tokenizer, source.max_length)
     served = Tokenizer.from_buffer(content)
     assert source.max_length == 64
@@ -57,7 +57,7 @@ def test_the_limit_of_sentence_transformers_counts(
 ) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": limit}))
-    assert load_source(folder).max_length == length
+    assert load_reference(folder).max_length == length
 
 
 @pytest.mark.parametrize("content", ["[", "[]", '{"max_seq_length": "256"}', '{"max_seq_length": 2}'])
@@ -67,7 +67,7 @@ def test_a_limit_of_sentence_transformers_that_is_none_is_refused(
     folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
     (folder / "sentence_bert_config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"sentence_bert_config\.json"):
-        load_source(folder)
+        load_reference(folder)
 
 
 def test_an_export_serves_what_its_manifest_says(

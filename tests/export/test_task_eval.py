@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
-from aerogel.export.config import ExportConfig
 
 from aerogel import checkpoint
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import AerogelError, DataError, ExportError, ParityError, UsageError
+from aerogel.export.config import ExportConfig
 from aerogel.export.run import export
-from aerogel.export.task_eval import Trial, load_trial
+from aerogel.export.task_eval import TaskEval, load_task_eval
 
 Once = Callable[..., Path]
 # A text's length says which row it is.
@@ -60,8 +60,8 @@ def split(labels: list[int] | list[float], pair: bool = False) -> Split:
     return Split(texts, labels, "0" * 64)
 
 
-def trial(task: str, splits: dict[str, Split], **changes: Any) -> Trial:
-    made = Trial(task, TASKS.get(task), splits, TASKS.get(task).labels, {"accuracy": 0.75}, None, 0.5)
+def trial(task: str, splits: dict[str, Split], **changes: Any) -> TaskEval:
+    made = TaskEval(task, TASKS.get(task), splits, TASKS.get(task).labels, {"accuracy": 0.75}, None, 0.5)
     return replace(made, **changes)
 
 
@@ -184,7 +184,7 @@ def test_the_records_metrics_count_on_its_own_data_only(
             tiny_checkpoint(), tmp_path / str(number), task="sst2", metrics={"accuracy": 0.5},
             data={"evaluation": {"rows": rows, "sha256": sha256}}, config={"max_length": length},
         )  # fmt: skip
-        made = load_trial(checkpoint.load(path), data)
+        made = load_task_eval(checkpoint.load(path), data)
         assert made.known == known
         assert made.max_length == (9 if known else None)
         assert len(made.splits[""]) == 16
@@ -209,7 +209,7 @@ def test_bad_requests(
     path = with_record(tiny_checkpoint(), tmp_path / "ckpt", task=task)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        load_trial(checkpoint.load(path), Path(data) if data else None, drop)
+        load_task_eval(checkpoint.load(path), Path(data) if data else None, drop)
 
 
 def test_an_export_is_measured_and_a_bad_one_is_not_written(
@@ -307,7 +307,7 @@ def test_the_records_options_are_not_trusted(tiny_checkpoint: Once, tmp_path: Pa
             tiny_checkpoint(), tmp_path / str(number), task="squad", config={"task_options": options}
         )
         with pytest.raises(UsageError, match=message):
-            load_trial(checkpoint.load(path), tmp_path)
+            load_task_eval(checkpoint.load(path), tmp_path)
 
 
 def sha256_of(config: ExportConfig) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aerogel.cost import cache
-from aerogel.cost.machine import this_host
+from aerogel.cost.machine import this_machine
 from aerogel.inspect.sections import SECTIONS
 from aerogel.inspect.subject import load
 from aerogel.system.cache import CACHE_VARIABLE
@@ -19,7 +19,7 @@ Checkpoints = Callable[..., Path]
 @pytest.fixture
 def calibrated(made_up: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    return cache.save(made_up(host=this_host(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
+    return cache.save(made_up(host=this_machine(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
 
 
 @pytest.mark.usefixtures("calibrated")

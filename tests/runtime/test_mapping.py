@@ -11,7 +11,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from aerogel.runtime import mapping
-from aerogel.runtime.mapping import ALIGNMENT, LEAST, aligned, external_files, pointing
+from aerogel.runtime.mapping import (
+    ALIGNMENT,
+    LEAST,
+    align_initializers,
+    external_files,
+    externalize_initializers,
+)
 
 RANDOM = np.random.default_rng(0)
 LARGE = {
@@ -58,7 +64,7 @@ def test_aligned_is_the_same_model_with_its_tensors_where_they_should_be(
 ) -> None:
     whole = model(producer_name=producer)
     whole.graph.initializer[0].doc_string = "gives way to the spaces"
-    data = aligned(whole.SerializeToString())
+    data = align_initializers(whole.SerializeToString())
     read = onnx.ModelProto.FromString(data)
     for tensor in read.graph.initializer:
         assert not tensor.doc_string.strip()
@@ -71,8 +77,8 @@ def test_aligned_is_the_same_model_with_its_tensors_where_they_should_be(
 
 
 def test_pointing_leaves_large_tensors_in_the_file_and_runs_the_same(tmp_path: Path) -> None:
-    path = write(tmp_path, aligned(model().SerializeToString()))
-    short = pointing(path)
+    path = write(tmp_path, align_initializers(model().SerializeToString()))
+    short = externalize_initializers(path)
     assert short is not None
     assert len(short) < 1000 < 2 * LEAST < path.stat().st_size
     data = path.read_bytes()
@@ -92,11 +98,11 @@ def test_pointing_leaves_large_tensors_in_the_file_and_runs_the_same(tmp_path: P
 
 def test_small_tensors_and_misplaced_ones_stay_in_the_message(tmp_path: Path) -> None:
     small = {**LARGE, "w1": LARGE["w1"][:, : LEAST // 4 // 131]}
-    path = write(tmp_path, aligned(model(small).SerializeToString()))
-    assert list(places(pointing(path) or b"")) == ["w0"]
+    path = write(tmp_path, align_initializers(model(small).SerializeToString()))
+    assert list(places(externalize_initializers(path) or b"")) == ["w0"]
     whole = model()
     whole.producer_name = "p" * next(n for n in range(64) if _offset(whole, n) % ALIGNMENT == 1)
-    assert "w0" not in places(pointing(write(tmp_path, whole.SerializeToString())) or b"")
+    assert "w0" not in places(externalize_initializers(write(tmp_path, whole.SerializeToString())) or b"")
 
 
 def _offset(whole: onnx.ModelProto, producer: int) -> int:
@@ -110,7 +116,7 @@ def test_tensors_that_are_elsewhere_already_are_left_alone(tmp_path: Path) -> No
     whole = model()
     for tensor in whole.graph.initializer:
         tensor.external_data.add(key="location", value="other.bin")
-    assert pointing(write(tmp_path, aligned(whole.SerializeToString()))) is None
+    assert externalize_initializers(write(tmp_path, align_initializers(whole.SerializeToString()))) is None
 
 
 def test_external_data_is_named(tmp_path: Path) -> None:
@@ -127,14 +133,14 @@ def test_a_file_with_external_data_has_no_tensor_of_its_own_pointed_at(tmp_path:
     # Its external data may be in another folder than the file itself, which a link may point at.
     whole = model()
     whole.graph.initializer[0].external_data.add(key="location", value="other.bin")
-    assert pointing(write(tmp_path, aligned(whole.SerializeToString()))) is None
+    assert externalize_initializers(write(tmp_path, align_initializers(whole.SerializeToString()))) is None
 
 
 @pytest.mark.parametrize("kept", [0, 4096, 5000])
 def test_a_file_truncated_while_it_is_read_is_an_error(
     tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path, aligned(model().SerializeToString()))
+    path = write(tmp_path, align_initializers(model().SerializeToString()))
     plain = os.fstat
 
     def truncated(descriptor: int) -> os.stat_result:
@@ -144,19 +150,19 @@ def test_a_file_truncated_while_it_is_read_is_an_error(
 
     monkeypatch.setattr(os, "fstat", truncated)
     # Reading a mapping of it would end the process.
-    assert pointing(path) is None
+    assert externalize_initializers(path) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x3a\x80", b"\x3b\x00", b"\x3a\x00" * 2, b"\x38\x00"])
 def test_what_is_no_model_is_left_to_the_runtime(data: bytes, tmp_path: Path) -> None:
-    assert pointing(write(tmp_path, data)) is None
+    assert externalize_initializers(write(tmp_path, data)) is None
     with pytest.raises(ValueError):  # noqa: PT011  # no caller asks why
-        aligned(data)
+        align_initializers(data)
 
 
 def test_what_cannot_be_read_is_left_to_the_runtime(tmp_path: Path) -> None:
-    assert pointing(tmp_path / "nowhere.onnx") is None
-    assert pointing(tmp_path) is None
+    assert externalize_initializers(tmp_path / "nowhere.onnx") is None
+    assert externalize_initializers(tmp_path) is None
 
 
 def test_large_bytes_are_copied_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,22 +172,22 @@ def test_large_bytes_are_copied_a_few_times_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         mapping, "_message", lambda number, value: sizes.append(len(value)) or plain(number, value)
     )
-    aligned(model().SerializeToString())
+    align_initializers(model().SerializeToString())
     assert max(sizes) < LEAST
 
 
 def test_every_truncation_and_any_damage_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapping, "LEAST", 64)
     tiny = {"w0": np.ones((2, 16), np.float32), "w1": np.ones((16, 2), np.float32)}
-    data = aligned(model(tiny).SerializeToString())
-    assert len(places(pointing(write(tmp_path, data)) or b"")) == 2
+    data = align_initializers(model(tiny).SerializeToString())
+    assert len(places(externalize_initializers(write(tmp_path, data)) or b"")) == 2
     for end in range(len(data)):
-        pointing(write(tmp_path, data[:end]))
+        externalize_initializers(write(tmp_path, data[:end]))
     for _ in range(3000):
         damaged = bytearray(data)
         damaged[int(RANDOM.integers(len(data)))] = int(RANDOM.integers(256))
         path = write(tmp_path, bytes(damaged))
-        for place in places_or_none(pointing(path)):
+        for place in places_or_none(externalize_initializers(path)):
             assert 0 <= int(place["offset"]) <= int(place["offset"]) + int(place["length"]) <= len(data)
 
 

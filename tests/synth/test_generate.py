@@ -9,7 +9,7 @@ import safetensors.numpy
 from aerogel import checkpoint
 from aerogel.errors import UsageError
 from aerogel.synth import archs
-from aerogel.synth.generate import synthesise
+from aerogel.synth.generate import generate
 
 
 def test_the_shapes_are_the_files() -> None:
@@ -32,7 +32,7 @@ def test_every_shape_is_a_configuration_that_transformers_knows(name: str) -> No
 def test_checkpoint_has_exact_density_zeros_and_a_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    made = synthesise("bert-tiny", tmp_path / "c", density=0.1, block=(4, 1), seed=3)
+    made = generate("bert-tiny", tmp_path / "c", density=0.1, block=(4, 1), seed=3)
     assert made.record.method == "random"
     assert made.record.block == (4, 1)
     weights = safetensors.numpy.load_file(tmp_path / "c" / checkpoint.WEIGHTS_FILE)
@@ -59,13 +59,13 @@ def test_checkpoint_has_exact_density_zeros_and_a_tokenizer(tmp_path: Path) -> N
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
     files = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        synthesise("bert-tiny", tmp_path / name, density=0.5, seed=seed)
+        generate("bert-tiny", tmp_path / name, density=0.5, seed=seed)
         files.append((tmp_path / name / checkpoint.WEIGHTS_FILE).read_bytes())
     assert files[0] == files[1] != files[2]
 
 
 def test_global_scope_has_uneven_matrices_and_an_exact_total(tmp_path: Path) -> None:
-    accounting = synthesise("bert-tiny", tmp_path / "c", density=0.25, scope="global").accounting
+    accounting = generate("bert-tiny", tmp_path / "c", density=0.25, scope="global").accounting
     assert accounting.density == 0.25
     assert len({m.density for m in accounting.matrices.values()}) > 1
 
@@ -81,5 +81,5 @@ def test_global_scope_has_uneven_matrices_and_an_exact_total(tmp_path: Path) -> 
 def test_bad_arguments_leave_nothing(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     arguments = {"arch": "bert-tiny", "density": 0.1} | changes
     with pytest.raises(UsageError, match=message):
-        synthesise(arguments.pop("arch"), tmp_path / "c", **arguments)  # type: ignore[arg-type]
+        generate(arguments.pop("arch"), tmp_path / "c", **arguments)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from aerogel.bench import inputs
 from aerogel.bench import schema as bench_document
 from aerogel.bench.gpu import results
 from aerogel.cost import cache
-from aerogel.cost.machine import Host
+from aerogel.cost.machine import Machine
 from aerogel.data.qa.question import read_squad
 from aerogel.errors import AerogelError
 from aerogel.export import output_dir
@@ -161,7 +161,7 @@ def test_readers_for_which_a_damaged_file_is_as_none(
     (tmp_path / "model.manifest.json").write_bytes(content)
     assert not output_dir._is_ours(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
-    host = Host("cpu", "avx512", "0" * 64, "1.31.1", 1)
+    host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
     monkeypatch.setattr(cache, "this_host", lambda _: host)
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
     cache.path_of(host).write_bytes(content)

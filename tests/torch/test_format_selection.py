@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import Storage, best, candidates
+from aerogel.torch.format_selection import StorageFormat, best, candidates
 
-CSR, FOURS = Storage("csr", (1, 1)), Storage("bsr", (4, 1))
+CSR, FOURS = StorageFormat("csr", (1, 1)), StorageFormat("bsr", (4, 1))
 
 
 def test_candidates() -> None:
     assert candidates("csr") == [CSR]
     assert candidates("bsr") == [FOURS]
-    assert candidates("bsr", None, (1, 1)) == [Storage("bsr", (1, 1))]
-    assert candidates("bsr", (2, 2), (8, 1)) == [Storage("bsr", (2, 2))]
+    assert candidates("bsr", None, (1, 1)) == [StorageFormat("bsr", (1, 1))]
+    assert candidates("bsr", (2, 2), (8, 1)) == [StorageFormat("bsr", (2, 2))]
     assert candidates("auto") == candidates("auto", None, (1, 1)) == [CSR, FOURS]
-    assert candidates("auto", None, (16, 16)) == [CSR, Storage("bsr", (16, 16))]
+    assert candidates("auto", None, (16, 16)) == [CSR, StorageFormat("bsr", (16, 16))]
     with pytest.raises(UsageError, match="does not apply"):
         candidates("csr", (4, 1))
 
@@ -26,7 +26,7 @@ def test_stored_counts_whole_blocks() -> None:
     assert CSR.stored(mask, "w") == 3 / 32
     assert FOURS.stored(mask, "w") == 8 / 32
     with pytest.raises(UsageError, match="3x1 does not divide w"):
-        Storage("bsr", (3, 1)).stored(mask, "w")
+        StorageFormat("bsr", (3, 1)).stored(mask, "w")
 
 
 def test_best_is_farthest_below_its_break_even() -> None:

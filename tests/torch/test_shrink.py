@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from aerogel.hf.load import load_model
 from torch import nn
 
+from aerogel.hf.load import load_model
 from aerogel.hf.quiet import quiet
-from aerogel.torch.shrink import Shrunk, shrink
+from aerogel.torch.shrink import ShrinkReport, shrink
 
 Checkpoints = Callable[..., Path]
 
@@ -47,11 +47,11 @@ def test_exact_to_rounding(tiny_checkpoint: Checkpoints, family: str, attention:
         second.weight[:, 9] = 0  # not read
         second.weight[:, 11] = 0
         expected = model(**inputs()).logits
-        assert shrink(model) == Shrunk(heads=2, all_heads=8, neurons=3, all_neurons=128)
+        assert shrink(model) == ShrinkReport(heads=2, all_heads=8, neurons=3, all_neurons=128)
         assert (value.weight.shape, output.weight.shape) == ((16, 32), (32, 16))
         assert (first.out_features, second.in_features) == (61, 61)
         torch.testing.assert_close(model(**inputs()).logits, expected, rtol=1e-12, atol=1e-12)
-        assert shrink(model) == Shrunk(0, 6, 0, 125)
+        assert shrink(model) == ShrinkReport(0, 6, 0, 125)
 
 
 def test_constants_in_numbers() -> None:
@@ -84,8 +84,8 @@ def test_groups_keep_what_blocks_need(tiny_checkpoint: Checkpoints) -> None:
     with torch.no_grad():
         first.weight[3:12] = 0
         value.weight[:16] = 0
-        assert shrink(model, multiple=32) == Shrunk(0, 4, 0, 128)
-        assert shrink(model, multiple=4) == Shrunk(1, 4, 8, 128)
+        assert shrink(model, multiple=32) == ShrinkReport(0, 4, 0, 128)
+        assert shrink(model, multiple=4) == ShrinkReport(1, 4, 8, 128)
     assert first.out_features == 56
 
 
@@ -96,12 +96,12 @@ def test_something_always_stays(tiny_checkpoint: Checkpoints) -> None:
             if ".layer." in name and isinstance(module, nn.Linear):
                 module.weight.zero_()
         expected = model(**inputs()).logits
-        assert shrink(model) == Shrunk(2, 4, 126, 128)
+        assert shrink(model) == ShrinkReport(2, 4, 126, 128)
         torch.testing.assert_close(model(**inputs()).logits, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_other_models_are_left_alone(tiny_checkpoint: Checkpoints) -> None:
     model = plain(tiny_checkpoint("modernbert", density=1), "eager")
-    assert shrink(model) == Shrunk(0, 0, 0, 0)
-    assert shrink(nn.Linear(3, 4)) == Shrunk(0, 0, 0, 0)
-    assert str(Shrunk(1, 2, 3, 4)) == "1 of 2 attention heads and 3 of 4 neurons removed"
+    assert shrink(model) == ShrinkReport(0, 0, 0, 0)
+    assert shrink(nn.Linear(3, 4)) == ShrinkReport(0, 0, 0, 0)
+    assert str(ShrinkReport(1, 2, 3, 4)) == "1 of 2 attention heads and 3 of 4 neurons removed"

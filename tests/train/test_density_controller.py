@@ -9,7 +9,7 @@ from torch import nn
 
 from aerogel.errors import UsageError
 from aerogel.train.density_controller import Controller, boundary
-from aerogel.train.method import Method, Step, Target
+from aerogel.train.method import Method, SparsityConfig, StepContext
 from aerogel.train.methods import METHODS
 from aerogel.train.schedule import Cubic, linear_rate
 
@@ -29,9 +29,9 @@ def test_one_change_by_hand() -> None:
     controller = Controller(density=0.5, goal=-2.0, strength=8.0)
     scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
 
-    def step(index: int) -> Step:
+    def step(index: int) -> StepContext:
         rate = 0.1 * (1 - index / 200)
-        return Step(index, 200, 0.5, 0.0, 1e-3, score_lr=rate, begin=0, finish=200)
+        return StepContext(index, 200, 0.5, 0.0, 1e-3, score_lr=rate, begin=0, finish=200)
 
     assert controller.after_step(step(0), [scores]) == {}
     assert controller.after_step(step(1), [scores - 0.02]) == {}
@@ -44,7 +44,7 @@ def test_one_change_by_hand() -> None:
 
 def test_a_way_too_long_is_refused_with_the_rate_that_would_do() -> None:
     controller = Controller(density=0.1, goal=-2.2, strength=1.0)
-    step = Step(0, 100, 1.0, 0.0, 1e-3, score_lr=0.01, begin=0, finish=80)
+    step = StepContext(0, 100, 1.0, 0.0, 1e-3, score_lr=0.01, begin=0, finish=80)
     # Rates sum to 0.01 (80 - 80^2 / 200) = 0.48.
     with pytest.raises(
         UsageError, match=r"have to move by 2.2 and can by 0.48 .* raise --score-lr 4.59 times"
@@ -59,11 +59,11 @@ def reached(
     kind = METHODS.get(name)
     matrices = {f"layer.{n}.w": nn.Linear(40, 20 * (n + 1)) for n in range(2)}
     scope = "global" if kind.density_is_outcome else "local"
-    made = kind(matrices, Target(density, block, scope), kind.Options(**options))
+    made = kind(matrices, SparsityConfig(density, block, scope), kind.Options(**options))
 
-    def at(index: int) -> Step:
+    def at(index: int) -> StepContext:
         rate = score_lr * linear_rate(index, 10, 100)
-        return Step(index, 100, 1.0, 0.0, 1e-3, rate, 10, 80, 10)
+        return StepContext(index, 100, 1.0, 0.0, 1e-3, rate, 10, 80, 10)
 
     made.check(at)
 
@@ -131,7 +131,7 @@ def steer(name: str, density: float, total: int = 400, **options: Any) -> tuple[
     inputs = torch.randn(256, 64)
     goal = torch.tanh(inputs @ (torch.randn(64, 32) * (torch.rand(64, 32) < 0.05)))
     kind = METHODS.get(name)
-    method = kind(linears, Target(density, (1, 1), "global"), kind.Options(**options))
+    method = kind(linears, SparsityConfig(density, (1, 1), "global"), kind.Options(**options))
     schedule = Cubic(1.0, density, total, warmup=total // 10, initial=1, final=2)
     groups = [{"params": list(method.weights.values()), "lr": 3e-3}]
     peak = max(method.score_lr, 5e-2)
@@ -144,7 +144,7 @@ def steer(name: str, density: float, total: int = 400, **options: Any) -> tuple[
         for group, rate in zip(optimizer.param_groups, (3e-3, peak), strict=False):
             group["lr"] = rate * factor
         begin, finish = map(math.ceil, schedule.descent)
-        step = Step(
+        step = StepContext(
             index,
             total,
             schedule.density(index),
@@ -193,11 +193,11 @@ def test_a_rate_that_still_rises_is_not_taken_for_what_is_left() -> None:
     controller = Controller(density=0.5, goal=-2.0, strength=8.0)
     scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
     for index in range(10):
-        step = Step(
+        step = StepContext(
             index, 100, 0.9, 0.1, 1e-3, score_lr=0.1 * linear_rate(index, 10, 100), finish=100, warmup=10
         )
         assert controller.after_step(step, [scores]) == {}
-    step = Step(10, 100, 0.9, 0.1, 1e-3, score_lr=0.1, finish=100, warmup=10)
+    step = StepContext(10, 100, 0.9, 0.1, 1e-3, score_lr=0.1, finish=100, warmup=10)
     assert controller.after_step(step, [scores]) == {}
     with pytest.raises(UsageError, match=r"have to move by 12.5 and can by 4.5 "):
         Controller(density=0.5, goal=-12.0, strength=8.0).after_step(step, [scores])

@@ -7,14 +7,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.magnitude import Magnitude
 
 
 def test_baking_leaves_plain_weights_with_positive_zeros() -> None:
     linear = nn.Linear(2, 2)
     linear.weight.data.copy_(torch.tensor([[-1.0, 4.0], [-2.0, 3.0]]))
-    mask = Magnitude({"w": linear}, Target(0.5)).bake()["w"]
+    mask = Magnitude({"w": linear}, SparsityConfig(0.5)).bake()["w"]
     assert mask.dtype == np.bool_
     assert mask.tolist() == [[False, True], [False, True]]
     assert not parametrize.is_parametrized(linear)
@@ -26,7 +26,7 @@ def test_baking_leaves_plain_weights_with_positive_zeros() -> None:
 
 def test_density_one_keeps_everything_again() -> None:
     linear = nn.Linear(4, 4)
-    method = Magnitude({"w": linear}, Target(0.5))
+    method = Magnitude({"w": linear}, SparsityConfig(0.5))
     method.update(0.5)
     method.update(1.0)
     assert torch.equal(linear.weight, method.weights["w"])
@@ -34,7 +34,7 @@ def test_density_one_keeps_everything_again() -> None:
 
 def test_update_holds_between_forward_passes() -> None:
     linear = nn.Linear(4, 4)
-    method = Magnitude({"w": linear}, Target(0.25))
+    method = Magnitude({"w": linear}, SparsityConfig(0.25))
     method.update(0.25)
     assert int(torch.count_nonzero(linear.weight)) == 4
     method.weights["w"].data.fill_(1.0)
@@ -44,14 +44,14 @@ def test_update_holds_between_forward_passes() -> None:
 def test_a_block_that_does_not_divide_leaves_the_model_alone() -> None:
     fits, odd = nn.Linear(4, 4), nn.Linear(4, 6)
     with pytest.raises(UsageError, match="block 4x1 does not divide odd of shape 6x4"):
-        Magnitude({"fits": fits, "odd": odd}, Target(0.5, (4, 1)))
+        Magnitude({"fits": fits, "odd": odd}, SparsityConfig(0.5, (4, 1)))
     assert not parametrize.is_parametrized(fits)
 
 
 def test_hooks_do_nothing_but_set_the_masks_to_the_schedule() -> None:
     linear = nn.Linear(4, 4)
-    method = Magnitude({"w": linear}, Target(0.25))
-    step = Step(index=3, total=9, density=0.5, progress=0.6, lr=1e-3)
+    method = Magnitude({"w": linear}, SparsityConfig(0.25))
+    step = StepContext(index=3, total=9, density=0.5, progress=0.6, lr=1e-3)
     method.before_step(step)
     assert int(torch.count_nonzero(linear.weight)) == 8
     assert method.penalty() is None

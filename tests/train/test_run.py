@@ -20,7 +20,7 @@ from aerogel.system.atomic_io import sha256
 from aerogel.train import finetune
 from aerogel.train import run as run_module
 from aerogel.train.gradients import Gradients
-from aerogel.train.method import Step
+from aerogel.train.method import StepContext
 from aerogel.train.run import TrainConfig, train
 
 
@@ -113,7 +113,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
         def penalty(self) -> torch.Tensor:
             return self.options.strength * sum(w.square().sum() for w in self.weights.values())
 
-        def after_backward(self, step: Step) -> None:
+        def after_backward(self, step: StepContext) -> None:
             if step.index == self.stop:
                 raise KeyboardInterrupt
             # Of the penalty alone a gradient is 2 strength w: far more than the task's.
@@ -125,7 +125,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
                 self.largest = torch.maximum(self.largest, weight.grad.abs().max())
             assert step.progress == pytest.approx((1 - step.density) / 0.75)
 
-        def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> dict[str, float]:
             assert (step.index, step.total) == (self.steps, 12)
             assert all("exp_avg_sq" in optimizer.state[weight] for weight in self.weights.values())
             assert step.lr == optimizer.param_groups[0]["lr"]

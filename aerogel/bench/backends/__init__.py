@@ -1,16 +1,16 @@
 """Ways to run a model that can be measured. Each module of this folder is one candidate.
 
-A candidate's module defines ``CANDIDATE``, an instance of `aerogel.bench.backend.Candidate`.
+A candidate's module defines ``BACKEND``, an instance of `aerogel.bench.backend.Candidate`.
 """
 
-from aerogel.bench.backend import Candidate
+from aerogel.bench.backend import Backend
 from aerogel.registry import Registry
 
-__all__ = ["CANDIDATES", "rivals"]
+__all__ = ["BACKENDS", "third_party_backends"]
 
-CANDIDATES: Registry[Candidate] = Registry("candidate", "aerogel.bench.backends", "CANDIDATE")
+BACKENDS: Registry[Backend] = Registry("candidate", "aerogel.bench.backends", "BACKEND")
 
 
-def rivals() -> list[str]:
+def third_party_backends() -> list[str]:
     """Names of all candidates that belong to somebody else."""
-    return [name for name in CANDIDATES.names() if CANDIDATES.get(name).rival]
+    return [name for name in BACKENDS.names() if BACKENDS.get(name).rival]

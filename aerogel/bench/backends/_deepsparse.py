@@ -11,13 +11,13 @@ import numpy as np
 
 from aerogel.bench.backend import Runner
 from aerogel.bench.inputs import Input
-from aerogel.bench.third_party import Rival
+from aerogel.bench.third_party import ThirdPartyBackend
 from aerogel.errors import RuntimeLoadError
 
 __all__ = ["DeepSparse"]
 
 
-class DeepSparse(Rival):
+class DeepSparse(ThirdPartyBackend):
     """A dense export whose zeros the engine finds when it compiles the model.
 
     One request at a time is what its scheduler "single_stream" is for; "elastic" takes as long.

@@ -10,7 +10,7 @@ import numpy as np
 
 from aerogel.bench.backend import Runner
 from aerogel.bench.inputs import Input
-from aerogel.bench.third_party import Rival
+from aerogel.bench.third_party import ThirdPartyBackend
 from aerogel.errors import RuntimeLoadError
 
 __all__ = ["OpenVino"]
@@ -18,7 +18,7 @@ __all__ = ["OpenVino"]
 _TYPES = {"i64": "tensor(int64)", "i32": "tensor(int32)"}
 
 
-class OpenVino(Rival):
+class OpenVino(ThirdPartyBackend):
     """Shapes are fixed before the model is compiled, which OpenVINO runs a little faster than open ones."""
 
     package = "openvino"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel import runtime
-from aerogel.bench.backend import Candidate, Runner
+from aerogel.bench.backend import Backend, Runner
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import Kind, stored_precision
+from aerogel.bench.precision import Precision, stored_precision
 from aerogel.errors import RuntimeLoadError
 from aerogel.kernels.cpu.library import library_path
 
-__all__ = ["CANDIDATE", "Aerogel"]
+__all__ = ["BACKEND", "Aerogel"]
 
 
-class Aerogel(Candidate):
+class Aerogel(Backend):
     """What ``aerogel.session(path, threads)`` gives to a user."""
 
     def refuse(self, model: OnnxFile) -> str | None:
@@ -27,9 +27,9 @@ class Aerogel(Candidate):
             return str(error)
         return None
 
-    def kind(self, model: OnnxFile) -> Kind:
+    def kind(self, model: OnnxFile) -> Precision:
         """Sparse, in the precision that the file stores its matrices in."""
-        return Kind(True, stored_precision(model))
+        return Precision(True, stored_precision(model))
 
     def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting, all shapes
         """Open with the native library."""
@@ -38,4 +38,4 @@ class Aerogel(Candidate):
         return SessionRunner(runtime.session(path, threads, library=True))
 
 
-CANDIDATE = Aerogel()
+BACKEND = Aerogel()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel.bench.backends._deepsparse import DeepSparse
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["CANDIDATE"]
+__all__ = ["BACKEND"]
 
 
 class _Fp32(DeepSparse):
-    computes = Kind(True, "fp32")
+    computes = Precision(True, "fp32")
 
     def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - a file for all settings
         from aerogel.bench.convert.decompose import fixed
@@ -19,4 +19,4 @@ class _Fp32(DeepSparse):
         return fixed(model, folder / f"{batch}x{seq}.onnx", batch, seq)
 
 
-CANDIDATE = _Fp32()
+BACKEND = _Fp32()

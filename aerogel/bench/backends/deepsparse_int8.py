@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel.bench.backends._deepsparse import DeepSparse
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["CANDIDATE"]
+__all__ = ["BACKEND"]
 
 
 class _Int8(DeepSparse):
-    computes = Kind(True, "int8")
+    computes = Precision(True, "int8")
 
     def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - a file for all settings
         from aerogel.bench.convert.decompose import fixed
@@ -23,4 +23,4 @@ class _Int8(DeepSparse):
         return fixed(quantised, folder / f"{batch}x{seq}.onnx", batch, seq, integers)
 
 
-CANDIDATE = _Int8()
+BACKEND = _Int8()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from aerogel import runtime
-from aerogel.bench.backend import Candidate, Runner
+from aerogel.bench.backend import Backend, Runner
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["CANDIDATE", "OnnxRuntime"]
+__all__ = ["BACKEND", "OnnxRuntime"]
 
 
-class OnnxRuntime(Candidate):
+class OnnxRuntime(Backend):
     """All graph optimisations, with and without skip + LayerNorm fusion, which some releases run slower."""
 
     settings = ("unfused-skip-layernorm", "default")
@@ -21,9 +21,9 @@ class OnnxRuntime(Candidate):
         """Never refuses."""
         return None
 
-    def kind(self, model: OnnxFile) -> Kind:  # noqa: ARG002 - whatever a file stores, its bodies compute this
+    def kind(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - whatever a file stores, its bodies compute this
         """Dense float32: bodies of sparse functions rebuild dense matrices, from rounded values too."""
-        return Kind(False, "fp32")
+        return Precision(False, "fp32")
 
     def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - all shapes
         """Open without the native library."""
@@ -33,4 +33,4 @@ class OnnxRuntime(Candidate):
         return SessionRunner(runtime.session(path, threads, library=False, disabled_optimizers=disabled))
 
 
-CANDIDATE = OnnxRuntime()
+BACKEND = OnnxRuntime()

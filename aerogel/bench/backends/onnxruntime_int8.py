@@ -6,13 +6,13 @@ from pathlib import Path
 
 from aerogel import runtime
 from aerogel.bench.backend import Runner
-from aerogel.bench.precision import Kind
-from aerogel.bench.third_party import Rival
+from aerogel.bench.precision import Precision
+from aerogel.bench.third_party import ThirdPartyBackend
 
-__all__ = ["CANDIDATE", "OnnxRuntimeInt8"]
+__all__ = ["BACKEND", "OnnxRuntimeInt8"]
 
 
-class OnnxRuntimeInt8(Rival):
+class OnnxRuntimeInt8(ThirdPartyBackend):
     """Signed weights with one scale per matrix or per output feature, skip + LayerNorm not fused.
 
     Unsigned weights, statically quantised activations and 8-bit MatMulNBits take longer on every machine tried so far,
@@ -22,7 +22,7 @@ class OnnxRuntimeInt8(Rival):
     settings = ("per-tensor", "per-channel")
     package = "onnxruntime"
     install = "onnxruntime"
-    computes = Kind(False, "int8")
+    computes = Precision(False, "int8")
 
     def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - one file for all shapes
         """Quantise the weights."""
@@ -37,4 +37,4 @@ class OnnxRuntimeInt8(Rival):
         return SessionRunner(runtime.session(path, threads, library=False))
 
 
-CANDIDATE = OnnxRuntimeInt8()
+BACKEND = OnnxRuntimeInt8()

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from aerogel.bench.backend import Runner
 from aerogel.bench.backends._openvino import OpenVino
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["CANDIDATE"]
+__all__ = ["BACKEND"]
 
 
 class _Bf16(OpenVino):
-    computes = Kind(False, "bf16")
+    computes = Precision(False, "bf16")
 
     def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting
         return self.compile(path, threads, "bf16", batch, seq)
 
 
-CANDIDATE = _Bf16()
+BACKEND = _Bf16()

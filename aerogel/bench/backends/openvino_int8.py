@@ -6,14 +6,14 @@ from pathlib import Path
 
 from aerogel.bench.backend import Runner
 from aerogel.bench.backends._openvino import OpenVino
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 
-__all__ = ["CANDIDATE"]
+__all__ = ["BACKEND"]
 
 
 class _Int8(OpenVino):
     settings = ("f32", "bf16")
-    computes = Kind(False, "int8")
+    computes = Precision(False, "int8")
 
     def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - one file for all
         from aerogel.bench.convert.quantize import static
@@ -24,4 +24,4 @@ class _Int8(OpenVino):
         return self.compile(path, threads, setting, batch, seq)
 
 
-CANDIDATE = _Int8()
+BACKEND = _Int8()

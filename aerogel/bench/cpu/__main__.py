@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.bench import plot, schema
-from aerogel.bench.backends import CANDIDATES, rivals
+from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.cpu import plan, summary, targets
 from aerogel.bench.cpu.run import kept, run_point
 from aerogel.bench.model import OnnxFile
@@ -67,7 +67,9 @@ def _run(args: argparse.Namespace) -> int:
             print(f"{point.name}: {point.what}")
         return 0
     check_output(out / "cpu.md")
-    names = {"all": rivals(), "none": []}.get(args.rivals[0] if args.rivals else "none", args.rivals)
+    names = {"all": third_party_backends(), "none": []}.get(
+        args.rivals[0] if args.rivals else "none", args.rivals
+    )
     notes = _missing(names)
     for note in notes:
         screen.print(f"note: {note}", soft_wrap=True)
@@ -110,7 +112,7 @@ def _missing(names: Sequence[str]) -> list[str]:
     plain = OnnxFile(Path("dense.onnx"), frozenset({""}), 0)
     reasons: dict[str, list[str]] = {}
     for name in names:
-        reason = CANDIDATES.get(name).refuse(plain)
+        reason = BACKENDS.get(name).refuse(plain)
         if reason is not None:
             reasons.setdefault(reason, []).append(name)
     return [f"{', '.join(found)}: {reason}" for reason, found in reasons.items()]

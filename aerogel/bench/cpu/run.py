@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from aerogel.bench import schema
-from aerogel.bench.backends import CANDIDATES
+from aerogel.bench.backends import BACKENDS
 from aerogel.bench.cpu.models import Export, make
 from aerogel.bench.cpu.plan import Point
 from aerogel.bench.harness import measure
-from aerogel.bench.jobs import Pair
+from aerogel.bench.jobs import Job
 from aerogel.bench.model import scan
 from aerogel.bench.result import Skipped
 from aerogel.bench.setup import Progress
@@ -49,7 +49,7 @@ def run_point(
     if not pairs or pairs[0].candidate != point.rows[0].candidate:
         first = point.rows[0].export
         raise RuntimeLoadError(f"the baseline cannot be made: {failed.get(first, 'it was not exported')}")
-    interpreters = sorted({f"{pair.candidate} {CANDIDATES.get(pair.candidate).python()}" for pair in pairs})
+    interpreters = sorted({f"{pair.candidate} {BACKENDS.get(pair.candidate).python()}" for pair in pairs})
     mark = schema.identity(
         [file for pair in pairs for file in (pair.model.path, pair.reference.path)],
         point.settings,
@@ -81,12 +81,12 @@ def _file(point: Point, out: Path) -> Path:
 
 def _pairs(
     point: Point, models: Path, rivals: Collection[str], failed: dict[Export, str]
-) -> tuple[list[Pair], list[Skipped]]:
+) -> tuple[list[Job], list[Skipped]]:
     """The rows that can be measured here, and why the others cannot."""
-    pairs: list[Pair] = []
+    pairs: list[Job] = []
     skipped: list[Skipped] = []
     for row in point.rows:
-        candidate = CANDIDATES.get(row.candidate)
+        candidate = BACKENDS.get(row.candidate)
         path = row.export.path(models)
         if candidate.rival and row.candidate not in rivals:
             continue
@@ -98,7 +98,7 @@ def _pairs(
         reason = candidate.refuse(model)
         if reason is None:
             label = row.export.checkpoint.label
-            pairs.append(Pair(model, row.candidate, label, scan(row.reference.path(models))))
+            pairs.append(Job(model, row.candidate, label, scan(row.reference.path(models))))
         else:
             skipped.append(Skipped(path, row.candidate, reason))
     return pairs, skipped

@@ -11,7 +11,7 @@ import torch
 
 from aerogel.registry import Registry
 
-__all__ = ["WAYS", "Layer", "Opened", "Way"]
+__all__ = ["GPU_KERNELS", "GpuKernel", "Layer", "Opened"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Opened:
     prepare: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
 
 
-class Way(ABC):
-    """A module of ``ways/`` defines ``WAY``, an instance."""
+class GpuKernel(ABC):
+    """A module of ``ways/`` defines ``GPU_KERNEL``, an instance."""
 
     @abstractmethod
     def open(self, layer: Layer) -> Opened:
@@ -48,4 +48,4 @@ class Way(ABC):
         """
 
 
-WAYS: Registry[Way] = Registry("way", "aerogel.bench.gpu.kernels", "WAY")
+GPU_KERNELS: Registry[GpuKernel] = Registry("way", "aerogel.bench.gpu.kernels", "GPU_KERNEL")

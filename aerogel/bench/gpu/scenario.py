@@ -1,4 +1,4 @@
-"""What a kind of case does: a module of ``measures/`` defines ``MEASURE``, a function of a case and a device.
+"""What a kind of case does: a module of ``measures/`` defines ``SCENARIO``, a function of a case and a device.
 
 It gives a row for each way, by its name: ``{"ms", "low", "high", "graph", "bytes"}``, or ``{"error"}`` in words: the
 library could not, or its result was wrong.
@@ -17,11 +17,11 @@ from aerogel.bench.gpu.kernel import Layer
 from aerogel.registry import Registry
 from aerogel.sparse.masks import top_masks
 
-__all__ = ["MEASURES", "Rows", "make_layer", "wrong"]
+__all__ = ["SCENARIOS", "Rows", "make_layer", "wrong"]
 
 Rows = dict[str, dict[str, Any]]
-MEASURES: Registry[Callable[[Case, torch.device], Rows]] = Registry(
-    "measure", "aerogel.bench.gpu.scenarios", "MEASURE"
+SCENARIOS: Registry[Callable[[Case, torch.device], Rows]] = Registry(
+    "measure", "aerogel.bench.gpu.scenarios", "SCENARIO"
 )
 
 # Roundings of the result, and of sums in half precision where a library keeps them so; a wrong kernel is off by all.

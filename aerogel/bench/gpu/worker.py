@@ -15,7 +15,7 @@ import torch
 
 from aerogel.bench.gpu.case import cases, small
 from aerogel.bench.gpu.roofline import ceilings
-from aerogel.bench.gpu.scenario import MEASURES
+from aerogel.bench.gpu.scenario import SCENARIOS
 from aerogel.bench.gpu.tune import tuning_cases
 
 CEILINGS = "ceilings"
@@ -41,7 +41,7 @@ def main() -> int:
                 reply = {"result": ceilings(device)}
             else:
                 case = known[name]
-                reply = {"result": MEASURES.get(case.kind)(case, device)}
+                reply = {"result": SCENARIOS.get(case.kind)(case, device)}
         except Exception as error:  # whatever a case raises costs no other
             reply = {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
             if "CUDA error" in str(error):

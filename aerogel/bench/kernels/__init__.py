@@ -1,11 +1,11 @@
 """Libraries whose products are compared, a file each.
 
-A module of this folder defines ``PRODUCT``, an instance of `aerogel.bench.kernel.Product`.
+A module of this folder defines ``KERNEL``, an instance of `aerogel.bench.kernel.Product`.
 """
 
-from aerogel.bench.kernel import Product
+from aerogel.bench.kernel import Kernel
 from aerogel.registry import Registry
 
-__all__ = ["PRODUCTS"]
+__all__ = ["KERNELS"]
 
-PRODUCTS: Registry[Product] = Registry("product", "aerogel.bench.kernels", "PRODUCT")
+KERNELS: Registry[Kernel] = Registry("product", "aerogel.bench.kernels", "KERNEL")

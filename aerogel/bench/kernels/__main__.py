@@ -17,7 +17,7 @@ import numpy as np
 
 from aerogel.bench.compare import difference
 from aerogel.bench.kernel import Layer
-from aerogel.bench.kernels import PRODUCTS
+from aerogel.bench.kernels import KERNELS
 from aerogel.bench.precision import TOLERANCES
 from aerogel.errors import AerogelError, RuntimeLoadError
 from aerogel.kernels.cpu.native import selected
@@ -68,7 +68,7 @@ def ratios(
     found = []
     for density in densities:
         made = layer(shape, block, density, tokens)
-        best = fastest({name: PRODUCTS.get(name).open(made) for name in (_OURS, _DENSE)}, turns)
+        best = fastest({name: KERNELS.get(name).open(made) for name in (_OURS, _DENSE)}, turns)
         found.append((best[_OURS], best[_DENSE]))
     return found
 
@@ -80,7 +80,7 @@ def compare(made: Layer, names: Sequence[str], turns: int) -> dict[str, float]:
         RuntimeLoadError: one gives something else.
     """
     expected = made.x.astype(np.float64) @ made.weight.T.astype(np.float64)
-    runs = {name: PRODUCTS.get(name).open(made) for name in names if PRODUCTS.get(name).refuse() is None}
+    runs = {name: KERNELS.get(name).open(made) for name in names if KERNELS.get(name).refuse() is None}
     for name, run in runs.items():
         apart = difference([run()], [expected])
         if not apart <= TOLERANCES["fp32"]:
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--against",
         type=arguments.words,
         metavar="NAME,...",
-        help=f"one density beside other libraries: {', '.join(PRODUCTS.names())}; all for every one",
+        help=f"one density beside other libraries: {', '.join(KERNELS.names())}; all for every one",
     )
     parser.add_argument("--density", type=float, default=0.1, metavar="D", help="that density (default: 0.1)")
     args = parser.parse_args(argv)
@@ -141,7 +141,7 @@ def _against(args: argparse.Namespace) -> str:
     What the multipliers could do at most is taken to be what the fastest dense product of the run did.
     """
     names = (
-        PRODUCTS.names() if args.against == ["all"] else list(dict.fromkeys([_OURS, *args.against, _DENSE]))
+        KERNELS.names() if args.against == ["all"] else list(dict.fromkeys([_OURS, *args.against, _DENSE]))
     )
     found = []
     for shape in _SHAPES:
@@ -163,7 +163,7 @@ def _against(args: argparse.Namespace) -> str:
             f"| {made.weight.shape[0]}x{made.weight.shape[1]} | {_name(made.block)} | {name} | {seconds * 1e6:.0f} "
             f"| {nonzeros} | {dense / 1e9:.0f} | {rate / peak:.0%} |"
         )
-    reasons = {name: reason for name in names if (reason := PRODUCTS.get(name).refuse())}
+    reasons = {name: reason for name in names if (reason := KERNELS.get(name).refuse())}
     lines += [f"\n{name} was not measured: {reason}" for name, reason in reasons.items()]
     return "\n".join(lines)
 

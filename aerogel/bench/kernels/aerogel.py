@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aerogel.bench.kernel import Layer, Product
+from aerogel.bench.kernel import Kernel, Layer
 from aerogel.errors import RuntimeLoadError
 from aerogel.kernels.cpu.library import library_path
 
-__all__ = ["PRODUCT"]
+__all__ = ["KERNEL"]
 
 
-class _Aerogel(Product):
+class _Aerogel(Kernel):
     def refuse(self) -> str | None:
 
         try:
@@ -33,4 +33,4 @@ class _Aerogel(Product):
         return lambda: sparse(layer.x, out=y)
 
 
-PRODUCT = _Aerogel()
+KERNEL = _Aerogel()

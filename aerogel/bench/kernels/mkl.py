@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from aerogel.bench.kernel import Layer, Product
+from aerogel.bench.kernel import Kernel, Layer
 from aerogel.errors import MissingExtraError, RuntimeLoadError
 
-__all__ = ["PRODUCT"]
+__all__ = ["KERNEL"]
 
 # Of mkl_spblas.h.
 _ZERO_BASED, _NO_TRANSPOSE, _GENERAL, _UPPER, _NON_UNIT, _ROW_MAJOR = 0, 10, 20, 40, 50, 101
@@ -27,7 +27,7 @@ class _Description(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("mode", ctypes.c_int), ("diag", ctypes.c_int))
 
 
-class _Mkl(Product):
+class _Mkl(Kernel):
     def refuse(self) -> str | None:
         return None if _file() else "it is not installed; run: pip install mkl"
 
@@ -101,4 +101,4 @@ def _library() -> Any:
     return library
 
 
-PRODUCT = _Mkl()
+KERNEL = _Mkl()

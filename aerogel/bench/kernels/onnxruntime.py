@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from aerogel import runtime
-from aerogel.bench.kernel import Layer, Product
+from aerogel.bench.kernel import Kernel, Layer
 from aerogel.errors import require
 
-__all__ = ["PRODUCT"]
+__all__ = ["KERNEL"]
 
 
-class _Dense(Product):
+class _Dense(Kernel):
     def refuse(self) -> str | None:
         return None
 
@@ -40,4 +40,4 @@ class _Dense(Product):
         return lambda: np.asarray(session.run(None, {"x": layer.x})[0])
 
 
-PRODUCT = _Dense()
+KERNEL = _Dense()

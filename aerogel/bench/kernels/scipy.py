@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aerogel.bench.kernel import Layer, Product
+from aerogel.bench.kernel import Kernel, Layer
 from aerogel.errors import require
 
-__all__ = ["PRODUCT"]
+__all__ = ["KERNEL"]
 
 
-class _SciPy(Product):
+class _SciPy(Kernel):
     def refuse(self) -> str | None:
         found = importlib.util.find_spec("scipy")
         return None if found else "it is not installed; run: pip install scipy"
@@ -25,4 +25,4 @@ class _SciPy(Product):
         return lambda: np.asarray((weight @ x).T)
 
 
-PRODUCT = _SciPy()
+KERNEL = _SciPy()

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aerogel.bench.kernel import Layer, Product
+from aerogel.bench.kernel import Kernel, Layer
 from aerogel.errors import require
 
-__all__ = ["PRODUCT"]
+__all__ = ["KERNEL"]
 
 
-class _Torch(Product):
+class _Torch(Kernel):
     def refuse(self) -> str | None:
         found = importlib.util.find_spec("torch")
         return None if found else "it is not installed; run: pip install torch"
@@ -29,4 +29,4 @@ class _Torch(Product):
         return lambda: np.asarray(torch.mm(weight, x).numpy().T)
 
 
-PRODUCT = _Torch()
+KERNEL = _Torch()

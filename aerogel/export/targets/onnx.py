@@ -13,7 +13,7 @@ from aerogel.export.target import Target
 from aerogel.hf.reason import reason
 from aerogel.kernels.cpu.library import find_library
 from aerogel.ops.linear_function import DOMAIN
-from aerogel.runtime.mapping import aligned
+from aerogel.runtime.mapping import align_initializers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,7 +59,7 @@ class Onnx(Target):
             kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
             del proto.opset_import[:]
             proto.opset_import.extend(kept)
-        path.write_bytes(aligned(proto.SerializeToString()))
+        path.write_bytes(align_initializers(proto.SerializeToString()))
         try:
             onnx.checker.check_model(path, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

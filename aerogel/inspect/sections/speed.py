@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aerogel.checkpoint import read_config
 from aerogel.cost import cache, report
-from aerogel.cost.predict import SETTING, Form
+from aerogel.cost.predict import WORKLOAD, Form
 from aerogel.export.plan import DENSE, default_format, make_plan
 from aerogel.export.prediction import predicted
 from aerogel.inspect.section import Finding, Section, Table
@@ -18,7 +18,7 @@ class _Speed(Section):
     order = 55
 
     def analyse(self, subject: Subject) -> Finding:
-        calibration = cache.find(SETTING.threads)
+        calibration = cache.find(WORKLOAD.threads)
         if isinstance(calibration, str):
             why = f"speed not predicted: {calibration}"
             return Finding({"why": calibration}, notes=[why], summary=[why])

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from aerogel.errors import ExportError
-from aerogel.ops.value_type import WeightType
+from aerogel.ops.value_type import ValueType
 from aerogel.sparse.format import Arrays
 
-__all__ = ["WEIGHT", "Fp16"]
+__all__ = ["VALUE_TYPE", "Fp16"]
 
 
-class Fp16(WeightType):
+class Fp16(ValueType):
     """See the module's docstring."""
 
     suffix = "-fp16"
@@ -39,4 +39,4 @@ class Fp16(WeightType):
         return values.astype(np.float32)
 
 
-WEIGHT = Fp16()
+VALUE_TYPE = Fp16()

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aerogel.ops.value_type import WeightType
+from aerogel.ops.value_type import ValueType
 from aerogel.sparse.format import Arrays
 
-__all__ = ["WEIGHT", "Fp32"]
+__all__ = ["VALUE_TYPE", "Fp32"]
 
 
-class Fp32(WeightType):
+class Fp32(ValueType):
     """See the module's docstring."""
 
     suffix = ""
@@ -31,4 +31,4 @@ class Fp32(WeightType):
         return values
 
 
-WEIGHT = Fp32()
+VALUE_TYPE = Fp32()

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import ExportError
-from aerogel.ops.value_type import WeightType
+from aerogel.ops.value_type import ValueType
 from aerogel.sparse.format import Arrays
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["WEIGHT", "Int8"]
+__all__ = ["VALUE_TYPE", "Int8"]
 
 _MOST = 127
 # The scale of a token of zeros, times 127: no division by zero.
 _LEAST = 1e-20
 
 
-class Int8(WeightType):
+class Int8(ValueType):
     """See the module's docstring."""
 
     suffix = "-int8"
@@ -52,4 +52,4 @@ class Int8(WeightType):
         return (x * (_MOST / most)).round() * (most * (1 / _MOST))
 
 
-WEIGHT = Int8()
+VALUE_TYPE = Int8()

@@ -11,8 +11,8 @@ from torch import nn
 from aerogel.errors import UsageError, require
 from aerogel.torch.backend import Backend
 from aerogel.torch.cuda import table
-from aerogel.torch.cuda.format import KINDS, spelled
-from aerogel.torch.format_selection import AUTO, Storage
+from aerogel.torch.cuda.format import CUDA_FORMATS, spelled
+from aerogel.torch.format_selection import AUTO, StorageFormat
 from aerogel.torch.loader import Matrix
 
 __all__ = ["Gpu"]
@@ -45,8 +45,8 @@ class Gpu(Backend):
             raise UsageError(f"tokens {tokens} is out of range; give at least 1")
         self.device = device
         self._dtype, self._tokens, self._max_density = dtype, tokens, max_density
-        names = KINDS.names() if format == AUTO else [spelled(format)]
-        kinds = {name: KINDS.get(name) for name in names}
+        names = CUDA_FORMATS.names() if format == AUTO else [spelled(format)]
+        kinds = {name: CUDA_FORMATS.get(name) for name in names}
         self._kinds = {name: kind for name, kind in kinds.items() if kind.automatic or len(kinds) == 1}
         if block and not any(kind.blocked for kind in self._kinds.values()):
             raise UsageError(
@@ -61,11 +61,11 @@ class Gpu(Backend):
         self.multiple = math.lcm(16, *(self._block if blocked else ()))
         self._rows = table.load(table.table_path(_name(device)))
 
-    def choose(self, name: str, mask: np.ndarray) -> Storage | None:
+    def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
         """See `Backend.choose`: what was measured to be fastest, or else is taken to be by `Kind.limit`."""
-        best: tuple[float, Storage] | None = None
+        best: tuple[float, StorageFormat] | None = None
         for format, kind in self._kinds.items():
-            way = Storage(format, self._block if kind.blocked else (1, 1))
+            way = StorageFormat(format, self._block if kind.blocked else (1, 1))
             if reason := kind.refuse(mask, way.block):
                 if len(self._kinds) == 1:
                     raise UsageError(f"{name}: {reason}")
@@ -76,12 +76,12 @@ class Gpu(Backend):
         return best[1] if best else None
 
     def layer(
-        self, name: str, way: Storage, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
         """See `Backend.layer`."""
-        return KINDS.get(way.format).layer(name, matrix, way.block, bias, dtype, self.device)
+        return CUDA_FORMATS.get(way.format).layer(name, matrix, way.block, bias, dtype, self.device)
 
-    def _cost(self, name: str, way: Storage, mask: np.ndarray) -> float | None:
+    def _cost(self, name: str, way: StorageFormat, mask: np.ndarray) -> float | None:
         """Time over dense, as far as known; None where dense is better."""
         kind = self._kinds[way.format]
         stored = kind.stored(name, mask, way.block)

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from aerogel.registry import Registry
-from aerogel.torch.format_selection import Storage
+from aerogel.torch.format_selection import StorageFormat
 from aerogel.torch.loader import Matrix
 
-__all__ = ["KINDS", "Kind", "spelled"]
+__all__ = ["CUDA_FORMATS", "CudaFormat", "spelled"]
 
 _TWO_FOUR = "2:4"
 
 
-class Kind(ABC):
-    """One way to store and multiply a pruned matrix on a GPU. A module of ``kinds/`` defines ``KIND``, an instance.
+class CudaFormat(ABC):
+    """One way to store and multiply a pruned matrix on a GPU. A module of ``kinds/`` defines ``FORMAT``, an instance.
 
     Attributes:
         blocked: whether it stores whole blocks.
@@ -54,12 +54,12 @@ class Kind(ABC):
 
     def stored(self, name: str, mask: np.ndarray, block: tuple[int, int]) -> float:
         """Share of the entries of a mask that are stored, zeros in blocks included."""
-        return Storage("", block).stored(mask, name)
+        return StorageFormat("", block).stored(mask, name)
 
 
-KINDS: Registry[Kind] = Registry("format", "aerogel.torch.cuda.formats", "KIND")
+CUDA_FORMATS: Registry[CudaFormat] = Registry("format", "aerogel.torch.cuda.formats", "FORMAT")
 
 
 def spelled(format: str) -> str:
-    """The name in `KINDS` of what users write; no file can be called 2:4."""
+    """The name in `CUDA_FORMATS` of what users write; no file can be called 2:4."""
     return "two-four" if format == _TWO_FOUR else format

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import FormatError, UsageError
-from aerogel.torch.cuda.format import KINDS
+from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.cuda.ops import Operator
 from aerogel.torch.dense_state import DenseState, as_numpy
 from aerogel.torch.loader import Matrix
@@ -101,7 +101,9 @@ class TritonLinear(DenseState):
         """
         values = as_numpy(weight)
         matrix = Matrix(values, values != 0)
-        made = KINDS.get(self.format).layer("weight", matrix, self.block, None, weight.dtype, weight.device)
+        made = CUDA_FORMATS.get(self.format).layer(
+            "weight", matrix, self.block, None, weight.dtype, weight.device
+        )
         assert isinstance(made, TritonLinear)
         for name in self.array_names:
             setattr(self, name, getattr(made, name))
@@ -145,8 +147,8 @@ class TritonLinear(DenseState):
 
 
 def _operator(format: str) -> Operator:
-    KINDS.get(format)
-    operator = getattr(importlib.import_module(KINDS.module(format)), "OPERATOR", None)
+    CUDA_FORMATS.get(format)
+    operator = getattr(importlib.import_module(CUDA_FORMATS.module(format)), "OPERATOR", None)
     if not isinstance(operator, Operator):
         raise UsageError(f"format {format!r} has no Triton kernel")
     return operator

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aerogel.errors import UsageError
 from aerogel.train.density_controller import Controller, is_steered
-from aerogel.train.method import Method, Step, Target
+from aerogel.train.method import Method, SparsityConfig, StepContext
 from aerogel.train.methods.movement import ScoredMask
 
 __all__ = ["Options", "Penalised"]
@@ -48,14 +48,16 @@ class Penalised(Method):
     goal: ClassVar[float]
     masks: dict[str, ScoredMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         given = (options or self.Options()).lambda_
         steered = is_steered(target, "lambda", given)
         super().__init__(matrices, target, options)
         self.strength = 0.0
         self.controller = Controller(target.density, self.goal, _FIRST) if steered else None
 
-    def check(self, steps: Callable[[int], Step]) -> None:
+    def check(self, steps: Callable[[int], StepContext]) -> None:
         """Whether the scores can come as far as they have to, besides."""
         super().check(steps)
         if self.controller:
@@ -68,7 +70,7 @@ class Penalised(Method):
     def penalised(self, scores: Tensor) -> Tensor:
         """What the penalty is the mean of, of the shape of `scores`."""
 
-    def scheduled(self, step: Step) -> float:
+    def scheduled(self, step: StepContext) -> float:
         """lambda_t / lambda where lambda is given."""
         del step
         return 1.0
@@ -77,7 +79,7 @@ class Penalised(Method):
         """All scores."""
         return {name: mask.scores for name, mask in self.masks.items()}
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Set lambda_t. A steered one acts from the first step of the schedule's descent."""
         if self.controller is None:
             self.strength = self.options.lambda_ * self.scheduled(step)
@@ -89,7 +91,7 @@ class Penalised(Method):
         means = [self.penalised(scores).mean() for scores in self.score_parameters()]
         return self.strength * torch.stack(means).mean()
 
-    def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+    def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
         """Let the controller look."""
         del optimizer
         return self.controller.after_step(step, self.score_parameters()) if self.controller else {}

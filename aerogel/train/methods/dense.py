@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Method, Target
+from aerogel.train.method import Method, SparsityConfig
 
 __all__ = ["METHOD", "Dense"]
 
@@ -22,9 +22,11 @@ class Dense(Method):
 
     prunes = False
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         del matrices
-        if target != Target(density=1.0):
+        if target != SparsityConfig(density=1.0):
             raise UsageError(
                 "--method dense prunes nothing; drop --density, --block and --scope, or choose a method"
             )

@@ -19,8 +19,8 @@ from torch import nn
 from aerogel import checkpoint
 from aerogel.checkpoint import Checkpoint
 from aerogel.errors import UsageError
-from aerogel.train.fixed_mask import Survivors
-from aerogel.train.method import Target
+from aerogel.train.fixed_mask import FixedMask
+from aerogel.train.method import SparsityConfig
 
 __all__ = ["METHOD", "Frozen"]
 
@@ -42,7 +42,7 @@ class Options:
             )
 
 
-class Frozen(Survivors):
+class Frozen(FixedMask):
     """Train the weights that a checkpoint's masks keep. Density, block and scope are those of the checkpoint.
 
     Raises:
@@ -53,9 +53,11 @@ class Frozen(Survivors):
     Options = Options
     prunes = False
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         options = options or Options()
-        if target != Target(density=1.0):
+        if target != SparsityConfig(density=1.0):
             raise UsageError(
                 "a frozen mask has its own density, block and scope; drop --density, --block and --scope"
             )
@@ -64,7 +66,7 @@ class Frozen(Survivors):
             raise UsageError(f"{found.path} has no masks to freeze; give a checkpoint of a run that pruned")
         kept = _fitting(found, matrices)
         record = found.record
-        own = Target(found.accounting.density, record.block, record.scope)
+        own = SparsityConfig(found.accounting.density, record.block, record.scope)
         super().__init__({name: matrices[name] for name in kept}, own, kept, options)
 
     @classmethod

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from aerogel.sparse.masks import expand_blocks
-from aerogel.train.method import Step
+from aerogel.train.method import StepContext
 from aerogel.train.methods._penalised import Penalised, logit
 from aerogel.train.methods.movement import ScoredMask
 
@@ -74,7 +74,7 @@ class L0(Penalised):
         """Gates that are nearly open."""
         return Gate(weight, self.target.block)
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Draw the gates, and set lambda_t."""
         super().before_step(step)
         for mask in self.masks.values():

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from aerogel.errors import TrainingError, UsageError
-from aerogel.train.method import Method, Step, Target
+from aerogel.train.method import Method, SparsityConfig, StepContext
 
 __all__ = ["METHOD", "Fisher", "Obert", "Options"]
 
@@ -166,7 +166,9 @@ class Obert(Method):
 
     Options = Options
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         super().__init__(matrices, target, options)
         together = target.block[0] * target.block[1]
         size = self.options.fisher_block or (50 if together == 1 else max(1, 32 // together) * together)
@@ -179,7 +181,7 @@ class Obert(Method):
         self.fisher: dict[str, Fisher] = {}
         self.density = 1.0
 
-    def check(self, steps: Callable[[int], Step]) -> None:
+    def check(self, steps: Callable[[int], StepContext]) -> None:
         """The first event needs gradients, and F room."""
         super().check(steps)
         if self._events(steps(0))[0] == 0:
@@ -196,13 +198,13 @@ class Obert(Method):
                 f"and there are {there / 2**30:.1f}; give a smaller --block or --option fisher_block"
             )
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Prune where an event is due."""
         if step.index in self._events(step):
             first = max(self.options.first, self.target.density)
             self._prune(self.target.density + (first - self.target.density) * (1.0 - step.progress))
 
-    def after_backward(self, step: Step) -> None:
+    def after_backward(self, step: StepContext) -> None:
         """Gather the gradient, if one of the next m steps begins with an event."""
         coming = [event for event in self._events(step) if event > step.index]
         if not coming or coming[0] - step.index > self.options.gradients:
@@ -264,7 +266,7 @@ class Obert(Method):
         self.fisher = {}
         self.density = density
 
-    def _events(self, step: Step) -> list[int]:
+    def _events(self, step: StepContext) -> list[int]:
         """Indices of the steps that begin with an event; the last is `finish`, which may lie after the run."""
         count = self.options.events
         if count == 1:

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores, expand_blocks
 from aerogel.train.density_controller import bracket, is_steered
-from aerogel.train.method import Mask, Method, Step, Target
+from aerogel.train.method import Mask, Method, SparsityConfig, StepContext
 
 __all__ = ["METHOD", "Options", "ReweightedMask", "ReweightedProximal"]
 
@@ -88,7 +88,9 @@ class ReweightedProximal(Method):
     density_is_outcome = True
     masks: dict[str, ReweightedMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
 
-    def __init__(self, matrices: Mapping[str, nn.Linear], target: Target, options: Any = None) -> None:
+    def __init__(
+        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+    ) -> None:
         given = (options or Options()).gamma
         steered = is_steered(target, "gamma", given)
         super().__init__(matrices, target, options)
@@ -99,13 +101,13 @@ class ReweightedProximal(Method):
         """Ones, and alpha = 1."""
         return ReweightedMask(weight, self.target.block)
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Fix the mask where `finetune` says so."""
         if self.options.finetune and step.index > step.finish and not self.fixed:
             self.settle()
 
     @torch.no_grad()
-    def after_step(self, step: Step, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+    def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
         """The proximal step, where steered with a new gamma; at the end of a phase, new alpha."""
         if self.fixed or step.index < step.begin:
             return {}
@@ -151,7 +153,7 @@ class ReweightedProximal(Method):
             self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
         self.reweighted = True
 
-    def _phase_ends(self, step: Step) -> list[int]:
+    def _phase_ends(self, step: StepContext) -> list[int]:
         """Steps done when alpha is refreshed."""
         end = step.finish if self.options.finetune else step.total
         phases = self.options.reweightings + 1

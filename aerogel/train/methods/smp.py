@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from aerogel.hf.encoder import pretrained_part
 from aerogel.sparse.masks import kept_count, top_mask
-from aerogel.train.method import Step
+from aerogel.train.method import StepContext
 from aerogel.train.methods import movement
 
 __all__ = ["METHOD", "Options", "StaticPruning", "shares"]
@@ -57,7 +57,7 @@ class StaticPruning(movement.Movement):
             if id(parameter) not in scores and (pretrained_part(model, name) or not self.options.head):
                 parameter.requires_grad_(False)
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Set the masks, and the weight of the penalty."""
         super().before_step(step)
         self._weight = _LAMBDA * step.progress

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import kept_count, top_mask
-from aerogel.train.method import Step
+from aerogel.train.method import StepContext
 from aerogel.train.methods._penalised import Penalised, logit
 from aerogel.train.methods.movement import ScoredMask
 
@@ -36,7 +36,7 @@ class SoftMovement(Penalised):
         """A mask whose scores are 0."""
         return ScoredMask(weight, self.target.block)
 
-    def check(self, steps: Callable[[int], Step]) -> None:
+    def check(self, steps: Callable[[int], StepContext]) -> None:
         """The floor too must leave room."""
         sizes = [scores.numel() for scores in self.score_parameters()]
         floor = sum(kept_count(_FLOOR, size) for size in sizes)
@@ -52,11 +52,11 @@ class SoftMovement(Penalised):
         """sigmoid(S)."""
         return scores.sigmoid()
 
-    def scheduled(self, step: Step) -> float:
+    def scheduled(self, step: StepContext) -> float:
         """tau_t / tau_T."""
         return step.progress
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: StepContext) -> None:
         """Set lambda_t, and the masks by tau_t."""
         super().before_step(step)
         self.threshold(_TAU * step.progress)

@@ -17,7 +17,7 @@ from aerogel.train.pretraining.config import PretrainConfig
 from aerogel.train.pretraining.rows import TextRows, held_out_batches
 from aerogel.train.pretraining.setup import MaskedLoss, measure_language
 from aerogel.train.run import run
-from aerogel.train.setup import Job
+from aerogel.train.setup import TrainingJob
 
 __all__ = ["Pretraining", "pretrain"]
 
@@ -35,7 +35,7 @@ class Pretraining:
         """Number, bytes and SHA-256 of the text files. Nothing is kept of them."""
         return {"text": self.corpus.identity()}
 
-    def job(self, device: torch.device) -> Job:
+    def job(self, device: torch.device) -> TrainingJob:
         """The model with its pre-training heads; rows as a stream."""
         del device
         config = self.config
@@ -55,7 +55,9 @@ class Pretraining:
         rows = TextRows(self.corpus, encoder)
         # What torch.compile makes has no room for a choice of tokens that differs from step to step.
         objective = TaskLoss() if config.compile else MaskedLoss(model)
-        return Job(model, unused, rows, config.steps, measure, rehearse, objective, notes={"drawn": drawn})
+        return TrainingJob(
+            model, unused, rows, config.steps, measure, rehearse, objective, notes={"drawn": drawn}
+        )
 
 
 def pretrain(config: PretrainConfig) -> Checkpoint:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.bench.backends import CANDIDATES, rivals
+from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.cpu import __main__ as command
 from aerogel.bench.cpu import plan, run
 from aerogel.bench.cpu.models import Checkpoint, Export
@@ -56,7 +56,7 @@ def test_a_point_is_measured_told_and_kept(out: Path, capsys: pytest.CaptureFixt
     (point,) = json.loads((out / "cpu.json").read_text())["points"]
     assert json.loads((out / "points" / "density-10.json").read_text())["points"] == [point]
     ours = {"onnxruntime", "onnxruntime-int8"} | (
-        {"aerogel"} if CANDIDATES.get("aerogel").refuse(run.scan(CSR.path(out / "models"))) is None else set()
+        {"aerogel"} if BACKENDS.get("aerogel").refuse(run.scan(CSR.path(out / "models"))) is None else set()
     )
     assert {item["candidate"] for item in point["runs"]} == ours
     assert all(item["correct"] and item["label"] == "90% unstructured" for item in point["runs"])
@@ -92,7 +92,7 @@ def test_rivals_that_are_missing_are_named_with_the_mend(
     assert command.main(["--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "note: deepsparse, deepsparse-int8: AEROGEL_PYTHON_DEEPSPARSE=" in printed
-    assert len(rivals()) >= 6
+    assert len(third_party_backends()) >= 6
 
 
 def test_a_machine_of_one_core_leaves_two_threads_out(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 
-from aerogel.bench.backends import CANDIDATES
+from aerogel.bench.backends import BACKENDS
 from aerogel.bench.cpu.plan import DENSITIES, Point, mixed_lengths, points
 from aerogel.bench.cpu.targets import load
 from aerogel.bench.result import STOCK
@@ -20,7 +20,7 @@ def named(name: str) -> Point:
 def test_every_point_has_a_dense_baseline_and_known_candidates(point: Point) -> None:
     first = point.rows[0]
     assert (first.candidate, first.export.format) == (STOCK, "dense")
-    assert {row.candidate for row in point.rows} <= set(CANDIDATES.names())
+    assert {row.candidate for row in point.rows} <= set(BACKENDS.names())
     assert len(set(point.rows)) == len(point.rows)
     for row in point.rows:
         ours = row.candidate == "aerogel"

@@ -6,7 +6,7 @@ import pytest
 
 from aerogel.bench.cpu.summary import Curve, break_even, curves, density_plot, markdown
 from aerogel.bench.cpu.targets import Outcome
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.bench.statistics import speedup, summarise
 
@@ -14,7 +14,8 @@ from aerogel.bench.statistics import speedup, summarise
 def run(label: str, candidate: str, kind: str, milliseconds: float) -> Run:
     latency = summarise([[milliseconds / 1000]])
     return Run(
-        model=Path("m"), label=label, candidate=candidate, kind=Kind.parse(kind), setting="s", tried={}, details="",
+        model=Path("m"), label=label, candidate=candidate, kind=Precision.parse(kind), setting="s", tried={},
+        details="",
         size=1, open_seconds=1.0, memory={"after_runs": 1, "peak": 1}, share=1.0, reference=Path("r"),
         difference=0.0, latency=latency, speedup=speedup(latency, latency),
     )  # fmt: skip

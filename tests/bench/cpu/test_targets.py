@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aerogel.bench.cpu.targets import check, load
-from aerogel.bench.precision import Kind
+from aerogel.bench.precision import Precision
 from aerogel.bench.result import Report, Run, Settings
 from aerogel.bench.statistics import speedup, summarise
 
@@ -17,7 +17,8 @@ def run(
 ) -> Run:
     latency = summarise([[seconds / 1000] for seconds in rounds])
     return Run(
-        model=Path("m"), label=label, candidate=candidate, kind=Kind.parse(kind), setting="s", tried={}, details="",
+        model=Path("m"), label=label, candidate=candidate, kind=Precision.parse(kind), setting="s", tried={},
+        details="",
         size=1, open_seconds=1.0, memory={"after_runs": resident * 10**6}, share=1.0, reference=Path("r"),
         difference=0.0 if right else math.inf, latency=latency, speedup=speedup(latency, latency),
     )  # fmt: skip
@@ -99,4 +100,4 @@ def test_the_file_is_well_formed() -> None:
     for item in load():
         assert ("at_least" in item) != ("at_most" in item)
         assert {"what", "points", "row", "against"} <= set(item)
-        Kind.parse(item["row"][2])
+        Precision.parse(item["row"][2])

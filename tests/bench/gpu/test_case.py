@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from aerogel.bench.gpu.case import cases, small
-from aerogel.bench.gpu.kernel import WAYS
-from aerogel.bench.gpu.scenario import MEASURES, make_layer, wrong
+from aerogel.bench.gpu.kernel import GPU_KERNELS
+from aerogel.bench.gpu.scenario import SCENARIOS, make_layer, wrong
 from aerogel.bench.gpu.tune import rows, tuning_cases
 from aerogel.torch.cuda.table import Measured
 
 
 def test_cases_are_known_to_the_registries() -> None:
     for case in (*cases(), *tuning_cases()):
-        assert case.kind in MEASURES.names()
+        assert case.kind in SCENARIOS.names()
         if case.kind == "product":
-            assert set(case.ways) <= set(WAYS.names())
+            assert set(case.ways) <= set(GPU_KERNELS.names())
             assert {name for target in case.targets for name in (target.ours, target.against)} <= set(
                 case.ways
             )

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from aerogel.bench.kernel import Layer, Product
-from aerogel.bench.kernels import PRODUCTS
+from aerogel.bench.kernel import Kernel, Layer
+from aerogel.bench.kernels import KERNELS
 from aerogel.bench.kernels import __main__ as kernels
 from aerogel.errors import RuntimeLoadError
 
@@ -47,23 +47,23 @@ def test_the_fastest_of_the_turns_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "".join(order) == "ababab"
 
 
-@pytest.mark.parametrize("name", PRODUCTS.names())
+@pytest.mark.parametrize("name", KERNELS.names())
 @pytest.mark.parametrize("block", [(1, 1), (4, 1)])
 def test_products_are_right_or_say_why_not(name: str, block: tuple[int, int]) -> None:
     made = kernels.layer((24, 40), block, 0.3, tokens=7)
-    reason = PRODUCTS.get(name).refuse()
+    reason = KERNELS.get(name).refuse()
     if reason is not None:
         assert "pip install" in reason or "library" in reason
         pytest.skip(f"{name} does not run here: {reason}")
     (found,) = kernels.compare(made, [name], turns=2).values()
     assert found > 0
-    run = PRODUCTS.get(name).open(made)
+    run = KERNELS.get(name).open(made)
     assert run().shape == (7, 24)
     np.testing.assert_array_equal(np.array(run()), np.array(run()))
 
 
 def test_those_that_need_nothing_special_are_measured() -> None:
-    assert {name for name in PRODUCTS.names() if PRODUCTS.get(name).refuse() is None} >= {
+    assert {name for name in KERNELS.names() if KERNELS.get(name).refuse() is None} >= {
         "onnxruntime",
         "scipy",
         "torch",
@@ -71,14 +71,14 @@ def test_those_that_need_nothing_special_are_measured() -> None:
 
 
 def test_a_wrong_product_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(Product):
+    class Wrong(Kernel):
         def refuse(self) -> str | None:
             return None
 
         def open(self, layer: Layer) -> Callable[[], np.ndarray]:
             return lambda: layer.x @ layer.weight.T * np.float32(1.001)
 
-    monkeypatch.setattr(PRODUCTS, "get", lambda _: Wrong())
+    monkeypatch.setattr(KERNELS, "get", lambda _: Wrong())
     with pytest.raises(RuntimeLoadError, match="wrong multiplies wrongly"):
         kernels.compare(kernels.layer((8, 8), (1, 1), 0.5, tokens=3), ["wrong"], 1)
 

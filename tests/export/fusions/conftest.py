@@ -9,7 +9,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN
 from aerogel.sparse.formats import FORMATS
 
@@ -112,7 +112,7 @@ def encoder_graph() -> Callable[..., ir.Model]:
             if shape := KNOWN.get(str(node.outputs[0].name).partition("_")[0]):
                 node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
                 node.outputs[0].shape = ir.Shape(shape)
-        function = ir.serde.deserialize_function(carrier("csr").proto())
+        function = ir.serde.deserialize_function(op_for("csr").proto())
         model.functions[function.identifier()] = function
         return model
 

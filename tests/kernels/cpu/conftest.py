@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import ndtr
 
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
 from aerogel.sparse.formats import FORMATS
 
@@ -161,7 +161,7 @@ class Encoder:
 
     def _carriers(self) -> dict[str, onnx.FunctionProto]:
         packed = {word: word.partition("-") for word in self.words if word != "dense"}
-        return {word: carrier(form, weights or "fp32").proto() for word, (form, _, weights) in packed.items()}
+        return {word: op_for(form, weights or "fp32").proto() for word, (form, _, weights) in packed.items()}
 
     def function(self) -> onnx.FunctionProto:
         """Encoder_v1 in plain operators and calls of the functions of single matrices."""

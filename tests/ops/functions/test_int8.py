@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aerogel import runtime
-from aerogel.ops.functions import carrier
+from aerogel.ops.functions import op_for
 from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
 from aerogel.sparse.formats import FORMATS
 
@@ -23,7 +23,7 @@ def session(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     from onnx import TensorProto, helper, numpy_helper
 
     form, block = request.param
-    function = carrier(form, "int8")
+    function = op_for(form, "int8")
     arrays = FORMATS.get(form).encode(W8, W8 != 0, block) | {"scale": SCALE, "bias": BIAS}
     node = helper.make_node(function.name, ["x", *arrays], ["y"], domain=DOMAIN, in_features=4)
     graph = helper.make_graph(

@@ -12,11 +12,11 @@ from torch import nn
 
 from aerogel.errors import FormatError, UsageError
 from aerogel.hf.quiet import quiet
-from aerogel.torch.cuda.format import KINDS
+from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.cuda.linear import TritonLinear
 
 Factory = Callable[..., nn.Linear]
-FORMATS = [name for name in KINDS.names() if name != "two-four"]
+FORMATS = [name for name in CUDA_FORMATS.names() if name != "two-four"]
 
 
 @pytest.mark.parametrize("format", FORMATS)

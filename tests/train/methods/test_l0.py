@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.l0 import L0, METHOD
 
 LEFT, RIGHT, BETA = -0.1, 1.1, 2 / 3
@@ -15,7 +15,7 @@ LEFT, RIGHT, BETA = -0.1, 1.1, 2 / 3
 
 def attached(rows: int, cols: int, block: tuple[int, int] = (1, 1), lambda_: float = 5.0) -> L0:
     linear = nn.Linear(cols, rows, bias=False, dtype=torch.float64)
-    return METHOD({"w": linear}, Target(1.0, block, "global"), METHOD.Options(lambda_=lambda_))
+    return METHOD({"w": linear}, SparsityConfig(1.0, block, "global"), METHOD.Options(lambda_=lambda_))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -67,8 +67,8 @@ def test_the_penalty_is_the_expected_density() -> None:
         )
 
 
-def step() -> Step:
-    return Step(index=0, total=10, density=1.0, progress=0.0, lr=1e-3)
+def step() -> StepContext:
+    return StepContext(index=0, total=10, density=1.0, progress=0.0, lr=1e-3)
 
 
 def test_the_gradient_of_the_penalty_is_its_slope() -> None:
@@ -91,7 +91,7 @@ def test_lambda_is_constant_and_the_gates_start_nearly_open() -> None:
     assert method.masks["w"].eval().gate()[0, 0].item() == pytest.approx(0.98, abs=1e-3)
     assert method.score_lr == 0.1
     for progress in (0.0, 0.5, 1.0):
-        method.before_step(Step(0, 10, 1.0, progress, 1e-3))
+        method.before_step(StepContext(0, 10, 1.0, progress, 1e-3))
         assert method.log_values()["lambda"] == 7.0
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Target
+from aerogel.train.method import SparsityConfig
 from aerogel.train.methods.movement import METHOD, Movement, Options
 
 
@@ -14,7 +14,7 @@ def attached(
 ) -> tuple[nn.Linear, Movement]:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     linear.weight.data.copy_(weight)
-    return linear, METHOD({"w": linear}, Target(density, block), options)
+    return linear, METHOD({"w": linear}, SparsityConfig(density, block), options)
 
 
 def test_gradients_of_a_hand_worked_case() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import TrainingError, UsageError
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.obert import METHOD, Fisher, Obert, Options
 
 DAMP = 1e-3
@@ -74,7 +74,7 @@ def test_it_is_what_the_paper_s_rank_one_updates_give() -> None:
 def attached(weight: np.ndarray, density: float, block: tuple[int, int], **options: float) -> Obert:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     linear.weight.data.copy_(torch.from_numpy(weight))
-    return METHOD({"w": linear}, Target(density, block), Options(damp=DAMP, **options))
+    return METHOD({"w": linear}, SparsityConfig(density, block), Options(damp=DAMP, **options))
 
 
 @pytest.mark.parametrize(("block", "size"), [((1, 1), 6), ((1, 1), 24), ((2, 3), 12)])
@@ -120,7 +120,7 @@ def test_events_and_their_densities() -> None:
     kept, gathered = [], []
     for index in range(12):
         left = min(1.0, max(0.0, (9 - index) / 6)) ** 3
-        step = Step(index, 12, 0.5, progress=1.0 - left, lr=1e-3, begin=3, finish=9)
+        step = StepContext(index, 12, 0.5, progress=1.0 - left, lr=1e-3, begin=3, finish=9)
         method.before_step(step)
         kept.append(int(method.masks["w"].mask.sum()))
         method.matrices["w"].weight.square().sum().backward()
@@ -184,7 +184,7 @@ def test_a_gradient_that_overflowed_is_left_out() -> None:
         for index, gradient in enumerate(seen):
             for value in (gradient, np.full((4, 10), np.inf)) if broken else (gradient,):
                 method.weights["w"].grad = torch.from_numpy(value).to(method.weights["w"].dtype)
-                method.after_backward(Step(index, 20, 1.0, progress=0.0, lr=1e-3, begin=10, finish=18))
+                method.after_backward(StepContext(index, 20, 1.0, progress=0.0, lr=1e-3, begin=10, finish=18))
         masks.append(method.bake()["w"])
     assert masks[0].sum() == 20
     assert (masks[0] == masks[1]).all()
@@ -201,12 +201,12 @@ def test_an_indefinite_sum_is_inverted_all_the_same() -> None:
     torch.testing.assert_close(inverse[0].diagonal(), 1 / (torch.tensor([-1.5, 0, 0.5, 0]).double() + DAMP))
 
 
-def step_at(index: int, begin: int) -> Step:
-    return Step(index, 100, 1.0, 0.0, 1e-3, begin=begin, finish=90)
+def step_at(index: int, begin: int) -> StepContext:
+    return StepContext(index, 100, 1.0, 0.0, 1e-3, begin=begin, finish=90)
 
 
 def test_an_event_before_any_gradient_is_refused() -> None:
-    made = METHOD({"w": nn.Linear(8, 8)}, Target(0.5), Options())
+    made = METHOD({"w": nn.Linear(8, 8)}, SparsityConfig(0.5), Options())
     made.check(lambda index: step_at(index, begin=1))
     with pytest.raises(
         UsageError, match=r"none before the descent, .*; give --warmup and --initial-warmup above 0"
@@ -216,7 +216,7 @@ def test_an_event_before_any_gradient_is_refused() -> None:
 
 def test_a_fisher_matrix_larger_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # 40 blocks of 32 x 32 weights, in strips of 205, 205, 205, 205 and 204 rows.
-    made = METHOD({"w": nn.Linear(160, 256)}, Target(0.5, (32, 32)), Options())
+    made = METHOD({"w": nn.Linear(160, 256)}, SparsityConfig(0.5, (32, 32)), Options())
     numbers = 205 * (1024 + 819 + 614 + 409) + 204 * 204
     fisher = Fisher((160, 256), (32, 32), 1024, torch.device("cpu"))
     needed = 4 * sum(strip.numel() for strip in fisher.strips)
@@ -231,7 +231,7 @@ def test_a_fisher_matrix_larger_than_the_memory_is_refused(monkeypatch: pytest.M
 
 
 def test_scores_that_are_not_numbers_are_told_by_the_matrix() -> None:
-    made = METHOD({"a": nn.Linear(8, 8), "w": nn.Linear(8, 8)}, Target(0.5), Options(events=1))
+    made = METHOD({"a": nn.Linear(8, 8), "w": nn.Linear(8, 8)}, SparsityConfig(0.5), Options(events=1))
     for name, size in (("a", 1.0), ("w", 1e30)):
         made.matrices[name].weight.sum().backward()
         made.weights[name].grad.fill_(size)

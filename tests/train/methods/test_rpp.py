@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.rpp import METHOD, Options, ReweightedProximal
 from aerogel.train.schedule import Cubic
 
@@ -18,14 +18,14 @@ def attached(
 ) -> ReweightedProximal:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     linear.weight.data.copy_(weight)
-    return METHOD({"w": linear}, Target(density, block, "global"), options)
+    return METHOD({"w": linear}, SparsityConfig(density, block, "global"), options)
 
 
-def step_of(index: int, total: int = 8, begin: int = 0, finish: int = 8, density: float = 1.0) -> Step:
-    return Step(index, total, density, progress=0.5, lr=LR, begin=begin, finish=finish)
+def step_of(index: int, total: int = 8, begin: int = 0, finish: int = 8, density: float = 1.0) -> StepContext:
+    return StepContext(index, total, density, progress=0.5, lr=LR, begin=begin, finish=finish)
 
 
-def run(method: ReweightedProximal, goal: torch.Tensor, steps: list[Step]) -> list[np.ndarray]:
+def run(method: ReweightedProximal, goal: torch.Tensor, steps: list[StepContext]) -> list[np.ndarray]:
     """Minimise |W - goal|^2 / 2; the weights after each step."""
     optimizer = torch.optim.AdamW([method.weights["w"]], lr=LR, betas=BETAS, eps=ADAM_EPS, weight_decay=0.0)
     seen = []

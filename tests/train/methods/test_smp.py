@@ -6,7 +6,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from aerogel.hf.encoder import prunable
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.smp import METHOD, shares
 
 
@@ -29,7 +29,7 @@ def test_budgets_by_hand(weights: list[float], sizes: list[int], density: float,
 
 def test_budgets_follow_the_scores_within_a_type_only() -> None:
     names = ["layer.0.query.weight", "layer.1.query.weight", "layer.0.key.weight", "layer.1.key.weight"]
-    method = METHOD({name: nn.Linear(10, 10) for name in names}, Target(0.2))
+    method = METHOD({name: nn.Linear(10, 10) for name in names}, SparsityConfig(0.2))
     for name, value in zip(names, (0.75, 0.25, 0.5, 0.5), strict=True):
         noise = torch.linspace(0, 1e-3, 100).reshape(10, 10)
         method.masks[name].scores.data.copy_(torch.tensor(value).logit() + noise)
@@ -40,10 +40,10 @@ def test_budgets_follow_the_scores_within_a_type_only() -> None:
 
 
 def test_penalty_rises_with_the_part_that_is_pruned() -> None:
-    method = METHOD({"layer.0.w": nn.Linear(4, 4), "layer.1.w": nn.Linear(2, 2)}, Target(0.1))
+    method = METHOD({"layer.0.w": nn.Linear(4, 4), "layer.1.w": nn.Linear(2, 2)}, SparsityConfig(0.1))
     method.masks["layer.1.w"].scores.data.fill_(torch.tensor(0.8).logit())
     for progress in (0.0, 0.5, 1.0):
-        method.before_step(Step(3, 9, 1.0 - 0.9 * progress, progress, 1e-3))
+        method.before_step(StepContext(3, 9, 1.0 - 0.9 * progress, progress, 1e-3))
         assert float(method.penalty().detach()) == pytest.approx(400 * progress * (0.5 + 0.8) / 2)
 
 
@@ -54,7 +54,7 @@ def test_only_scores_and_what_is_drawn_at_random_learn(head: bool) -> None:
             vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
         )
     )
-    method = METHOD(prunable(model), Target(0.5), METHOD.Options(head=head))
+    method = METHOD(prunable(model), SparsityConfig(0.5), METHOD.Options(head=head))
     method.prepare(model)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     scores = {name for name in learning if name.endswith(".scores")}
@@ -64,7 +64,7 @@ def test_only_scores_and_what_is_drawn_at_random_learn(head: bool) -> None:
 
     before = {name: weight.detach().clone() for name, weight in method.weights.items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=method.score_lr)
-    method.before_step(Step(0, 9, 0.5, 0.5, 1e-3))
+    method.before_step(StepContext(0, 9, 0.5, 0.5, 1e-3))
     out = model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([1]))
     (out.loss + method.penalty()).backward()
     optimizer.step()

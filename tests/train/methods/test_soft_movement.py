@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.train.method import Step, Target
+from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.soft_movement import METHOD, SoftMovement
 
 
@@ -20,11 +20,13 @@ def attached(
     linears = {
         name: nn.Linear(cols, rows, bias=False, dtype=torch.float64) for name, (rows, cols) in shapes.items()
     }
-    return METHOD(linears, Target(density, block, "global"), METHOD.Options(lambda_=lambda_))
+    return METHOD(linears, SparsityConfig(density, block, "global"), METHOD.Options(lambda_=lambda_))
 
 
-def at(progress: float) -> Step:
-    return Step(index=5, total=10, density=0.5, progress=progress, lr=1e-3, score_lr=1e-2, begin=1, finish=8)
+def at(progress: float) -> StepContext:
+    return StepContext(
+        index=5, total=10, density=0.5, progress=progress, lr=1e-3, score_lr=1e-2, begin=1, finish=8
+    )
 
 
 def test_the_threshold_rises_from_keeping_all_to_a_tenth() -> None:

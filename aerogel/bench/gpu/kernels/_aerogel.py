@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from aerogel.bench.gpu.kernel import Layer, Opened, Way
+from aerogel.bench.gpu.kernel import GpuKernel, Layer, Opened
 from aerogel.errors import UsageError
-from aerogel.torch.cuda.format import KINDS
+from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.layer import SparseLayer
 from aerogel.torch.loader import Matrix
 
 __all__ = ["Aerogel"]
 
 
-class Aerogel(Way):
-    """One of `KINDS`."""
+class Aerogel(GpuKernel):
+    """One of `CUDA_FORMATS`."""
 
     def __init__(self, format: str) -> None:
         self._format = format
 
     def open(self, layer: Layer) -> Opened:
         """See `Way.open`."""
-        kind = KINDS.get(self._format)
+        kind = CUDA_FORMATS.get(self._format)
         if reason := kind.refuse(layer.mask, layer.block):
             raise UsageError(reason)
         weight = layer.weight

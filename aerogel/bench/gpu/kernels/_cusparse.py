@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-from aerogel.bench.gpu.kernel import Layer, Opened, Way
+from aerogel.bench.gpu.kernel import GpuKernel, Layer, Opened
 
 __all__ = ["CuSparse"]
 
 
-class CuSparse(Way):
+class CuSparse(GpuKernel):
     """`pack` makes a sparse tensor of a layer."""
 
     def __init__(self, pack: Callable[[Layer], torch.Tensor]) -> None:

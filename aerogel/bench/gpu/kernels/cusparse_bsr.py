@@ -2,6 +2,6 @@
 
 from aerogel.bench.gpu.kernels._cusparse import CuSparse
 
-__all__ = ["WAY"]
+__all__ = ["GPU_KERNEL"]
 
-WAY = CuSparse(lambda layer: layer.weight.to_sparse_bsr(layer.block))
+GPU_KERNEL = CuSparse(lambda layer: layer.weight.to_sparse_bsr(layer.block))

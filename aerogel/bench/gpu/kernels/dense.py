@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from aerogel.bench.gpu.kernel import Layer, Opened, Way
+from aerogel.bench.gpu.kernel import GpuKernel, Layer, Opened
 
-__all__ = ["WAY"]
+__all__ = ["GPU_KERNEL"]
 
 
-class _Dense(Way):
+class _Dense(GpuKernel):
     def open(self, layer: Layer) -> Opened:
         weight, bias = layer.weight.clone(), layer.bias
         return Opened(lambda x: torch.nn.functional.linear(x, weight, bias), weight.numel() * weight.itemsize)
 
 
-WAY = _Dense()
+GPU_KERNEL = _Dense()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from aerogel.bench.gpu.kernel import Layer, Opened, Way
+from aerogel.bench.gpu.kernel import GpuKernel, Layer, Opened
 
-__all__ = ["WAY"]
+__all__ = ["GPU_KERNEL"]
 
 
-class _TorchBsr(Way):
+class _TorchBsr(GpuKernel):
     def open(self, layer: Layer) -> Opened:
         from torch.sparse import _triton_ops
 
@@ -25,4 +25,4 @@ class _TorchBsr(Way):
         )
 
 
-WAY = _TorchBsr()
+GPU_KERNEL = _TorchBsr()

@@ -2,6 +2,6 @@
 
 from aerogel.bench.gpu.kernels._aerogel import Aerogel
 
-__all__ = ["WAY"]
+__all__ = ["GPU_KERNEL"]
 
-WAY = Aerogel("two-four")
+GPU_KERNEL = Aerogel("two-four")

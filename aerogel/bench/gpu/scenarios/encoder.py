@@ -17,7 +17,7 @@ from aerogel.synth import archs
 from aerogel.torch.conversion import swap_live
 from aerogel.torch.cuda.backend import Gpu
 
-__all__ = ["MEASURE", "measure"]
+__all__ = ["SCENARIO", "measure"]
 
 _SEQUENCE = 128
 
@@ -57,4 +57,4 @@ def measure(case: Case, device: torch.device) -> Rows:
     return rows
 
 
-MEASURE = measure
+SCENARIO = measure

@@ -6,10 +6,10 @@ import torch
 
 from aerogel.bench.gpu.case import Case
 from aerogel.bench.gpu.clock import copies_for, timed
-from aerogel.bench.gpu.kernel import WAYS
+from aerogel.bench.gpu.kernel import GPU_KERNELS
 from aerogel.bench.gpu.scenario import Rows, make_layer, wrong
 
-__all__ = ["MEASURE", "measure"]
+__all__ = ["SCENARIO", "measure"]
 
 # Rows of the result that are compared with float64: all of 65,536 would take longer than what is measured.
 _CHECKED = 256
@@ -25,10 +25,10 @@ def measure(case: Case, device: torch.device) -> Rows:
     rows: Rows = {}
     for name in case.ways:
         try:
-            opened = WAYS.get(name).open(layer)
+            opened = GPU_KERNELS.get(name).open(layer)
             activations = (x.numel() + case.tokens * case.shape[0]) * x.itemsize
             copies = copies_for(opened.bytes + activations, device)
-            ready = [opened] + [WAYS.get(name).open(layer) for _ in range(copies - 1)]
+            ready = [opened] + [GPU_KERNELS.get(name).open(layer) for _ in range(copies - 1)]
             operands = [one.prepare(x.clone()) for one in ready]
             calls = [lambda one=one, y=y: one.call(y) for one, y in zip(ready, operands, strict=True)]
             if problem := wrong(calls[0]()[:_CHECKED], expected, case.dtype):
@@ -48,4 +48,4 @@ def measure(case: Case, device: torch.device) -> Rows:
     return rows
 
 
-MEASURE = measure
+SCENARIO = measure

@@ -8,12 +8,12 @@ from torch import nn
 from aerogel.bench.gpu.case import Case
 from aerogel.bench.gpu.clock import timed
 from aerogel.bench.gpu.scenario import Rows, make_layer, wrong
-from aerogel.torch.cuda.format import KINDS
+from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.cuda.linear import TritonLinear
 from aerogel.torch.cuda.training import BsrTrainable
 from aerogel.torch.loader import Matrix
 
-__all__ = ["MEASURE", "measure"]
+__all__ = ["SCENARIO", "measure"]
 
 
 def measure(case: Case, device: torch.device) -> Rows:
@@ -25,7 +25,9 @@ def measure(case: Case, device: torch.device) -> Rows:
         dense.weight.copy_(layer.weight)
         dense.bias.copy_(layer.bias)
     matrix = Matrix(layer.weight.float().cpu().numpy(), layer.mask)
-    packed = KINDS.get("bsr").layer("the weight", matrix, layer.block, layer.bias.clone(), dtype, device)
+    packed = CUDA_FORMATS.get("bsr").layer(
+        "the weight", matrix, layer.block, layer.bias.clone(), dtype, device
+    )
     assert isinstance(packed, TritonLinear)
     x = torch.randn(case.tokens, case.shape[1], device=device, dtype=dtype, requires_grad=True)
     grad = torch.randn(case.tokens, case.shape[0], device=device, dtype=dtype) / case.tokens**0.5
@@ -50,4 +52,4 @@ def measure(case: Case, device: torch.device) -> Rows:
     return rows
 
 
-MEASURE = measure
+SCENARIO = measure

@@ -7,19 +7,19 @@ import torch
 from torch import nn
 
 from aerogel.kernels.triton.bsr_linear import BsrWeight, bsr_linear
-from aerogel.torch.cuda.format import Kind
+from aerogel.torch.cuda.format import CudaFormat
 from aerogel.torch.cuda.linear import TritonLinear
 from aerogel.torch.cuda.ops import define
 from aerogel.torch.loader import Matrix
 
-__all__ = ["KIND", "OPERATOR"]
+__all__ = ["FORMAT", "OPERATOR"]
 
 _SIDES = range(16, 129, 16)
 
 OPERATOR = define("bsr", BsrWeight, bsr_linear)
 
 
-class _Bsr(Kind):
+class _Bsr(CudaFormat):
     blocked = True
 
     def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:
@@ -48,4 +48,4 @@ class _Bsr(Kind):
         return TritonLinear("bsr", BsrWeight.from_arrays(arrays, matrix.mask.shape[1]), bias, block)
 
 
-KIND = _Bsr()
+FORMAT = _Bsr()

@@ -7,17 +7,17 @@ import torch
 from torch import nn
 
 from aerogel.kernels.triton.csr_linear import CsrWeight, csr_linear
-from aerogel.torch.cuda.format import Kind
+from aerogel.torch.cuda.format import CudaFormat
 from aerogel.torch.cuda.linear import TritonLinear
 from aerogel.torch.cuda.ops import define
 from aerogel.torch.loader import Matrix
 
-__all__ = ["KIND", "OPERATOR"]
+__all__ = ["FORMAT", "OPERATOR"]
 
 OPERATOR = define("csr", CsrWeight, csr_linear)
 
 
-class _Csr(Kind):
+class _Csr(CudaFormat):
     def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
         return None
 
@@ -39,4 +39,4 @@ class _Csr(Kind):
         return TritonLinear("csr", CsrWeight.from_arrays(arrays, matrix.mask.shape[1]), bias)
 
 
-KIND = _Csr()
+FORMAT = _Csr()

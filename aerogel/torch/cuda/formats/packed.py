@@ -7,19 +7,19 @@ import torch
 from torch import nn
 
 from aerogel.kernels.triton.packed_linear import PackedWeight, packed_linear
-from aerogel.torch.cuda.format import Kind
+from aerogel.torch.cuda.format import CudaFormat
 from aerogel.torch.cuda.linear import TritonLinear
 from aerogel.torch.cuda.ops import define
 from aerogel.torch.loader import Matrix
 
-__all__ = ["KIND", "OPERATOR"]
+__all__ = ["FORMAT", "OPERATOR"]
 
 OPERATOR = define("packed", PackedWeight, packed_linear)
 # Up to so many tokens a dense product waits for its weights, and fewer bytes of them are a gain.
 _FEW_TOKENS = 32
 
 
-class _Packed(Kind):
+class _Packed(CudaFormat):
     def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
         return None
 
@@ -40,4 +40,4 @@ class _Packed(Kind):
         return TritonLinear("packed", PackedWeight.from_csr(arrays, matrix.mask.shape[1]), bias)
 
 
-KIND = _Packed()
+FORMAT = _Packed()

@@ -11,10 +11,10 @@ from torch import nn
 from torch.sparse import to_sparse_semi_structured
 
 from aerogel.errors import UsageError
-from aerogel.torch.cuda.format import Kind
+from aerogel.torch.cuda.format import CudaFormat
 from aerogel.torch.loader import Matrix
 
-__all__ = ["KIND", "TwoFourLinear"]
+__all__ = ["FORMAT", "TwoFourLinear"]
 
 _DTYPES = (torch.float16, torch.bfloat16)
 
@@ -59,7 +59,7 @@ class TwoFourLinear(nn.Linear):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class _TwoFour(Kind):
+class _TwoFour(CudaFormat):
     # Half of the weights are stored whatever the density: other formats gain more from a mask that fits this one.
     automatic = False
 
@@ -100,4 +100,4 @@ class _TwoFour(Kind):
         return layer
 
 
-KIND = _TwoFour()
+FORMAT = _TwoFour()
