@@ -43,7 +43,7 @@ class PackedKind:
 
     @property
     def name(self) -> str:
-        """As `aerogel.cost.packed_shape.Product.kind` has it."""
+        """As `aerogel.cost.packed_shape.PackedShape.kind` has it."""
         return f"{self.weights}-{self.height}"
 
     @property

@@ -2,8 +2,8 @@
 
 ONNX Runtime copies every initializer inside a model's protobuf message. It maps external data: pages come into memory
 when they are read, and the system may drop them again. So `externalize_initializers` copies the message and makes each
-large tensor external data of its own .onnx file, and `align_initializers` writes a file whose tensors begin at multiples
-of `ALIGNMENT`, as kernels want them.
+large tensor external data of its own .onnx file. `align_initializers` writes a file whose tensors begin at multiples of
+`ALIGNMENT`, as kernels want them.
 
 This module knows only a few field numbers of ONNX, so that it does not need the onnx package:
 

@@ -22,7 +22,7 @@ def captured(tiny_checkpoint: Callable[..., Path]) -> Callable[..., Captured]:
     def make(*args: Any, **kwargs: Any) -> Captured:
         path = tiny_checkpoint(*args, **kwargs)
         if path not in cache:
-            source = loading.load_source(path)
+            source = loading.load_reference(path)
             cache[path] = source, ir.to_proto(capturing.capture(source))
         source, proto = cache[path]
         return path, source, ir.from_proto(proto)
@@ -37,7 +37,7 @@ def capture_once(captured: Callable[..., Captured], monkeypatch: pytest.MonkeyPa
     def make(*args: Any, **kwargs: Any) -> Path:
         path, source, model = captured(*args, **kwargs)
         proto = ir.to_proto(model)
-        monkeypatch.setattr(loading, "load_source", lambda asked: {path: source}[asked])
+        monkeypatch.setattr(loading, "load_reference", lambda asked: {path: source}[asked])
         monkeypatch.setattr(capturing, "capture", lambda _: ir.from_proto(proto))
         return path
 

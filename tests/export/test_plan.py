@@ -42,7 +42,7 @@ def test_a_matrix_too_large_for_the_function_is_named(
     tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr("aerogel.export.plan.carrier", lambda *kind: replace(op_for(*kind), most_places=10))
+    monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), most_places=10))
     with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .*CsrLinear_v1 counts 10 places"):
         make_plan(loaded, "csr")
 

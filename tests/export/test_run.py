@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from aerogel.export.config import ExportConfig
 from onnx import numpy_helper
 
 from aerogel import checkpoint, runtime
@@ -24,6 +23,7 @@ from aerogel.errors import (
     UsageError,
 )
 from aerogel.export import parity
+from aerogel.export.config import ExportConfig
 from aerogel.export.run import export
 from aerogel.export.targets import onnx as onnx_target
 from aerogel.sparse.formats import FORMATS
@@ -268,7 +268,7 @@ def test_bad_requests_fail_before_the_model_is_loaded(
     tiny_checkpoint: Once, tmp_path: Path, changes: dict[str, Any], error: type[AerogelError], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.reference_model.load_source", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda _: pytest.fail("loaded"))
     with pytest.raises(error, match=message):
         export(ExportConfig(**{"checkpoint": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
     assert left(tmp_path) == []

@@ -219,7 +219,7 @@ def test_an_export_is_measured_and_a_bad_one_is_not_written(
 
     made, loaded, model = captured("bert")
     path = with_record(made, tmp_path / "ckpt", task="sst2")
-    monkeypatch.setattr(reference_model, "load_source", lambda _: loaded)
+    monkeypatch.setattr(reference_model, "load_reference", lambda _: loaded)
     monkeypatch.setattr(capture, "capture", lambda _: model)
     config = ExportConfig(
         path, tmp_path / "out" / "m.onnx", weights="fp16", verify_task=True, task_data=sentiment()
@@ -287,7 +287,7 @@ def test_answers_and_tags_are_measured_too(
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     path = with_record(made, tmp_path / "ckpt", task=task, config={"max_length": 24})
-    monkeypatch.setattr(reference_model, "load_source", lambda _: loaded)
+    monkeypatch.setattr(reference_model, "load_reference", lambda _: loaded)
     monkeypatch.setattr(capture, "capture", lambda _: model)
     out = tmp_path / "out" / "m.onnx"
     document = export(ExportConfig(path, out, weights="fp16", verify_task=True, task_data=tmp_path))

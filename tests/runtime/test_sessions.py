@@ -13,7 +13,7 @@ import aerogel
 from aerogel import runtime
 from aerogel.errors import RuntimeLoadError, UsageError
 from aerogel.kernels.cpu.library import library_path
-from aerogel.runtime import mapping
+from aerogel.runtime import mapping, sessions
 
 Models = Callable[..., Path]
 
@@ -70,7 +70,7 @@ def test_large_weights_stay_in_the_file(
 ) -> None:
     monkeypatch.setattr(mapping, "LEAST", 64)
     model = tmp_path / f"only-{mapped}.onnx"
-    model.write_bytes(mapping.aligned(token_model("m.onnx", sparse=True).read_bytes()))
+    model.write_bytes(mapping.align_initializers(token_model("m.onnx", sparse=True).read_bytes()))
     session = aerogel.session(model, mapped=mapped)
     plain = aerogel.session(model, library=False)
     inputs = {
@@ -85,7 +85,7 @@ def test_large_weights_stay_in_the_file(
 def test_sessions_take_the_cores_that_the_process_has(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(runtime, "physical_cores", lambda: 3)
+    monkeypatch.setattr(sessions, "physical_cores", lambda: 3)
     options = runtime.session_options(threads)
     assert options.intra_op_num_threads == expected
     assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"
@@ -99,7 +99,7 @@ def write(model: Path, source: Path, scale: float = 1.0) -> Path:
     table = next(tensor for tensor in proto.graph.initializer if tensor.name == "table")
     table.raw_data = (np.frombuffer(table.raw_data, np.float32) * np.float32(scale)).tobytes()
     model.parent.mkdir(parents=True, exist_ok=True)
-    model.write_bytes(mapping.aligned(proto.SerializeToString()))
+    model.write_bytes(mapping.align_initializers(proto.SerializeToString()))
     return model
 
 
@@ -224,7 +224,7 @@ def test_a_file_that_vanishes_while_it_is_opened_does_not_exist(
 def test_an_optimized_model_can_be_opened(
     source: Path, tmp_path: Path, library: bool, mapped: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "MAPPED_FROM", 1)
+    monkeypatch.setattr(sessions, "MAPPED_FROM", 1)
     model = write(tmp_path / "in/model.onnx", source)
     saved = tmp_path / "out/optimized.onnx"
     saved.parent.mkdir()
@@ -248,7 +248,7 @@ def test_a_small_file_written_in_place_does_not_change_what_runs(
         "shorter": f"open(path, 'wb').write(bytes({size // 2}))",
     }[how]
     code = (
-        "import os, sys, numpy as np, aerogel; from aerogel import weights_file; weights_file.LEAST = 64\n"
+        "import os, sys, numpy as np, aerogel; from aerogel.runtime import mapping; mapping.LEAST = 64\n"
         "path = sys.argv[1]; opened = aerogel.session(path)\n"
         "feed = {'input_ids': [[1, 2, 3]], 'attention_mask': [[1, 1, 1]]}\n"
         f"before = opened.run(None, feed)[0].copy(); {change}\n"
@@ -264,7 +264,7 @@ def test_the_size_of_a_file_decides_whether_it_is_mapped(
     source: Path, tmp_path: Path, more: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write(tmp_path / "model.onnx", source)
-    monkeypatch.setattr(runtime, "MAPPED_FROM", model.stat().st_size + more)
+    monkeypatch.setattr(sessions, "MAPPED_FROM", model.stat().st_size + more)
     opened = aerogel.session(model)
     assert (str(model) in Path("/proc/self/maps").read_text()) is not bool(more)
     assert opened.get_inputs()

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from aerogel import checkpoint
 from aerogel.bench import inputs
 from aerogel.bench import schema as bench_document
 from aerogel.bench.gpu import results
+from aerogel.checkpoint import record
 from aerogel.cost import cache
 from aerogel.cost.machine import Machine
 from aerogel.data.qa.question import read_squad
@@ -99,7 +99,7 @@ def _points(path: Path) -> object:
 
 
 def _checkpoint(path: Path) -> object:
-    return checkpoint._read_document(path.parent)
+    return record._read_document(path.parent)
 
 
 def _squad(path: Path) -> object:
@@ -162,7 +162,7 @@ def test_readers_for_which_a_damaged_file_is_as_none(
     assert not output_dir._is_ours(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
     host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
-    monkeypatch.setattr(cache, "this_host", lambda _: host)
+    monkeypatch.setattr(cache, "this_machine", lambda _: host)
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
     cache.path_of(host).write_bytes(content)
     found = cache.find(1)

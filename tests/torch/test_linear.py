@@ -246,7 +246,7 @@ def test_import_leaves_torch_alone() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == str(
-        ["LayerSummary", "Shrunk", "SparseLinear", "Summary", "densify", "report", "shrink", "sparsify"]
+        ["LayerSummary", "ShrinkReport", "SparseLinear", "Summary", "densify", "report", "shrink", "sparsify"]
     )
 
 

@@ -1,6 +1,6 @@
 """Ways to run a model that can be measured. Each module of this folder is one candidate.
 
-A candidate's module defines ``BACKEND``, an instance of `aerogel.bench.backend.Candidate`.
+A candidate's module defines ``BACKEND``, an instance of `aerogel.bench.backend.Backend`.
 """
 
 from aerogel.bench.backend import Backend

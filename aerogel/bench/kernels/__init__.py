@@ -1,6 +1,6 @@
 """Libraries whose products are compared, a file each.
 
-A module of this folder defines ``KERNEL``, an instance of `aerogel.bench.kernel.Product`.
+A module of this folder defines ``KERNEL``, an instance of `aerogel.bench.kernel.Kernel`.
 """
 
 from aerogel.bench.kernel import Kernel

@@ -7,8 +7,8 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from aerogel import runtime
 from aerogel.bench.backends.onnxruntime import CANDIDATE
+from aerogel.runtime import sessions
 
 
 def test_settings_differ_in_the_fusion_and_in_nothing_else(
@@ -24,7 +24,7 @@ def test_settings_differ_in_the_fusion_and_in_nothing_else(
         return real(path, options, **given)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
-    monkeypatch.setattr(runtime, "return_freed_memory", lambda: freed.append(None))
+    monkeypatch.setattr(sessions, "return_freed_memory", lambda: freed.append(None))
     for setting in CANDIDATE.settings:
         CANDIDATE.open(token_model("dense.onnx"), 1, setting, 1, 4)
     disabled = [given.pop("disabled_optimizers") for given in opened]
