@@ -51,9 +51,13 @@ def environment_page() -> str:
     from aerogel.cli._environment import variables
 
     lines = [
-        "# Environment variables", "", "`aerogel env` prints their values. Written by `python tools/write_reference.py`.",
-        "", "| variable | meaning |", "|---|---|",
-    ]  # fmt: skip
+        "# Environment variables",
+        "",
+        "`aerogel env` prints their values. Written by `python tools/write_reference.py`.",
+        "",
+        "| variable | meaning |",
+        "|---|---|",
+    ]
     lines += [f"| `{name}` | {meaning} |" for name, meaning in sorted(variables().items())]
     return "\n".join(lines) + "\n"
 

@@ -11,14 +11,14 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from aerogel.errors import AerogelError, UsageError
 from aerogel.system.cores import set_thread_variables
 from aerogel.system.printable import one_line
 
-__all__ = ["main"]
+__all__ = ["main", "parsers"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,23 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 a check that failed, 2 an error."""
     # Before any verb imports torch, which reads them only once.
     set_thread_variables()
-    parser = _Parser(
-        prog="aerogel", description="Prune BERT-class encoders while they learn, and run them sparse."
-    )
-    parser.add_argument("--version", action="version", version=_version())
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-        if name.startswith("_"):
-            continue
-        verb = importlib.import_module(f"{__name__}.{name}")
-        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
-        verb.add_arguments(sub)
-        sub.set_defaults(run=verb.run)
+    parser, verbs = parsers()
     try:
         _demand_utf8(sys.argv[1:] if argv is None else argv)
         args, rest = parser.parse_known_args(argv)
         if rest:
-            verbs.choices[args.verb].error(f"unrecognized arguments: {' '.join(rest)}")
+            verbs[args.verb].error(f"unrecognized arguments: {' '.join(rest)}")
         status = int(args.run(args) or 0)
         # What is still buffered belongs to this run: if it cannot be written, the run failed.
         sys.stdout.flush()
@@ -80,6 +69,23 @@ def _demand_utf8(words: Sequence[str]) -> None:
             word.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UsageError(f"argument {word!a} is not valid UTF-8; rename the file") from error
+
+
+def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the command, and that of each verb by name."""
+    parser = _Parser(
+        prog="aerogel", description="Prune BERT-class encoders while they learn, and run them sparse."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        if name.startswith("_"):
+            continue
+        verb = importlib.import_module(f"{__name__}.{name}")
+        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
+        verb.add_arguments(sub)
+        sub.set_defaults(run=verb.run)
+    return parser, verbs.choices
 
 
 def _silence_output() -> None:

@@ -16,7 +16,7 @@ from aerogel.system.cores import cores
 from aerogel.system.machine import cpu_features, cpu_model
 from aerogel.system.versions import versions
 
-__all__ = ["environment"]
+__all__ = ["environment", "variables"]
 
 _PACKAGES = (
     "numpy", "onnxruntime", "tokenizers", "rich", "torch", "transformers", "accelerate", "safetensors",
@@ -33,6 +33,11 @@ _VARIABLES = {
 _COMPILERS = ("c++", "g++", "clang++")
 
 
+def variables() -> dict[str, str]:
+    """Every environment variable that Aerogel reads, with its meaning."""
+    return _VARIABLES | _interpreters()
+
+
 def environment() -> dict[str, Any]:
     """The report of ``aerogel env``, ready for JSON. docs/bench.md describes its fields."""
     return {
@@ -43,8 +48,7 @@ def environment() -> dict[str, Any]:
         "cpu": {"model": cpu_model(), "cores": cores(), "features": cpu_features()},
         "library": _library(),
         "variables": {
-            name: {"value": os.environ.get(name), "meaning": meaning}
-            for name, meaning in (_VARIABLES | _interpreters()).items()
+            name: {"value": os.environ.get(name), "meaning": meaning} for name, meaning in variables().items()
         },
     }
 

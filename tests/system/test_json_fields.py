@@ -128,7 +128,7 @@ REFUSING: dict[str, tuple[str, Callable[[Path], object]]] = {
     "bench": ("x.json", _points),
     "gpu results": ("x.json", lambda path: results.load(path, {}, {})),
     "gpu table": ("x.json", _gpu_table),
-    "checkpoint": (checkpoint.RECORD_FILE, _checkpoint),
+    "checkpoint": (record.RECORD_FILE, _checkpoint),
     "sweep": ("x.json", _outcome),
     "squad": ("x.json", _squad),
     "manifest": ("model.manifest.json", _manifest),
@@ -149,7 +149,7 @@ def test_readers_refuse_with_one_line(tmp_path: Path, reader: str, content: byte
 def test_config_json_is_refused_with_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
-        checkpoint.read_config(tmp_path)
+        record.read_config(tmp_path)
     with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
         inputs.vocabulary(tmp_path / "model.onnx")
 
