@@ -246,7 +246,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; {path} is not an Aerogel checkpoint")
     try:
-        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        document = json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file} is not valid JSON ({error}); restore it or write the checkpoint anew"

@@ -131,7 +131,7 @@ def _same(file: Path, there: Path) -> bool:
 def _is_ours(out: Path) -> bool:
     """Whether the manifest beside `out` speaks of an export under that name."""
     try:
-        document = json.loads(manifest_path(out).read_text(encoding="utf-8"))
+        document = json.loads(manifest_path(out).read_text(encoding="utf-8-sig"))
         return bool(document["aerogel"] and document["file"] == out.name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -196,7 +196,7 @@ class _Artifact(Stored):
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = manifest_path(path)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
         matrices = document["matrices"]
         known = all(
             isinstance(entry["format"], str)
