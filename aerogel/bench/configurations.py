@@ -28,7 +28,7 @@ def read_lengths(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
         try:
-            words = Path(text).read_text(encoding="utf-8").split()
+            words = Path(text).read_text(encoding="utf-8-sig").split()
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"--lengths {text} is neither whole numbers with commas between nor a readable file ({error})"

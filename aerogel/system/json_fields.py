@@ -87,7 +87,7 @@ def parse(text: str | bytes) -> Any:
     """
     try:
         document = json.loads(
-            text.decode() if isinstance(text, bytes) else text,
+            text.decode("utf-8-sig") if isinstance(text, bytes) else text,
             parse_constant=_constant,
             parse_int=_integer,
             parse_float=_float,

@@ -3,11 +3,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from aerogel import checkpoint
+from aerogel.bench.configurations import read_lengths
 from aerogel.data.corpus.documents import read_documents
 from aerogel.data.qa.question import read_squad
 from aerogel.data.tagging.read import read_columns
@@ -153,6 +156,17 @@ def test_ordinary_packed_text_and_a_corpus_of_any_size_are_read(
     words = "\n".join(hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(4096))
     (tmp_path / "corpus.gz").write_bytes(gzip.compress(words.encode()))
     assert sum(1 for _ in read_lines(tmp_path / "corpus.gz")) == 4096
+
+
+def test_a_byte_order_mark_is_accepted_in_records(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
+    record = folder / checkpoint.RECORD_FILE
+    record.write_text(record.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert checkpoint.load(folder).record == checkpoint.load(tiny_checkpoint()).record
+    (tmp_path / "lengths").write_text("16\n40\n", encoding="utf-8-sig")
+    assert read_lengths(str(tmp_path / "lengths")) == [16, 40]
 
 
 def test_a_byte_order_mark_is_accepted_in_every_text(tmp_path: Path) -> None:
