@@ -99,7 +99,7 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
     Raises:
         CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
             NaN or infinite.
-        ExportError: the class is none of transformers.
+        ExportError: transformers does not have the class, or lacks a package that it needs.
     """
     import torch
 
@@ -116,7 +116,7 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
-            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
+            f"{path}: {name} needs {missing[0]}, which the weights lack; save the checkpoint again"
         )
     for parameter, value in model.named_parameters():
         if not bool(value.isfinite().all()):
@@ -130,7 +130,7 @@ def model_class(path: Path) -> tuple[Any, Any]:
 
     Raises:
         CheckpointError: transformers cannot read config.json.
-        ExportError: the class is none of transformers.
+        ExportError: transformers does not have the class, or lacks a package that it needs.
     """
     import transformers
 
@@ -149,7 +149,7 @@ def model_class(path: Path) -> tuple[Any, Any]:
         ) from error
     # Where a package is missing, transformers has a class without a model in its place.
     if isinstance(kind, type) and (lacks := getattr(kind, "_backends", None)):
-        raise ExportError(f"{name} needs {', '.join(map(str, lacks))}; install what is missing of it")
+        raise ExportError(f"{name} needs {', '.join(map(str, lacks))}; install what is missing")
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     if not known:
         raise ExportError(
@@ -169,7 +169,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         raise CheckpointError(
             f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
-            "save the model's tokenizer anew"
+            "save the model's tokenizer again"
         ) from error
     longest: Any = tokenizer.model_max_length
     special = tokenizer.num_special_tokens_to_add(pair=True)
