@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
-from aerogel.export.config import ExportConfig
-from aerogel.hf.load import model_class
 from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
+from aerogel.export.config import ExportConfig
 from aerogel.export.kinds import check_kind
 from aerogel.export.run import export
+from aerogel.hf.load import model_class
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 
@@ -71,7 +71,7 @@ def by_kind(kind: str, head: str) -> Outcome | None:
             check_kind(*model_class(Path(folder)))
         except AerogelError as error:
             why = _without(str(error), classes(head)[kind], folder)
-            return Outcome(kind, head, REFUSED, why, encoder=why.startswith(("takes inputs", "takes no")))
+            return Outcome(kind, head, REFUSED, why, encoder=why.startswith(("takes inputs [", "takes no ")))
     return None
 
 
@@ -101,11 +101,11 @@ def outcome(kind: str, head: str) -> Outcome:
 
 
 def wanted(kind: str, every: bool) -> list[str]:
-    """The heads of a model type that a run exports."""
-    found = [head for head in HEADS if kind in classes(head)]
+    """The heads of a model type that a run exports: of those that its kind allows."""
+    found = [head for head in HEADS if kind in classes(head) and not by_kind(kind, head)]
     if every or kind in COMMON:
         return found
-    return ["sequence"] if "sequence" in found else found[:1]
+    return sorted(found, key=lambda head: head != "sequence")[:1]
 
 
 def render(outcomes: list[Outcome]) -> str:
@@ -199,21 +199,18 @@ def main() -> None:
     if unknown := sorted(set(todo) - set(kinds())):
         parser.error(f"--only {unknown[0]}: transformers {transformers.__version__} has no such model type")
     for number, kind in enumerate(todo, 1):
-        for head in (head for head in HEADS if kind in classes(head)):
-            if (kind, head) in known:
-                continue
+        heads = [head for head in HEADS if kind in classes(head) and (kind, head) not in known]
+        tried = wanted(kind, args.all) if heads else []
+        for head in heads:
             start = time.monotonic()
-            found = by_kind(kind, head)
-            if not found and head not in wanted(kind, args.all):
+            found = by_export(kind, head) if head in tried else by_kind(kind, head)
+            if not found:
                 continue
-            known[kind, head] = found = found or by_export(kind, head)
+            known[kind, head] = found
             with args.work.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(found)) + "\n")
-            seconds = time.monotonic() - start
-            print(
-                f"{number}/{len(todo)} {kind}, {head}: {found.status} {found.why} ({seconds:.1f} s)",
-                file=sys.stderr,
-            )
+            said = f"{kind}, {head}: {found.status} {found.why} ({time.monotonic() - start:.1f} s)"
+            print(f"{number}/{len(todo)} {said}", file=sys.stderr)
     if args.only:
         return
     everything = [

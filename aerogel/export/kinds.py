@@ -39,7 +39,7 @@ def _what(config: Any, kind: Any) -> str | None:
     parameters = inspect.signature(kind.forward).parameters
     main = str(kind.main_input_name)
     only = "only text encoders can be exported"
-    if main != "input_ids" or main not in parameters:
+    if "input_ids" not in parameters or (main != "input_ids" and main in parameters):
         taken = main if main in parameters else next(iter(list(parameters)[1:]), "nothing")
         return f"takes {taken} where a text encoder takes input_ids; {only}"
     if "decoder_input_ids" in parameters:

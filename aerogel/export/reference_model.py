@@ -100,7 +100,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         raise CheckpointError(
             f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
-            "save the model's tokenizer anew"
+            "save the model's tokenizer again"
         ) from error
     longest: Any = tokenizer.model_max_length
     special = tokenizer.num_special_tokens_to_add(pair=True)

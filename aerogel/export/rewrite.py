@@ -67,7 +67,8 @@ def _check_value(model: ir.Model, choice: StoragePlan) -> None:
     value = model.graph.initializers.get(choice.name)
     if value is None or value.const_value is None:
         raise ExportError(
-            f"{choice.name} is pruned but not in the captured graph; is it used by the model at all?"
+            f"{choice.name} is pruned but not in the captured graph, so no exported output depends on it; leave it "
+            "unpruned"
         )
     if not np.array_equal(value.const_value.numpy(), choice.weight, equal_nan=True):
         raise ExportError(

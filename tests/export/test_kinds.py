@@ -59,6 +59,11 @@ def test_an_encoder_made_a_decoder_is_refused() -> None:
         ("t5", {}, "T5EncoderModel"),
         ("llama", {"is_causal": False}, "LlamaModel"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "Gemma3TextModel"),
+        (
+            "sam3_lite_text_text_model",
+            {},
+            "Sam3LiteTextTextModel",
+        ),  # its main input is said to be pixel_values
         ("xlnet", {"attn_type": "bi"}, "XLNetModel"),
     ],
 )

@@ -13,6 +13,10 @@ def test_the_first_cause_is_said_in_one_line() -> None:
     assert reason(advice) == "ValueError: size 3 does not fit"
 
 
+def test_a_line_that_announces_the_next_brings_it_along() -> None:
+    assert reason(RuntimeError("none fits:\n  add(x)\n  sub(x)")) == "RuntimeError: none fits: add(x)"
+
+
 def test_an_error_without_a_text_has_its_type() -> None:
     assert reason(AssertionError()) == "AssertionError"
 
