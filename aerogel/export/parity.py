@@ -37,6 +37,9 @@ TOLERANCE = 1e-4
 ROUNDING = 2.0
 
 Batch = dict[str, np.ndarray]
+VECTORS = ("last_hidden_state", "sentence_embedding", "token_embeddings", "sparse_embedding")
+"""Outputs that decide nothing: no label is compared."""
+
 Runner = Callable[[Batch], Mapping[str, np.ndarray]]
 
 # Attention grows with the square of the sequence: beyond this, comparing costs minutes and shows nothing new.
@@ -179,7 +182,7 @@ class _Tally:
             self.total, self.values = self.total + float(gaps.sum(dtype=np.float64)), self.values + gaps.size
             self.gaps[name] = max(self.gaps.get(name, (0.0, where)), (gap, where))
             self.scales[name] = max(self.scales.get(name, 0.0), scale)
-            if name != "last_hidden_state" and expected.shape[-1] > 1:
+            if name not in VECTORS and expected.shape[-1] > 1:
                 same = _decisions(expected, real) == _decisions(found, real)
                 self.labels, self.agreeing = self.labels + same.size, self.agreeing + int(same.sum())
 
