@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import ExportError, require
-from aerogel.export.parity import TOLERANCE
+from aerogel.export.reference_model import TOLERANCE
 from aerogel.export.torch_reference import TorchReference
 from aerogel.hf.quiet import quiet
 from aerogel.hf.reason import reason

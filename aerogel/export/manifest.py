@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aerogel import __version__
 from aerogel.export.embeddings import Table
 from aerogel.export.output_dir import companions
-from aerogel.export.parity import TOLERANCE
 from aerogel.export.plan import StoragePlan
+from aerogel.export.reference_model import TOLERANCE
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:

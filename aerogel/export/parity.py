@@ -31,9 +31,8 @@ from aerogel.errors import ParityError
 from aerogel.export.reference_model import ReferenceModel
 from aerogel.export.verification_samples import PAIRS, SENTENCES
 
-__all__ = ["ROUNDING", "TOLERANCE", "Batch", "Comparison", "Runner", "batches", "compare", "text_batches"]
+__all__ = ["ROUNDING", "Batch", "Comparison", "Runner", "batches", "compare", "text_batches"]
 
-TOLERANCE = 1e-4
 ROUNDING = 2.0
 
 Batch = dict[str, np.ndarray]
@@ -139,7 +138,10 @@ def compare(
     slack = {name: ROUNDING * gap for name, (gap, _) in rounding.gaps.items()} if ties else {}
     return {
         name: tally.result(
-            {name: max(TOLERANCE * scale, slack.get(name, 0.0)) for name, scale in tally.scales.items()},
+            {
+                name: max(source.tolerance * scale, slack.get(name, 0.0))
+                for name, scale in tally.scales.items()
+            },
             drifts[name].result() if drifts else None,
         )
         for name, tally in tallies.items()

@@ -11,7 +11,10 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Batch", "ReferenceModel"]
+__all__ = ["TOLERANCE", "Batch", "ReferenceModel"]
+
+TOLERANCE = 1e-4
+"""Of float32 computations that differ only in the order of their sums."""
 
 Batch = Mapping[str, np.ndarray]
 """Arrays by the name of a model's input or output."""
@@ -26,10 +29,12 @@ class ReferenceModel(ABC):
         inputs: names of the inputs it takes, each ``[batch, sequence]``.
         outputs: names of the outputs that are exported.
         max_length: longest sequence that both model and tokenizer allow.
+        tolerance: largest difference of an output that verification allows, relative to the output's largest value.
         tokenizer: transformers' tokenizer of the model; None where there is none.
     """
 
     name: str
+    tolerance: float = TOLERANCE
     runtime: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

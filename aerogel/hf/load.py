@@ -9,6 +9,7 @@ from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError
 from aerogel.hf.pickled import weight_options
 from aerogel.hf.reason import reason
+from aerogel.hf.weights import merged_pruning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,9 +39,10 @@ def load_model(path: Path, attention: str | None = "eager", head: str | None = N
     config, kind = model_class(path, head)
     name, weights = kind.__name__, weight_options(path)
     try:
+        merged = merged_pruning(path)
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation=attention, output_loading_info=True,
-            **weights, **OFFLINE,
+            None if merged else path, config=config, dtype=torch.float32, attn_implementation=attention,
+            output_loading_info=True, state_dict=merged, **({} if merged else weights), **OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(
