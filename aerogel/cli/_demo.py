@@ -194,7 +194,7 @@ def _export(made: Checkpoint, form: str, out: Path) -> Path:
     from aerogel.export.run import export
 
     file = out / "onnx" / form / f"{made.record.method}.onnx"
-    export(ExportConfig(checkpoint=made.path, out=file, format=form))
+    export(ExportConfig(source=made.path, out=file, format=form))
     return file
 
 

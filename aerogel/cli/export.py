@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.system.terminal import console, progress
 
     config = ExportConfig(
-        checkpoint=args.checkpoint,
+        source=args.checkpoint,
         out=args.out,
         target=args.to,
         format=args.format,

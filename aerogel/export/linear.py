@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from aerogel.registry import Registry
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["RULES", "Linear", "LinearRule", "constant_shape", "only_user"]
+__all__ = ["RULES", "Linear", "LinearRule", "constant_shape", "linears", "only_user"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class LinearRule(ABC):
 
 
 RULES: Registry[LinearRule] = Registry("rule", "aerogel.export.rules", "RULE")
+
+
+def linears(model: ir.Model) -> Iterator[Linear]:
+    """The linear layers of a graph, in its order."""
+    rules = [RULES.get(name) for name in RULES.names()]
+    for node in model.graph:
+        found = (rule.match(node) for rule in rules)
+        if linear := next(filter(None, found), None):
+            yield linear
 
 
 def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:

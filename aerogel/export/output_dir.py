@@ -22,13 +22,20 @@ from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import MalformedJsonError, read
 from aerogel.system.overlap import demand_kept
 
-__all__ = ["check_out", "companions", "manifest_path", "place"]
+__all__ = ["check_out", "companions", "model_folder", "place"]
 
 # Everything that a tokenizer of transformers may consist of.
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
 )  # fmt: skip
+
+
+def model_folder(path: Path) -> Path:
+    """The directory with config.json and tokenizer of a model: of an .onnx file, its own or the one above onnx/."""
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name == "onnx" else path.parent
 
 
 def companions(checkpoint: Path) -> list[Path]:

@@ -6,22 +6,62 @@ every text to a fixed length. Served as it is, it would cut texts that the model
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["TOKENIZER_FILE", "same_tokenizer", "serving_tokenizer"]
+from aerogel.system import json_fields
+
+__all__ = ["TOKENIZER_FILE", "Padding", "padding_of", "same_tokenizer", "serving_tokenizer"]
 
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def serving_tokenizer(file: Path, tokenizer: Any, max_length: int) -> bytes:
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer pads and cuts.
+
+    Attributes:
+        pad_token: None for a tokenizer without one.
+        pad_token_id: its number.
+        pad_token_type_id: segment of padding.
+        padding_side: "right" or "left".
+        truncation_side: "right" or "left".
+    """
+
+    pad_token: str | None
+    pad_token_id: int
+    pad_token_type_id: int = 0
+    padding_side: str = "right"
+    truncation_side: str = "right"
+
+
+def padding_of(tokenizer: Any, folder: Path) -> Padding:
+    """How texts are padded: as the tokenizer of transformers does it or, without one, as the folder's files say."""
+    if tokenizer is not None:
+        return Padding(
+            tokenizer.pad_token, tokenizer.pad_token_id or 0, tokenizer.pad_token_type_id, tokenizer.padding_side,
+            tokenizer.truncation_side,
+        )  # fmt: skip
+    try:
+        config = json_fields.read(folder / "tokenizer_config.json", dict)
+    except (OSError, json_fields.MalformedJsonError):
+        config = {}
+    token = config.get("pad_token", "[PAD]")
+    token = token.get("content") if isinstance(token, dict) else token
+    made = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    number = made.token_to_id(token) if isinstance(token, str) else None
+    return Padding(None, 0) if number is None else Padding(token, number)
+
+
+def serving_tokenizer(file: Path, tokenizer: Padding, max_length: int) -> bytes:
     """Content of tokenizer.json that cuts at `max_length` tokens and pads a batch to its longest text, no further.
 
     Args:
         file: tokenizer.json of the checkpoint.
-        tokenizer: the same in transformers, which knows the padding token and the sides.
+        tokenizer: how it pads and cuts.
         max_length: tokens that the model takes, special ones included.
     """
     made = Tokenizer.from_file(str(file))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel.checkpoint import Checkpoint, Record
+from aerogel.checkpoint import Record
 from aerogel.data.features import Features, Outputs, collect
 from aerogel.data.split import Split
 from aerogel.data.task import Task
 from aerogel.data.tasks import TASKS
 from aerogel.errors import ExportError, ParityError, UsageError
 from aerogel.export.parity import Runner
+from aerogel.export.plan import Masked
 
 if TYPE_CHECKING:
     from aerogel.export.reference_model import ReferenceModel
@@ -148,7 +149,7 @@ class TaskEval:
         )
 
 
-def load_task_eval(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> TaskEval:
+def load_task_eval(checkpoint: Masked, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> TaskEval:
     """Read the evaluation data of a checkpoint's task.
 
     Args:

@@ -9,6 +9,7 @@ from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError
 from aerogel.hf.pickled import weight_options
 from aerogel.hf.reason import reason
+from aerogel.hf.weights import merged_pruning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,35 +20,39 @@ OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 """How a directory is opened: nothing is downloaded, and its code is never run."""
 
 
-def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
-    """The model of a checkpoint directory in float32 and evaluation mode, of the class its configuration names.
+def load_model(path: Path, attention: str | None = "eager", head: str | None = None) -> PreTrainedModel:
+    """Load the model of a directory in float32 and evaluation mode.
 
     Args:
         path: the directory.
-        attention: the implementation of transformers to use; None for the one it finds best. What is captured must be
-            made of plain operations, which "eager" is.
+        attention: the attention implementation of transformers to use; None for its default. An export needs plain
+            operations, which "eager" is.
+        head: see `model_class`.
 
     Raises:
         CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
             NaN or infinite.
-        ExportError: the class is none of transformers.
+        ExportError: transformers does not have the class.
     """
     import torch
 
-    config, kind = model_class(path)
+    config, kind = model_class(path, head)
     name, weights = kind.__name__, weight_options(path)
     try:
+        merged = merged_pruning(path)
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation=attention, output_loading_info=True,
-            **weights, **OFFLINE,
+            None if merged else path, config=config, dtype=torch.float32, attn_implementation=attention,
+            output_loading_info=True, state_dict=merged, **({} if merged else weights), **OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(
             f"{path}: transformers cannot load {name} ({reason(error)}); restore config.json and the weights"
         ) from error
-    if missing := sorted(info["missing_keys"]):
+    # Without a head nothing reads the pooler, and many files lack its weights.
+    optional = ("pooler.",) if head == "" else ()
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(optional)):
         raise CheckpointError(
-            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
+            f"{path}: {name} needs {missing[0]}, which the weights lack; save the model again"
         )
     for parameter, value in model.named_parameters():
         if not bool(value.isfinite().all()):
@@ -56,12 +61,17 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
     return loaded
 
 
-def model_class(path: Path) -> tuple[Any, Any]:
-    """The configuration in a folder, and the class of transformers that it names.
+def model_class(path: Path, head: str | None = None) -> tuple[Any, Any]:
+    """The configuration of a directory, and the class of its model.
+
+    Args:
+        path: the directory.
+        head: what follows ``AutoModelFor`` in the name of the class to use; "" for the model without a head; None for
+            the class that config.json names, or the model without a head where it names none.
 
     Raises:
         CheckpointError: transformers cannot read config.json.
-        ExportError: the class is none of transformers.
+        ExportError: transformers does not have the class.
     """
     import transformers
 
@@ -71,7 +81,9 @@ def model_class(path: Path) -> tuple[Any, Any]:
         raise CheckpointError(
             f"{path / 'config.json'} cannot be read by transformers ({reason(error)}); restore it"
         ) from error
-    name = str((config.architectures or ["nothing"])[0])
+    if head is not None or not config.architectures:
+        return config, _auto_class(path, config, head or "")
+    name = str(config.architectures[0])
     try:
         kind: Any = getattr(transformers, name, None)
     except ImportError as error:
@@ -87,3 +99,17 @@ def model_class(path: Path) -> tuple[Any, Any]:
             f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
         )
     return config, kind
+
+
+def _auto_class(path: Path, config: Any, head: str) -> Any:
+    """The class that transformers has for a configuration and a head."""
+    import transformers
+
+    name = f"AutoModelFor{head}" if head else "AutoModel"
+    try:
+        found = getattr(transformers, name)._model_mapping[type(config)]
+    except KeyError as error:
+        raise ExportError(
+            f"{path / 'config.json'}: transformers has no {name} for {config.model_type}"
+        ) from error
+    return found[0] if isinstance(found, tuple | list) else found

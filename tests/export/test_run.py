@@ -270,7 +270,7 @@ def test_bad_requests_fail_before_the_model_is_loaded(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda _: pytest.fail("loaded"))
     with pytest.raises(error, match=message):
-        export(ExportConfig(**{"checkpoint": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
+        export(ExportConfig(**{"source": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
     assert left(tmp_path) == []
 
 

@@ -8,7 +8,6 @@ from aerogel.export.fusion import Fused, Fusion
 from aerogel.export.fusions._encoder import encoder_call, encoder_function, reads_first_only
 from aerogel.export.fusions._graph import Mismatch
 from aerogel.export.fusions._layer import Layer, match_layer
-from aerogel.export.plan import DENSE
 from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ class PostLayerNorm(Fusion):
         import onnx_ir.passes.common as passes
 
         run, found, why = _longest_run(model.graph)
-        if all(matrix.kind == DENSE for layer in run for matrix in layer.matrices):
-            return Fused(0, found, why or "none of its matrices is stored packed")
+        if not run:
+            return Fused(0, found, why)
         last = run[-1].y
         first_only = reads_first_only(last)
         function = encoder_function(run, model.graph, first_only=first_only)

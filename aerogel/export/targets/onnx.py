@@ -23,7 +23,16 @@ __all__ = ["LIMIT", "TARGET", "Onnx"]
 LIMIT = 2**31 - 1
 """Bytes that one protobuf message, and so one .onnx file, can have."""
 
-_KINDS = {1: "float32", 7: "int64"}
+_KINDS = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+}
 
 
 class Onnx(Target):
