@@ -172,9 +172,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         ExportError: it is damaged, its external data is missing or lies outside of its folder, it is an export of
             Aerogel already, or has operators that ONNX does not define.
     """
-    onnx = require("onnx", "export")
+    library = require("onnx", "export")
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        proto = library.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf raises types of its own
         raise ExportError(f"{path} is not an ONNX model ({_first_line(error)}); export it again") from error
     if not proto.graph.node or not proto.opset_import:
@@ -185,9 +185,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ExportError(
             f"{path} has operators of domain {DOMAIN!r}: it is an export already; give the model it was made from"
         )
-    _load_external(onnx, proto, path)
+    _load_external(library, proto, path)
     try:
-        onnx.checker.check_model(proto)
+        library.checker.check_model(proto)
         opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
         if opset < OPSET:
             proto = require("onnx.version_converter", "export").convert_version(proto, OPSET)
