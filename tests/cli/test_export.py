@@ -134,7 +134,7 @@ def test_an_unknown_instruction_set_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.torch_reference.load_reference", lambda *_: pytest.fail("loaded"))
     monkeypatch.setenv("AEROGEL_ISA", "foo")
     assert cli.main(["export", str(tiny_checkpoint()), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from tiny_models import save_config
 
 from aerogel.errors import ExportError
 from aerogel.export.kinds import check_kind
-from aerogel.export.reference_model import load_reference
+from aerogel.export.torch_reference import load_reference
 
 
 def config_of(kind: str, **fields: Any) -> Any:

@@ -7,9 +7,9 @@ import pytest
 
 from aerogel.export.config import ExportConfig
 from aerogel.export.left_out import left_out
-from aerogel.export.reference_model import load_reference
 from aerogel.export.report import verdict
 from aerogel.export.run import export
+from aerogel.export.torch_reference import load_reference
 
 Checkpoints = Callable[..., Path]
 

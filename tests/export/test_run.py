@@ -268,7 +268,7 @@ def test_bad_requests_fail_before_the_model_is_loaded(
     tiny_checkpoint: Once, tmp_path: Path, changes: dict[str, Any], error: type[AerogelError], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.torch_reference.load_reference", lambda _: pytest.fail("loaded"))
     with pytest.raises(error, match=message):
         export(ExportConfig(**{"source": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
     assert left(tmp_path) == []

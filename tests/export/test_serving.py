@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 from aerogel.errors import CheckpointError, UsageError
 from aerogel.export.config import ExportConfig
 from aerogel.export.output_dir import check_out
-from aerogel.export.reference_model import load_reference
 from aerogel.export.run import export
 from aerogel.export.serving import same_tokenizer, serving_tokenizer
+from aerogel.export.torch_reference import load_reference
 from aerogel.runtime.artifact import manifest_path
 
 LONG = "good " * 242

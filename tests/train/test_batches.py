@@ -4,11 +4,11 @@ import itertools
 import random
 
 import pytest
-from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data import sequence
 from aerogel.data.features import length_order
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
 from aerogel.train.batches import Rows, epoch_batches

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
 
 from aerogel.data.features import Features
 from aerogel.data.qa.question import Question
 from aerogel.data.qa.spans import best_spans
 from aerogel.data.qa.windows import Window
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 
 CONTEXT = "aa bb cc dd ee"

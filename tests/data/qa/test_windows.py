@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data.qa.question import Question
 from aerogel.data.qa.windows import Window, cut, encode, most_context
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data.features import IGNORED, Features
+from aerogel.data.split import Split
 from aerogel.data.tagging.entities import OUTSIDE
 from aerogel.data.tasks import TASKS
 from aerogel.errors import DataError, UsageError

@@ -14,11 +14,11 @@ import pytest
 from aerogel import checkpoint, runtime
 from aerogel.export.fusion import Fused, fuse
 from aerogel.export.plan import make_plan
-from aerogel.export.reference_model import ReferenceModel
 from aerogel.export.rewrite import attach_functions, rewrite
 from aerogel.export.simplify import simplify
+from aerogel.export.torch_reference import TorchReference
 
-Captured = Callable[..., tuple[Path, ReferenceModel, ir.Model]]
+Captured = Callable[..., tuple[Path, TorchReference, ir.Model]]
 
 # Architecture, head, what its configuration says, and the activation that is expected.
 MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
@@ -74,7 +74,7 @@ def feed_of(
     return {name: feed[name] for name in names}
 
 
-def check(model: ir.Model, source: ReferenceModel, file: Path) -> None:
+def check(model: ir.Model, source: TorchReference, file: Path) -> None:
     """Demand PyTorch's outputs, at real tokens where there is one per token, of both runtimes."""
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
