@@ -51,7 +51,7 @@ def check_out(
     Args:
         out: the model's file.
         suffix: the ending that its name must have.
-        checkpoint: what is exported.
+        checkpoint: what is exported: a directory, or an .onnx file.
         force: allow to overwrite what no export wrote.
         inputs: files and folders that are read besides, by the flag; never overwritten.
 
@@ -62,10 +62,11 @@ def check_out(
     """
     if out.suffix != suffix or out.name == suffix:
         raise UsageError(f"--out {out} must name a file that ends in {suffix}")
-    # Whoever writes the checkpoint anew replaces all of its folder, exports included.
-    if out.parent.resolve().is_relative_to(checkpoint.resolve()):
+    folder, home = model_folder(checkpoint), out.parent.resolve()
+    # Writing a checkpoint again replaces its whole folder, exports included. Beside an .onnx file a subfolder is safe.
+    if home == folder.resolve() or (checkpoint.is_dir() and home.is_relative_to(folder.resolve())):
         raise UsageError(f"--out {out} lies in the checkpoint itself; choose another folder")
-    copies = {file: out.parent / file.name for file in companions(checkpoint)}
+    copies = {file: out.parent / file.name for file in companions(folder)}
     for there in (out, manifest_path(out), *copies.values()):
         check_output(there)
         demand_kept({"--out: its file": there}, {"the checkpoint": checkpoint, **(inputs or {})})

@@ -73,8 +73,7 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     source = find_source(path)
     read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
     inputs = {flag: given for flag, given in read.items() if given is not None}
-    folder = output_dir.model_folder(path)
-    output_dir.check_out(config.out, target.suffix, folder, force=config.force, inputs=inputs)
+    output_dir.check_out(config.out, target.suffix, path, force=config.force, inputs=inputs)
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
     VALUE_TYPES.get(config.embeddings)

@@ -102,7 +102,7 @@ def test_dense_and_normalize_follow_the_pooling(embedder: Callable[..., Path], t
         ("Dense", "2_Dense", config),
         ("Normalize", "3_Normalize", {}),
         config_sentence_transformers={"prompts": {"query": "a good "}, "default_prompt_name": None},
-        sentence_bert_config={"max_seq_length": 20},
+        sentence_bert_config={"max_seq_length": 60},
     )
     x, mask = states(folder)
     assert x.shape[2] == hidden
@@ -110,7 +110,7 @@ def test_dense_and_normalize_follow_the_pooling(embedder: Callable[..., Path], t
     weight, bias = torch.randn(8, 2 * hidden, generator=generator), torch.randn(8, generator=generator)
     save_file({"linear.weight": weight, "linear.bias": bias}, folder / "2_Dense" / "model.safetensors")
     document = export(ExportConfig(folder, tmp_path / "out" / "model.onnx"))
-    assert document["max_length"] == 20
+    assert document["max_length"] == 60
     assert document["head"] == {
         "kind": "embed", "output": "sentence_embedding", "dimensions": 8, "normalized": True,
         "prompts": {"query": "a good "}, "default_prompt": None,
