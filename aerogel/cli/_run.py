@@ -113,12 +113,12 @@ def print_result(result: Any) -> None:
         table.add_row(name, f"{value:.4f}")
     settings = result.record.config
     for name, entry in result.record.data.items():
-        if left_out := entry.get("left_out"):
-            table.add_row(f"{name} rows left out as broken", str(left_out))
+        if skipped := entry.get("skipped"):
+            table.add_row(f"malformed {name} rows skipped", str(skipped))
         if name.startswith("evaluation") and settings["eval_rows"]:
             table.add_row(f"{name} rows (--eval-rows {settings['eval_rows']})", str(entry["rows"]))
-    if drawn := settings.get("drawn"):
-        table.add_row("parts drawn at random", ", ".join(drawn))
+    if reinitialized := settings.get("reinitialized"):
+        table.add_row("randomly initialized", ", ".join(reinitialized))
     table.add_row("pruned matrices", str(len(accounting.matrices)))
     table.add_row("density of the pruned matrices", f"{accounting.density:.4f}")
     # A penalty's outcome, or blocks too few to count by.

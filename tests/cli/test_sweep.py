@@ -167,7 +167,7 @@ def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([], "--task is missing"),
         (["--task", "rte", "--jobs", "0"], "--jobs 0"),
         (["--task", "rte", "--density", "0.1,x"], "'x' in '0.1,x' is not of the right kind"),
-        (["--task", "rte", "--density", "0"], "density 0.0 is out of range"),
+        (["--task", "rte", "--density", "0"], "density 0: must be above 0 and at most 1"),
         (["--task", "rte", "--block", "4x1,4"], "must be a block in quotes"),
         (["--task", "rte", "--at", "1.5"], "--at 1.5 is out of range"),
         (["--task", "rte", "--compile", "maybe"], "is not of the right kind"),

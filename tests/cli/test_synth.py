@@ -24,7 +24,7 @@ def test_writes_the_checkpoint_and_says_what_it_is(
     ("argv", "words"),
     [
         (["--arch", "nothing"], "unknown --arch 'nothing'; known: bert-base"),
-        (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5 is out of range"),
+        (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5: must be above 0 and at most 1"),
         (["--arch", "bert-tiny", "--seed", "-1"], "--seed -1 is out of range; give 0 to 4294967295"),
         (["--arch", "bert-tiny", "--seed", str(2**64)], "is out of range; give 0 to 4294967295"),
         (["--arch", "bert-tiny", "--block", "7x1"], "block 7x1 does not divide"),

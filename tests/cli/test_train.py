@@ -99,13 +99,13 @@ def test_it_trains_and_prints_what_came_out(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--density", "1.5"], "density 1.5 is out of range"),
+        (["--density", "1.5"], "density 1.5: must be above 0 and at most 1"),
         (["--block", "4"], "'4' is not ROWSxCOLS"),
         (["--method", "movment"], "unknown method 'movment'; known: dense, "),
         (["--option", "lambda"], "argument --option: 'lambda' is not NAME=VALUE"),
         (["--option", "a=1", "--option", "a=2"], "argument --option: a is given twice"),
         (["--method", "magnitude", "--option", "eps=1"], "method magnitude has no such option"),
-        (["--config", "none.toml"], "--config none.toml cannot be read"),
+        (["--config", "none.toml"], "config none.toml cannot be read"),
         (["--task-option", "stride=96"], "--task-option stride: task sst2 has no such option; it has none"),
         (["--eval-rows", "0"], "--eval-rows 0: must be at least 1"),
         (["--data", "nowhere"], "nowhere is not a directory"),
