@@ -87,6 +87,6 @@ def _identity(data: TaskData) -> dict[str, Any]:
     }
     return {
         name: {"rows": len(split), "sha256": split.sha256}
-        | ({"left_out": split.left_out} if split.left_out else {})
+        | ({"left_out": split.skipped} if split.skipped else {})
         for name, split in splits.items()
     }

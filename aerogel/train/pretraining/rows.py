@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerogel.data.corpus.encode import FEWEST, TextEncoder
+from aerogel.data.corpus.encode import MIN_TOKENS, TextEncoder
 from aerogel.data.corpus.pairs import Row
 from aerogel.data.corpus.stream import Corpus, Place
 from aerogel.errors import DataError
@@ -76,14 +76,14 @@ class TextRows:
             tokenised = self.encoder.tokenise(documents)
             if self.encoder.pairs and len(tokenised) < 2 and (place, after) == (Place(), Place(1)):
                 raise DataError(
-                    f"{self._text()}: next-sentence rows need two documents of {FEWEST} tokens or more, and here is "
+                    f"{self._text()}: next-sentence rows need two documents of {MIN_TOKENS} tokens or more, and here is "
                     f"{len(tokenised)} of {len(documents)}; a blank line ends a document, --no-nsp needs but one"
                 )
             if rows := self.encoder.rows(tokenised, f"rows {self.corpus.seed} {place.epoch} {place.block}"):
                 break
             if after.epoch > began + 1:
                 raise DataError(
-                    f"{self._text()}: no document has {FEWEST} tokens; a blank line ends a document"
+                    f"{self._text()}: no document has {MIN_TOKENS} tokens; a blank line ends a document"
                 )
             place = after
         self._place, self._next, self._first, self._rows = place, after, first, rows
@@ -100,7 +100,7 @@ def held_out_batches(corpus: Corpus, encoder: TextEncoder, rows: int, size: int)
         DataError: fewer than two documents are held out, or no row can be made of them.
     """
     found: list[Row] = []
-    documents = corpus.held_documents()
+    documents = corpus.held_out_documents()
     used = 0
     for number in itertools.count():
         block = list(itertools.islice(documents, corpus.block))
@@ -111,7 +111,7 @@ def held_out_batches(corpus: Corpus, encoder: TextEncoder, rows: int, size: int)
             break
     if not found or (encoder.pairs and used < 2):
         raise DataError(
-            f"--held-out {corpus.held_out:g}: {used} documents of {FEWEST} tokens or more are held out, too few to "
+            f"--held-out {corpus.held_out:g}: {used} documents of {MIN_TOKENS} tokens or more are held out, too few to "
             "evaluate on; raise it or give more text"
         )
     drawn = [(row, np.random.default_rng([_EVALUATION, at])) for at, row in enumerate(found[:rows])]
