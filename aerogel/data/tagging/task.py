@@ -161,7 +161,7 @@ class TaggingTask(Task):
         return result
 
     def measure(self, predictions: list[list[int]], split: Split) -> dict[str, float]:
-        """Compute F1, precision and recall of the entities and the accuracy over words; without entities, accuracy only.
+        """Compute F1, precision and recall of the entities, and accuracy over words; accuracy only without entities.
 
         A truncated word counts as outside of every entity; in tasks without entities it counts as wrong.
         """
