@@ -33,7 +33,7 @@ def test_nearest_measurement(
     assert found == (None if expected is None else pytest.approx(expected))
 
 
-def test_other_kernels_say_nothing() -> None:
+def test_other_formats_are_not_used() -> None:
     for format, block, dtype in (
         ("csr", (32, 32), "float16"),
         ("bsr", (16, 16), "float16"),
@@ -42,7 +42,7 @@ def test_other_kernels_say_nothing() -> None:
         assert predict(ROWS, format, block, dtype, (768, 768), 4096, 0.1) is None
 
 
-def test_densify_restores_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     path = table.table_path("NVIDIA H200 / x")
     assert path == tmp_path / "cache" / "gpu-nvidia-h200-x.json"
