@@ -29,7 +29,7 @@ def split(*rows: tuple[str, list[int]]) -> Split:
 
 
 def perfect(features: Features, change: Callable[[np.ndarray], object] = lambda _: None) -> dict[str, Any]:
-    """Logits that predict each target, and class 1 where there is none."""
+    """Logits that predict each target, and class 1 for tokens without a target."""
     rows = []
     for target in features.targets["labels"]:
         logits = np.eye(3, dtype=np.float32)[[1 if tag == IGNORED else tag for tag in target]]

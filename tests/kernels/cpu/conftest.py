@@ -127,7 +127,7 @@ class Encoder:
         return y
 
     def model(self, *, body: bool = False, fed: tuple[str, ...] = (), **attributes: Any) -> bytes:
-        """Make a model of one node. Tensors in `fed` become graph inputs; attributes that are None are omitted."""
+        """Make a model of one node. Tensors in `fed` become graph inputs; attributes set to None are omitted."""
         stated: dict[str, Any] = {
             "heads": HEADS, "epsilon": EPSILON, "activation": self.activation, "matrices": " ".join(self.words),
             "tokens": "all",
