@@ -103,7 +103,7 @@ def _export(
         details = target.write(model, artifact, inline=config.inline)
         runners = target.runners(artifact)
         parameters = ((name, value.detach().numpy()) for name, value in source.model.named_parameters())
-        details["find_tied_weights"] = dict(find_tied_weights(model, parameters))
+        details["shared"] = dict(find_tied_weights(model, parameters))
         details["left_out"] = left_out(source)
         details["fusions"] = {name: asdict(fused) for name, fused in fusions.items()}
         tokens = details["inputs"][0]["shape"][1]

@@ -24,7 +24,7 @@ struct Matrix {
   Kind kind = Kind::kFloat32;
   int64_t out = 0, in = 0, r = 1, c = 1;
   bool wide = false;
-  std::vector<float> values;  // [entries, r, c]; int8 values as integers. Dense: [in, out]
+  std::vector<float> values;     // [entries, r, c]; int8 values as integers. Dense: [in, out]
   std::vector<uint16_t> halves;  // the stored fp16 values
   std::vector<int8_t> bytes;
   std::vector<int32_t> indices, indptr;  // empty if dense
