@@ -106,6 +106,7 @@ def edit(artifact: Path, change: Callable[[dict[str, Any], onnx.ModelProto], Non
 
 
 NAME = "bert.encoder.layer.0.intermediate.dense.weight"
+MAX = 2**31 - 1
 
 
 def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
@@ -145,8 +146,10 @@ def removed(_: dict[str, Any], model: onnx.ModelProto) -> None:
         (lost, rf"{NAME}\.indptr is missing"),
         (wide, r"has shape \[64, 33\], config.json requires \[64, 32\]"),
         # Sizes that exceed any memory.
-        (lambda manifest, _: manifest["matrices"][NAME].update(shape=[64, 10**12]), r"has shape \[64, 1000000000000\], config"),
-        (lambda manifest, _: manifest["shared"].update({"classifier.bias": [10**13]}), r"has shape \[10000000000000\], config"),
+        (lambda manifest, _: manifest["matrices"][NAME].update(shape=[64, MAX]), r"has shape \[64, 2147483647\], c"),
+        (lambda manifest, _: manifest["matrices"][NAME].update(shape=[64, 10**12]), "is 1000000000000, not an integer"),
+        (lambda manifest, _: manifest["shared"].update({"classifier.bias": [MAX]}), r"has shape \[2147483647\], c"),
+        (lambda manifest, _: manifest["shared"].update({"classifier.bias": [10**13]}), "is 10000000000000, not an int"),
         (external, rf"{NAME}\.indptr is missing"),
         (short, "cannot read classifier.weight"),
         (lambda manifest, _: manifest["matrices"].update({"x": 1}), r"matrices\.x is 1, not an object"),

@@ -76,8 +76,8 @@ class TextRows:
             tokenised = self.encoder.tokenise(documents)
             if self.encoder.pairs and len(tokenised) < 2 and (place, after) == (Place(), Place(1)):
                 raise DataError(
-                    f"{self._text()}: next-sentence rows need two documents of {MIN_TOKENS} tokens or more, and here is "
-                    f"{len(tokenised)} of {len(documents)}; a blank line ends a document, --no-nsp needs but one"
+                    f"{self._text()}: next-sentence rows need two documents of {MIN_TOKENS} tokens or more, and here "
+                    f"is {len(tokenised)} of {len(documents)}; a blank line ends a document, --no-nsp needs but one"
                 )
             if rows := self.encoder.rows(tokenised, f"rows {self.corpus.seed} {place.epoch} {place.block}"):
                 break

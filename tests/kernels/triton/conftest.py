@@ -80,8 +80,8 @@ def near() -> Callable[..., None]:
     The error of a sum of `terms` products in float32 is at most terms 2^-23 times the sum of their magnitudes, given as
     `magnitude`. An activation multiplies it by at most 1.13 and adds a few roundings. The result is then rounded to its
     dtype, by at most half an epsilon; Triton's interpreter truncates bfloat16, by at most one epsilon. This bounds each
-    element. Over many elements, errors of rounding to nearest are uniform: their root mean square is below a third of an
-    epsilon, 0.6 for truncation. Errors of sums grow like the root of the number of terms.
+    element. Over many elements, errors of rounding to nearest are uniform: their root mean square is below a third of
+    an epsilon, 0.6 for truncation. Errors of sums grow like the root of the number of terms.
     """
 
     def check(found: torch.Tensor, expected: torch.Tensor, magnitude: torch.Tensor, terms: int) -> None:

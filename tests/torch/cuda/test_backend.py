@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from aerogel.hf.load import load_model
 from torch import nn
 
 from aerogel.errors import UsageError
+from aerogel.hf.load import load_model
 from aerogel.hf.quiet import quiet
 from aerogel.torch import conversion, densify, report
 from aerogel.torch.cuda import backend as backends
