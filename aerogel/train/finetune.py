@@ -89,6 +89,6 @@ def _fingerprint(data: TaskData) -> dict[str, Any]:
     }
     return {
         name: {"rows": len(split), "sha256": split.sha256}
-        | ({"skipped": split.left_out} if split.left_out else {})
+        | ({"skipped": split.skipped} if split.skipped else {})
         for name, split in splits.items()
     }

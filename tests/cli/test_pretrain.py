@@ -65,4 +65,4 @@ def test_bad_input_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Captu
         == 2
     )
     error = capsys.readouterr().err
-    assert error == "aerogel: error: --text nowhere is neither a file nor a directory\n"
+    assert error == "aerogel: error: --text nowhere: no such file or directory; check the path\n"

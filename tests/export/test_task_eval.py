@@ -197,7 +197,7 @@ def test_the_records_metrics_count_on_its_own_data_only(
         ("sst3", None, 0.5, UsageError, "unknown task 'sst3'.*did you mean sst2"),
         ("sst2", "nowhere", 0.5, UsageError, "nowhere is not a directory"),
         ("sst2", ".", 0.5, DataError, "neither train.tsv nor"),
-        ("synthetic", ".", 0.5, UsageError, "makes its own data"),
+        ("synthetic", ".", 0.5, UsageError, "generates its own data"),
         ("sst2", None, -1.0, UsageError, "--allow-drop -1"),
         ("sst2", None, float("nan"), UsageError, "--allow-drop nan"),
     ],

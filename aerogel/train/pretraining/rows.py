@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerogel.data.corpus.encode import FEWEST, TextEncoder
+from aerogel.data.corpus.encode import MIN_TOKENS, TextEncoder
 from aerogel.data.corpus.pairs import Row
 from aerogel.data.corpus.stream import Corpus, Place
 from aerogel.errors import DataError
@@ -76,7 +76,7 @@ class TextRows:
             tokenised = self.encoder.tokenise(documents)
             if self.encoder.pairs and len(tokenised) < 2 and (place, after) == (Place(), Place(1)):
                 raise DataError(
-                    f"{self._text()}: next-sentence rows need 2 documents of at least {FEWEST} tokens; "
+                    f"{self._text()}: next-sentence rows need 2 documents of at least {MIN_TOKENS} tokens; "
                     f"{len(tokenised)} of {len(documents)} are long enough; separate documents by a blank line, "
                     "or turn off nsp (no-nsp)"
                 )
@@ -84,7 +84,7 @@ class TextRows:
                 break
             if after.epoch > first_epoch + 1:
                 raise DataError(
-                    f"{self._text()}: no document has {FEWEST} tokens; a blank line ends a document"
+                    f"{self._text()}: no document has {MIN_TOKENS} tokens; a blank line ends a document"
                 )
             place = after
         self._place, self._next, self._first, self._rows = place, after, first, rows
@@ -101,7 +101,7 @@ def held_out_batches(corpus: Corpus, encoder: TextEncoder, rows: int, size: int)
         DataError: too few documents are held out.
     """
     held_out: list[Row] = []
-    documents = corpus.held_documents()
+    documents = corpus.held_out_documents()
     used = 0
     for number in itertools.count():
         block = list(itertools.islice(documents, corpus.block))
@@ -112,7 +112,7 @@ def held_out_batches(corpus: Corpus, encoder: TextEncoder, rows: int, size: int)
             break
     if not held_out or (encoder.pairs and used < 2):
         raise DataError(
-            f"held_out {corpus.held_out:g}: only {used} documents of at least {FEWEST} tokens are held out; "
+            f"held_out {corpus.held_out:g}: only {used} documents of at least {MIN_TOKENS} tokens are held out; "
             "raise it or give more text"
         )
     items = [(row, np.random.default_rng([_EVALUATION, index])) for index, row in enumerate(held_out[:rows])]

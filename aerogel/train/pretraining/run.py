@@ -33,7 +33,7 @@ class Pretraining:
 
     def load_data(self) -> dict[str, Any]:
         """Number, bytes and SHA-256 of the text files, which are streamed later."""
-        return {"text": self.corpus.identity()}
+        return {"text": self.corpus.fingerprint()}
 
     def job(self, device: torch.device) -> TrainingJob:
         """Load the model with its pre-training heads; open the stream of rows."""

@@ -51,4 +51,4 @@ def test_the_command_line_without_a_gpu(
     tiny_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", str(tiny_checkpoint()), "--device", "cuda"]) == 2
-    assert "device cuda is not there: PyTorch sees no GPU" in capsys.readouterr().err
+    assert "device cuda: PyTorch finds no GPU" in capsys.readouterr().err

@@ -263,7 +263,7 @@ def test_full_disk_keeps_previous_checkpoint(
         ({"steps": 0}, UsageError, r"--steps 0: must be at least 1"),
         ({"held_out": 0.0}, UsageError, r"--held-out 0: must be between 0 and 1"),
         ({"shuffle": 1}, UsageError, r"--shuffle 1: must be at least 2"),
-        ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such is neither a file nor a directory"),
+        ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such: no such file or directory"),
         ({"max_length": 18}, UsageError, r"--max-length 18: a row has 3 special tokens"),
         ({"max_length": 65}, UsageError, r"max_length 65: .* accepts at most 64"),
         ({"held_out": 1e-6}, DataError, r"held_out 1e-06: only 0 documents"),

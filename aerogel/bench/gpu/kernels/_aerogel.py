@@ -20,7 +20,7 @@ class Aerogel(GpuKernel):
     def open(self, layer: Layer) -> Opened:
         """See `Way.open`."""
         kind = CUDA_FORMATS.get(self._format)
-        if reason := kind.refuse(layer.mask, layer.block):
+        if reason := kind.unsupported_reason(layer.mask, layer.block):
             raise UsageError(reason)
         weight = layer.weight
         made = kind.layer(
