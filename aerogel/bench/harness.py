@@ -105,10 +105,10 @@ def measure(
                 progress("setup", done, len(jobs))
             try:
                 opened.append(open_fastest(job, settings, registry, work))
-            except AerogelError as error:
+            except AerogelError as failure:
                 if not registry.get(job.backend).third_party:
                     raise
-                all_skipped.append(Skipped(job.model.path, job.backend, str(error)))
+                all_skipped.append(Skipped(job.model.path, job.backend, str(failure)))
             else:
                 stack.enter_context(opened[-1].worker)
         errors = _compare(opened, settings, registry)

@@ -150,7 +150,7 @@ def test_config_json_is_refused_with_one_line(tmp_path: Path, content: bytes) ->
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
         record.read_config(tmp_path)
-    with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
+    with pytest.raises(AerogelError, match=r"cannot read .*config\.json as JSON"):
         inputs.vocabulary(tmp_path / "model.onnx")
 
 

@@ -69,7 +69,7 @@ def run_configuration(
 
 
 def load_saved(configuration: Configuration, out: Path) -> dict[str, Any] | None:
-    """Return the saved results of a configuration; None if there are none, of this library, or they are damaged."""
+    """Return the saved results of a configuration; None if they are missing, damaged or of another library."""
     try:
         found = schema.load(_file(configuration, out))
     except DataError:
