@@ -18,7 +18,7 @@ import numpy as np
 from aerogel import runtime
 from aerogel.bench.harness import bench
 from aerogel.bench.result import STOCK, Report, Run, Settings
-from aerogel.bench.schema import document, point
+from aerogel.bench.schema import document, encode
 from aerogel.bench.setup import Progress
 from aerogel.errors import require
 from aerogel.system.atomic_io import atomic_file, check_output
@@ -207,7 +207,7 @@ def _accuracy(file: Path, run: Run) -> float:
     split = TASKS.get(_TASK).load(None).evaluation[""]
     tokenizer = Tokenizer.from_file(str(file.with_name("tokenizer.json")))
     tokenizer.enable_padding()
-    session = runtime.session(file, library=run.candidate != STOCK)
+    session = runtime.session(file, library=run.backend != STOCK)
     wanted = [item.name for item in session.get_inputs()]
     right = 0
     for start in range(0, len(split), 100):
@@ -228,7 +228,7 @@ def _document(result: Result) -> dict[str, Any]:
             "model": row.model,
             "accuracy": row.accuracy,
             "density": row.density,
-            "candidate": row.run.candidate,
+            "backend": row.run.backend,
             "file_bytes": row.run.size,
             "resident_bytes": row.run.memory["after_runs"],
             "latency_ms": row.run.latency.median,
@@ -236,7 +236,7 @@ def _document(result: Result) -> dict[str, Any]:
         }
         for row in result.rows
     ]
-    return {"models": models, "bench": document([point(result.report)])}
+    return {"models": models, "bench": document([encode(result.report)])}
 
 
 def _plot(result: Result, path: Path) -> None:

@@ -96,8 +96,8 @@ def _point(
     for item in known:
         if item["identity"] == mark:
             return item
-    report = bench(args.models, point, args.baseline, rivals=names, progress=step)
-    return schema.point(report, mark)
+    report = bench(args.models, point, args.baseline, third_party=names, progress=step)
+    return schema.encode(report, mark)
 
 
 def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:

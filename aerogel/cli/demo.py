@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for item in result.report.skipped:
         if item.model == result.rows[-1].run.model:
-            notes.print(f"note: {item.model.name} was not run on {item.candidate}: {item.reason}")
+            notes.print(f"note: {item.model.name} was not run on {item.backend}: {item.reason}")
     for warning in result.report.warnings:
         notes.print(f"warning: {warning}")
     out = console()
@@ -73,7 +73,7 @@ def _table(result: Result) -> Table:
         run = row.run
         table.add_row(
             row.model,
-            run.candidate,
+            run.backend,
             f"{row.accuracy:.1%}",
             f"{row.density:.1%}",
             f"{run.size / 1e6:.1f}",

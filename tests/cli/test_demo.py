@@ -48,8 +48,8 @@ def test_from_training_to_one_table(
 
     dense, pruned = json.loads((out / "demo.json").read_text())["models"]
     library = find_library() is not None
-    assert dense["candidate"] == "onnxruntime"
-    assert pruned["candidate"] == ("aerogel" if library else "onnxruntime")
+    assert dense["backend"] == "onnxruntime"
+    assert pruned["backend"] == ("aerogel" if library else "onnxruntime")
     assert pruned["file_bytes"] < dense["file_bytes"]
     made = checkpoint.load(out / "movement")
     assert pruned["density"] == made.accounting.density == pytest.approx(0.2, abs=1e-3)

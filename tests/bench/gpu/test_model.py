@@ -11,7 +11,7 @@ from aerogel.cli import main
 
 
 def test_dense_and_sparse_in_every_mode(tiny_checkpoint: Callable[..., Path]) -> None:
-    """On the CPU, where nothing is recorded and kernels are interpreted."""
+    """On the CPU, without CUDA graphs and with interpreted kernels."""
     path = tiny_checkpoint(density=0.3, block=(16, 16))
     try:
         rows = measure_model(path, 2, 4, "float32", 0, device="cpu")

@@ -23,7 +23,7 @@ _SEQUENCE = 128
 
 
 def measure(case: Case, device: torch.device) -> Rows:
-    """Dense and sparse, each three times; `tokens` are sequences of 128."""
+    """Time the dense and the sparse encoder in all modes, on sequences of 128 tokens, `case.tokens` in total."""
     on_gpu = device.type == "cuda"
     dtype: torch.dtype = getattr(torch, case.dtype)
     fields = archs.load("bert-base" if on_gpu else "bert-tiny")
