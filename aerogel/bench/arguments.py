@@ -25,7 +25,7 @@ def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         help="model whose run on stock ONNX Runtime is 1.0 (default: the first dense one, else the first)",
     )
     parser.add_argument(
-        "--rivals",
+        "--backends",
         type=arguments.words,
         default=[],
         metavar="NAME,...",

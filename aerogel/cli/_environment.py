@@ -57,7 +57,7 @@ def _interpreters() -> dict[str, str]:
     """The variables that say where other runtimes are installed."""
     found = (BACKENDS.get(name) for name in BACKENDS.names())
     return {
-        rival.variable: f"Python of another environment that has {rival.package}, for bench --rivals"
+        rival.variable: f"Python of another environment that has {rival.package}, for bench --backends"
         for rival in found
         if isinstance(rival, ThirdPartyBackend)
     }

@@ -76,7 +76,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
     add("--initial-warmup", "warm-ups before pruning begins", type=float, metavar="IW")
     add("--final-warmup", "warm-ups at the final density", type=float, metavar="FW")
     add("--clip", "bound on the gradients' norm", type=float, metavar="X")
-    add("--keep-scores", "put the learnt scores beside the masks that they made", action="store_true")
+    add("--save-scores", "put the learnt scores beside the masks that they made", action="store_true")
     add("--save-every", "steps between saves of the resumable state", type=int, metavar="STEPS")
     add("--eval-every", "steps between evaluations; one at the end is always made", type=int, metavar="STEPS")
     add("--restart", "begin anew instead of resuming a killed run", action="store_true")

@@ -89,7 +89,7 @@ def _point(
     from aerogel.bench.harness import bench
     from aerogel.bench.jobs import scan_all
 
-    names = third_party_backends() if args.rivals == ["all"] else args.rivals
+    names = third_party_backends() if args.backends == ["all"] else args.backends
     files = scan_all([args.baseline, *args.models] if args.baseline else args.models)
     pythons = [f"{name} {BACKENDS.get(name).python()}" for name in names]
     mark = schema.identity([file.path for file in files], point, [str(args.baseline), *pythons])
@@ -106,7 +106,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.printable import escaped
 
-    for flag in ("baseline", "third_party_backends", "lengths", "plot", "resume"):
+    for flag in ("baseline", "backends", "lengths", "plot", "resume"):
         if getattr(args, flag):
             raise UsageError(f"--{flag} does not apply to --device cuda, which compares with dense PyTorch")
     require("torch", "gpu")

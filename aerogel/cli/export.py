@@ -63,13 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify-task",
         action="store_true",
-        help="also measure the file on the checkpoint's own task; a loss beyond --allow-drop fails the export",
+        help="also measure the file on the checkpoint's own task; a loss beyond --max-metric-drop fails the export",
     )
     parser.add_argument(
         "--task-data", type=Path, metavar="DIR", help="directory of that task's files (default: from the hub)"
     )
     parser.add_argument(
-        "--allow-drop",
+        "--max-metric-drop",
         type=float,
         default=0.5,
         metavar="POINTS",
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         verify_text=args.verify_text,
         verify_task=args.verify_task,
         task_data=args.task_data,
-        allow_drop=args.allow_drop,
+        max_metric_drop=args.max_metric_drop,
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:

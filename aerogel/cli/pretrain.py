@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
     )
     add("--from-scratch", "take configuration and tokenizer only, no weights", action="store_true")
-    add("--held-out", "fraction of the documents to evaluate on", type=float, metavar="X")
+    add("--eval-fraction", "fraction of the documents to evaluate on", type=float, metavar="X")
     add("--eval-rows", "rows of an evaluation", type=int, metavar="N")
     add("--shuffle", "documents that are shuffled together, in memory", type=int, metavar="N")
     add(

@@ -31,7 +31,7 @@ class ExportConfig:
         verify_text: compare outputs over every line of this file as well.
         verify_task: measure the artifact on the checkpoint's task.
         task_data: directory of that task's files; None as in training.
-        allow_drop: points that the artifact may be worse on it.
+        max_metric_drop: points that the artifact may be worse on it.
     """
 
     checkpoint: Path
@@ -48,4 +48,4 @@ class ExportConfig:
     verify_text: Path | None = None
     verify_task: bool = False
     task_data: Path | None = None
-    allow_drop: float = ALLOWED_DROP
+    max_metric_drop: float = ALLOWED_DROP

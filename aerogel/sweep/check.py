@@ -27,9 +27,9 @@ def check_runs(runs: Sequence[Run]) -> None:
         if run.config.freeze_mask:  # which is a method by itself
             continue
         name, given = run.config.method, run.config.options
-        if run.config.keep_scores and not methods[name].learns_scores():
+        if run.config.save_scores and not methods[name].learns_scores():
             raise UsageError(
-                f"--keep-scores: method {name} learns no scores; give it a [[grid]] without, in a --config file"
+                f"--save-scores: method {name} learns no scores; give it a [[grid]] without, in a --config file"
             )
         unknown = next(
             (option for option in given if option not in option_names(methods[name].Options)), None

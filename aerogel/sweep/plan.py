@@ -25,7 +25,7 @@ TABLES = {"option": "options", "task-option": "task_options"}
 
 # What a run that does not prune has no use for; options too.
 _OF_PRUNING = (
-    "density", "block", "scope", "score_lr", "initial_warmup", "final_warmup", "final_epochs", "keep_scores",
+    "density", "block", "scope", "score_lr", "initial_warmup", "final_warmup", "final_epochs", "save_scores",
 )  # fmt: skip
 # Given for the sweep as a whole, or not at all.
 _OF_SWEEP = ("out", "log", "tensorboard")

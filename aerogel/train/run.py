@@ -75,8 +75,8 @@ def run(config: RunConfig, regime: TrainingSetup) -> Checkpoint:
     config = _with_frozen_mask(config)
     method_class = METHODS.get(config.method)
     config, options = _resolve(config, method_class)
-    if config.keep_scores and not method_class.learns_scores():
-        raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
+    if config.save_scores and not method_class.learns_scores():
+        raise UsageError(f"--save-scores: method {config.method} learns no scores; drop it")
     if config.threads:
         torch.set_num_threads(config.threads)
     # Before the processes connect: one that ends while others still do breaks their connections, and they would
@@ -169,7 +169,7 @@ def _run(
             del loop  # and with it the scores, and the optimizer of all
             log.write("fixed", total, total=total + last.total, warmup=last.warmup)
             loop_of(method, last, total).run(log, job.measure)
-        if config.keep_scores:
+        if config.save_scores:
             learnt |= {name: score.detach().cpu().numpy() for name, score in method.learnt_scores().items()}
         masks = method.bake()
         _demand_finite(model)

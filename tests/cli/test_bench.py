@@ -68,7 +68,7 @@ def test_wrong_outputs_are_status_1(
         (["MODEL", "--lengths", "4,0"], "--lengths 4,0: entry 2 is '0'"),
         (["MODEL", "--lengths", "nowhere"], "--lengths nowhere is neither whole numbers"),
         (["MODEL", "--lengths", "4", "--seq", "5"], "leave --seq out"),
-        (["MODEL", "--rivals", "nobody"], "unknown candidate 'nobody'; known: aerogel,"),
+        (["MODEL", "--backends", "nobody"], "unknown candidate 'nobody'; known: aerogel,"),
         (["MODEL", "--resume"], "--resume takes up what the --json file has; give --json too"),
         (["MODEL", "--baseline", "other.onnx"], "other.onnx does not exist"),
         (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown kind of picture"),

@@ -48,7 +48,7 @@ def test_it_pretrains_and_prints_what_came_out(
         str(tiny_checkpoint("bert", "", 1.0)),
     ]
     words += ["--out", str(tmp_path / "out"), "--steps", "4", "--batch", "8", "--max-length", "32"]
-    words += ["--held-out", "0.2", "--method", "magnitude", "--density", "0.5", "--final-warmup", "0"]
+    words += ["--eval-fraction", "0.2", "--method", "magnitude", "--density", "0.5", "--final-warmup", "0"]
     capfd.readouterr()  # of making the model
     assert main([*words, "--warmup", "1", "--threads", "1", "--device", "cpu"]) == 0
     made = checkpoint.load(tmp_path / "out")

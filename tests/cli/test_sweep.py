@@ -33,7 +33,7 @@ def test_a_sweep_from_end_to_end(
 ) -> None:
     out = tmp_path / "out"
     # A block that divides no matrix fails one of the two runs, and not the other.
-    given = [*words, "--method", "magnitude", "--density", "0.5", "--block", "1x1,5x1", "--at", "0.5"]
+    given = [*words, "--method", "magnitude", "--density", "0.5", "--block", "1x1,5x1", "--interpolate-density", "0.5"]
     capsys.readouterr()
     assert main([*given, "--jobs", "2", "--discard-weights"]) == 1
     printed, said = capsys.readouterr()
@@ -169,7 +169,7 @@ def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--task", "rte", "--density", "0.1,x"], "'x' in '0.1,x' is not of the right kind"),
         (["--task", "rte", "--density", "0"], "density 0.0 is out of range"),
         (["--task", "rte", "--block", "4x1,4"], "must be a block in quotes"),
-        (["--task", "rte", "--at", "1.5"], "--at 1.5 is out of range"),
+        (["--task", "rte", "--interpolate-density", "1.5"], "--interpolate-density 1.5 is out of range"),
         (["--task", "rte", "--compile", "maybe"], "is not of the right kind"),
         (
             ["--task", "rte", "--method", "l0,nip", "--option", "lambda=1,2"],

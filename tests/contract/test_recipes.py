@@ -113,7 +113,7 @@ def test_a_recipe_for_pretraining_runs(
     assert name == f"{config.method}-pretrain"
     small = dataclasses.replace(
         config, model=str(tiny_checkpoint("bert", "PreTraining", density=1.0)), steps=40, batch=4, max_length=32,
-        lr=1e-2, held_out=0.2, eval_rows=4, threads=1, device="cpu", progress=False,
+        lr=1e-2, eval_fraction=0.2, eval_rows=4, threads=1, device="cpu", progress=False,
     )  # fmt: skip
     result = pretrain(small)
     assert result.accounting.density == pytest.approx(config.density, abs=0.005)

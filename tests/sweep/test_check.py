@@ -31,8 +31,8 @@ def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
         ({"task": "sst"}, r"unknown task 'sst'.*sst2"),
         ({"task-option stride": 3}, r"--task-option stride.*"),
         (
-            {"method": ["movement", "nip"], "keep_scores": True},
-            r"--keep-scores: method nip learns no scores; .*grid",
+            {"method": ["movement", "nip"], "save_scores": True},
+            r"--save-scores: method nip learns no scores; .*grid",
         ),
     ],
 )
@@ -49,5 +49,5 @@ def test_what_each_takes_is_not(tmp_path: Path) -> None:
             {"method": "rpp", "option gamma": 1e-3},
         ],
     )
-    checked(tmp_path, [{"method": ["dense", "movement"], "density": 0.5, "keep_scores": True}])
+    checked(tmp_path, [{"method": ["dense", "movement"], "density": 0.5, "save_scores": True}])
     checked(tmp_path, [{"freeze_mask": True, "model": "somewhere"}, {"method": "magnitude"}])

@@ -59,7 +59,7 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
 def test_scores_are_kept_beside_the_masks_they_made(
     config: Callable[..., TrainConfig], method: str, goal: float | None
 ) -> None:
-    run = config(method=method, score_lr=1.0, block=(4, 1), keep_scores=True)
+    run = config(method=method, score_lr=1.0, block=(4, 1), save_scores=True)
     made = train(run)
     learnt = scores.load(made)
     assert learnt is not None
@@ -72,15 +72,15 @@ def test_scores_are_kept_beside_the_masks_they_made(
             assert score[~kept].max() <= goal * (1 - 2**-11)
             assert score[kept].min() >= goal * (1 + 2**-11)
     # Written with the checkpoint, and replaced with it.
-    train(dataclasses.replace(run, keep_scores=False))
+    train(dataclasses.replace(run, save_scores=False))
     assert scores.load(checkpoint.load(run.out)) is None
 
 
 def test_scores_that_there_are_not_cannot_be_kept(config: Callable[..., TrainConfig]) -> None:
-    with pytest.raises(UsageError, match="--keep-scores: method magnitude learns no scores; drop it"):
-        train(config(method="magnitude", keep_scores=True))
-    with pytest.raises(UsageError, match="--keep-scores: scores end where --final-epochs begin"):
-        config(final_epochs=1, keep_scores=True)
+    with pytest.raises(UsageError, match="--save-scores: method magnitude learns no scores; drop it"):
+        train(config(method="magnitude", save_scores=True))
+    with pytest.raises(UsageError, match="--save-scores: scores end where --final-epochs begin"):
+        config(final_epochs=1, save_scores=True)
 
 
 def test_an_evaluation_tells_the_density_that_it_was_made_at(config: Callable[..., TrainConfig]) -> None:

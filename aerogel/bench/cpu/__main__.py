@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="a small model and few points: to see that everything runs"
     )
     parser.add_argument(
-        "--rivals",
+        "--backends",
         type=arguments.words,
         default=["all"],
         metavar="NAME,...",
@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     check_output(out / "cpu.md")
     names = {"all": third_party_backends(), "none": []}.get(
-        args.rivals[0] if args.rivals else "none", args.rivals
+        args.backends[0] if args.backends else "none", args.backends
     )
     notes = _missing(names)
     for note in notes:

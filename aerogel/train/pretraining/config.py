@@ -22,7 +22,7 @@ class PretrainConfig(RunConfig):
         steps: optimizer steps.
         nsp: predict next sentences beside masked tokens.
         from_scratch: draw all weights from the seed; the model gives its configuration and tokenizer only.
-        held_out: fraction of the documents that are evaluated on and not trained on, in (0, 1).
+        eval_fraction: fraction of the documents that are evaluated on and not trained on, in (0, 1).
         eval_rows: rows that an evaluation is made on, if the held-out documents have so many.
         shuffle: documents that are shuffled together; so many are in memory.
         freeze_embeddings: leave embeddings as they are.
@@ -33,7 +33,7 @@ class PretrainConfig(RunConfig):
     steps: int
     nsp: bool = True
     from_scratch: bool = False
-    held_out: float = 0.01
+    eval_fraction: float = 0.01
     eval_rows: int = 1000
     shuffle: int = 2000
     lr: float = 1e-4
@@ -45,8 +45,8 @@ class PretrainConfig(RunConfig):
         self._demand_counts("steps", "eval_rows")
         if self.shuffle < 2:
             raise UsageError(f"--shuffle {self.shuffle}: must be at least 2, the documents of a pair")
-        if not 0 < self.held_out < 1:
-            raise UsageError(f"--held-out {self.held_out:g}: must be a fraction between 0 and 1")
+        if not 0 < self.eval_fraction < 1:
+            raise UsageError(f"--eval-fraction {self.eval_fraction:g}: must be a fraction between 0 and 1")
         self._check_text()
 
     def _check_text(self) -> None:

@@ -48,7 +48,7 @@ def out(tmp_path: Path, token_model: Models, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_point_is_measured_told_and_kept(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+    assert command.main(["--out", str(out), "--backends", "onnxruntime-int8"]) == 0
     assert "1 of 1: a fake" in capsys.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
         "converted", "cpu.json", "cpu.md", "density.png", "latency.png", "models", "points",
@@ -72,14 +72,14 @@ def test_what_was_measured_is_taken_up_until_something_changes(
     measured = []
     real = run.measure
     monkeypatch.setattr(run, "measure", lambda *a, **k: measured.append(1) or real(*a, **k))
-    words = ["--out", str(out), "--rivals", "none"]
+    words = ["--out", str(out), "--backends", "none"]
     for count in (1, 1):
         assert command.main(words) == 0
         assert len(measured) == count
     (out / "points" / "density-10.json").write_text("damaged")
     assert command.main(words) == 0
     assert len(measured) == 2
-    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+    assert command.main(["--out", str(out), "--backends", "onnxruntime-int8"]) == 0
     assert len(measured) == 3
 
 
@@ -99,7 +99,7 @@ def test_a_machine_of_one_core_leaves_two_threads_out(out: Path, monkeypatch: py
     monkeypatch.setattr(command, "cores", lambda: 1)
     two = Point("main-2", "two threads", Settings(threads=2, seq=4, rounds=2, repeats=2), POINT.rows)
     monkeypatch.setattr(plan, "points", lambda **_: [two, POINT])
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 0
+    assert command.main(["--out", str(out), "--backends", "none"]) == 0
     assert "- two threads: left out, there are 1 cores" in (out / "cpu.md").read_text()
 
 
@@ -107,7 +107,7 @@ def test_a_machine_of_one_core_leaves_two_threads_out(out: Path, monkeypatch: py
     ("words", "message"),
     [
         (["--points", "nowhere"], "--points nowhere is unknown; known: density-10"),
-        (["--rivals", "nobody"], "unknown candidate 'nobody'"),
+        (["--backends", "nobody"], "unknown candidate 'nobody'"),
     ],
 )
 def test_bad_words_are_one_line(
@@ -123,7 +123,7 @@ def test_without_a_baseline_there_is_nothing_to_measure(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "make", lambda *_: {DENSE: "aerogel: error: no room"})
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
+    assert command.main(["--out", str(out), "--backends", "none"]) == 2
     assert "a fake: the baseline cannot be made: aerogel: error: no room" in capsys.readouterr().err
     assert not (out / "cpu.md").exists()
 
@@ -133,7 +133,7 @@ def test_one_point_that_fails_does_not_cost_the_others(out: Path, monkeypatch: p
     broken = Point("main-1", "broken", QUICK, (Row(missing, "onnxruntime", missing),))
     monkeypatch.setattr(run, "make", lambda *_: {HALF: "no", missing: "no such shape"})
     monkeypatch.setattr(plan, "points", lambda **_: [broken, POINT])
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
+    assert command.main(["--out", str(out), "--backends", "none"]) == 2
     text = (out / "cpu.md").read_text()
     assert "- broken: failed: the baseline cannot be made: no such shape" in text
     assert "## a fake" in text
@@ -144,7 +144,7 @@ def test_points_of_earlier_runs_with_the_same_library_stay_in_the_document(
 ) -> None:
     other = Point("main-1", "another", QUICK, POINT.rows)
     monkeypatch.setattr(plan, "points", lambda **_: [other, POINT])
-    words = ["--out", str(out), "--rivals", "none", "--points"]
+    words = ["--out", str(out), "--backends", "none", "--points"]
     assert command.main([*words, "main-1"]) == 0
     assert command.main([*words, "density-10"]) == 0
     assert [line for line in (out / "cpu.md").read_text().splitlines() if line.startswith("## ")] == [
