@@ -33,7 +33,7 @@ def cli_page() -> str:
         lines += ["", f"## aerogel {name}", "", f"{parser.description}", "", "```", _usage(parser), "```"]
         for group in parser._action_groups:
             actions = [a for a in group._group_actions if not isinstance(a, argparse._HelpAction)]
-            if not actions:
+            if not actions and not group.description:
                 continue
             title = {"positional arguments": "Arguments", "options": "Options"}.get(
                 str(group.title), str(group.title)
@@ -41,7 +41,8 @@ def cli_page() -> str:
             lines += ["", f"**{title[0].upper()}{title[1:]}**", ""]
             if group.description:
                 lines += [str(group.description), ""]
-            lines += ["| argument | meaning |", "|---|---|"]
+            if actions:
+                lines += ["| argument | meaning |", "|---|---|"]
             lines += [f"| {_spelled(action)} | {_meaning(action)} |" for action in actions]
     return "\n".join(lines) + "\n"
 
