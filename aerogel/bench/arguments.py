@@ -31,7 +31,7 @@ def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.words,
         default=[],
         metavar="NAME,...",
-        help=f"third-party backends to measure on dense exports, comma-separated, or all; known: {backends}",
+        help=f"further backends to measure, on dense exports, comma-separated, or all; known: {backends}",
     )
     parser.add_argument(
         "--device",
@@ -46,10 +46,18 @@ def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights and activations on a GPU (default: float16)",
     )
     parser.add_argument(
-        "--threads", type=numbers, default=[1], metavar="N,...", help="numbers of threads per inference, comma-separated (default: 1)"
+        "--threads",
+        type=numbers,
+        default=[1],
+        metavar="N,...",
+        help="numbers of threads per inference, comma-separated (default: 1)",
     )
-    parser.add_argument("--batch", type=numbers, metavar="N,...", help="batch sizes, comma-separated (default: 1)")
-    parser.add_argument("--seq", type=numbers, metavar="N,...", help="sequence lengths, comma-separated (default: 128)")
+    parser.add_argument(
+        "--batch", type=numbers, metavar="N,...", help="batch sizes, comma-separated (default: 1)"
+    )
+    parser.add_argument(
+        "--seq", type=numbers, metavar="N,...", help="sequence lengths, comma-separated (default: 128)"
+    )
     parser.add_argument(
         "--lengths",
         metavar="N,...|FILE",

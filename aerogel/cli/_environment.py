@@ -103,5 +103,7 @@ def _absence() -> str:
         return f"{LIBRARY_VARIABLE} is empty; unset it to use the library. Models run at dense speed"
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler:
-        return f"it was not built when aerogel was installed; {compiler} is available now, so reinstall aerogel"
+        return (
+            f"it was not built when aerogel was installed; {compiler} is available now, so reinstall aerogel"
+        )
     return "no C++ compiler found; install GCC or Clang and reinstall aerogel. Models run at dense speed"

@@ -19,7 +19,10 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     The parser's other arguments need the default `argparse.SUPPRESS`, or {} where they are tables.
     """
     parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="TOML file with any of these settings; flags override it"
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="TOML file with any of these settings; flags override it",
     )
 
 

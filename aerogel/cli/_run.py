@@ -38,7 +38,8 @@ _GROUPS = {
 def adder(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Add:
     """A function that declares an argument of `parser` in a group of `_GROUPS`.
 
-    Its help ends with the default of the field of `config` that has the flag's name.
+    Its help ends with the default of the field of `config` that has the flag's name. A required argument may be set in
+    the --config file instead.
     """
     defaults: dict[str, Any] = {field.name: field.default for field in fields(config)}
     groups = {name: parser.add_argument_group(name, about) for name, about in _GROUPS.items()}
@@ -48,7 +49,9 @@ def adder(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Add:
             groups[group].add_argument(flag, help=meaning, **options)
             return
         default = defaults[flag[2:].replace("-", "_")]
-        if default is not None and default is not MISSING and "action" not in options:
+        if default is MISSING:
+            meaning += " (required)"
+        elif default is not None and "action" not in options:
             shown = "x".join(map(str, default)) if isinstance(default, tuple) else default
             meaning += f" (default: {shown})"
         # Only arguments that are given are set, so that the recipe comes between flags and defaults.
@@ -61,12 +64,26 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
     """Declare --config and the arguments of `RunConfig`, except --out, --model and --freeze-embeddings."""
     methods = ", ".join(plugin_names("aerogel.train.methods"))
     add_config(parser)
-    add("model and data", "--max-length", "maximum tokens per row; longer rows are cut", type=int, metavar="N")
-    add("model and data", "--seed", "random seed of initial weights, row order and dropout", type=int, metavar="N")
+    add(
+        "model and data", "--max-length", "maximum tokens per row; longer rows are cut", type=int, metavar="N"
+    )
+    add(
+        "model and data",
+        "--seed",
+        "random seed of initial weights, row order and dropout",
+        type=int,
+        metavar="N",
+    )
     add("pruning", "--method", f"pruning method: {methods}; dense prunes nothing", metavar="NAME")
     add("pruning", "--option", "option of the method, such as lambda=100; repeatable",
         dest="options", action=Pairs, default={}, metavar="NAME=VALUE")  # fmt: skip
-    add("pruning", "--density", "fraction of weights to keep at the end, above 0 and at most 1", type=float, metavar="D")
+    add(
+        "pruning",
+        "--density",
+        "fraction of weights to keep at the end, above 0 and at most 1",
+        type=float,
+        metavar="D",
+    )
     add("pruning", "--block", "rows x columns that are kept or pruned together", type=block, metavar="RxC")
     add("pruning", "--scope", "apply the density to each matrix, or to all matrices together",
         choices=("local", "global"))  # fmt: skip
@@ -89,7 +106,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, add: Add) -> None:
         "recompute activations in the backward pass, which saves memory", action="store_true")  # fmt: skip
     add("precision and speed", "--compile", "compile the forward and backward pass with torch.compile",
         action="store_true")  # fmt: skip
-    add("precision and speed", "--threads", "number of CPU threads (default: chosen by PyTorch)", type=int, metavar="N")
+    add(
+        "precision and speed",
+        "--threads",
+        "number of CPU threads (default: chosen by PyTorch)",
+        type=int,
+        metavar="N",
+    )
     add("precision and speed", "--device", "device to train on", choices=("auto", "cpu", "cuda"))
     add("output", "--save-scores", "save the learned scores to scores.safetensors", action="store_true")
     add("output", "--eval-every", "steps between evaluations (default: one evaluation, at the end)",

@@ -108,7 +108,9 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
 
     for flag in ("baseline", "backends", "lengths", "plot", "resume"):
         if getattr(args, flag):
-            raise UsageError(f"--{flag} has no effect with --device cuda, which compares with dense PyTorch; remove it")
+            raise UsageError(
+                f"--{flag} has no effect with --device cuda, which compares with dense PyTorch; remove it"
+            )
     require("torch", "gpu")
     from aerogel.bench.gpu.model import measure_model, table
 

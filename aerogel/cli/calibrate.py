@@ -12,7 +12,9 @@ HELP = "fit a cost model of this machine, from which export and inspect predict 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="number of threads per inference (default: 1)")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="number of threads per inference (default: 1)"
+    )
     parser.add_argument(
         "--check",
         nargs="?",

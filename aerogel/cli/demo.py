@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="output folder (default: out/demo)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="random seed (default: 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

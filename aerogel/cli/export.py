@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="file to write"
     )
     parser.add_argument(
-        "--block", type=arguments.block, metavar="RxC", help="rows x columns of stored blocks (default: the checkpoint's)"
+        "--block",
+        type=arguments.block,
+        metavar="RxC",
+        help="rows x columns of stored blocks (default: the checkpoint's)",
     )
     parser.add_argument(
         "--max-density",
@@ -71,7 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also evaluate the file on the checkpoint's task; fail if a metric drops by more than --max-metric-drop",
     )
     parser.add_argument(
-        "--task-data", type=Path, metavar="DIR", help="directory of the task's files (default: download from the hub)"
+        "--task-data",
+        type=Path,
+        metavar="DIR",
+        help="directory of the task's files (default: download from the hub)",
     )
     parser.add_argument(
         "--max-metric-drop",

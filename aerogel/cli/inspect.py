@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --dense: compare last hidden states of the lines of FILE instead of word embeddings",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of samples (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of samples (default: 0)"
+    )
     parser.add_argument(
         "--html", type=arguments.output, metavar="FILE", help="write tables and plots to one HTML page"
     )
@@ -66,9 +68,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"--seed {args.seed}: must be from 0 to 4294967295")
     first, second = read_texts(args.text) if args.text else ([], None)
     if second is not None:
-        raise UsageError(
-            f"--text {args.text}: has two texts per line; give one text per line"
-        )
+        raise UsageError(f"--text {args.text}: has two texts per line; give one text per line")
     with progress() as step:
         subject = load(
             args.checkpoint, against=args.against, dense=args.dense, texts=tuple(first), seed=args.seed
@@ -120,9 +120,7 @@ def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
 
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
-    demand_apart(
-        outputs, {"the --text file": args.text}, read | {"the cache of cost models": cache_folder()}
-    )
+    demand_apart(outputs, {"the --text file": args.text}, read | {"the cache of cost models": cache_folder()})
     if args.html or args.plots:
         require("matplotlib", "inspect")
     for path in filter(None, (args.html, args.plots / "density.png" if args.plots else None, to_file)):

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = adder(parser, PretrainConfig)
     add("model and data", "--text", "text files, or directories of them", nargs="+", action=_Paths,
         metavar="FILE_OR_DIR")  # fmt: skip
-    add("model and data", "--model", "directory or hub id of the model to start from", metavar="DIR_OR_HUB_ID")
+    add(
+        "model and data", "--model", "directory or hub id of the model to start from", metavar="DIR_OR_HUB_ID"
+    )
     add("model and data", "--from-scratch",
         "initialize all weights; use only the configuration and tokenizer of --model",
         action="store_true")  # fmt: skip

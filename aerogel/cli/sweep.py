@@ -89,7 +89,7 @@ def _metavar(action: argparse.Action, kind: Any) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what has not finished, print the tables, write the results; 1 if a run failed, 128 + the signal if stopped."""
+    """Run what has not finished, print tables, write results; 1 if a run failed, 128 + the signal if stopped."""
     import shlex
 
     from aerogel.cli._signals import stoppable
@@ -222,7 +222,11 @@ def _list(kind: Any) -> Callable[[str], list[Any]]:
                     value = kind(word)
                 values.append(typed(repr(text), value, kind))
             except (KeyError, ValueError, UsageError) as error:
-                message = str(error) if isinstance(error, UsageError) else f"{word!r} in {text!r}: must be {_EXPECTED[kind]}"
+                message = (
+                    str(error)
+                    if isinstance(error, UsageError)
+                    else f"{word!r} in {text!r}: must be {_EXPECTED[kind]}"
+                )
                 raise argparse.ArgumentTypeError(message) from error
         return values
 

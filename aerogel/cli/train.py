@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model and data", "--task", f"task: {tasks}", metavar="NAME")
     add("model and data", "--task-option", "option of the task, such as stride=96; repeatable",
         dest="task_options", action=Pairs, default={}, metavar="NAME=VALUE")  # fmt: skip
-    add("model and data", "--model", "directory or hub id of the model to start from", metavar="DIR_OR_HUB_ID")
+    add(
+        "model and data", "--model", "directory or hub id of the model to start from", metavar="DIR_OR_HUB_ID"
+    )
     add("model and data", "--data", "directory of the task's files (default: download from the hub)",
         type=Path, metavar="DIR")  # fmt: skip
     add("model and data", "--train-rows", "train on a random sample of N rows", type=int, metavar="N")
@@ -35,8 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction)  # fmt: skip
     add("distillation", "--teacher", "dense model of the same task", metavar="DIR_OR_HUB_ID")
     add("distillation", "--temperature", "divides the logits of student and teacher", type=float, metavar="X")
-    add("distillation", "--kd-weight", "weight of the distance to the teacher's outputs", type=float, metavar="X")
-    add("distillation", "--ce-weight", "weight of the task's own loss when there is a teacher", type=float, metavar="X")
+    add(
+        "distillation",
+        "--kd-weight",
+        "weight of the distance to the teacher's outputs",
+        type=float,
+        metavar="X",
+    )
+    add(
+        "distillation",
+        "--ce-weight",
+        "weight of the task's own loss when there is a teacher",
+        type=float,
+        metavar="X",
+    )
     add("distillation", "--hidden-weight", "weight of the distance to the teacher's hidden states",
         type=float, metavar="X")  # fmt: skip
     add("output", "--out", "checkpoint directory to write", type=output, metavar="CKPT")

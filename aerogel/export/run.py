@@ -63,7 +63,9 @@ def _export(
     texts = read_texts(config.verify_text) if config.verify_text else None
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
-    trial = load_task_eval(checkpoint, config.task_data, config.max_metric_drop) if config.verify_task else None
+    trial = (
+        load_task_eval(checkpoint, config.task_data, config.max_metric_drop) if config.verify_task else None
+    )
     check_selection()
     config = replace(config, format=config.format or default_format(checkpoint, config.block))
     calibration = cache.find(WORKLOAD.threads)

@@ -97,7 +97,9 @@ class Subject:
             for matrix in self.matrices:
                 weight = stored.get_tensor(matrix.name)
                 if not np.isfinite(weight).all():
-                    raise CheckpointError(f"{file}: {matrix.name} has NaN or infinite values; train the model again")
+                    raise CheckpointError(
+                        f"{file}: {matrix.name} has NaN or infinite values; train the model again"
+                    )
                 yield matrix, weight
 
 

@@ -17,7 +17,8 @@ def check_runs(runs: Sequence[Run]) -> None:
     """Check that each run's task and method exist and accept the options given to them.
 
     Raises:
-        UsageError: an unknown task, method or option, a value out of range, or --save-scores for a method without scores.
+        UsageError: an unknown task, method or option, a value out of range, or --save-scores for a method without
+            scores.
     """
     for run in runs:
         TASKS.get(run.config.task).configured(run.config.task_options, run.config.task)
@@ -28,7 +29,8 @@ def check_runs(runs: Sequence[Run]) -> None:
         name, given = run.config.method, run.config.options
         if run.config.save_scores and not methods[name].learns_scores():
             raise UsageError(
-                f"--save-scores: method {name} learns no scores; put it into a [[grid]] of a --config file without save_scores"
+                f"--save-scores: method {name} learns no scores; "
+                "put it into a [[grid]] without save_scores in a --config file"
             )
         unknown = next(
             (option for option in given if option not in option_names(methods[name].Options)), None

@@ -218,7 +218,9 @@ def _saved(run: Run) -> Outcome | None:
         if text := unprintable(found["metrics"]):
             raise MalformedJsonError(f"{text[:80]} cannot be printed")
     except (OSError, MalformedJsonError) as error:
-        raise DataError(f"{file} is not a valid result of this run ({error}); delete it to repeat the run") from error
+        raise DataError(
+            f"{file} is not a valid result of this run ({error}); delete it to repeat the run"
+        ) from error
     metrics = {name: float(value) for name, value in found["metrics"].items()}
     density, encoder_density, seconds = (float(found[name]) for name in _NUMBERS)
     return Outcome(run, None, metrics, density, encoder_density, seconds, reused=True)

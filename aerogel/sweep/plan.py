@@ -241,7 +241,9 @@ def _identity(config: TrainConfig) -> str:
             files = [file for file in sorted(Path(path).rglob("*")) if file.is_file()]
             # Files that the sweep writes are not its inputs.
             if out == Path(path).resolve():
-                raise UsageError(f"--out {config.out} is also an input of this sweep; choose another directory")
+                raise UsageError(
+                    f"--out {config.out} is also an input of this sweep; choose another directory"
+                )
             if out.is_relative_to(Path(path).resolve()):
                 files = [file for file in files if not file.resolve().is_relative_to(out)]
             stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -167,7 +167,7 @@ class Results:
 
 
 def results(outcomes: Sequence[Outcome], at: Sequence[float], metric: str | None) -> Results:
-    """Summarize `outcomes`. If `metric` is None or no run has it, the first metric of the first finished run is used."""
+    """Summarize `outcomes`. If no run has `metric`, the first metric of the first finished run is used."""
     found = groups(outcomes)
     names = list(dict.fromkeys(name for group in found for name in group.metrics))
     chosen = metric if metric in names else (names[0] if names else None)

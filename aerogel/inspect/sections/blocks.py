@@ -33,7 +33,9 @@ class _Blocks(Section):
             if len(matrices) < len(subject.matrices):
                 continue
             size, kept = block[0] * block[1], sum(int(m.mask.sum()) for m in matrices)
-            stored = sum(int(np.count_nonzero(block_scores(m.mask.astype(np.int32), block))) for m in matrices)
+            stored = sum(
+                int(np.count_nonzero(block_scores(m.mask.astype(np.int32), block))) for m in matrices
+            )
             count = sum(m.mask.size for m in matrices) // size
             chance = sum(_chance(m, block) * m.mask.size / size for m in matrices) / count
             found[f"{block[0]}x{block[1]}"] = {
@@ -47,7 +49,7 @@ class _Blocks(Section):
         ]
         header = ("block", "blocks stored", "kept in them", "blocks stored, random mask")
         notes = [
-            "A block format stores each block with at least one kept weight. 'Blocks stored' is the fraction of blocks "
+            "A block format stores each block with a kept weight. 'Blocks stored' is the fraction of blocks "
             "that it would store and multiply; 'kept in them' is the fraction of kept weights in these blocks, the "
             "rest is padding. The last column is the expectation for a random mask of the same density and blocks."
         ]
@@ -67,9 +69,7 @@ class _Blocks(Section):
         plot.set_ylabel("fraction of blocks stored")
         plot.set_ylim(0, 1.05)
         plot.legend(frameon=False, fontsize=8, loc="upper left")
-        caption = (
-            "Fraction of blocks stored, for the mask and for a random mask. Bars near the line mean little padding."
-        )
+        caption = "Fraction of blocks stored, for the mask and for a random mask. Bars near the line mean little padding."
         return [Picture("blocks", caption, figure)]
 
 
@@ -102,7 +102,7 @@ def _summary(found: dict[str, dict[str, float]], subject: Subject) -> list[str]:
     else:
         name = max(found, key=lambda name: found[name]["fill"])
         text = (
-            f"No block size is {_FULL:.0%} full (the fullest, {name}, is {found[name]['fill']:.0%}): use CSR for this mask"
+            f"No block size is {_FULL:.0%} full (the fullest, {name}, is {found[name]['fill']:.0%}): use CSR"
             + ("; to use BSR, prune with --block." if (rows, cols) == (1, 1) else ".")
         )
     return [text]

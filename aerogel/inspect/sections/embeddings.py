@@ -55,8 +55,8 @@ class _Embeddings(Section):
             ["silhouette of these clusters in the pruned model", f"{data['silhouette_after']:.3f}", "0"],
         ]
         notes = [
-            f"{what.capitalize()} of {len(before)} tokens; the dense model is {subject.dense}. Clusters are from k-means "
-            f"with {_CLUSTERS} centers. On a t-SNE map only neighborhoods are meaningful, not distances."
+            f"{what.capitalize()} of {len(before)} tokens; the dense model is {subject.dense}. Clusters are from "
+            f"k-means with {_CLUSTERS} centers. On a t-SNE map only neighborhoods are meaningful, not distances."
         ]
         if same:
             summary = [
@@ -84,7 +84,9 @@ class _Embeddings(Section):
             plot.set_title(title, fontsize=10)
             plot.set_xticks([])
             plot.set_yticks([])
-        caption = f"t-SNE of {finding.data['what']}; both maps are colored by the clusters of the dense model."
+        caption = (
+            f"t-SNE of {finding.data['what']}; both maps are colored by the clusters of the dense model."
+        )
         return [Picture("embeddings", caption, figure)]
 
 
@@ -119,7 +121,7 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
     if tables[0].shape != tables[1].shape:
         shapes = " and ".join("x".join(map(str, table.shape)) for table in tables)
         raise UsageError(
-            f"--dense {subject.dense}: word embeddings of {shapes}; give the model that this checkpoint was pruned from"
+            f"--dense {subject.dense}: word embeddings of {shapes}; give the model that was pruned"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(

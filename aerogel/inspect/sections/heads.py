@@ -54,8 +54,8 @@ class _Heads(Section):
             "A head is dead if all its rows of V, or all columns of O that read it, are pruned: its output does not "
             "depend on the text. It is blind if all its rows of Q or of K are pruned: its attention does not compare "
             "tokens.",
-            "A neuron is dead if its row of 'FFN in' is pruned (no input: its output is constant) or the column of 'FFN "
-            "out' that reads it is pruned (not read). Dead neurons can be folded into biases and removed.",
+            "A neuron is dead if its row of 'FFN in' is pruned (no input: its output is constant) or the column of "
+            "'FFN out' that reads it is pruned (not read). Dead neurons can be folded into biases and removed.",
         ]
         used = notes[:1] * bool(heads) + notes[1:] * bool(neurons)
         return Finding({"heads": heads, "neurons": neurons}, tables, used, summary)

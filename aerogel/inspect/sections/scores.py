@@ -41,8 +41,8 @@ class _Scores(Section):
         ]  # fmt: skip
         header = ("part", "blocks", "count", *(f"{q:.0%}" for q in _QUANTILES), "overlap")
         notes = [
-            "Scores at the end of training, one per block, all layers of a part together, rounded to float16. Overlap "
-            "is the fraction of a part's pruned blocks whose score exceeds that of its lowest kept block. It can be "
+            "Scores at the end of training, one per block, all layers of a part together, rounded to float16. "
+            "Overlap is the fraction of a part's pruned blocks whose score exceeds that of its lowest kept block. It can be "
             "above zero if each matrix is ranked separately, or if the kept weights are distributed by a rule."
         ]
         overlap = max(data["overlap"] for data in found.values())

@@ -68,7 +68,7 @@ class _Structure(Section):
         notes = [
             "W is [out, in]: each row computes one output. The random mask keeps as many weights (or blocks) of each "
             "matrix at random positions; its mean and variance are exact. z is in standard deviations, with statistics "
-            "summed over the layers. p is from a gamma distribution: accurate near chance, only 'very small' far from it.",
+            "summed over the layers. p is from a gamma distribution: accurate near chance, rough far from it.",
             "r is Pearson's correlation between the densities of two matrices' rows or columns (of rows or columns "
             "of the same block together); z is in standard deviations under random permutations.",
         ]
@@ -167,9 +167,7 @@ def _summary(
     agree = [pair for pair in pairs if pair["z"] > _SIGNIFICANT]
     if agree:
         sentences.append(
-            "Sparse together: "
-            + "; ".join(f"{pair['pair']} (r = {pair['r']:.2f})" for pair in agree)
-            + "."
+            "Sparse together: " + "; ".join(f"{pair['pair']} (r = {pair['r']:.2f})" for pair in agree) + "."
         )
     gone = [f"{n:,} {axis} of {part}" for part, axes in empty.items() for axis, (n, _) in axes.items() if n]
     sentences.append(f"Empty: {', '.join(gone)}." if gone else "No row and no column is empty.")

@@ -55,7 +55,11 @@ class _Weights(Section):
             plot.set_title(part, fontsize=10)
             plot.set_yticks([])
         figure.supxlabel(f"|w| of the kept weights, up to {_SHOWN} times the 95% quantile", fontsize=9)
-        return [Picture("weights", "Histograms of the magnitudes of the kept weights, all layers together.", figure)]
+        return [
+            Picture(
+                "weights", "Histograms of the magnitudes of the kept weights, all layers together.", figure
+            )
+        ]
 
 
 def _magnitudes(subject: Subject) -> dict[str, np.ndarray]:

@@ -111,8 +111,8 @@ def held_out_batches(corpus: Corpus, encoder: TextEncoder, rows: int, size: int)
             break
     if not found or (encoder.pairs and used < 2):
         raise DataError(
-            f"--eval-fraction {corpus.held_out:g}: {used} documents of {FEWEST} tokens or more are held out, too few to "
-            "evaluate on; raise it or give more text"
+            f"--eval-fraction {corpus.held_out:g}: {used} documents of {FEWEST} tokens or more are held out, too few "
+            "to evaluate on; raise it or give more text"
         )
     drawn = [(row, np.random.default_rng([_EVALUATION, at])) for at, row in enumerate(found[:rows])]
     # Rows of like length together: less padding.

@@ -131,5 +131,7 @@ def test_one_document_is_enough_without_pairs(tmp_path: Path, encoder: Callable[
 
 
 def test_a_held_out_part_of_nothing_is_refused(folder: Path, encoder: Callable[..., TextEncoder]) -> None:
-    with pytest.raises(DataError, match=r"--eval-fraction 0.0001: 0 documents of 16 tokens or more are held out"):
+    with pytest.raises(
+        DataError, match=r"--eval-fraction 0.0001: 0 documents of 16 tokens or more are held out"
+    ):
         held_out_batches(Corpus([folder], 0.0001, 8, 0), encoder(), 20, 6)
