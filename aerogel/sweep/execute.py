@@ -203,7 +203,7 @@ def _save(outcome: Outcome) -> None:
 
 
 def _saved(run: Run) -> Outcome | None:
-    """The results that an earlier sweep saved for the same run; None if there are none.
+    """The results that an earlier sweep saved for the same run; None without them.
 
     Raises:
         DataError: the file is malformed, or is of another run or version.

@@ -181,7 +181,7 @@ def test_scores_by_hand(
     assert query["pruned"]["quantiles"] == [-1.0] * 5
     assert (sum(query["kept"]["counts"]), sum(query["pruned"]["counts"])) == (512, 1536)
     assert {part["overlap"] for part in found.data.values()} == {0.0}
-    assert "One threshold" in found.summary[0]
+    assert "one threshold" in found.summary[0]
     assert [picture.name for picture in SECTIONS.get("scores").draw(load(path), found)] == ["scores"]
     # A quarter of the pruned weights score higher than one kept weight.
     name = next(name for name in masks if "0.attention.self.query" in name)

@@ -69,7 +69,9 @@ class _Blocks(Section):
         plot.set_ylabel("fraction of blocks stored")
         plot.set_ylim(0, 1.05)
         plot.legend(frameon=False, fontsize=8, loc="upper left")
-        caption = "Fraction of blocks stored, for the mask and for a random mask. Bars near the line mean little padding."
+        caption = (
+            "Fraction of blocks stored, for the mask and for a random mask. Near the line: little padding."
+        )
         return [Picture("blocks", caption, figure)]
 
 

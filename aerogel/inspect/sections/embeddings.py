@@ -148,7 +148,7 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
         # Equal points, such as those of a repeated line, do not form clusters.
         if (distinct := len(np.unique(points, axis=0))) < _MIN_POINTS:
             raise UsageError(
-                f"{distinct} distinct {what} are too few; at least {_MIN_POINTS} are needed, so give more lines of --text"
+                f"{distinct} distinct {what} are too few; at least {_MIN_POINTS} are needed, give more --text"
             )
     count = len(found[0])
     rows = random.permutation(count)[:_POINTS]

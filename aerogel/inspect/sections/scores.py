@@ -42,15 +42,15 @@ class _Scores(Section):
         header = ("part", "blocks", "count", *(f"{q:.0%}" for q in _QUANTILES), "overlap")
         notes = [
             "Scores at the end of training, one per block, all layers of a part together, rounded to float16. "
-            "Overlap is the fraction of a part's pruned blocks whose score exceeds that of its lowest kept block. It can be "
-            "above zero if each matrix is ranked separately, or if the kept weights are distributed by a rule."
+            "Overlap is the fraction of a part's pruned blocks whose score exceeds that of its lowest kept block. "
+            "It can be above zero if each matrix is ranked separately, or if a rule distributes the kept weights."
         ]
         overlap = max(data["overlap"] for data in found.values())
         summary = [
             "In every part, one threshold on the scores separates kept from pruned blocks."
             if overlap == 0
-            else f"Thresholds differ between the matrices of a part: up to {overlap:.1%} of a part's pruned blocks score "
-            "higher than its lowest kept block."
+            else f"Thresholds differ between the matrices of a part: up to {overlap:.1%} of a part's pruned blocks "
+            "score higher than its lowest kept block."
         ]
         return Finding(found, [Table("Scores of kept and pruned blocks", header, rows, 2)], notes, summary)
 
