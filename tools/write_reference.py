@@ -7,7 +7,6 @@ page is not what would be written.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +32,16 @@ def cli_page() -> str:
         lines += ["", f"## aerogel {name}", "", f"{parser.description}", "", "```", _usage(parser), "```"]
         for group in parser._action_groups:
             actions = [a for a in group._group_actions if not isinstance(a, argparse._HelpAction)]
-            if not actions:
+            if not actions and not group.description:
                 continue
             title = {"positional arguments": "Arguments", "options": "Options"}.get(
                 str(group.title), str(group.title)
             )
-            lines += ["", f"**{title[0].upper()}{title[1:]}**", ""]
+            lines += ["", f"**{title[0].upper()}{title[1:]}**"]
             if group.description:
-                lines += [str(group.description), ""]
-            lines += ["| argument | meaning |", "|---|---|"]
+                lines += ["", str(group.description)]
+            if actions:
+                lines += ["", "| argument | meaning |", "|---|---|"]
             lines += [f"| {_spelled(action)} | {_meaning(action)} |" for action in actions]
     return "\n".join(lines) + "\n"
 
@@ -80,7 +80,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    return parser.format_usage().strip()
+    """The required arguments in one line. argparse's own usage differs between versions of Python."""
+    words = [parser.prog]
+    for action in parser._actions:
+        if not action.option_strings:
+            words.append(f"{action.metavar} ..." if action.nargs == "+" else str(action.metavar))
+        elif action.required:
+            words.append(f"{action.option_strings[0]} {action.metavar}")
+    return " ".join([*words, "[OPTIONS]"])
 
 
 def _spelled(action: argparse.Action) -> str:
@@ -90,7 +97,7 @@ def _spelled(action: argparse.Action) -> str:
         return f"`{value or action.dest}`"
     if action.choices is not None and value is None:
         value = "{" + ",".join(map(str, action.choices)) + "}"
-    return names + (f" `{value}`" if value and action.nargs != 0 else "")
+    return names + (f" `{value}`".replace("|", "\\|") if value and action.nargs != 0 else "")
 
 
 def _meaning(action: argparse.Action) -> str:
@@ -98,5 +105,4 @@ def _meaning(action: argparse.Action) -> str:
 
 
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "110"  # what usage is wrapped to
     sys.exit(main(sys.argv[1:]))

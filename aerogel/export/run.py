@@ -85,7 +85,7 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
 
 def _export(config: ExportConfig, target: Target, subject: Subject, progress: Progress) -> dict[str, Any]:
     texts = read_texts(config.verify_text) if config.verify_text else None
-    task = load_task_eval(subject, config.task_data, config.allow_drop) if config.verify_task else None
+    task = load_task_eval(subject, config.task_data, config.max_metric_drop) if config.verify_task else None
     config = replace(config, format=config.format or default_format(subject, config.block))
     cost_model = cache.find(WORKLOAD.threads)
     plan = _plan(config, subject)

@@ -18,7 +18,7 @@ from aerogel.train.schedule import check_warmup
 __all__ = ["RunConfig", "TrainConfig", "flag_of"]
 
 # Settings of what is written, where and how often. They do not change the trained weights.
-_OUTPUT_ONLY = ("out", "keep_scores", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
+_OUTPUT_ONLY = ("out", "save_scores", "save_every", "eval_every", "restart", "log", "tensorboard", "progress")
 _TEACHER_FIELDS = ("temperature", "kd_weight", "ce_weight", "hidden_weight")
 
 
@@ -49,7 +49,7 @@ class RunConfig:
         final_warmup: length of the phase at the final density, in warm-ups W (fw).
         clip: maximum norm of all gradients together.
         freeze_embeddings: None freezes them when a given model is pruned, as the movement-pruning paper does.
-        keep_scores: put the learnt scores beside the masks that they made (`aerogel.checkpoint.scores`).
+        save_scores: put the learnt scores beside the masks that they made (`aerogel.checkpoint.scores`).
         save_every: steps between saves of the resumable state.
         eval_every: steps between evaluations; None evaluates once, at the end.
         restart: discard a saved state and start from step 0.
@@ -83,7 +83,7 @@ class RunConfig:
     final_warmup: float = 2.0
     clip: float = 1.0
     freeze_embeddings: bool | None = None
-    keep_scores: bool = False
+    save_scores: bool = False
     save_every: int = 500
     eval_every: int | None = None
     restart: bool = False
@@ -209,8 +209,8 @@ class TrainConfig(RunConfig):
         self._check_counts("epochs", "train_rows", "eval_rows")
         if self.final_epochs < 0:
             raise UsageError(f"--final-epochs {self.final_epochs}: must be 0 or more")
-        if self.final_epochs and self.keep_scores:
-            raise UsageError("--keep-scores: scores end where --final-epochs begin; give one of them")
+        if self.final_epochs and self.save_scores:
+            raise UsageError("--save-scores: scores end where --final-epochs begin; give one of them")
         self._check_teacher()
 
     def _check_teacher(self) -> None:

@@ -79,8 +79,8 @@ def run(config: RunConfig, setup: TrainingSetup) -> Checkpoint:
     config = _resolve_freeze_mask(config)
     method_class = METHODS.get(config.method)
     config, options = _resolve(config, method_class)
-    if config.keep_scores and not method_class.learns_scores():
-        raise UsageError(f"--keep-scores: method {config.method} learns no scores; drop it")
+    if config.save_scores and not method_class.learns_scores():
+        raise UsageError(f"--save-scores: method {config.method} learns no scores; drop it")
     if config.threads:
         torch.set_num_threads(config.threads)
     # Checked before the processes connect: a process that exits while others connect would make them report a lost
@@ -153,8 +153,10 @@ def _run(
     def make_loop(method: Method, schedule: Cubic, offset: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, fingerprint, offset)
 
-    resumed_fixed = fixed and final_schedule
-    loop = make_loop(method, final_schedule, total) if resumed_fixed else make_loop(method, schedule)
+    if fixed and final_schedule:
+        loop = make_loop(method, final_schedule, total)
+    else:
+        loop = make_loop(method, schedule)
     job.rehearse()
     log_bytes, step = 0, 0
     if state:
@@ -176,7 +178,7 @@ def _run(
             del loop  # frees the memory of the scores and the optimizer
             log.write("fixed", total, total=total + final_schedule.total, warmup=final_schedule.warmup)
             make_loop(method, final_schedule, total).run(log, job.evaluate)
-        if config.keep_scores:
+        if config.save_scores:
             learned_scores |= {
                 name: score.detach().cpu().numpy() for name, score in method.learned_scores().items()
             }

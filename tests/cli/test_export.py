@@ -36,7 +36,7 @@ def test_export_from_the_command_line(tiny_checkpoint: Callable[..., Path], tmp_
     )
 
 
-def test_errors_are_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tiny_checkpoint("bert", num_hidden_layers=1))
@@ -55,7 +55,7 @@ def test_errors_are_one_line_and_status_2(
         assert printed.count("\n") == 1
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+def test_unwritable_report_is_rejected_before_exporting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "export", lambda *_: pytest.fail("exported"))
@@ -66,14 +66,14 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-fuse"]])
-def test_encoders_are_fused_unless_told_otherwise(
+def test_no_fuse_flag_disables_fusion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     asked: list[bool] = []
 
     def export(config: run.ExportConfig, _: object) -> None:
         asked.append(config.fuse)
-        raise UsageError("enough")
+        raise UsageError("stop here")
 
     monkeypatch.setattr(run, "export", export)
     assert cli.main(["export", "ckpt", "--out", str(tmp_path / "m.onnx"), *flags]) == 2
@@ -91,7 +91,7 @@ def test_encoders_are_fused_unless_told_otherwise(
         ("data/dev.tsv", "lies in --task-data"),
     ],
 )
-def test_a_report_replaces_nothing_else(
+def test_report_does_not_overwrite_inputs_or_outputs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     report: str,
@@ -121,7 +121,7 @@ def test_a_report_replaces_nothing_else(
     assert printed.count("\n") == 1
 
 
-def test_a_nameless_output_is_refused_beside_a_report(
+def test_output_without_a_name_is_rejected_with_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],
 ) -> None:  # fmt: skip
@@ -130,7 +130,7 @@ def test_a_nameless_output_is_refused_beside_a_report(
     assert "must name a file that ends in .onnx" in capsys.readouterr().err
 
 
-def test_an_unknown_instruction_set_is_refused_before_the_work(
+def test_unknown_instruction_set_is_rejected_before_exporting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],
 ) -> None:  # fmt: skip
@@ -140,7 +140,7 @@ def test_an_unknown_instruction_set_is_refused_before_the_work(
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
 
 
-def test_a_weight_that_is_no_number_is_refused(
+def test_nan_weight_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_checkpoint: Callable[..., Path]
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
@@ -209,7 +209,7 @@ DOCUMENT = {
 }  # fmt: skip
 
 
-def test_table_joins_layers_that_are_stored_alike() -> None:
+def test_table_joins_layers_with_the_same_storage() -> None:
     shown = table(DOCUMENT)
     columns = {str(column.header): list(column.cells) for column in shown.columns}
     assert columns["matrix"] == ["query", "query", "key"]
@@ -220,7 +220,7 @@ def test_table_joins_layers_that_are_stored_alike() -> None:
     assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
 
 
-def test_verdict_tells_the_metrics_of_a_task() -> None:
+def test_verdict_has_the_metrics_of_a_task() -> None:
     task = {
         "name": "sst2", "runner": "aerogel", "metrics": {"accuracy": 0.7901}, "checkpoint": {"accuracy": 0.79128},
         "checkpoint_from": "aerogel.json",
@@ -230,7 +230,7 @@ def test_verdict_tells_the_metrics_of_a_task() -> None:
     )
 
 
-def test_verdict_says_what_was_and_was_not_checked() -> None:
+def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
     lines = verdict(DOCUMENT).splitlines()
     assert lines[0] == "m.onnx: 2.5 MB, sequences up to 128 tokens"
     assert lines[1:4] == [

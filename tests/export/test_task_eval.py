@@ -198,8 +198,8 @@ def test_the_records_metrics_count_on_its_own_data_only(
         ("sst2", "nowhere", 0.5, UsageError, "nowhere is not a directory"),
         ("sst2", ".", 0.5, DataError, "neither train.tsv nor"),
         ("synthetic", ".", 0.5, UsageError, "generates its own data"),
-        ("sst2", None, -1.0, UsageError, "--allow-drop -1"),
-        ("sst2", None, float("nan"), UsageError, "--allow-drop nan"),
+        ("sst2", None, -1.0, UsageError, "--max-metric-drop -1"),
+        ("sst2", None, float("nan"), UsageError, "--max-metric-drop nan"),
     ],
 )
 def test_bad_requests(
@@ -234,7 +234,7 @@ def test_an_export_is_measured_and_a_bad_one_is_not_written(
     with pytest.raises(ParityError, match=r"accuracy on sst2 is .* where the checkpoint has 100\.00"):
         export(replace(config, out=tmp_path / "bad" / "m.onnx"))
     assert not (tmp_path / "bad").exists()
-    allowed = export(replace(config, out=tmp_path / "bad" / "m.onnx", allow_drop=100.0))
+    allowed = export(replace(config, out=tmp_path / "bad" / "m.onnx", max_metric_drop=100.0))
     assert allowed["task"]["checkpoint_from"] == "aerogel.json"
 
 

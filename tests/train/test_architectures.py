@@ -207,7 +207,7 @@ def test_pretraining_saves_unchanged_tokenizer(tmp_path: Path, tiny_checkpoint: 
     (tmp_path / "text.txt").write_text("\n\n".join("\n".join(words[at : at + 4]) for at in range(0, 200, 4)))
     made = pretrain(
         PretrainConfig(
-            text=(tmp_path / "text.txt",), out=tmp_path / "out", model=str(given), held_out=0.2, steps=2, batch=4,
+            text=(tmp_path / "text.txt",), out=tmp_path / "out", model=str(given), eval_fraction=0.2, steps=2, batch=4,
             max_length=24, warmup=0.0, threads=1, device="cpu",
         )
     )  # fmt: skip

@@ -59,7 +59,7 @@ def test_record_and_log_describe_the_run(config: Callable[..., TrainConfig]) -> 
 def test_saved_scores_match_masks(
     config: Callable[..., TrainConfig], method: str, threshold: float | None
 ) -> None:
-    run = config(method=method, score_lr=1.0, block=(4, 1), keep_scores=True)
+    run = config(method=method, score_lr=1.0, block=(4, 1), save_scores=True)
     made = train(run)
     learned = scores.load(made)
     assert learned is not None
@@ -72,15 +72,15 @@ def test_saved_scores_match_masks(
             assert score[~kept].max() <= threshold * (1 - 2**-11)
             assert score[kept].min() >= threshold * (1 + 2**-11)
     # The file is replaced together with the checkpoint.
-    train(dataclasses.replace(run, keep_scores=False))
+    train(dataclasses.replace(run, save_scores=False))
     assert scores.load(checkpoint.load(run.out)) is None
 
 
 def test_saving_scores_needs_a_method_that_learns_scores(config: Callable[..., TrainConfig]) -> None:
-    with pytest.raises(UsageError, match="--keep-scores: method magnitude learns no scores; drop it"):
-        train(config(method="magnitude", keep_scores=True))
-    with pytest.raises(UsageError, match="--keep-scores: scores end where --final-epochs begin"):
-        config(final_epochs=1, keep_scores=True)
+    with pytest.raises(UsageError, match="--save-scores: method magnitude learns no scores; drop it"):
+        train(config(method="magnitude", save_scores=True))
+    with pytest.raises(UsageError, match="--save-scores: scores end where --final-epochs begin"):
+        config(final_epochs=1, save_scores=True)
 
 
 def test_evaluation_events_contain_density(config: Callable[..., TrainConfig]) -> None:

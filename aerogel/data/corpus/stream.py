@@ -90,7 +90,7 @@ class Corpus:
         if not found and not place.block:
             raise DataError(
                 f"--text {self.files[0]}{' and the others' if len(self.files) > 1 else ''}: "
-                "no training document found; give files with text, or lower --held-out"
+                "no training document found; give files with text, or lower --eval-fraction"
             )
         after = Place(place.epoch + 1)
         return (found, after) if found else self.read(after)

@@ -1,4 +1,4 @@
-"""What the checkpoint's speed would be, exported as export would by itself."""
+"""Predicted speed of the checkpoint, exported with default settings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class _Speed(Section):
     def analyse(self, subject: Subject) -> Finding:
         calibration = cache.find(WORKLOAD.threads)
         if isinstance(calibration, str):
-            why = f"speed not predicted: {calibration}"
-            return Finding({"why": calibration}, notes=[why], summary=[why])
+            reason = f"speed not predicted: {calibration}"
+            return Finding({"reason": calibration}, notes=[reason], summary=[reason])
         made = subject.checkpoint
         plan = make_plan(made, default_format(made), calibration=calibration)
         packed = any(choice.format != DENSE for choice in plan.values())
@@ -35,8 +35,9 @@ class _Speed(Section):
             rows.append([part, ", ".join(kinds), report.spread(stored, "{:.1%}"), *times])
         header = ("part", "format", "stored", "packed, us", "dense, us", "break-even, stored")
         notes = [
-            "As `aerogel export` would store it in fp32, on this machine by its calibration: microseconds of a layer "
-            "by itself; in the encoder, one node, activations need not be brought in order for each."
+            "Storage as `aerogel export` would choose it in fp32; times from the cost model of this machine, in "
+            "microseconds for each layer as a separate node. In the fused encoder, activations are not reordered for "
+            "each layer."
         ]
         summary = report.verdict(found).splitlines()
         return Finding(
@@ -45,7 +46,7 @@ class _Speed(Section):
 
 
 def _classifies(subject: Subject) -> bool:
-    """Whether the head reads only the first token of each text, so that the last layer computes no other."""
+    """Whether the head reads only the first token, so that the last layer computes no other token."""
     config = read_config(subject.checkpoint.path)
     return str(config.get("architectures")).endswith("ForSequenceClassification']")
 

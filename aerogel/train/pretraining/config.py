@@ -22,7 +22,7 @@ class PretrainConfig(RunConfig):
         steps: optimizer steps.
         nsp: also predict next sentences, not only masked tokens.
         from_scratch: initialize all weights from the seed; only configuration and tokenizer of `model` are used.
-        held_out: fraction of the documents used for evaluation only, in (0, 1).
+        eval_fraction: fraction of the documents used for evaluation only, in (0, 1).
         eval_rows: maximum number of rows of an evaluation.
         shuffle: number of documents in the shuffle buffer, which is in memory.
         freeze_embeddings: do not train the embeddings.
@@ -33,7 +33,7 @@ class PretrainConfig(RunConfig):
     steps: int
     nsp: bool = True
     from_scratch: bool = False
-    held_out: float = 0.01
+    eval_fraction: float = 0.01
     eval_rows: int = 1000
     shuffle: int = 2000
     lr: float = 1e-4
@@ -47,8 +47,8 @@ class PretrainConfig(RunConfig):
             raise UsageError(
                 f"--shuffle {self.shuffle}: must be at least 2, because a pair needs two documents"
             )
-        if not 0 < self.held_out < 1:
-            raise UsageError(f"--held-out {self.held_out:g}: must be between 0 and 1")
+        if not 0 < self.eval_fraction < 1:
+            raise UsageError(f"--eval-fraction {self.eval_fraction:g}: must be between 0 and 1")
         self._check_text()
 
     def _check_text(self) -> None:

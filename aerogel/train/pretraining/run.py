@@ -29,7 +29,7 @@ class Pretraining:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        self.corpus = Corpus(config.text, config.held_out, config.shuffle, config.seed)
+        self.corpus = Corpus(config.text, config.eval_fraction, config.shuffle, config.seed)
 
     def load_data(self) -> dict[str, Any]:
         """Number, bytes and SHA-256 of the text files, which are streamed later."""

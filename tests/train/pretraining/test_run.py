@@ -48,7 +48,7 @@ def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> 
     def make(out: str = "out", family: str = "bert", head: str = "", **values: Any) -> PretrainConfig:
         settings = {
             "text": (text,), "model": str(tiny_checkpoint(family, head, density=1.0)), "steps": 20, "batch": 8,
-            "max_length": 40, "lr": 1e-3, "held_out": 0.2, "eval_rows": 40, "shuffle": 16, "threads": 1,
+            "max_length": 40, "lr": 1e-3, "eval_fraction": 0.2, "eval_rows": 40, "shuffle": 16, "threads": 1,
             "device": "cpu", "final_warmup": 1.0,
         }  # fmt: skip
         return PretrainConfig(out=tmp_path / out, **settings | values)
@@ -261,7 +261,7 @@ def test_full_disk_keeps_previous_checkpoint(
     ("values", "kind", "message"),
     [
         ({"steps": 0}, UsageError, r"--steps 0: must be at least 1"),
-        ({"held_out": 0.0}, UsageError, r"--held-out 0: must be between 0 and 1"),
+        ({"held_out": 0.0}, UsageError, r"--eval-fraction 0: must be between 0 and 1"),
         ({"shuffle": 1}, UsageError, r"--shuffle 1: must be at least 2"),
         ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such: no such file or directory"),
         ({"max_length": 18}, UsageError, r"--max-length 18: a row has 3 special tokens"),
