@@ -187,11 +187,11 @@ DOCUMENT = {
     },
     "left_out": {"outputs": {}, "weights": {}},
     "fusions": {
-        "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
-        "two": {"layers": 0, "found": 1, "why": "it is odd"},
-        "three": {"layers": 4, "found": 4, "why": ""},
+        "one": {"layers": 2, "found": 3, "reason": "layer 2: Add node x is odd"},
+        "two": {"layers": 0, "found": 1, "reason": "it is odd"},
+        "three": {"layers": 4, "found": 4, "reason": ""},
     },
-    "prediction": {"why": "nothing was measured"},
+    "prediction": {"reason": "nothing was measured"},
     "task": None,
     "parity": {
         "tolerance": 1e-4,

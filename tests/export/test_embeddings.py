@@ -111,7 +111,7 @@ def test_what_is_no_parameter_is_no_table() -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(UsageError, match="unknown weight type 'int4'"):
+    with pytest.raises(UsageError, match="unknown value type 'int4'"):
         store_embeddings(model("y = Gather (t, ids)"), "int4", ["t"])
     with pytest.raises(ExportError, match=r"t has a value of 7000\d"):
         store_embeddings(model("y = Gather (t, ids)", TABLE + np.float32(7e4)), "fp16", ["t"])

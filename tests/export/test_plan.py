@@ -42,8 +42,8 @@ def test_a_matrix_too_large_for_the_function_is_named(
     tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), most_places=10))
-    with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .*CsrLinear_v1 counts 10 places"):
+    monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), max_elements=10))
+    with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .* more than the 10 elements that CsrLinear_v1 supports"):
         make_plan(loaded, "csr")
 
 
@@ -175,7 +175,7 @@ def test_the_format_follows_the_checkpoints_blocks(tiny_checkpoint: Checkpoints)
 def test_bad_requests_for_types_of_values(tiny_checkpoint: Checkpoints) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
     with pytest.raises(
-        UsageError, match=r"unknown weight type 'int9'; known: fp16, fp32, int8; did you mean"
+        UsageError, match=r"unknown value type 'int9'; known: fp16, fp32, int8; did you mean"
     ):
         make_plan(loaded, "csr", weights="int9")
     with pytest.raises(UsageError, match="--weights int8 does not apply to --format dense"):
