@@ -1,10 +1,10 @@
 """Write docs/architectures.md: which classes of transformers `aerogel export` takes, by exporting tiny random models.
 
-    python tools/architectures.py             # one head of each encoder, all heads of the most used: 10 to 25 minutes
+    python tools/architectures.py             # one head of each encoder, all heads of the most common: 10 to 25 minutes
     python tools/architectures.py --all       # all heads of all encoders
 
-Each result is kept in --work as soon as there is one; a second run goes on where the first stopped. Delete that file to
-try everything again. A class that is refused without its weights, as decoders are, takes a few milliseconds.
+Each result is appended to the --work file at once, and a second run continues there; delete the file to start again.
+A class that is refused without its weights, such as a decoder, takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aerogel.system.atomic_io import atomic_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 
-# The most used: all of their heads are tried in every run.
+# The most common encoders; every run tries all of their heads.
 COMMON = (
     "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "gte", "modernbert", "mpnet",
     "nomic_bert", "roberta", "xlm-roberta",
@@ -41,77 +41,79 @@ FUSED, UNFUSED, REFUSED, UNTRIED = "fused", "unfused", "refused", "not tried"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one class.
+    """Result for one class.
 
     Attributes:
-        kind: model type of transformers.
+        model_type: model type of transformers.
         head: one of `HEADS`.
         status: FUSED, UNFUSED, REFUSED or UNTRIED.
-        why: of a refusal, the message without the name of the class.
-        encoder: the class takes text in and gives features or scores; others are refused by their kind.
+        reason: message of a refusal, without the name of the class.
+        encoder: whether the class is a text encoder; other classes are refused without their weights.
     """
 
-    kind: str
+    model_type: str
     head: str
     status: str
-    why: str = ""
+    reason: str = ""
     encoder: bool = True
 
 
-def kinds() -> list[str]:
+def model_types() -> list[str]:
     """All model types that have a class with one of the heads."""
     return sorted(set().union(*(classes(head) for head in HEADS)))
 
 
-def by_kind(kind: str, head: str) -> Outcome | None:
-    """The refusal of a class that needs no weights; None for a text encoder."""
+def refusal(model_type: str, head: str) -> Outcome | None:
+    """The outcome of a class that is refused without its weights; None for a text encoder."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         try:
-            save_config(Path(folder), kind, head)
+            save_config(Path(folder), model_type, head)
             check_kind(*model_class(Path(folder)))
         except AerogelError as error:
-            why = _without(str(error), classes(head)[kind], folder)
-            return Outcome(kind, head, REFUSED, why, encoder=why.startswith(("takes inputs", "takes no")))
+            reason = _without(str(error), classes(head)[model_type], folder)
+            return Outcome(model_type, head, REFUSED, reason, encoder=reason.startswith(("takes inputs", "takes no")))
     return None
 
 
-def by_export(kind: str, head: str) -> Outcome:
-    """What an export of a tiny random model comes to; its file is compared with PyTorch on the way."""
-    name = classes(head)[kind]
+def by_export(model_type: str, head: str) -> Outcome:
+    """The outcome of exporting a tiny random model, which includes a comparison with PyTorch."""
+    name = classes(head)[model_type]
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint"
         with quiet():
-            save_model(checkpoint, kind, head)
+            save_model(checkpoint, model_type, head)
         try:
             document = export(ExportConfig(checkpoint=checkpoint, out=Path(folder) / "out" / "model.onnx"))
         except AerogelError as error:
-            return Outcome(kind, head, REFUSED, _without(str(error), name, folder))
-    fused = any(found["layers"] and not found["why"] for found in document["fusions"].values())
-    return Outcome(kind, head, FUSED if fused else UNFUSED)
+            return Outcome(model_type, head, REFUSED, _without(str(error), name, folder))
+    fused = any(found["layers"] and not found["reason"] for found in document["fusions"].values())
+    return Outcome(model_type, head, FUSED if fused else UNFUSED)
 
 
 def _without(message: str, name: str, folder: str) -> str:
-    """A message without the name of the class and the temporary folder."""
+    """`message` without the name of the class and the temporary folder."""
     return message.replace(f"{folder}/", "").removeprefix(name).lstrip(" :").replace(name, "the model")
 
 
-def outcome(kind: str, head: str) -> Outcome:
-    """What becomes of a class."""
-    return by_kind(kind, head) or by_export(kind, head)
+def outcome(model_type: str, head: str) -> Outcome:
+    """The outcome of a class."""
+    return refusal(model_type, head) or by_export(model_type, head)
 
 
-def wanted(kind: str, every: bool) -> list[str]:
+def wanted(model_type: str, every: bool) -> list[str]:
     """The heads of a model type that a run exports."""
-    found = [head for head in HEADS if kind in classes(head)]
-    if every or kind in COMMON:
+    found = [head for head in HEADS if model_type in classes(head)]
+    if every or model_type in COMMON:
         return found
     return ["sequence"] if "sequence" in found else found[:1]
 
 
 def render(outcomes: list[Outcome]) -> str:
-    """The document."""
-    tables = {kind: {o.head: o for o in outcomes if o.kind == kind} for kind in {o.kind for o in outcomes}}
-    encoders = {kind: row for kind, row in sorted(tables.items()) if any(o.encoder for o in row.values())}
+    """The text of docs/architectures.md."""
+    tables: dict[str, dict[str, Outcome]] = {}
+    for o in outcomes:
+        tables.setdefault(o.model_type, {})[o.head] = o
+    encoders = {name: row for name, row in sorted(tables.items()) if any(o.encoder for o in row.values())}
     notes: list[str] = []
     lines = [
         "# Architectures",
@@ -133,17 +135,17 @@ def render(outcomes: list[Outcome]) -> str:
         "| model type | " + " | ".join(HEADS) + " |",
         "|---" * (len(HEADS) + 1) + "|",
     ]
-    for kind, row in encoders.items():
+    for model_type, row in encoders.items():
         cells = []
         for head in HEADS:
             found = row.get(head)
             cell = found.status if found else ""
-            if found and found.why:
-                if found.why not in notes:
-                    notes.append(found.why)
-                cell += f" ({notes.index(found.why) + 1})"
+            if found and found.reason:
+                if found.reason not in notes:
+                    notes.append(found.reason)
+                cell += f" ({notes.index(found.reason) + 1})"
             cells.append(cell)
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+        lines.append(f"| {model_type} | " + " | ".join(cells) + " |")
     lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
     lines += [
         "",
@@ -153,16 +155,16 @@ def render(outcomes: list[Outcome]) -> str:
         "",
     ]
     others: dict[str, list[str]] = {}
-    for kind, row in sorted(tables.items()):
-        if kind not in encoders:
-            others.setdefault(next(iter(row.values())).why, []).append(kind)
-    for why, found_kinds in sorted(others.items(), key=lambda item: -len(item[1])):
-        lines += [f"- {why}: {', '.join(found_kinds)}"]
+    for model_type, row in sorted(tables.items()):
+        if model_type not in encoders:
+            others.setdefault(next(iter(row.values())).reason, []).append(model_type)
+    for reason, refused in sorted(others.items(), key=lambda item: -len(item[1])):
+        lines += [f"- {reason}: {', '.join(refused)}"]
     return "\n".join(lines) + "\n"
 
 
 def parse(text: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """Status and reason by (model type, head), from a document. Model types refused by their kind have head ""."""
+    """Status and reason by (model type, head), from the document; head is "" for types that are refused as a whole."""
     body, _, refused = text.partition("## Refused by their kind")
     notes = dict(line.split(". ", 1) for line in body.splitlines() if line.partition(". ")[0].isdigit())
     found: dict[tuple[str, str], tuple[str, str]] = {}
@@ -176,13 +178,13 @@ def parse(text: str) -> dict[tuple[str, str], tuple[str, str]]:
                 found[cells[0], head] = status, notes[note.rstrip(")")] if note else ""
     for line in refused.splitlines():
         if line.startswith("- "):
-            why, _, names = line[2:].rpartition(": ")
-            found |= {(kind, ""): (REFUSED, why) for kind in names.split(", ")}
+            reason, _, names = line[2:].rpartition(": ")
+            found |= {(model_type, ""): (REFUSED, reason) for model_type in names.split(", ")}
     return found
 
 
 def main() -> None:
-    """Try what is wanted and not known yet, then write the document."""
+    """Export the classes that have no result yet, then write the document."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=DOCUMENT, help="the document (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("out/architectures.jsonl"), help="results so far")
@@ -194,31 +196,31 @@ def main() -> None:
     warnings.simplefilter("ignore")
     args.work.parent.mkdir(parents=True, exist_ok=True)
     rows = args.work.read_text(encoding="utf-8").splitlines() if args.work.exists() else []
-    known = {(o.kind, o.head): o for o in (Outcome(**json.loads(row)) for row in rows)}
-    todo = args.only or kinds()
-    if unknown := sorted(set(todo) - set(kinds())):
+    known = {(o.model_type, o.head): o for o in (Outcome(**json.loads(row)) for row in rows)}
+    todo = args.only or model_types()
+    if unknown := sorted(set(todo) - set(model_types())):
         parser.error(f"--only {unknown[0]}: transformers {transformers.__version__} has no such model type")
-    for number, kind in enumerate(todo, 1):
-        for head in (head for head in HEADS if kind in classes(head)):
-            if (kind, head) in known:
+    for number, model_type in enumerate(todo, 1):
+        for head in (head for head in HEADS if model_type in classes(head)):
+            if (model_type, head) in known:
                 continue
             start = time.monotonic()
-            found = by_kind(kind, head)
-            if not found and head not in wanted(kind, args.all):
+            found = refusal(model_type, head)
+            if not found and head not in wanted(model_type, args.all):
                 continue
-            known[kind, head] = found = found or by_export(kind, head)
+            known[model_type, head] = found = found or by_export(model_type, head)
             with args.work.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(found)) + "\n")
             seconds = time.monotonic() - start
             print(
-                f"{number}/{len(todo)} {kind}, {head}: {found.status} {found.why} ({seconds:.1f} s)",
+                f"{number}/{len(todo)} {model_type}, {head}: {found.status} {found.reason} ({seconds:.1f} s)",
                 file=sys.stderr,
             )
     if args.only:
         return
     everything = [
-        known.get((kind, head), Outcome(kind, head, UNTRIED))
-        for kind in todo for head in HEADS if kind in classes(head)
+        known.get((model_type, head), Outcome(model_type, head, UNTRIED))
+        for model_type in todo for head in HEADS if model_type in classes(head)
     ]  # fmt: skip
     with atomic_file(args.out) as temporary:
         temporary.write_text(render(everything), encoding="utf-8")

@@ -43,7 +43,8 @@ def test_a_matrix_too_large_for_the_function_is_named(
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
     monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), max_elements=10))
-    with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .* more than the 10 elements that CsrLinear_v1 supports"):
+    name = next(iter(loaded.masks))
+    with pytest.raises(ExportError, match=f"{name} is .* more than the 10 elements that CsrLinear_v1 supports"):
         make_plan(loaded, "csr")
 
 

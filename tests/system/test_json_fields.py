@@ -160,7 +160,7 @@ def test_readers_for_which_a_damaged_file_is_as_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     (tmp_path / "model.manifest.json").write_bytes(content)
-    assert not output_dir._is_ours(tmp_path / "model.onnx")
+    assert not output_dir._is_export(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
     machine = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
     monkeypatch.setattr(cache, "this_machine", lambda _: machine)

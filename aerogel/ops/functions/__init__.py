@@ -1,7 +1,7 @@
 """ONNX functions that multiply by packed matrices, found by file name.
 
-csr_linear.py is for format "csr" with float32 values, csr_linear_int8.py for the same format with value type "int8", and
-so on. Each module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`.
+csr_linear.py is for format "csr" with float32 values, csr_linear_int8.py for the same format with value type "int8".
+Each module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`.
 Files that begin with an underscore contain code that several bodies share.
 """
 
