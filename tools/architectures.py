@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
-from aerogel.export.config import ExportConfig
-from aerogel.hf.load import model_class
 from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
+from aerogel.export.config import ExportConfig
 from aerogel.export.kinds import check_kind
 from aerogel.export.run import export
+from aerogel.hf.load import model_class
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 
@@ -71,7 +71,9 @@ def refusal(model_type: str, head: str) -> Outcome | None:
             check_kind(*model_class(Path(folder)))
         except AerogelError as error:
             reason = _without(str(error), classes(head)[model_type], folder)
-            return Outcome(model_type, head, REFUSED, reason, encoder=reason.startswith(("takes inputs", "takes no")))
+            return Outcome(
+                model_type, head, REFUSED, reason, encoder=reason.startswith(("takes inputs", "takes no"))
+            )
     return None
 
 

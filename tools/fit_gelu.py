@@ -6,7 +6,8 @@ GELU is x F(x), where F - 1/2 is odd. Two approximations of F are fitted, in flo
     in pieces:  F(x) ~ 1/2 + sign(x) q_n(r),  |x| = (n + r) / pieces_per_unit,  |r| <= 1/2, degree 4 in r
 
 Each is the minimax fit, by least squares over Chebyshev points that are reweighted until all peaks of the error are
-equal (Lawson's algorithm). The error is that of F times min(1, |x|), which is the error of GELU relative to max(1, |x|).
+equal (Lawson's algorithm). The error is that of F times min(1, |x|): the error of GELU relative
+to max(1, |x|).
 
     python tools/fit_gelu.py             fit, compare with the committed coefficients
     python tools/fit_gelu.py --source    print the fit as C++
@@ -94,7 +95,7 @@ def error_at_once(form: str, found: Coefficients, points: int = 200_000) -> floa
 
 
 def error_in_pieces(form: str, found: Coefficients, points: int = 200_000) -> float:
-    """The same with 16 pieces, the last of which is the constant 1/2."""
+    """Largest error of GELU in float64, relative to max(1, |x|), with 16 pieces; the last is the constant 1/2."""
     x = np.linspace(0, (PIECES - 1) / found.pieces_per_unit, points)
     n = np.rint(x * found.pieces_per_unit).astype(int)
     r = x * found.pieces_per_unit - n

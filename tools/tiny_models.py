@@ -92,7 +92,9 @@ def save_model(path: Path, model_type: str, head: str) -> None:
     segments = bool(getattr(config, "type_vocab_size", 0))
     tokenizer = _tokenizer(segments)
     fields = {"vocab_size": len(tokenizer), **_SIZES, **_FIELDS.get(model_type, {})}
-    config = transformers.AutoConfig.for_model(model_type, **{k: v for k, v in fields.items() if v is not None})
+    config = transformers.AutoConfig.for_model(
+        model_type, **{k: v for k, v in fields.items() if v is not None}
+    )
     model: Any = getattr(transformers, name)
     with torch.random.fork_rng():
         torch.manual_seed(0)

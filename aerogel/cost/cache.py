@@ -52,7 +52,7 @@ def find(threads: int = 1) -> CostModel | str:
     """Read the cost model of this machine with `threads` threads.
 
     Returns:
-        The cost model, or a one-line reason why there is none. A damaged file, or one of another machine, is ignored
+        The cost model, or a one-line reason for its absence. A damaged file, or one of another machine, is ignored
         and the reason names it.
     """
     remedy = f"run `aerogel calibrate{'' if threads == 1 else f' --threads {threads}'}`"

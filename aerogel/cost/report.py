@@ -142,7 +142,7 @@ def _total(times: Mapping[str, float], part: str, prediction: Mapping[str, Any])
 
 
 def spread(values: Sequence[float | None], template: str) -> str:
-    """Minimum and maximum as "low-high", or one number if both print alike; "-" if all are None."""
+    """Minimum and maximum as "low-high", or one number if both print alike; "-" if every value is None."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"

@@ -50,7 +50,7 @@ def predicted(
     """Predict the speed of a storage plan; returns the document of `aerogel.cost.predict.predict`.
 
     Args:
-        cost_model: the cost model of this machine, or the reason why there is none.
+        cost_model: the cost model of this machine, or the reason for its absence.
         plan: storage of the pruned matrices by name.
         checkpoint: directory that the matrices are from.
         form: how the model contains its encoder.

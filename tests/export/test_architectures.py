@@ -69,4 +69,6 @@ def test_rendered_document_parses_to_the_same_outcomes() -> None:
         Outcome("swin", "plain", REFUSED, "takes pixels: no text", encoder=False),
     ]
     found = architectures.parse(architectures.render(rows))
-    assert found == {(row.model_type, row.head if row.encoder else ""): (row.status, row.reason) for row in rows}
+    assert found == {
+        (row.model_type, row.head if row.encoder else ""): (row.status, row.reason) for row in rows
+    }

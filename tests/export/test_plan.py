@@ -44,7 +44,9 @@ def test_a_matrix_too_large_for_the_function_is_named(
     loaded = checkpoint.load(tiny_checkpoint())
     monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), max_elements=10))
     name = next(iter(loaded.masks))
-    with pytest.raises(ExportError, match=f"{name} is .* more than the 10 elements that CsrLinear_v1 supports"):
+    with pytest.raises(
+        ExportError, match=f"{name} is .* more than the 10 elements that CsrLinear_v1 supports"
+    ):
         make_plan(loaded, "csr")
 
 
@@ -175,9 +177,7 @@ def test_the_format_follows_the_checkpoints_blocks(tiny_checkpoint: Checkpoints)
 
 def test_bad_requests_for_types_of_values(tiny_checkpoint: Checkpoints) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    with pytest.raises(
-        UsageError, match=r"unknown value type 'int9'; known: fp16, fp32, int8; did you mean"
-    ):
+    with pytest.raises(UsageError, match=r"unknown value type 'int9'; known: fp16, fp32, int8; did you mean"):
         make_plan(loaded, "csr", weights="int9")
     with pytest.raises(UsageError, match="--weights int8 does not apply to --format dense"):
         make_plan(loaded, "dense", weights="int8")
