@@ -1,7 +1,7 @@
 """Write docs/reference/ from the program itself: python tools/write_reference.py [--check].
 
-cli.md has every verb and flag, environment.md every environment variable. --check writes nothing, and fails where a
-page is not what would be written.
+cli.md lists every verb and flag, environment.md every environment variable. --check writes nothing, and exits with 1 if
+a page is out of date.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
 def cli_page() -> str:
-    """Every verb with its flags, as its parser has them."""
+    """Text of cli.md: every verb with its flags, from the parsers."""
     from aerogel.cli import parsers
 
     _, verbs = parsers()
@@ -47,7 +47,7 @@ def cli_page() -> str:
 
 
 def environment_page() -> str:
-    """Every environment variable that the program reads."""
+    """Text of environment.md: every environment variable that the program reads."""
     from aerogel.cli._environment import variables
 
     lines = [
@@ -66,7 +66,7 @@ PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "environment.md": env
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or compare them with what is there."""
+    """Write the pages, or, with --check, compare them with the files; returns the exit code."""
     stale = []
     for name, make in PAGES.items():
         page, text = FOLDER / name, make()

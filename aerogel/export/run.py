@@ -98,7 +98,7 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
     graph = reference.graph()
     progress("capture", 1, 1)
     rewritten, plan = _rewrite(config, reference, graph, plan)
-    whole = bool(rewritten.fusions) and not any(fused.why for fused in rewritten.fusions.values())
+    whole = bool(rewritten.fusions) and not any(fused.reason for fused in rewritten.fusions.values())
     speed = predicted(cost_model, plan, subject.path, form_of(graph, whole))
     if config.inline:
         speed = unknown("functions are written out, so that no kernel can take their place")

@@ -153,10 +153,8 @@ def _run(
     def make_loop(method: Method, schedule: Cubic, offset: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, fingerprint, offset)
 
-    if fixed and final_schedule:
-        loop = make_loop(method, final_schedule, total)
-    else:
-        loop = make_loop(method, schedule)
+    resumed = final_schedule if fixed else None
+    loop = make_loop(method, resumed, total) if resumed else make_loop(method, schedule)
     job.rehearse()
     log_bytes, step = 0, 0
     if state:

@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def measured(
-    made_up: Callable[..., CostModel], monkeypatch: pytest.MonkeyPatch
+    fake_cost_model: Callable[..., CostModel], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], list[int]]:
     """Replace the measurement; returns the list of thread counts that it was called with."""
     asked: list[int] = []
@@ -28,7 +28,7 @@ def measured(
     def pretend(busy: str) -> list[int]:
         def made(threads: int, _: object) -> tuple[CostModel, str]:
             asked.append(threads)
-            return made_up(host=this_machine(threads), place=1e-9, dense=(0, 0, 0, 1e-9)), busy
+            return fake_cost_model(machine=this_machine(threads), slot=1e-9, dense=(0, 0, 0, 1e-9)), busy
 
         monkeypatch.setattr(calibrate, "calibrate", made)
         return asked
@@ -68,7 +68,7 @@ def test_check_uses_the_saved_cost_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = measured("")
-    monkeypatch.setattr(check, "_MADE", ())
+    monkeypatch.setattr(check, "_SYNTHETIC", ())
     monkeypatch.setattr(check, "_DENSE", ((16, 16),))
     path = str(tiny_checkpoint("bert", num_hidden_layers=1))
     assert cli.main(["calibrate", "--check", path, "--seq", "4"]) == 0

@@ -30,7 +30,7 @@ def test_export_from_the_command_line(tiny_checkpoint: Callable[..., Path], tmp_
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "attention.self.query" in done.stdout
-    assert "stock ONNX Runtime: agrees with PyTorch over" in done.stdout
+    assert "stock ONNX Runtime: agrees with PyTorch on" in done.stdout
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
         out.with_suffix(".manifest.json").read_text()
     )
@@ -87,7 +87,7 @@ def test_no_fuse_flag_disables_fusion(
         ("m.manifest.json", "would overwrite the model's manifest;"),
         ("config.json", "would overwrite the model's config.json;"),
         ("texts.txt", "would overwrite the --verify-text file;"),
-        ("ckpt/config.json", "lies in the checkpoint itself"),
+        ("ckpt/config.json", "is inside the checkpoint directory"),
         ("data/dev.tsv", "lies in --task-data"),
     ],
 )
@@ -163,9 +163,9 @@ def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert "'4by1' is not ROWSxCOLS" in capsys.readouterr().err
 
 
-def matrix(kept: int, form: str = "csr", weights: str = "fp32") -> dict[str, object]:
+def matrix(kept: int, format_name: str = "csr", weights: str = "fp32") -> dict[str, object]:
     return {
-        "shape": [10, 20], "kept": kept, "stored": kept, "format": form, "weights": weights, "why": "because",
+        "shape": [10, 20], "kept": kept, "stored": kept, "format": format_name, "weights": weights, "why": "because",
         "bytes": kept * 6, "dense_bytes": 800,
     }  # fmt: skip
 
@@ -187,11 +187,11 @@ DOCUMENT = {
     },
     "left_out": {"outputs": {}, "weights": {}},
     "fusions": {
-        "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
-        "two": {"layers": 0, "found": 1, "why": "it is odd"},
-        "three": {"layers": 4, "found": 4, "why": ""},
+        "one": {"layers": 2, "found": 3, "reason": "layer 2: Add node x is odd"},
+        "two": {"layers": 0, "found": 1, "reason": "it is odd"},
+        "three": {"layers": 4, "found": 4, "reason": ""},
     },
-    "prediction": {"why": "nothing was measured"},
+    "prediction": {"reason": "nothing was measured"},
     "task": None,
     "parity": {
         "tolerance": 1e-4,
@@ -226,7 +226,7 @@ def test_verdict_has_the_metrics_of_a_task() -> None:
         "checkpoint_from": "aerogel.json",
     }  # fmt: skip
     assert verdict(DOCUMENT | {"task": task}).splitlines()[-1] == (
-        "sst2, with the sparse kernels: accuracy 79.01 where the checkpoint has 79.13 (by aerogel.json)"
+        "sst2, with the sparse kernels: accuracy 79.01, checkpoint 79.13 (from aerogel.json)"
     )
 
 
@@ -235,21 +235,21 @@ def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
     assert lines[0] == "m.onnx: 2.5 MB, sequences up to 128 tokens"
     assert lines[1:4] == [
         "one fusion: 2 of 3 layers in one node; layer 2: Add node x is odd",
-        "two fusion: none of 1 layers in one node; it is odd",
+        "two fusion: 0 of 1 layers in one node; it is odd",
         "three fusion: 4 of 4 layers in one node",
     ]
-    assert lines[4] == "embeddings: 2.5 kB for 8.2 kB: int8 words; fp16 kinds"
+    assert lines[4] == "embeddings: 2.5 kB instead of 8.2 kB: int8 words; fp16 kinds"
     assert lines[5] == "speed not predicted: nothing was measured"
     lines = lines[5:]
     assert lines[1].startswith(
-        "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
+        "stock ONNX Runtime: agrees with PyTorch on 24 texts (8 shapes), largest difference 1e-06"
     )
     assert lines[1].endswith("23 of 24 labels agree")
     assert "872 texts (the given file)" in lines[2]
     assert "labels" not in lines[2]
     assert lines[3] == (
-        "stock ONNX Runtime: from the unrounded checkpoint, largest difference 0.08 (0.02 of the output's scale), "
-        "mean 0.017, 869 of 872 labels agree"
+        "stock ONNX Runtime: compared with the unrounded checkpoint, largest difference 0.08 "
+        "(0.02 of the output's scale), mean 0.017, 869 of 872 labels agree"
     )
     assert lines[4] == "with the sparse kernels: not checked, the native library is not built on this machine"
     assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused, --no-fuse"

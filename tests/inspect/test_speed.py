@@ -17,9 +17,9 @@ Checkpoints = Callable[..., Path]
 
 
 @pytest.fixture
-def calibrated(made_up: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def calibrated(fake_cost_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    return cache.save(made_up(host=this_machine(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
+    return cache.save(fake_cost_model(machine=this_machine(1), slot=4e-9, dense=(0, 0, 0, 1e-9)))
 
 
 @pytest.mark.usefixtures("calibrated")

@@ -20,6 +20,7 @@ from aerogel.data.qa.question import read_squad
 from aerogel.errors import AerogelError
 from aerogel.export import output_dir
 from aerogel.sweep import execute
+from aerogel.system.cache import CACHE_VARIABLE
 from aerogel.system.json_fields import Each, Either, MalformedJsonError, Number, check, parse, read
 from aerogel.train.log import _is_log
 
@@ -159,15 +160,15 @@ def test_readers_for_which_a_damaged_file_is_as_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     (tmp_path / "model.manifest.json").write_bytes(content)
-    assert not output_dir._is_ours(tmp_path / "model.onnx")
+    assert not output_dir._is_export(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
-    host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
-    monkeypatch.setattr(cache, "this_machine", lambda _: host)
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
-    cache.path_of(host).write_bytes(content)
+    machine = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
+    monkeypatch.setattr(cache, "this_machine", lambda _: machine)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    cache.path_of(machine).write_bytes(content)
     found = cache.find(1)
     assert isinstance(found, str)
-    assert "damaged or foreign" in found
+    assert "is damaged or from another machine" in found
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aerogel.checkpoint import read_config
 from aerogel.cost import cache, report
-from aerogel.cost.predict import WORKLOAD, Form
+from aerogel.cost.predict import WORKLOAD
 from aerogel.export.plan import DENSE, default_format, make_plan
-from aerogel.export.prediction import predicted
+from aerogel.export.prediction import EncoderForm, predicted
 from aerogel.inspect.section import Finding, Section, Table
 from aerogel.inspect.subject import Subject
 
@@ -20,12 +20,12 @@ class _Speed(Section):
     def analyse(self, subject: Subject) -> Finding:
         calibration = cache.find(WORKLOAD.threads)
         if isinstance(calibration, str):
-            reason = f"speed not predicted: {calibration}"
-            return Finding({"reason": calibration}, notes=[reason], summary=[reason])
+            note = f"speed not predicted: {calibration}"
+            return Finding({"reason": calibration}, notes=[note], summary=[note])
         made = subject.checkpoint
         plan = make_plan(made, default_format(made), calibration=calibration)
         packed = any(choice.format != DENSE for choice in plan.values())
-        found = predicted(calibration, plan, made.path, Form(packed, packed and _classifies(subject)))
+        found = predicted(calibration, plan, made.path, EncoderForm(packed, packed and _classifies(subject)))
         rows = []
         for part in subject.parts:
             names = [matrix.name for matrix in subject.of(part)]
@@ -41,7 +41,7 @@ class _Speed(Section):
         ]
         summary = report.verdict(found).splitlines()
         return Finding(
-            found, [Table(f"Predicted for {report.setting(found)}", header, rows, 2)], notes, summary
+            found, [Table(f"Predicted for {report.workload(found)}", header, rows, 2)], notes, summary
         )
 
 

@@ -60,7 +60,7 @@ def test_a_model_without_zeros_is_fused_and_verified(
     folder = plain_folder(tiny_checkpoint("bert", density=1), tmp_path / "dense")
     document = export(ExportConfig(folder, tmp_path / "out" / "model.onnx", weights=weights))
     assert {m["format"] for m in document["matrices"].values()} == formats
-    assert {m["why"] for m in document["matrices"].values()} == {"not pruned"}
+    assert {m["reason"] for m in document["matrices"].values()} == {"not pruned"}
     assert document["density"] == 1.0
     assert document["fusions"]["post-layernorm"]["layers"] == 2
     assert document["parity"]["onnxruntime"]["bundled"]["relative"] < 0.05

@@ -13,7 +13,7 @@ import pytest
 import aerogel
 from aerogel.cost.model import EncoderShape
 from aerogel.cost.non_gemm import fused_encoder
-from aerogel.export.fusions._attention import MOST_HEAD_FEATURES
+from aerogel.export.fusions._attention import MAX_HEAD_FEATURES
 from aerogel.kernels.cpu.native import isas
 
 FLOATS = "dense csr bsr csr-fp16 bsr-fp16 csr"
@@ -79,7 +79,7 @@ def test_kernel_equals_the_function_body(encoder: Make, activation: str, words: 
 @pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
 def test_largest_heads_that_export_fuses(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", isa)
-    made = fused_encoder("fp32", EncoderShape(1, MOST_HEAD_FEATURES, 8, 1), np.random.default_rng(0))
+    made = fused_encoder("fp32", EncoderShape(1, MAX_HEAD_FEATURES, 8, 1), np.random.default_rng(0))
     assert session(made.SerializeToString()).get_inputs()
 
 
