@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from typing import Generic, TypeVar, cast
 
 from aerogel.errors import UsageError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "plugin_names"]
 
 T = TypeVar("T")
 
@@ -56,3 +57,14 @@ class Registry(Generic[T]):
             raise UsageError(f"unknown {self.kind} {name!r}; known: {', '.join(known)}{hint}")
         module = importlib.import_module(self.module(name))
         return cast(T, getattr(module, self.attribute))
+
+
+def plugin_names(package: str) -> list[str]:
+    """Names of the plug-ins in the folder `package` (a dotted name), sorted.
+
+    Reads file names only: neither the folder nor its modules are imported, so `--help` can list them.
+    """
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    found = (module.name for module in pkgutil.iter_modules(folders or []))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))

@@ -22,10 +22,9 @@ import transformers
 from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
-from aerogel.export.config import ExportConfig
 from aerogel.export.kinds import check_kind
-from aerogel.export.run import export
-from aerogel.hf.load import model_class
+from aerogel.export.run import ExportConfig, export
+from aerogel.export.source import model_class
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 
@@ -149,36 +148,41 @@ def render(outcomes: list[Outcome]) -> str:
         "",
         "## Refused by their kind",
         "",
-        "All classes of these model types; the line gives the reason.",
+        "No class of these model types can be exported. A type whose classes differ is in several lines.",
         "",
     ]
     others: dict[str, list[str]] = {}
     for kind, row in sorted(tables.items()):
         if kind not in encoders:
-            others.setdefault(next(iter(row.values())).why, []).append(kind)
+            for why in dict.fromkeys(o.why for o in row.values()):
+                others.setdefault(why, []).append(kind)
     for why, found_kinds in sorted(others.items(), key=lambda item: -len(item[1])):
         lines += [f"- {why}: {', '.join(found_kinds)}"]
     return "\n".join(lines) + "\n"
 
 
-def parse(text: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """Status and reason by (model type, head), from a document. Model types refused by their kind have head ""."""
-    body, _, refused = text.partition("## Refused by their kind")
+def parse(text: str) -> tuple[dict[tuple[str, str], tuple[str, str]], dict[str, set[str]]]:
+    """Read a document back.
+
+    Returns:
+        Status and reason by (model type, head) for text encoders, and the reasons by model type for other kinds.
+    """
+    body, _, rest = text.partition("## Refused by their kind")
     notes = dict(line.split(". ", 1) for line in body.splitlines() if line.partition(". ")[0].isdigit())
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+    cells: dict[tuple[str, str], tuple[str, str]] = {}
     for line in body.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("| ") or cells[0] == "model type":
-            continue
-        for head, cell in zip(HEADS, cells[1:], strict=True):
-            status, _, note = cell.partition(" (")
-            if status:
-                found[cells[0], head] = status, notes[note.rstrip(")")] if note else ""
-    for line in refused.splitlines():
-        if line.startswith("- "):
-            why, _, names = line[2:].rpartition(": ")
-            found |= {(kind, ""): (REFUSED, why) for kind in names.split(", ")}
-    return found
+        kind, *row = (cell.strip() for cell in line.strip("|").split("|"))
+        if line.startswith("| ") and kind != "model type":
+            for head, cell in zip(HEADS, row, strict=True):
+                status, _, note = cell.partition(" (")
+                if status:
+                    cells[kind, head] = status, notes[note.rstrip(")")] if note else ""
+    refused: dict[str, set[str]] = {}
+    for line in rest.splitlines():
+        why, _, names = line.removeprefix("- ").rpartition(": ")
+        for kind in names.split(", ") if line.startswith("- ") else ():
+            refused.setdefault(kind, set()).add(why)
+    return cells, refused
 
 
 def main() -> None:

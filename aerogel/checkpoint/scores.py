@@ -1,4 +1,4 @@
-"""The scores that made a checkpoint's masks: ``scores.safetensors`` in its directory, which `--keep-scores` writes.
+"""The scores that made a checkpoint's masks: ``scores.safetensors`` in its directory, which `--save-scores` writes.
 
 Per pruned weight, under the weight's own name, float16 ``[out / r, in / c]``: the learnt score of each block when
 training ended. They are for looking at (`aerogel inspect`); nothing is computed from them.

@@ -34,7 +34,7 @@ class ExportConfig:
         verify_task: measure the artifact on the checkpoint's task.
         task_data: directory of that task's files; None as in training.
         revision: branch, tag or commit of a hub id.
-        allow_drop: points that the artifact may be worse on it.
+        max_metric_drop: points that the artifact may be worse on it.
     """
 
     source: Path | str
@@ -53,4 +53,4 @@ class ExportConfig:
     verify_task: bool = False
     task_data: Path | None = None
     revision: str | None = None
-    allow_drop: float = ALLOWED_DROP
+    max_metric_drop: float = ALLOWED_DROP

@@ -19,7 +19,7 @@ def left_out(source: TorchReference) -> dict[str, dict[str, str]]:
     A weight is left out if no exported output has a gradient by it.
 
     Returns:
-        ``{"outputs": {name: why}, "weights": {name: why}}``.
+        ``{"outputs": {name: reason}, "weights": {name: reason}}``.
     """
     import torch
 

@@ -55,7 +55,7 @@ def manifest(
                 "stored": choice.stored,
                 "format": choice.format,
                 "weights": choice.weights,
-                "why": choice.why,
+                "reason": choice.reason,
                 "arrays": {
                     key: {"dtype": array.dtype.name, "shape": list(array.shape)}
                     for key, array in choice.arrays.items()
@@ -69,7 +69,7 @@ def manifest(
             name: {
                 "shape": list(table.shape),
                 "weights": table.weights,
-                "why": table.why,
+                "reason": table.reason,
                 "bytes": table.bytes,
                 "dense_bytes": table.rounded.nbytes,
             }

@@ -61,7 +61,7 @@ class OnnxReference(ReferenceModel):
         self._dtypes = {name: _INT.get(int(inputs[name].dtype or 0), np.int64) for name in self.inputs}
         shape = inputs["input_ids"].shape
         fixed = [dim if isinstance(dim, int) else None for dim in shape] if shape is not None else []
-        self.fixed: tuple[int | None, int | None] = (fixed[0], fixed[1]) if len(fixed) == 2 else (None, None)
+        self.fixed = (fixed[0], fixed[1]) if len(fixed) == 2 else (None, None)
         self.max_length = self.fixed[1] or max_length or _UNBOUNDED
         self._words = _vocabulary(self._model)
         self._session: Any = None

@@ -79,7 +79,8 @@ def batches(source: ReferenceModel) -> Iterator[Batch]:
     long = min(source.max_length, _LONGEST)
     sentences, (first, second) = list(SENTENCES), ([*texts] for texts in zip(*PAIRS, strict=True))
     # One token alone, then the special tokens without a text between them.
-    yield {name: array[:, :1] for name, array in source.tokenize(sentences[:1]).items()}
+    if source.fixed[1] is None:
+        yield {name: array[:, :1] for name, array in source.tokenize(sentences[:1]).items()}
     yield source.tokenize([""])
     yield source.tokenize(sentences[1:2])
     yield source.tokenize(sentences[2:4])

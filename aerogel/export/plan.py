@@ -38,7 +38,7 @@ class StoragePlan:
         weight: float32 ``[out, in]``, zeros where pruned.
         kept: entries that the mask keeps.
         format: storage format, or "dense".
-        why: the reason, in words.
+        reason: reason, in words.
         arrays: the packed arrays; empty when dense.
         stored: entries that the format would store, zeros inside blocks included.
         weights: type of the stored values.
@@ -49,7 +49,7 @@ class StoragePlan:
     weight: np.ndarray
     kept: int
     format: str
-    why: str
+    reason: str
     arrays: Arrays
     stored: int
     weights: str = FP32
@@ -164,18 +164,18 @@ def make_plan(
         if calibration and product and max_density is None:
             limit = calibration.break_even(product, WORKLOAD.batch * WORKLOAD.sequence)
         pays = stored / mask.size <= limit
-        why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
+        reason = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
         if pays:
             plan[name] = StoragePlan(
-                name, matrices[name], kept, format_name, why, arrays | beside, stored, weights, product
+                name, matrices[name], kept, format_name, reason, arrays | beside, stored, weights, product
             )
         elif kind.dense:
-            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
+            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, reason, {}, stored, product=product)
         else:
             arrays = _whole(values) | beside
             product = packed_shape_of(arrays, mask.shape) if calibration else None
             plan[name] = StoragePlan(
-                name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product
+                name, matrices[name], kept, "bsr", reason, arrays, mask.size, weights, product
             )
     return plan
 

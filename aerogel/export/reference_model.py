@@ -30,11 +30,13 @@ class ReferenceModel(ABC):
         outputs: names of the outputs that are exported.
         max_length: longest sequence that both model and tokenizer allow.
         tolerance: largest difference of an output that verification allows, relative to the output's largest value.
+        fixed: batch and sequence length that the model is fixed to; None where any will do.
         tokenizer: transformers' tokenizer of the model; None where there is none.
     """
 
     name: str
     tolerance: float = TOLERANCE
+    fixed: tuple[int | None, int | None] = (None, None)
     runtime: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

@@ -11,7 +11,7 @@ from aerogel.errors import ExportError
 from aerogel.export.linear import Linear, linears
 from aerogel.export.plan import DENSE, StoragePlan
 from aerogel.ops.functions import op_for
-from aerogel.ops.linear_function import DOMAIN
+from aerogel.ops.linear_function import DOMAIN, OPSET
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,6 +72,8 @@ def attach_functions(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
     kinds = {(choice.format, choice.weights) for choice in plan.values() if choice.format != DENSE}
     for kind in sorted(kinds):
         function = ir.serde.deserialize_function(op_for(*kind).proto())
+        # The bodies mean the same in every operator set from 18 on, and a model and its functions must agree.
+        function.opset_imports[""] = max(OPSET, model.graph.opset_imports.get("", OPSET))
         model.functions[function.identifier()] = function
         model.graph.opset_imports[DOMAIN] = 1
 

@@ -73,8 +73,7 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     source = find_source(path)
     read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
     inputs = {flag: given for flag, given in read.items() if given is not None}
-    folder = output_dir.model_folder(path)
-    output_dir.check_out(config.out, target.suffix, folder, force=config.force, inputs=inputs)
+    output_dir.check_out(config.out, target.suffix, path, force=config.force, inputs=inputs)
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
     VALUE_TYPES.get(config.embeddings)
@@ -86,7 +85,7 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
 
 def _export(config: ExportConfig, target: Target, subject: Subject, progress: Progress) -> dict[str, Any]:
     texts = read_texts(config.verify_text) if config.verify_text else None
-    task = load_task_eval(subject, config.task_data, config.allow_drop) if config.verify_task else None
+    task = load_task_eval(subject, config.task_data, config.max_metric_drop) if config.verify_task else None
     config = replace(config, format=config.format or default_format(subject, config.block))
     cost_model = cache.find(WORKLOAD.threads)
     plan = _plan(config, subject)
@@ -99,7 +98,7 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
     graph = reference.graph()
     progress("capture", 1, 1)
     rewritten, plan = _rewrite(config, reference, graph, plan)
-    whole = bool(rewritten.fusions) and not any(fused.why for fused in rewritten.fusions.values())
+    whole = bool(rewritten.fusions) and not any(fused.reason for fused in rewritten.fusions.values())
     speed = predicted(cost_model, plan, subject.path, form_of(graph, whole))
     if config.inline:
         speed = unknown("functions are written out, so that no kernel can take their place")

@@ -1,7 +1,7 @@
-"""The tokenizer.json beside an exported model: the checkpoint's, set to cut and pad as the model needs it.
+"""The tokenizer.json of an exported model: the checkpoint's, with the model's own truncation and padding.
 
-A tokenizer's file carries the settings of whoever saved it: a shorter length that a run was trained with, or padding of
-every text to a fixed length. Served as it is, it would cut texts that the model can take, or make it compute padding.
+A checkpoint's tokenizer.json has the settings of the program that saved it, such as the shorter length of a training
+run or padding to a fixed length. Unchanged, it would truncate texts that the model can process, or pad needlessly.
 """
 
 from __future__ import annotations
@@ -64,26 +64,26 @@ def serving_tokenizer(file: Path, tokenizer: Padding, max_length: int) -> bytes:
         tokenizer: how it pads and cuts.
         max_length: tokens that the model takes, special ones included.
     """
-    made = Tokenizer.from_file(str(file))
-    made.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    result = Tokenizer.from_file(str(file))
+    result.enable_truncation(max_length, direction=tokenizer.truncation_side)
     if tokenizer.pad_token is None:
-        made.no_padding()
+        result.no_padding()
     else:
-        made.enable_padding(
+        result.enable_padding(
             direction=tokenizer.padding_side,
             pad_id=tokenizer.pad_token_id,
             pad_type_id=tokenizer.pad_token_type_id,
             pad_token=tokenizer.pad_token,
         )
-    return made.to_str(pretty=True).encode()
+    return result.to_str(pretty=True).encode()
 
 
 def same_tokenizer(one: Path, other: Path) -> bool:
-    """Whether two files tokenizer.json differ in nothing but how they cut and pad."""
+    """Whether two tokenizer.json files are equal apart from truncation and padding."""
     try:
         return _bare(one) == _bare(other)
     except Exception as error:
-        # tokenizers knows no other class, and one of the files may be anything.
+        # tokenizers raises plain Exception for a malformed file.
         if type(error) is not Exception:
             raise
         return False

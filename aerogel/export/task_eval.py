@@ -89,7 +89,7 @@ class TaskEval:
                 raise ParityError(
                     f"{metric} on {self.name} is {100 * value:.2f} where the checkpoint has "
                     f"{100 * checkpoint[metric]:.2f}, and a drop of {self.allowed_drop:g} is allowed; store more "
-                    "precisely, or raise --allow-drop"
+                    "precisely, or raise --max-metric-drop"
                 )
         return {
             "name": self.name,
@@ -162,7 +162,7 @@ def load_task_eval(checkpoint: Masked, data: Path | None, allowed_drop: float = 
         DataError: the data cannot be read.
     """
     if not (math.isfinite(allowed_drop) and allowed_drop >= 0):
-        raise UsageError(f"--allow-drop {allowed_drop} is out of range; give points, 0 or more")
+        raise UsageError(f"--max-metric-drop {allowed_drop} is out of range; give points, 0 or more")
     record = checkpoint.record
     if record.task is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""docs/architectures.md agrees with what the export does; tools/architectures.py writes it."""
+"""docs/architectures.md, which tools/architectures.py writes, agrees with the exports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny_models import HEADS, classes
 
 DOCUMENTED = architectures.parse(DOCUMENT.read_text(encoding="utf-8"))
 
-# One of each: fused, unfused, refused by a trial run, without a table of tokens, by its kind.
+# One example of each outcome: fused, unfused, refused in a trial run, without token embeddings, by its class.
 QUICK = [
     ("distilbert", "sequence"),
     ("xlm", "sequence"),
@@ -30,18 +30,18 @@ def same_transformers() -> None:
 def check(kind: str, head: str) -> None:
     found = architectures.outcome(kind, head)
     documented = DOCUMENTED.get((kind, head)) or DOCUMENTED[kind, ""]
-    assert (found.status, found.why) == documented
-    assert "\n" not in found.why
+    assert (found.status, found.reason) == documented
+    assert "\n" not in found.reason
 
 
 @pytest.mark.parametrize(("kind", "head"), QUICK)
-def test_document_says_what_the_export_does(kind: str, head: str) -> None:
+def test_document_agrees_with_the_export(kind: str, head: str) -> None:
     check(kind, head)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", architectures.kinds())
-def test_document_says_what_the_export_does_with_each_class(kind: str) -> None:
+@pytest.mark.parametrize("kind", architectures.model_types())
+def test_document_agrees_with_the_export_of_each_class(kind: str) -> None:
     for head in HEADS:
         if kind in classes(head) and DOCUMENTED.get((kind, head), ("",))[0] != UNTRIED:
             check(kind, head)
@@ -54,12 +54,12 @@ def test_document_has_every_class_of_transformers() -> None:
             assert kind in whole or (kind, head) in DOCUMENTED, (kind, head)
 
 
-def test_most_used_encoders_are_tried_with_all_heads() -> None:
+def test_common_encoders_are_tried_with_all_heads() -> None:
     for kind in architectures.COMMON:
         assert UNTRIED not in {DOCUMENTED[kind, head][0] for head in HEADS if kind in classes(head)}, kind
 
 
-def test_a_document_reads_back_as_it_was_written() -> None:
+def test_rendered_document_parses_to_the_same_outcomes() -> None:
     rows = [
         Outcome("bert", "plain", FUSED),
         Outcome("bert", "sequence", UNTRIED),
@@ -69,4 +69,6 @@ def test_a_document_reads_back_as_it_was_written() -> None:
         Outcome("swin", "plain", REFUSED, "takes pixels: no text", encoder=False),
     ]
     found = architectures.parse(architectures.render(rows))
-    assert found == {(row.kind, row.head if row.encoder else ""): (row.status, row.why) for row in rows}
+    assert found == {
+        (row.model_type, row.head if row.encoder else ""): (row.status, row.reason) for row in rows
+    }

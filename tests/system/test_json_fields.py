@@ -20,6 +20,7 @@ from aerogel.data.qa.question import read_squad
 from aerogel.errors import AerogelError
 from aerogel.export import output_dir
 from aerogel.sweep import execute
+from aerogel.system.cache import CACHE_VARIABLE
 from aerogel.system.json_fields import Each, Either, MalformedJsonError, Number, check, parse, read
 from aerogel.train.log import _is_log
 
@@ -150,7 +151,7 @@ def test_config_json_is_refused_with_one_line(tmp_path: Path, content: bytes) ->
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
         record.read_config(tmp_path)
-    with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
+    with pytest.raises(AerogelError, match=r"cannot read .*config\.json as JSON"):
         inputs.vocabulary(tmp_path / "model.onnx")
 
 
@@ -159,15 +160,15 @@ def test_readers_for_which_a_damaged_file_is_as_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     (tmp_path / "model.manifest.json").write_bytes(content)
-    assert not output_dir._is_ours(tmp_path / "model.onnx")
+    assert not output_dir._is_export(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
-    host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
-    monkeypatch.setattr(cache, "this_machine", lambda _: host)
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
-    cache.path_of(host).write_bytes(content)
+    machine = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
+    monkeypatch.setattr(cache, "this_machine", lambda _: machine)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    cache.path_of(machine).write_bytes(content)
     found = cache.find(1)
     assert isinstance(found, str)
-    assert "damaged or foreign" in found
+    assert "is damaged or from another machine" in found
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
@@ -195,21 +196,21 @@ NESTED: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", NESTED)
 def test_fields_deep_in_a_bench_document(tmp_path: Path, name: str) -> None:
     run = {
-        "model": "m", "label": "l", "candidate": "onnxruntime", "kind": "dense fp32", "setting": "s",
-        "settings_tried_ms": {}, "details": "", "file_bytes": 1, "open_seconds": 0.1, "memory_bytes": {},
-        "cpu_share": 1.0, "reference": "m", "relative_difference": None, "correct": True, "speedup": None,
+        "model": "m", "label": "l", "backend": "onnxruntime", "precision": "dense fp32", "variant": "s",
+        "variant_ms": {}, "details": "", "file_bytes": 1, "load_seconds": 0.1, "memory_bytes": {},
+        "cpu_utilization": 1.0, "reference": "m", "relative_error": None, "correct": True, "speedup": None,
         "latency_ms": {"median": 1.0, "p90": 1.0, "p99": 1.0, "spread": 0.0, "round_medians": [1.0]},
     }  # fmt: skip
-    settings = {"threads": 1, "batch": 1, "seq": 8, "rounds": 1, "repeats": 1, "seed": 0, "lengths": []}
+    settings = {"threads": 1, "batch": 1, "seq": 8, "rounds": 1, "iterations": 1, "seed": 0, "lengths": []}
     point: Any = {"settings": settings, "baseline": 0, "runs": [run], "skipped": [], "warnings": []}
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps({"schema": bench_document.SCHEMA, "points": [point]}))
+    path.write_text(json.dumps({"schema": bench_document.SCHEMA, "configurations": [point]}))
     assert len(bench_document.load(path)) == 1
     (*above, last), value = NESTED[name]
     parent = point
     for key in above:
         parent = parent[key]
     parent[last] = value
-    path.write_text(json.dumps({"schema": bench_document.SCHEMA, "points": [point]}))
+    path.write_text(json.dumps({"schema": bench_document.SCHEMA, "configurations": [point]}))
     with pytest.raises(AerogelError, match=rf"bench\.json has no measurements .*{last}"):
         bench_document.load(path)
