@@ -11,6 +11,7 @@ import numpy as np
 
 from aerogel.errors import ArtifactError, UsageError
 from aerogel.model.artifact import Artifact
+from aerogel.system.json_fields import Either, Number, OneOf
 
 if TYPE_CHECKING:
     import tokenizers
@@ -71,14 +72,14 @@ class TextTokenizer:
         if pad_id is None:
             pad_id = self.special("pad")
         if pad_id is None:
-            pad_id = artifact.config.integer("pad_token_id", -1)
+            pad_id = artifact.config.get("pad_token_id", Number(int, -1, 2**31))
         if pad_id is None or pad_id < 0:
             pad_id = int(padding.get("pad_id", 0))
         self.pad_id = pad_id
         least = self._tokenizer.num_special_tokens_to_add(True) + 2
         if max_length < least:
             raise UsageError(f"max_length {max_length} is below {least}, a pair of texts of one token each")
-        side = artifact.tokenizer_config.text("truncation_side", ("right", "left")) or "right"
+        side = artifact.tokenizer_config.get("truncation_side", OneOf("right", "left")) or "right"
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, direction=side)
         self._whole: tokenizers.Tokenizer | None = None
@@ -148,11 +149,9 @@ class TextTokenizer:
             ArtifactError: a file names it by something else than a string.
         """
         field = f"{name}_token"
-        for fields in (self._artifact.tokenizer_config, self._artifact.special_tokens):
-            if isinstance(fields.values.get(field), dict):
-                token = fields.object(field).text("content")  # type: ignore[union-attr]
-            else:
-                token = fields.text(field)
+        for document in (self._artifact.tokenizer_config, self._artifact.special_tokens):
+            value = document.get(field, Either(str, {"content?": Either(str, None)}))
+            token = value.get("content") if isinstance(value, dict) else value
             if token is not None and (number := self._tokenizer.token_to_id(token)) is not None:
                 return int(number)
         # Without those files: the usual names, among the tokens that were added to the vocabulary.
