@@ -11,7 +11,7 @@ import pytest
 from aerogel.system.cores import cores, set_thread_variables
 
 # Before torch is imported by anything. The processes of pytest-xdist share the cores.
-set_thread_variables(shares=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+set_thread_variables(processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 # Triton reads this when it is first imported, whoever imports it. `make test-gpu` sets AEROGEL_TEST_DEVICE.
 if os.environ.get("AEROGEL_TEST_DEVICE", "cpu") == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"

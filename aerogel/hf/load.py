@@ -1,4 +1,4 @@
-"""Loading models of transformers from a directory, safely: tensors alone, and no code that a directory brings."""
+"""Load transformers models from a directory without running code from it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["OFFLINE", "load_model", "model_class"]
 
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
-"""How a directory is opened: nothing is downloaded, and its code is never run."""
+"""Options of ``from_pretrained``: download nothing, run no code from the directory."""
 
 
 def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
-    """The model of a checkpoint directory in float32 and evaluation mode, of the class its configuration names.
+    """Load the model of a directory in float32 and evaluation mode, as the class in its configuration.
 
     Args:
         path: the directory.
-        attention: the implementation of transformers to use; None for the one it finds best. What is captured must be
-            made of plain operations, which "eager" is.
+        attention: attention implementation of transformers; None for its default. Capturing a model needs "eager",
+            which consists of plain operations.
 
     Raises:
-        CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
-            NaN or infinite.
-        ExportError: the class is none of transformers.
+        CheckpointError: transformers cannot read the directory, a weight is missing, or a weight is NaN or infinite.
+        ExportError: transformers does not have the class.
     """
     import torch
 
@@ -47,7 +46,7 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
-            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint anew"
+            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint again"
         )
     for parameter, value in model.named_parameters():
         if not bool(value.isfinite().all()):
@@ -57,19 +56,19 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
 
 
 def model_class(path: Path) -> tuple[Any, Any]:
-    """The configuration in a folder, and the class of transformers that it names.
+    """The configuration in a directory, and the transformers class that it names.
 
     Raises:
         CheckpointError: transformers cannot read config.json.
-        ExportError: the class is none of transformers.
+        ExportError: transformers does not have the class, or cannot import it.
     """
     import transformers
 
     try:
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
-    except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
+    except Exception as error:  # invalid fields and unknown model types raise a dozen exception types
         raise CheckpointError(
-            f"{path / 'config.json'} cannot be read by transformers ({reason(error)}); restore it"
+            f"transformers cannot read {path / 'config.json'} ({reason(error)}); restore it"
         ) from error
     name = str((config.architectures or ["nothing"])[0])
     try:
@@ -78,12 +77,13 @@ def model_class(path: Path) -> tuple[Any, Any]:
         raise ExportError(
             f"transformers cannot import {name} ({reason(error)}); install what it needs"
         ) from error
-    # Where a package is missing, transformers has a class without a model in its place.
-    if isinstance(kind, type) and (lacks := getattr(kind, "_backends", None)):
-        raise ExportError(f"{name} needs {', '.join(map(str, lacks))}; install what is missing of it")
+    # For a class that needs a missing package, transformers has a placeholder.
+    if isinstance(kind, type) and (missing := getattr(kind, "_backends", None)):
+        raise ExportError(f"{name} needs {', '.join(map(str, missing))}; install these packages")
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     if not known:
         raise ExportError(
-            f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
+            f"{path / 'config.json'}: architectures names {name}, which transformers does not have; "
+            "install a release that has it"
         )
     return config, kind

@@ -174,7 +174,7 @@ def _execute(
 def _environment(jobs: int) -> dict[str, str]:
     """Variables of each of `jobs` processes at a time: they share the cores, unless the user has set other numbers."""
     mine = user_environment()
-    return {"TOKENIZERS_PARALLELISM": "false"} | mine | thread_variables(mine, shares=jobs)
+    return {"TOKENIZERS_PARALLELISM": "false"} | mine | thread_variables(mine, processes=jobs)
 
 
 def _reason(status: int, said: str) -> str:

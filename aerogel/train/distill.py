@@ -117,7 +117,7 @@ def load_teacher(
     _demand_labels(name, teacher, task, labels)
     if own.get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"--teacher {name} has another vocabulary than the model; give one with the same")
-    limit = longest_sequence(teacher, own, unbounded=max_length)
+    limit = longest_sequence(teacher, own, default=max_length)
     if max_length > limit:
         raise UsageError(f"--max-length {max_length}: --teacher {name} takes at most {limit} tokens")
     if tensor := not_finite(teacher):

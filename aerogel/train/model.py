@@ -78,7 +78,7 @@ def load_language_model(
 
 def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> Any:
     """The model in float32, if it fits `max_length` and its tokenizer, which then names no inputs but the model's."""
-    limit = longest_sequence(model, tokenizer, unbounded=max_length)
+    limit = longest_sequence(model, tokenizer, default=max_length)
     if max_length > limit:
         raise UsageError(
             f"--max-length {max_length}: {name or 'the fresh model'} takes at most {limit} tokens"

@@ -20,7 +20,7 @@ from aerogel.hf.pickled import pickled_files
 from aerogel.system.atomic_io import check_output, claimed, sha256
 from aerogel.system.options import option_values, read_options
 from aerogel.system.outputs import is_stream
-from aerogel.system.overlap import demand_kept
+from aerogel.system.overlap import check_inputs_preserved
 from aerogel.system.printable import unprintable
 from aerogel.system.versions import versions
 from aerogel.train.config import RunConfig, TrainConfig
@@ -207,7 +207,7 @@ def _claim(config: RunConfig, claims: contextlib.ExitStack) -> None:
 def _check_places(config: RunConfig, inputs: Mapping[str, Path]) -> None:
     """Refuse, before the work, what cannot be written or would overwrite one of the `inputs`, by what they are."""
     outputs = {"--out": config.out, "--out: its state": config.state_path, "--log": config.log_path}
-    demand_kept(outputs, inputs)
+    check_inputs_preserved(outputs, inputs)
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
         check_output(file)

@@ -1,4 +1,4 @@
-"""Rules that every storage format keeps. A new format is found here by its file name."""
+"""Contract of every storage format; new formats are found by their file names."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def masked_matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[int,
     kept = random.random((rows, cols)) < draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
     weight = random.standard_normal(mask.shape).astype(np.float32)
-    # Kept entries that happen to be zero, of either sign, are entries all the same.
+    # Kept entries that are 0.0 or -0.0 are stored like any others.
     weight[random.random(mask.shape) < 0.1] = -0.0
     return weight, mask, block
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(case=masked_matrices())
 def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
@@ -44,7 +44,7 @@ def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, 
     )
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(case=masked_matrices())
 def test_scipy_reads_the_arrays(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
@@ -55,7 +55,7 @@ def test_scipy_reads_the_arrays(name: str, case: tuple[np.ndarray, np.ndarray, t
     np.testing.assert_array_equal(matrix.toarray(), np.where(mask, weight, 0))
 
 
-def test_wide_matrices_take_wide_indices(name: str) -> None:
+def test_wide_matrices_have_32_bit_indices(name: str) -> None:
     weight = np.ones((1, 65_537), np.float32)
     arrays = FORMATS.get(name).encode(weight, weight > 0)
     assert arrays["indices"].dtype == np.int32
@@ -84,7 +84,7 @@ def test_full_check_rejects_one_wrong_number(name: str, array: str, position: in
         form.decode(arrays, shape)
 
 
-def test_jumps_of_indptr_that_wrap_32_bits_are_falls(name: str) -> None:
+def test_full_check_rejects_indptr_steps_that_overflow_32_bits(name: str) -> None:
     weight = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     arrays = FORMATS.get(name).encode(weight, weight < 3)
     arrays["indptr"] = np.array([0, 2**31 - 1, -2, 2], np.int32)
@@ -101,21 +101,21 @@ def test_cheap_check_rejects_wrong_dtypes_and_lengths(name: str, array: str) -> 
             form.check({**arrays, array: broken}, shape)
 
 
-def test_more_entries_than_indptr_counts_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_entries_than_indptr_can_count_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     form = FORMATS.get(name)
     kept = np.ones((2, 3), bool)
-    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 6)
+    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 6)
     assert form.encode(np.ones((2, 3), np.float32), kept)["indptr"].tolist() == [0, 3, 6]
-    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 5)
-    with pytest.raises(FormatError, match="6 entries are more than the 5 that indptr can count"):
+    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 5)
+    with pytest.raises(FormatError, match="6 entries exceed 5, the limit of indptr"):
         form.encode(np.ones((2, 3), np.float32), kept)
 
 
 def test_a_mask_of_another_shape_is_refused(name: str) -> None:
-    with pytest.raises(FormatError, match="does not fit"):
+    with pytest.raises(FormatError, match="does not match weight"):
         FORMATS.get(name).encode(np.ones((2, 2), np.float32), np.ones((2, 3), bool))
 
 
-def test_unknown_names_list_the_known(name: str) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown format 'cssr'.*{name}"):
         FORMATS.get("cssr")

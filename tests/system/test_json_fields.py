@@ -110,10 +110,10 @@ def test_long_integers_become_floats_on_demand() -> None:
     text = f"[1, {2**64 - 1}, {2**64}, -{10**30}]"
     assert parse(text, long_integers=True) == [1, 2**64 - 1, float(2**64), -1e30]
     with pytest.raises(
-        MalformedJsonError, match="the integer 18446744073709551616.* does not fit into 64 bits"
+        MalformedJsonError, match=r"the integer 18446744073709551616.* does not fit into 64 bits"
     ):
         parse(text)
-    with pytest.raises(MalformedJsonError, match="the number 9999.* is not finite"):
+    with pytest.raises(MalformedJsonError, match=r"the number 9999.* is not finite"):
         parse("9" * 400, long_integers=True)
 
 

@@ -34,9 +34,9 @@ from aerogel.train.config import TrainConfig
         ({"threads": 10**14}, "--threads 100000000000000 is out of range"),
         ({"device": "tpu"}, "--device tpu"),
         ({"scope": "layer"}, "--scope layer"),
-        ({"density": 0.0}, "--density 0.0 is out of range"),
-        ({"density": 1.5}, "--density 1.5 is out of range"),
-        ({"density": float("nan")}, "--density nan is out of range"),
+        ({"density": 0.0}, "--density 0.0: must be above 0 and at most 1"),
+        ({"density": 1.5}, "--density 1.5: must be above 0 and at most 1"),
+        ({"density": float("nan")}, "--density nan: must be above 0 and at most 1"),
         ({"block": (0, 1)}, "block 0x1"),
     ],
 )
