@@ -88,8 +88,8 @@ def derive_head(artifact: Artifact, outputs: Sequence[Port]) -> Head:
     if len(outputs) == 1 and outputs[0].rank in (2, 3):
         return _vectors("embed" if outputs[0].rank == 2 else "tokens", outputs[0], artifact)
     raise ArtifactError(
-        f"{artifact.path}: no head fits the outputs {', '.join(by_name)}; known are sentence_embedding, last_hidden_state, logits, "
-        "and start_logits with end_logits"
+        f"{artifact.path}: no head fits the outputs {', '.join(by_name)}; known are sentence_embedding, "
+        "last_hidden_state, logits, and start_logits with end_logits"
     )
 
 
