@@ -3,8 +3,8 @@
 A checkpoint is a Hugging Face directory that transformers loads unchanged (config.json, model.safetensors with exact
 zeros for pruned weights, tokenizer files), plus:
 
-* ``masks.safetensors``: for each pruned weight, under its name, the packed mask as a uint8 vector: row-major, lowest bit
-  first, the last byte padded with zero bits.
+* ``masks.safetensors``: for each pruned weight, under its name, the packed mask as a uint8 vector: row-major, lowest
+  bit first, the last byte padded with zero bits.
 * ``scores.safetensors``, optional: the scores behind the masks (`aerogel.checkpoint.scores`).
 * ``aerogel.json``: the record of the run (`Record`), with the SHA-256 of the other files.
 """
@@ -95,7 +95,8 @@ _FIELDS = {f.name for f in fields(Record)} | {
 
 _FIELD_SCHEMA = {
     "method": str, "config": dict, "block": (Number(int, 1), Number(int, 1)), "scope": str,
-    "encoder_parameters": Number(int, 0, _MAX_PARAMETERS), "task": Either(str, None), "metrics": Each(float), "seed": int,
+    "encoder_parameters": Number(int, 0, _MAX_PARAMETERS), "task": Either(str, None), "metrics": Each(float),
+    "seed": int,
     "data": dict, "versions": Each(str), "files": Each(str), "unsealed?": [str],
     "matrices": Each({"shape": (Number(int, 1), Number(int, 1)), "kept": Number(int, 0)}),
 }  # fmt: skip

@@ -31,8 +31,8 @@ SLOWER_WHEN_FUSED = ("SkipLayerNormFusion",)
 MAPPED_FROM = 32_000_000
 """Size in bytes of the smallest file that `session` maps by default."""
 
-# Microseconds that an idle thread of a session spins before it sleeps. ONNX Runtime's default, about 1000, is much longer
-# than the time between two operators and blocks other processes on the core.
+# Microseconds that an idle thread of a session spins before it sleeps. ONNX Runtime's default, about 1000, is
+# much longer than the time between two operators and blocks other processes on the core.
 _SPIN = ("session.intra_op.spin_duration_us", "20")
 # Part of ONNX Runtime's message for a library that is registered twice on the same options.
 _REGISTERED = "Domain already set in registry"

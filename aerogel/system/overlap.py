@@ -9,7 +9,7 @@ from pathlib import Path
 from aerogel.errors import UsageError
 from aerogel.system.outputs import is_stream
 
-__all__ = ["check_outputs_distinct", "check_inputs_preserved"]
+__all__ = ["check_inputs_preserved", "check_outputs_distinct"]
 
 
 def check_outputs_distinct(

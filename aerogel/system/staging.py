@@ -1,7 +1,7 @@
-"""Staging folders: each writer works in a folder next to its output and renames the result into place.
+"""Staging folders: each writer works in its own folder next to the output, then renames the result.
 
-``.NAME.TOKEN.part/`` contains ``new/`` for the new output, ``old/`` for the replaced one, and ``lock``, which the writer
-keeps locked. If ``lock`` is not locked, the writer was killed.
+``.NAME.TOKEN.part/`` contains ``new/`` for the new output, ``old/`` for the replaced one, and ``lock``, which the
+writer keeps locked. If ``lock`` is not locked, the writer was killed.
 """
 
 from __future__ import annotations

@@ -23,19 +23,19 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_stock_is_among_them_and_takes_everything(token_model: Models) -> None:
+def test_stock_onnxruntime_supports_every_model(token_model: Models) -> None:
     stock = BACKENDS.get(STOCK)
     assert stock.refuse(scan(token_model("dense.onnx"))) is None
     assert stock.refuse(scan(token_model("sparse.onnx", sparse=True))) is None
 
 
-def test_settings_are_distinct_names(name: str) -> None:
+def test_settings_have_distinct_names(name: str) -> None:
     settings = BACKENDS.get(name).settings
     assert settings
     assert len(set(settings)) == len(settings)
 
 
-def test_kinds_have_a_tolerance_and_stock_is_dense_and_exact(name: str, token_model: Models) -> None:
+def test_precisions_have_a_tolerance_and_stock_is_dense_and_exact(name: str, token_model: Models) -> None:
     for sparse in (False, True):
         kind = BACKENDS.get(name).kind(scan(token_model("model.onnx", sparse=sparse)))
         assert kind.tolerance == TOLERANCES[kind.precision]
@@ -43,10 +43,10 @@ def test_kinds_have_a_tolerance_and_stock_is_dense_and_exact(name: str, token_mo
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_runs_right_under_every_setting_or_says_why_not(
+def test_every_setting_runs_correctly_or_gives_a_reason(
     name: str, token_model: Models, tmp_path: Path, sparse: bool
 ) -> None:
-    """In its own interpreter, where it has one: set the variables of docs/bench.md to run the rivals here."""
+    """Backends run in their own interpreter if they have one; docs/bench.md has the variables to set."""
     candidate, path = BACKENDS.get(name), token_model("model.onnx", sparse=sparse)
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     model = scan(path)
@@ -64,7 +64,9 @@ def test_runs_right_under_every_setting_or_says_why_not(
             assert np.abs(logits - expected).max() <= candidate.kind(model).tolerance * np.abs(expected).max()
 
 
-def test_rivals_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, token_model: Models) -> None:
+def test_third_party_backends_name_their_install_command(
+    monkeypatch: pytest.MonkeyPatch, token_model: Models
+) -> None:
     model = scan(token_model("model.onnx"))
     for name in third_party_backends():
         candidate = BACKENDS.get(name)
@@ -74,16 +76,16 @@ def test_rivals_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch, token_m
         assert reason is None or ("pip install" in reason and "AEROGEL_PYTHON_" in reason)
 
 
-def test_one_candidate_runs_sparse_functions_where_the_library_is(token_model: Models) -> None:
+def test_one_backend_runs_sparse_functions_with_the_library(token_model: Models) -> None:
     from aerogel.kernels.cpu.library import find_library
 
     model = scan(token_model("model.onnx", sparse=True))
     assert (BACKENDS.get("aerogel").refuse(model) is None) == (find_library() is not None)
 
 
-def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path, token_model: Models) -> None:
+def test_a_damaged_model_raises_an_aerogel_error(name: str, tmp_path: Path, token_model: Models) -> None:
     if BACKENDS.get(name).refuse(scan(token_model("model.onnx"))) is not None:
-        # What is not installed here refuses even to be opened.
+        # Backends that are not installed refuse to open any model.
         with pytest.raises(AerogelError):
             BACKENDS.get(name).open(tmp_path / "none.onnx", 1, BACKENDS.get(name).settings[0], 1, 4)
         pytest.skip(f"{name} is not installed; only its refusal was tested")
@@ -102,7 +104,7 @@ def start(name: str, path: Path, setting: str, batch: int, seq: int, lengths: tu
 
 
 def reference(batch: int, seq: int, lengths: tuple[int, ...]) -> np.ndarray:
-    """The fixture's model in float64, from the same random streams."""
+    """The model of the fixture in float64, with the same random weights."""
     inputs = [Input(item, "tensor(int64)", ("b", "s")) for item in ("input_ids", "attention_mask")]
     given = feeds(Path("m"), inputs, batch=batch, seq=seq, vocab=50, seed=batch, lengths=lengths)
     vocab, width = 50, 16

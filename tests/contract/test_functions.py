@@ -1,4 +1,4 @@
-"""Rules that every ONNX function keeps. A new function is found here by its file name."""
+"""Contract of every ONNX function; new functions are found by their file names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 
-# Operators whose output shapes depend on values, so that ONNX Runtime does not fold them, or which it never folds.
+# Operators that ONNX Runtime never folds, or whose output shape depends on values, which prevents folding.
 UNFOLDABLE = {"NonZero", "Compress", "Unique", "DequantizeLinear"}
 
 CASES = {
-    # (out, in), kept share of blocks
+    # (out, in), kept fraction of blocks
     "sparse": ((24, 36), 0.1),
     "half": ((24, 36), 0.5),
     "empty": ((24, 36), 0.0),
@@ -39,7 +39,7 @@ CASES = {
 
 
 PAIRS = [(form, weights) for weights in VALUE_TYPES.names() for form in supported_formats(weights)]
-# What is left of a body once the weight is folded.
+# Operators of a body after the weight is folded.
 PLAIN = Counter(["MatMul", "Add"])
 LEFT = {
     "fp32": PLAIN,
@@ -50,7 +50,7 @@ LEFT = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A storage format and the type of its values."""
+    """A storage format and its value type."""
 
     form: str
     weights: str
@@ -68,14 +68,14 @@ class Kind:
         return FORMATS.get(self.form).encode(values, mask, block) | beside
 
     def stored(self, weight: np.ndarray) -> np.ndarray:
-        """The stored values ``[out, in]``, as integers where they are such."""
+        """The stored values ``[out, in]``, as integers for integer value types."""
         return VALUE_TYPES.get(self.weights).encode(weight, "w")[0]
 
     def exact(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
-        """y in float64, and how far float32 may be from it."""
+        """y in float64, and the largest error of float32."""
         stored = self.stored(weight).astype(np.float64)
         if self.weights != "int8":
-            # A float32 sum of n products is off by at most n roundings of the sum of their sizes.
+            # A float32 sum of n products has an error of at most n roundings of the sum of absolute values.
             terms = 1 + int(np.count_nonzero(weight, axis=1).max())
             size = (np.abs(x) @ np.abs(stored.T) + np.abs(bias)).max()
             return x.astype(np.float64) @ stored.T + bias, terms * 2**-24 * size
@@ -83,7 +83,7 @@ class Kind:
         q = np.rint(x * (np.float32(127) / m)).astype(np.int64)
         scale = VALUE_TYPES.get("int8").encode(weight, "w")[1]["scale"].astype(np.float64)
         product = (q @ stored.T) * (m.astype(np.float64) / 127) * scale
-        # The sum is exact. What follows are the constant 1 / 127, three products and a sum.
+        # The integer sum is exact; the constant 1 / 127, three products and a sum are rounded.
         return product + bias, 5 * 2**-24 * (np.abs(product) + np.abs(bias)).max()
 
 
@@ -98,7 +98,7 @@ def problem(
     random = np.random.default_rng(seed)
     kept = random.random((shape[0] // block[0], shape[1] // block[1])) < share
     if share < 1:
-        kept[[0, -1]] = False  # the first and the last row are empty, whatever else is
+        kept[[0, -1]] = False  # the first and last rows are always empty
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
     weight = random.standard_normal(shape).astype(np.float32) * mask
     return weight, mask, random.standard_normal(shape[0]).astype(np.float32)
@@ -107,7 +107,7 @@ def problem(
 def save(
     path: Path, function: LinearFunction, arrays: Arrays, bias: np.ndarray, in_features: int, rank: int = 3
 ) -> None:
-    """A model of one call: y = f(x, arrays, bias), with all of x's dimensions but the last open."""
+    """A model with one call, y = f(x, arrays, bias); all dimensions of x except the last are dynamic."""
     dims: list[Any] = [f"d{i}" for i in range(rank - 1)]
     graph = helper.make_graph(
         [
@@ -129,7 +129,7 @@ def save(
 
 
 def optimized(path: Path) -> onnx.ModelProto:
-    """What stock ONNX Runtime makes of a model before it runs it."""
+    """The model after the graph optimizations of stock ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
     options.log_severity_level = 3
@@ -154,7 +154,7 @@ def test_body_multiplies_by_the_matrix(kind: Kind, case: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("rank", [2, 4])
-def test_any_number_of_dimensions(kind: Kind, rank: int, tmp_path: Path) -> None:
+def test_inputs_can_have_any_rank(kind: Kind, rank: int, tmp_path: Path) -> None:
     weight, mask, bias = problem((24, 36), 0.2, (1, 1), seed=3)
     save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask), bias, 36, rank)
     x = np.random.default_rng(0).standard_normal((*range(2, rank + 1), 36)).astype(np.float32)
@@ -177,7 +177,7 @@ def test_stock_runtime_folds_the_body_to_one_dense_matrix(kind: Kind, case: str,
         np.testing.assert_array_equal(dense, kind.stored(weight).T)
 
 
-def test_library_kernel_gives_what_the_body_gives(kind: Kind, tmp_path: Path) -> None:
+def test_the_kernel_matches_the_body(kind: Kind, tmp_path: Path) -> None:
     assert find_library() is not None, "build the native library first (pip install .)"
     for block in kind.blocks:
         weight, mask, bias = problem((24, 36), 0.3, block, seed=7)
@@ -206,27 +206,27 @@ def test_body_folds_by_construction(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())
-def test_name_carries_a_version_and_the_break_even_is_a_share(name: str) -> None:
+def test_names_have_a_version_and_break_evens_are_fractions(name: str) -> None:
     function = FUNCTIONS.get(name)
     assert function.name.rpartition("_v")[2].isdigit()
-    # Height 1 is what every block has.
+    # Every block shape supports height 1.
     assert 1 in function.break_even
     assert all(0 < density <= 1 for density in function.break_even.values())
 
 
-def test_arrays_are_the_formats_and_then_those_beside_its_values(kind: Kind) -> None:
+def test_arrays_are_those_of_the_format_then_the_auxiliary_ones(kind: Kind) -> None:
     _, beside = VALUE_TYPES.get(kind.weights).encode(np.ones((2, 2), np.float32), "w")
     assert kind.function.arrays == (*FORMATS.get(kind.form).names, *beside)
 
 
-def test_every_function_carries_a_format() -> None:
+def test_every_function_has_a_format() -> None:
     assert {op_for(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())
-def test_matrices_with_more_places_than_can_be_counted_are_refused(name: str) -> None:
+def test_matrices_with_too_many_elements_are_refused(name: str) -> None:
     function = FUNCTIONS.get(name)
-    # Positions in the bodies of CSR are counted in 32 bits, the kernels' tables in 36.
+    # Bodies of CSR functions have 32-bit positions, the tables of the kernels 36-bit ones.
     most = 2**31 - 1 if name.startswith("csr") else 2**36
     function.check_shape((most // 2**20, 2**20), "w")
     with pytest.raises(
@@ -237,7 +237,7 @@ def test_matrices_with_more_places_than_can_be_counted_are_refused(name: str) ->
 
 @pytest.mark.parametrize("columns", [2**20 + 1, 2**31 - 1])
 @pytest.mark.parametrize("name", FUNCTIONS.names())
-def test_matrices_with_more_columns_than_the_kernels_take_are_refused(name: str, columns: int) -> None:
+def test_matrices_with_too_many_columns_are_refused(name: str, columns: int) -> None:
     function = FUNCTIONS.get(name)
     function.check_shape((1, 2**20), "w")
     with pytest.raises(

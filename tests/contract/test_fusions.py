@@ -1,4 +1,4 @@
-"""Rules that every fusion keeps. A new one is found here by its file name."""
+"""Contract of every fusion; new fusions are found by their file names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ g (float[n, 3] x, int64[n, 3] attention_mask) => (float[n, 3] y) <float[3, 3] w 
 
 
 @pytest.mark.parametrize("name", FUSIONS.names())
-def test_what_is_not_its_own_stays_and_the_reason_is_given(name: str) -> None:
+def test_unknown_graphs_are_unchanged_and_the_reason_is_given(name: str) -> None:
     fusion = FUSIONS.get(name)
     assert isinstance(fusion, Fusion)
     model = ir.from_onnx_text(FOREIGN)
@@ -29,5 +29,5 @@ def test_what_is_not_its_own_stays_and_the_reason_is_given(name: str) -> None:
     assert ir.to_proto(model).SerializeToString() == text
 
 
-def test_every_fusion_is_tried() -> None:
+def test_fuse_tries_every_fusion() -> None:
     assert list(fuse(ir.from_onnx_text(FOREIGN))) == FUSIONS.names()

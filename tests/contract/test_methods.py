@@ -1,4 +1,4 @@
-"""What every pruning method must do, on every family of encoders."""
+"""Contract of every pruning method, on every encoder family."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerogel.train.run import TrainConfig, train
 from aerogel.train.schedule import Cubic
 
 PRUNING = [name for name in METHODS.names() if METHODS.get(name).prunes]
-# Those that keep the asked part of every matrix in local scope. Others spend one budget on several matrices.
+# Methods that apply the density to each matrix in local scope. The others apply it to several matrices together.
 EXACT = [
     name
     for name in PRUNING
@@ -46,12 +46,12 @@ def run(
         "scope": scope, "epochs": 3, "batch": 16, "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
     }  # fmt: skip
     if METHODS.get(method).density_is_outcome:
-        # Scores have a long way to go.
+        # Scores need a high learning rate to change enough in so few steps.
         settings |= {"epochs": 10, "score_lr": 0.5}
     return train(TrainConfig(out=tmp_path / out, **settings | values))
 
 
-def test_every_name_is_a_method() -> None:
+def test_every_entry_is_a_method() -> None:
     assert {"dense", "l0", "magnitude", "movement", "nip", "obert", "rpp", "smp", "soft-movement"} <= set(
         METHODS.names()
     )
@@ -60,7 +60,7 @@ def test_every_name_is_a_method() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
 @pytest.mark.parametrize("method", PRUNING)
-def test_exact_density_zeros_and_a_directory_that_transformers_loads(
+def test_training_reaches_the_density_and_transformers_loads_the_result(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -95,7 +95,7 @@ def test_exact_density_zeros_and_a_directory_that_transformers_loads(
 @pytest.mark.parametrize("scope", ["local", "global"])
 @pytest.mark.parametrize("block", [(4, 1), (1, 4), (8, 8)])
 @pytest.mark.parametrize("method", PRUNING)
-def test_blocks_are_kept_or_dropped_whole(
+def test_blocks_are_kept_or_pruned_as_a_whole(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -115,7 +115,7 @@ def test_blocks_are_kept_or_dropped_whole(
             assert whole.all(1).sum() == kept_count(0.25, len(whole))
     blocks = 16_384 // (rows * cols)
     if METHODS.get(method).density_is_outcome:
-        # One block more or less is 0.4% where they are 8 x 8.
+        # One block of 8 x 8 is 0.4% of a matrix.
         assert total == pytest.approx(0.25 * blocks, abs=max(2, 0.005 * blocks))
         scope = "global"
     else:
@@ -123,11 +123,11 @@ def test_blocks_are_kept_or_dropped_whole(
     assert (result.record.block, result.record.scope) == (block, scope)
 
 
-# "frozen" brings masks with it: tests/train/methods/test_frozen.py.
+# "frozen" starts with masks: tests/train/methods/test_frozen.py.
 @pytest.mark.parametrize(
     "method", [name for name in METHODS.names() if not METHODS.get(name).prunes and name != "frozen"]
 )
-def test_a_method_that_does_not_prune_leaves_no_mask(
+def test_a_method_that_does_not_prune_writes_no_masks(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
 ) -> None:
     result = run(tmp_path, tiny_checkpoint(density=1.0), sentiment(), method, density=1.0)
@@ -135,13 +135,13 @@ def test_a_method_that_does_not_prune_leaves_no_mask(
     assert result.accounting.density == result.accounting.encoder_density == 1.0
 
 
-class Stopped(Exception):  # noqa: N818  # nothing went wrong
-    """Stands in for whatever ends a run early."""
+class Stopped(Exception):  # noqa: N818  # not an error
+    """Stands for any event that ends a run early."""
 
 
 @pytest.mark.parametrize("last", [17, 47])
 @pytest.mark.parametrize("method", PRUNING)
-def test_a_run_stopped_in_the_middle_ends_with_the_same_bytes(
+def test_a_resumed_run_writes_the_same_bytes(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -149,7 +149,7 @@ def test_a_run_stopped_in_the_middle_ends_with_the_same_bytes(
     method: str,
     last: int,
 ) -> None:
-    """40 steps, the descent from 4 to 32, then 12 with fixed masks; the state is saved every seventh."""
+    """40 steps, the schedule from 4 to 32, then 12 with fixed masks; the state is saved every 7 steps."""
     places = (tiny_checkpoint(density=1.0), sentiment())
 
     def once(out: str) -> checkpoint.Checkpoint:
@@ -176,9 +176,7 @@ def test_a_run_stopped_in_the_middle_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("block", [(1, 1), (2, 4)])
 @pytest.mark.parametrize("method", PRUNING)
-def test_baked_weights_are_what_was_evaluated_and_zero_exactly_where_pruned(
-    method: str, block: tuple[int, int]
-) -> None:
+def test_final_weights_are_those_evaluated_and_zero_where_pruned(method: str, block: tuple[int, int]) -> None:
     torch.manual_seed(0)
     linears = {"layer.0.w": nn.Linear(16, 32), "layer.1.w": nn.Linear(32, 8)}
     model = nn.Sequential(linears["layer.0.w"], nn.Tanh(), linears["layer.1.w"])
@@ -213,7 +211,7 @@ def test_baked_weights_are_what_was_evaluated_and_zero_exactly_where_pruned(
 
 
 @pytest.mark.parametrize("method", PRUNING)
-def test_with_a_teacher_alone_the_labels_do_not_matter(
+def test_labels_have_no_effect_with_distillation_alone(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
 ) -> None:
     start, data = tiny_checkpoint(density=1.0), sentiment()

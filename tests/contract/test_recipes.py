@@ -1,4 +1,4 @@
-"""What every recipe must be: a valid configuration that runs."""
+"""Contract of every recipe: a valid configuration that runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECIPES = [name for name in NAMES if name not in PRETRAINING]
 
 
 def write_data(folder: Path, task: str) -> Path:
-    """A few rows of a task in the layout of its published files."""
+    """Write a few rows of a task in the layout of its published files."""
     folder.mkdir()
     pairs = [("the film is good", "it was good"), ("the film is bad", "it was good")] * 2
     if task == "squad":
@@ -56,7 +56,7 @@ def write_data(folder: Path, task: str) -> Path:
     return folder
 
 
-def test_the_papers_methods_and_tasks_have_recipes() -> None:
+def test_recipes_cover_the_methods_and_tasks_of_the_papers() -> None:
     methods = ("magnitude", "movement", "soft-movement", "l0")
     assert {f"{m}-{t}" for m in methods for t in ("squad", "mnli", "qqp")} <= set(RECIPES)
     assert {"smp-mnli", "obert-squad", "rpp-downstream"} <= set(RECIPES)
@@ -85,14 +85,14 @@ def test_a_recipe_runs(tmp_path: Path, tiny_checkpoint: Callable[..., Path], nam
     values: dict[str, Any] = read_recipe(FOLDER / f"{name}.toml", TrainConfig)
     config = TrainConfig(out=tmp_path / "out", **values)
     model = tiny_checkpoint(density=0.4 if config.freeze_mask else 1.0)
-    # Eight steps of a tiny model instead of the paper's; the rest is the recipe's.
+    # Eight steps of a tiny model; all other settings are those of the recipe.
     small = dataclasses.replace(
         config, model=str(model), data=write_data(tmp_path / "data", config.task), epochs=4, batch=2, warmup=1,
         max_length=min(config.max_length, 48), threads=1, device="cpu", progress=False,
         task_options={"stride": 8} if config.task_options else {},
     )  # fmt: skip
     if METHODS.get(config.method).density_is_outcome and config.density < 1:
-        # A density is steered to, which takes a while: scores have far to go.
+        # The density controller needs steps and a high score learning rate to reach a density.
         small = dataclasses.replace(small, epochs=20, score_lr=1.0)
     result = train(small)
     assert result.masks

@@ -1,4 +1,4 @@
-"""Rules that every export target keeps. A new target is found here by its file name."""
+"""Contract of every export target; new targets are found by their file names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def constant(name: str, array: np.ndarray) -> ir.Value:
 
 
 def sparse_model(weights: str = "fp32") -> ir.Model:
-    """y = x W^T + 1 in CSR, over x [batch, 4]."""
+    """y = x W^T + 1 in CSR, for x ``[batch, 4]``."""
     function = op_for("csr", weights)
     stored, beside = VALUE_TYPES.get(weights).encode(WEIGHT, "w")
     arrays = FORMATS.get("csr").encode(stored, WEIGHT != 0) | beside
@@ -51,7 +51,7 @@ def sparse_model(weights: str = "fp32") -> ir.Model:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_artifact_runs_every_way_it_says_it_can(target: Target, inline: bool, tmp_path: Path) -> None:
+def test_the_artifact_runs_with_every_declared_runtime(target: Target, inline: bool, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=inline)
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
@@ -62,7 +62,7 @@ def test_artifact_runs_every_way_it_says_it_can(target: Target, inline: bool, tm
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_the_rounding_of_activations_can_be_left_out(target: Target, inline: bool, tmp_path: Path) -> None:
+def test_rounding_of_activations_can_be_disabled(target: Target, inline: bool, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model("int8"), path, inline=inline)
     kind = VALUE_TYPES.get("int8")
@@ -81,13 +81,13 @@ def test_details_describe_the_artifact(target: Target, tmp_path: Path) -> None:
     assert details["outputs"] == [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}]
 
 
-def test_one_file_and_nothing_else_is_written(target: Target, tmp_path: Path) -> None:
+def test_only_the_artifact_is_written(target: Target, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=False)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_damaged_artifact_is_refused_with_its_name(target: Target, tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_artifact(target: Target, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=False)
     path.write_bytes(path.read_bytes()[:-40])
@@ -95,6 +95,6 @@ def test_damaged_artifact_is_refused_with_its_name(target: Target, tmp_path: Pat
         target.runners(path)
 
 
-def test_unknown_target_lists_the_known() -> None:
+def test_the_error_for_an_unknown_target_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown target 'onx'.*did you mean onnx"):
         TARGETS.get("onx")

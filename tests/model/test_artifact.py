@@ -191,7 +191,7 @@ def test_a_sentence_transformers_folder_sets_pooling_and_prompts(toy: Make) -> N
     np.testing.assert_array_equal(model.embed(["one"], normalize=False)[0], tokens[0])
     pooling.write_text('{"pooling_mode": "lasttoken"}')
     with pytest.raises(
-        UsageError, match="the pooling in the folder of .* is not supported; choose with pooling="
+        UsageError, match=r"the pooling in the folder of .* is not supported; choose with pooling="
     ):
         aerogel.load(folder).embed(["one"])
     assert aerogel.load(folder).embed(["one"], pooling="max").shape == (1, 4)

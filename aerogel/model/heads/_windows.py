@@ -107,4 +107,4 @@ def _most_context(spans: list[tuple[int, int]], tokens: int) -> list[np.ndarray]
         better = score > most[begin:end]
         most[begin:end][better] = score[better]
         owner[begin:end][better] = window
-    return [owner[begin:end] == number for window, (begin, end) in enumerate(spans)]
+    return [owner[begin:end] == window for window, (begin, end) in enumerate(spans)]

@@ -35,7 +35,8 @@ class FillMask(Task):
         if len(positions) != 1:
             truncated = f", truncated to {len(encoded)} tokens," if encoded.truncated else ""
             raise UsageError(
-                f"text{truncated} has {len(positions)} mask tokens; write {tokenizer.token(mask)} once, in place of the missing word"
+                f"text{truncated} has {len(positions)} mask tokens; "
+                f"write {tokenizer.token(mask)} once, in place of the missing word"
             )
         position = int(positions[0])
         (batch,) = self._run([encoded])

@@ -58,7 +58,8 @@ class Tokens(MultiVector):
         if sentence.pooling is None or sentence.unknown:
             found = f"module {sentence.unknown}" if sentence.unknown else "pooling"
             raise UsageError(
-                f"the {found} in the folder of {self._core.path} is not supported; choose with pooling=: {', '.join(POOLINGS)}"
+                f"the {found} in the folder of {self._core.path} is not supported; "
+                f"choose with pooling=: {', '.join(POOLINGS)}"
             )
         return sentence.pooling
 
