@@ -1,22 +1,21 @@
-"""Every error that Aerogel raises on purpose.
+"""Errors that Aerogel raises.
 
     AerogelError
-    ├── UsageError          a flag or argument that cannot be meant; names the flag and the accepted values
-    │   └── HeadError       a method that a loaded model does not have; names those that it has
-    ├── DataError           task data that cannot be read; names the file and line
-    ├── TrainingError       a run that stopped making sense: a loss or gradient that is not finite
-    ├── CheckpointError     a checkpoint directory that is missing, damaged or contradicts itself
-    ├── FormatError         a CSR, BSR or mask structure that breaks its own rules
-    ├── ExportError         a model that cannot be captured or rewritten
-    │   └── ParityError     an artifact whose outputs differ from the model it was made from
-    ├── RuntimeLoadError    an ONNX file or a native library that cannot be loaded
-    ├── ArtifactError       an exported model whose folder is incomplete, damaged or contradicts itself
-    ├── OutputError         a file or folder that cannot be written; names it
-    └── MissingExtraError   an optional dependency that is not installed; names the pip command
+    ├── UsageError          a flag or argument is invalid; names the flag and the accepted values
+    │   └── HeadError       a loaded model does not have the method; names the methods that it has
+    ├── DataError           task data cannot be read; names the file and line
+    ├── TrainingError       training diverged: a loss or gradient is not finite
+    ├── CheckpointError     a checkpoint directory is missing, damaged or inconsistent
+    ├── FormatError         CSR, BSR or mask arrays break the rules of their format
+    ├── ExportError         a model cannot be captured or rewritten
+    │   └── ParityError     the outputs of an artifact differ from those of its model
+    ├── RuntimeLoadError    an ONNX file or a native library cannot be loaded
+    ├── ArtifactError       the folder of an exported model is incomplete, damaged or inconsistent
+    ├── OutputError         a file or folder cannot be written; names it
+    └── MissingExtraError   an optional dependency is not installed; names the pip command
 
-Messages are one line: what is wrong, in which file, tensor or flag, and how to mend it. The command line prints
-them after ``aerogel: error:`` and exits with status 2; anything that is not an ``AerogelError`` is a bug and
-keeps its traceback.
+A message is one line: what is wrong with which file, tensor or flag, and what to do. The command line prints it after
+``aerogel: error:`` and exits with status 2. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -43,59 +42,63 @@ __all__ = [
 
 
 class AerogelError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of Aerogel's errors."""
 
 
 class UsageError(AerogelError, ValueError):
-    """A flag or argument that cannot be meant."""
+    """A flag or argument is invalid."""
 
 
 class HeadError(UsageError):
-    """A method that a loaded model does not have."""
+    """A loaded model does not have the method."""
 
 
 class DataError(AerogelError, ValueError):
-    """Task data that cannot be read as its task demands."""
+    """Task data cannot be read."""
 
 
 class TrainingError(AerogelError):
-    """A training run that stopped making sense."""
+    """Training diverged."""
 
 
 class CheckpointError(AerogelError):
-    """A checkpoint directory that is missing, damaged or contradicts itself."""
+    """A checkpoint directory is missing, damaged or inconsistent."""
 
 
 class FormatError(AerogelError, ValueError):
-    """A sparse structure that breaks the rules of its format."""
+    """CSR, BSR or mask arrays break the rules of their format."""
 
 
 class ExportError(AerogelError):
-    """A model that cannot be captured or rewritten."""
+    """A model cannot be captured or rewritten."""
 
 
 class ParityError(ExportError):
-    """An artifact whose outputs differ from those of the model it was made from."""
+    """The outputs of an artifact differ from those of its model."""
 
 
 class RuntimeLoadError(AerogelError):
-    """An ONNX file or a native library that cannot be loaded."""
+    """An ONNX file or a native library cannot be loaded."""
 
 
 class ArtifactError(AerogelError):
-    """An exported model whose folder is incomplete, damaged or contradicts itself."""
+    """The folder of an exported model is incomplete, damaged or inconsistent."""
 
 
 class OutputError(AerogelError, OSError):
-    """A file or folder that cannot be written."""
+    """A file or folder cannot be written."""
 
 
 class MissingExtraError(AerogelError, ImportError):
-    """An optional dependency that is not installed."""
+    """An optional dependency is not installed."""
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise MissingExtraError that names the `extra` which brings it."""
+    """Import and return `module`.
+
+    Raises:
+        MissingExtraError: `module` is not installed; names the `extra` that installs it.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,8 +1,8 @@
-"""A registry whose names are file names.
+"""Plug-ins that are found by their file names.
 
-A folder of modules is a registry: ``aerogel/train/methods/soft_movement.py`` is the method "soft-movement" and is
-listed nowhere else. Underscores in the file name read as hyphens in the name; files that begin with an underscore
-are private helpers. Each module offers one attribute of an agreed name, which is what `Registry.get` returns.
+A package of modules is a registry: ``aerogel/train/methods/soft_movement.py`` is the method "soft-movement", and no
+list names it. Underscores in a file name become hyphens in the name; files that begin with an underscore are private
+helpers. Each module defines one object under an agreed name, which `Registry.get` returns.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names and objects of one folder of plug-in modules.
+    """Names and objects of one package of plug-in modules.
 
     Args:
-        kind: what an entry is called in messages, e.g. "method".
-        package: dotted name of the folder.
-        attribute: name of the object that every module of the folder defines.
+        kind: noun for an entry in messages, e.g. "method".
+        package: dotted name of the package.
+        attribute: name of the object that every module defines.
     """
 
     def __init__(self, kind: str, package: str, attribute: str) -> None:
@@ -35,20 +35,22 @@ class Registry(Generic[T]):
         self.attribute = attribute
 
     def names(self) -> list[str]:
-        """All known names, sorted. Imports the folder itself, none of its modules."""
-        folder = importlib.import_module(self.package)
-        found = (module.name for module in pkgutil.iter_modules(folder.__path__))
-        return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+        """All names, sorted. Imports neither the package nor its modules, only the packages above it.
+
+        Raises:
+            ModuleNotFoundError: the package does not exist.
+        """
+        return plugin_names(self.package)
 
     def module(self, name: str) -> str:
-        """Dotted name of the module of the entry called `name`, which need not exist."""
+        """Dotted name of the module for the entry `name`, which need not exist."""
         return f"{self.package}.{name.replace('-', '_')}"
 
     def get(self, name: str) -> T:
-        """Import and return the entry called `name`.
+        """Import the module of the entry `name` and return its object.
 
         Raises:
-            UsageError: no such name; the message lists the known ones and the nearest.
+            UsageError: there is no such entry; the message lists all names and suggests the nearest.
         """
         known = self.names()
         if name not in known:
@@ -62,9 +64,13 @@ class Registry(Generic[T]):
 def plugin_names(package: str) -> list[str]:
     """Names of the plug-ins in the folder `package` (a dotted name), sorted.
 
-    Reads file names only: neither the folder nor its modules are imported, so `--help` can list them.
+    Reads file names only: neither the package nor its modules are imported, so `--help` can list them.
+
+    Raises:
+        ModuleNotFoundError: the package does not exist.
     """
     spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    found = (module.name for module in pkgutil.iter_modules(folders or []))
-    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"no package {package}", name=package)
+    modules = (module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))

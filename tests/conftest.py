@@ -10,16 +10,16 @@ import pytest
 
 from aerogel.system.cores import cores, set_thread_variables
 
-# Before torch is imported by anything. The processes of pytest-xdist share the cores.
-set_thread_variables(shares=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-# Triton reads this when it is first imported, whoever imports it. `make test-gpu` sets AEROGEL_TEST_DEVICE.
+# Before any module imports torch. The processes of pytest-xdist share the cores.
+set_thread_variables(processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+# Triton reads this when it is first imported. `make test-gpu` sets AEROGEL_TEST_DEVICE.
 if os.environ.get("AEROGEL_TEST_DEVICE", "cpu") == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "a", "and", "of", "to", "is", "was", "in", "it", "that", "film", "good", "bad", "not", "very"]
 
-# Config fields of each family in its own spelling; sizes are the smallest that keep two heads and two layers.
+# Configuration of each family, with its own field names and the smallest sizes with two heads and two layers.
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
@@ -50,10 +50,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives ports of 127.0.0.1 that nothing uses.
+    """Function that returns a free port of 127.0.0.1.
 
-    The system hands out ports from 32768 on to any process at any time: one from there may be in use again before a
-    test uses it. These are from below.
+    The ports are below 32768: the system assigns higher ports to any process at any time, also before a test uses one.
     """
     import random
     import socket
@@ -75,14 +74,14 @@ def free_port() -> Callable[[], int]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` stands for."""
+    """Number of processes for `-n auto`."""
     return cores()
 
 
 def tiny_tokenizer(segments: bool = True) -> Any:
     """A WordPiece tokenizer of a few words and all ASCII characters, for single texts and pairs.
 
-    `segments` makes it give token_type_ids, as BERT's and ELECTRA's do.
+    With `segments`, it returns token_type_ids, as for BERT and ELECTRA.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -108,7 +107,7 @@ def tiny_tokenizer(segments: bool = True) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_calibration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test depends on whether this machine was ever calibrated."""
+    """Use an empty cache, so that no test depends on a cost model of this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEROGEL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -157,9 +156,9 @@ def fake_cost_model() -> Callable[..., Any]:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Factory of masked checkpoint directories of tiny random encoders.
 
-    ``tiny_checkpoint("bert", "SequenceClassification", density=0.1, block=(1, 1), seed=0, **config)`` gives
-    the directory; `head` is what follows ``AutoModelFor`` in the class name, "" for the plain encoder, and a
-    density of 1 is a model without masks. Equal arguments share one directory: copy it before altering it.
+    ``tiny_checkpoint("bert", "SequenceClassification", density=0.1, block=(1, 1), seed=0, **config)`` returns the
+    directory. `head` is the part of the class name after ``AutoModelFor``, "" for the plain encoder. With density 1,
+    the model has no masks. Equal arguments share one directory: copy it before you change it.
     """
     cache: dict[Any, Path] = {}
 
@@ -193,7 +192,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
                 )
             )
             for name, parameter in model.named_parameters():
-                # The default initialisation gives outputs near zero and biases of zero, hiding faults.
+                # The default initialization has zero biases and outputs near zero, which hides errors.
                 if parameter.ndim == 1:
                     scale = "norm" in name.lower() and name.endswith("weight")
                     torch.nn.init.normal_(parameter, mean=float(scale), std=0.1)
@@ -235,7 +234,7 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
 
     logits = mean over tokens of tanh(E[input_ids] W^T + b) * attention_mask, with E ``[vocab, width]`` and
     W ``[width, width]`` a quarter dense. With `sparse`, the product is a CsrLinear_v1 node and its function.
-    The weights depend on nothing but the sizes.
+    The weights depend only on the sizes.
     """
 
     def make(name: str, *, sparse: bool = False, vocab: int = 50, width: int = 16) -> Path:
@@ -304,7 +303,7 @@ def token_model(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def sentiment(tmp_path: Path) -> Callable[..., Path]:
-    """Factory of SST-2 shaped data directories: label 1 where a row says "good", 0 where "bad"."""
+    """Factory of data directories in the layout of SST-2: label 1 for rows with "good", 0 for rows with "bad"."""
 
     def make(train: int = 64, dev: int = 16, seed: int = 0) -> Path:
         import random

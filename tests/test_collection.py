@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# A process that prints the names of all tests. Its clock is ahead, so that what has the time in it differs.
+# A process that prints the names of all tests. Its clock is ahead, so that names with the time differ.
 COLLECT = """
 import sys, time
 

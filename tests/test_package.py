@@ -102,12 +102,12 @@ def test_errors_are_documented() -> None:
     assert all(name in (errors.__doc__ or "") for name in tree)
 
 
-def test_a_missing_extra_names_its_install_command() -> None:
+def test_require_names_the_install_command_of_a_missing_extra() -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'aerogel\[bench\]'"):
         require("no_such_package", "bench")
 
 
-def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_library_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIBRARY_VARIABLE, "")
     with pytest.raises(RuntimeLoadError, match=r"C\+\+17 compiler"):
         aerogel.library_path()
@@ -116,7 +116,7 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
         aerogel.library_path()
 
 
-def test_sessions_refuse_what_is_no_model(tmp_path: Path) -> None:
+def test_session_refuses_files_that_are_not_models(tmp_path: Path) -> None:
     with pytest.raises(RuntimeLoadError, match="does not exist"):
         aerogel.session(tmp_path / "absent.onnx")
     (tmp_path / "noise.onnx").write_bytes(b"not a model")
@@ -124,7 +124,7 @@ def test_sessions_refuse_what_is_no_model(tmp_path: Path) -> None:
         aerogel.session(tmp_path / "noise.onnx")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
 
@@ -142,7 +142,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
-def test_a_failed_directory_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_directory_write_keeps_the_old_directory(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with atomic_directory(target) as temporary:
         (temporary / "a").write_text("old")
@@ -175,7 +175,7 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path: Path) -> None:
         ("loop", True, r"loop is a file"),
     ],
 )
-def test_places_that_cannot_be_written_are_refused_before_and_while_writing(
+def test_unwritable_paths_are_refused_by_the_check_and_the_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: bool, message: str
 ) -> None:
     here = tmp_path / "here"
@@ -192,10 +192,10 @@ def test_places_that_cannot_be_written_are_refused_before_and_while_writing(
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, folder: bool) -> None:
+def test_the_next_writer_removes_the_files_of_a_killed_one(tmp_path: Path, folder: bool) -> None:
     code = (
         "import os, sys; from pathlib import Path; from aerogel.system.atomic_io import *;"
-        f"place = {'atomic_directory' if folder else 'atomic_file'}(Path(sys.argv[1])); place.__enter__();"
+        f"writer = {'atomic_directory' if folder else 'atomic_file'}(Path(sys.argv[1])); writer.__enter__();"
         "os._exit(9)"
     )
     for act in (check_output, atomic_directory if folder else atomic_file):
@@ -211,7 +211,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, folde
             assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_asking_for_a_place_makes_nothing(tmp_path: Path) -> None:
+def test_check_output_creates_nothing(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "deep.json")
     check_output(tmp_path / "new" / "deep", folder=True)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The masked checkpoint directory: what `train` writes, and `export`, `bench` and `inspect` read."""
+"""Checkpoint directories: `train` writes them; `export`, `bench` and `inspect` read them."""
 
 from aerogel.checkpoint.record import (
     MASKS_FILE,

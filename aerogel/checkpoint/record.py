@@ -1,12 +1,12 @@
-"""The masked checkpoint directory: what `train` writes, and `export`, `bench` and `inspect` read.
+"""Checkpoint directories: `train` writes them; `export`, `bench` and `inspect` read them.
 
-It is a normal Hugging Face directory (config.json, model.safetensors with exact zeros where a weight is pruned,
-tokenizer files; plain transformers loads it unchanged) plus:
+A checkpoint is a Hugging Face directory that transformers loads unchanged (config.json, model.safetensors with exact
+zeros for pruned weights, tokenizer files), plus:
 
-* ``masks.safetensors``: per pruned weight, under the weight's own name, a uint8 vector of packed mask bits in
-  row-major order, lowest bit first, the last byte padded with zero bits.
-* ``scores.safetensors``, where they were to be kept: the scores that made the masks (`aerogel.checkpoint.scores`).
-* ``aerogel.json``: the record of how it was made (`Record`), with the SHA-256 of the files it speaks for.
+* ``masks.safetensors``: for each pruned weight, under its name, the packed mask as a uint8 vector: row-major, lowest
+  bit first, the last byte padded with zero bits.
+* ``scores.safetensors``, optional: the scores behind the masks (`aerogel.checkpoint.scores`).
+* ``aerogel.json``: the record of the run (`Record`), with the SHA-256 of the other files.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ MASKS_FILE = "masks.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 SCORES_FILE = "scores.safetensors"
 _SEALED = ("config.json", WEIGHTS_FILE, MASKS_FILE)
-# No model has so many parameters; below it, counts divide without loss.
-_HUGE = 2**53
-# What the weight of a mask can be stored as.
+# More parameters than any model has. Smaller counts are exact in float64.
+_MAX_PARAMETERS = 2**53
+# Safetensors dtypes of a weight with a mask.
 _FLOATS = ("F32", "F16", "F64")
-# The tokenizer's files of a checkpoint whose record does not list what came with it: those before `unsealed`.
+# Tokenizer files of a checkpoint from before the field `unsealed`, which lists them.
 _TOKENIZER = (
     "added_tokens.json", "chat_template.jinja", "generation_config.json", "merges.txt", "sentencepiece.bpe.model",
     "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt",
@@ -64,14 +64,14 @@ class Record:
 
     Attributes:
         method: name of the pruning method, or "dense".
-        config: the method's and the run's full configuration.
-        block: (rows, cols) kept or dropped together.
+        config: full configuration of the method and the run.
+        block: (rows, cols) that are kept or pruned together.
         scope: "local" or "global".
-        encoder_parameters: parameters of the encoder layers, for accounting.
-        task: name of the task, or None for a model without one.
+        encoder_parameters: number of parameters of the encoder layers, for the density of the encoder.
+        task: name of the task, or None.
         metrics: evaluation results by metric name.
         seed: seed of the run.
-        data: what it was trained on: per split, rows and SHA-256.
+        data: number of rows and SHA-256 of each split of the training data.
         versions: library versions by name.
     """
 
@@ -87,15 +87,16 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-# All that aerogel.json has.
+# All fields of aerogel.json.
 _FIELDS = {f.name for f in fields(Record)} | {
     "schema", "density", "encoder_density", "matrices", "files", "unsealed"
 }  # fmt: skip
 
 
-_SCHEMA_OF_FIELDS = {
+_FIELD_SCHEMA = {
     "method": str, "config": dict, "block": (Number(int, 1), Number(int, 1)), "scope": str,
-    "encoder_parameters": Number(int, 0, _HUGE), "task": Either(str, None), "metrics": Each(float), "seed": int,
+    "encoder_parameters": Number(int, 0, _MAX_PARAMETERS), "task": Either(str, None), "metrics": Each(float),
+    "seed": int,
     "data": dict, "versions": Each(str), "files": Each(str), "unsealed?": [str],
     "matrices": Each({"shape": (Number(int, 1), Number(int, 1)), "kept": Number(int, 0)}),
 }  # fmt: skip
@@ -103,7 +104,13 @@ _SCHEMA_OF_FIELDS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory that passed every check of `load`. `masks` are boolean ``[out, in]`` by weight name."""
+    """A checkpoint directory that passed all checks of `load`.
+
+    Attributes:
+        path: the directory.
+        record: contents of aerogel.json.
+        masks: boolean ``[out, in]`` by weight name.
+    """
 
     path: Path
     record: Record
@@ -118,19 +125,21 @@ class Checkpoint:
 def save(
     path: Path, record: Record, masks: Mapping[str, np.ndarray], write_model: Callable[[Path], object]
 ) -> Checkpoint:
-    """Write a checkpoint directory as a whole or not at all.
+    """Write a checkpoint directory atomically.
 
     Args:
-        path: the directory; an older checkpoint there is replaced once the new one is complete.
-        record: how the checkpoint was made.
-        masks: boolean ``[out, in]`` by the name of the weight in model.safetensors.
-        write_model: called with a temporary directory; writes config.json, model.safetensors and the tokenizer's
-            files there (``model.save_pretrained``). Pruned weights must already be zero.
+        path: the directory; an older checkpoint there is replaced when the new one is complete.
+        record: record of the run.
+        masks: boolean ``[out, in]`` by weight name in model.safetensors.
+        write_model: function that writes config.json, model.safetensors and the tokenizer files into the directory it
+            is called with (``model.save_pretrained``). Pruned weights must be zero already.
+
+    Returns:
+        The new checkpoint.
 
     Raises:
-        CheckpointError: `path` exists and is something other than a checkpoint directory, or what was
-            written does not pass `load`.
-        OutputError: nothing can be written there, or the disk is full.
+        CheckpointError: `path` is not a checkpoint directory, or the new checkpoint does not pass `load`.
+        OutputError: `path` is not writable, or the disk is full.
     """
     numpy_files = require("safetensors.numpy", "train")
     failure = require("safetensors", "train").SafetensorError
@@ -161,20 +170,22 @@ def save(
         try:
             text = json.dumps(document, indent=2, allow_nan=False)
         except ValueError as error:
-            raise CheckpointError(f"{path}: the record has a number that is not finite") from error
+            raise CheckpointError(
+                f"{path}: the record has a number that is not finite; check the metrics and the configuration"
+            ) from error
         (folder / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
         made = load(folder)
     return replace(made, path=path)
 
 
 def check_target(path: Path) -> None:
-    """Ask, before the work, whether a checkpoint can be put at `path`.
+    """Check, before the work, that a checkpoint can be written to `path`.
 
-    An older checkpoint may be replaced; whatever else is in its folder would be lost with it, so there must be nothing.
+    An older checkpoint there would be replaced, together with every other file in its directory.
 
     Raises:
-        CheckpointError: something other than a checkpoint is there, or files that are not the checkpoint's.
-        OutputError: nothing can be written there.
+        CheckpointError: `path` is not a checkpoint, or has files that do not belong to it.
+        OutputError: `path` is not writable.
     """
     check_output(path, folder=True)
     if not path.exists() or not (found := {file.name for file in path.iterdir()}):
@@ -182,11 +193,11 @@ def check_target(path: Path) -> None:
     if RECORD_FILE not in found:
         raise CheckpointError(f"{path} exists and is not an Aerogel checkpoint; choose another --out")
     document = _read_document(path)
-    ours = [RECORD_FILE, *document["files"], *document.get("unsealed", _TOKENIZER)]
-    if foreign := sorted(name for name in found if name not in ours):
+    own = [RECORD_FILE, *document["files"], *document.get("unsealed", _TOKENIZER)]
+    if foreign := sorted(name for name in found if name not in own):
         raise CheckpointError(
-            f"{path / foreign[0]} is not of the checkpoint in that folder and would be deleted with it; "
-            "move it away or choose another --out"
+            f"{path / foreign[0]} does not belong to the checkpoint in that folder and would be deleted with it; "
+            "move it or choose another --out"
         )
 
 
@@ -194,35 +205,35 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint directory.
 
     Raises:
-        CheckpointError: a file is missing, truncated or altered, the record is malformed, or a mask
-            disagrees with its weight; the message names the file or tensor.
+        CheckpointError: a file is missing, truncated or altered, the record is malformed, or a mask contradicts its
+            weight; names the file or tensor.
     """
     try:
         return _load(path)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}: {error.filename}); see to its permissions"
+            f"cannot read {path} ({error.strerror}: {error.filename}); check its permissions"
         ) from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The fields of config.json in a checkpoint directory; their types are unchecked.
+    """The fields of config.json in a checkpoint directory, without a check of their types.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no JSON object.
+        CheckpointError: the file cannot be read or is not a JSON object.
     """
     file = path / "config.json"
     try:
-        found: dict[str, Any] = read(file, dict)
+        config: dict[str, Any] = read(file, dict)
     except (OSError, MalformedJsonError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
-    return found
+    return config
 
 
 def not_finite(path: Path, name: str) -> CheckpointError:
-    """What to raise over the tensor `name` of a checkpoint that has a NaN or an infinity in it."""
+    """The error for a checkpoint whose tensor `name` has a NaN or an infinity."""
     return CheckpointError(
-        f"{path / WEIGHTS_FILE}: {name} has values that are not finite; restore it, or train anew with a lower --lr"
+        f"{path / WEIGHTS_FILE}: {name} has values that are not finite; restore it or train again with a lower --lr"
     )
 
 
@@ -230,13 +241,13 @@ def _load(path: Path) -> Checkpoint:
     document = _read_document(path)
     for name in _sealed(path, SCORES_FILE in document["files"]):
         if not (path / name).is_file():
-            raise CheckpointError(f"{path / name} is missing; the checkpoint is incomplete, write it anew")
+            raise CheckpointError(f"{path / name} is missing; the checkpoint is incomplete, write it again")
         if name == SCORES_FILE and name not in document["files"]:
             raise CheckpointError(f"{path / name} is not listed in {RECORD_FILE}; delete it")
         if sha256(path / name) != document["files"].get(name):
             raise CheckpointError(
-                f"{path / name} is not the file that {RECORD_FILE} was written with (truncated or altered); "
-                "restore it or write the checkpoint anew"
+                f"{path / name} differs from its SHA-256 in {RECORD_FILE} (truncated or altered); "
+                "restore it or write the checkpoint again"
             )
     record = Record(
         **{f.name: document[f.name] for f in fields(Record)} | {"block": tuple(document["block"])}
@@ -248,21 +259,21 @@ def _load(path: Path) -> Checkpoint:
     except UsageError as error:
         raise CheckpointError(f"{path / RECORD_FILE}: {error}") from error
     masked = sum(mask.size for mask in masks.values())
-    if not masked <= record.encoder_parameters < _HUGE:
+    if not masked <= record.encoder_parameters < _MAX_PARAMETERS:
         raise CheckpointError(
-            f"{path / RECORD_FILE}: encoder_parameters {record.encoder_parameters} cannot be, "
-            f"the matrices have {masked}; write the checkpoint anew"
+            f"{path / RECORD_FILE}: encoder_parameters is {record.encoder_parameters}, "
+            f"but the masked matrices alone have {masked}; write the checkpoint again"
         )
     return Checkpoint(path, record, masks)
 
 
 def _sealed(folder: Path, scores: bool = False) -> tuple[str, ...]:
-    """The files that the record speaks for; scores where they are, or have to be."""
+    """Files whose SHA-256 is in the record; scores only if they exist or `scores` is true."""
     return (*_SEALED, SCORES_FILE) if scores or (folder / SCORES_FILE).exists() else _SEALED
 
 
 def _read_document(path: Path) -> dict[str, Any]:
-    """Parse aerogel.json and check it has the schema's fields with their types."""
+    """Read aerogel.json and check the names and types of its fields."""
     file = path / RECORD_FILE
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory; give a checkpoint that `aerogel train` wrote")
@@ -277,27 +288,29 @@ def _read_document(path: Path) -> dict[str, Any]:
     found = document.get("schema") if isinstance(document, dict) else type(document).__name__
     if not isinstance(document, dict) or type(found) is not int or found != SCHEMA:
         raise CheckpointError(
-            f"{file} has schema {found!r}, this version reads {SCHEMA}; use a matching release"
+            f"{file} has schema {found!r}, and this version reads {SCHEMA}; use a matching release"
         )
     if unknown := sorted(document.keys() - _FIELDS):
         raise CheckpointError(
-            f"{file}: unknown field {unknown[0]!r}; take it out, or use the release that wrote it"
+            f"{file}: unknown field {unknown[0]!r}; remove it, or use the release that wrote it"
         )
-    try:
-        check(document, _SCHEMA_OF_FIELDS)
-    except MalformedJsonError as error:
-        raise CheckpointError(f"{file}: {error}; write the checkpoint again") from error
     if text := unprintable(document):
         raise CheckpointError(
             f"{file} has text that cannot be printed: {text[:80]}; restore it or write the checkpoint again"
         )
+    try:
+        check(document, _FIELD_SCHEMA)
+    except MalformedJsonError as error:
+        raise CheckpointError(f"{file}: {error}; write the checkpoint again") from error
     if document["scope"] not in ("local", "global"):
-        raise CheckpointError(f"{file}: scope {document['scope']!r} is neither local nor global")
+        raise CheckpointError(
+            f"{file}: scope {document['scope']!r} is neither local nor global; write the checkpoint again"
+        )
     return dict(document)
 
 
 def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Unpack every mask and hold it against its weight and its entry in the record."""
+    """Unpack every mask and compare it with its weight and its entry in the record."""
     safetensors = require("safetensors", "export")
     try:
         with (
@@ -305,33 +318,37 @@ def _read_masks(path: Path, matrices: dict[str, Any]) -> dict[str, np.ndarray]:
             safetensors.safe_open(str(path / WEIGHTS_FILE), framework="numpy") as weights,
         ):
             if set(packed.keys()) != set(matrices):
-                odd = sorted(set(packed.keys()) ^ set(matrices))[0]
-                raise CheckpointError(f"{path}: {odd} is in only one of {MASKS_FILE} and {RECORD_FILE}")
+                name = sorted(set(packed.keys()) ^ set(matrices))[0]
+                raise CheckpointError(
+                    f"{path}: {name} is in only one of {MASKS_FILE} and {RECORD_FILE}; write the checkpoint again"
+                )
             known = set(weights.keys())
             masks = {}
             for name in matrices:
                 if name not in known:
-                    raise CheckpointError(f"{path / MASKS_FILE}: {name} has no weight in {WEIGHTS_FILE}")
+                    raise CheckpointError(
+                        f"{path / MASKS_FILE}: {name} has no weight in {WEIGHTS_FILE}; write the checkpoint again"
+                    )
                 masks[name] = _check_mask(path, name, packed, weights, matrices[name])
     except safetensors.SafetensorError as error:
         raise CheckpointError(
-            f"{path}: unreadable safetensors file ({error}); write the checkpoint anew"
+            f"{path}: cannot read a safetensors file ({error}); write the checkpoint again"
         ) from error
     return masks
 
 
 def _check_mask(path: Path, name: str, masks: Any, weights: Any, entry: Any) -> np.ndarray:
-    # numpy has no bfloat16, among others: reading such a tensor fails, so its type is asked for first.
+    # numpy lacks bfloat16 and other types and cannot read such tensors, so their type is checked first.
     for file, opened, known in ((MASKS_FILE, masks, ("U8",)), (WEIGHTS_FILE, weights, _FLOATS)):
         found = opened.get_slice(name).get_dtype()
         if found not in known:
             raise CheckpointError(
-                f"{path / file}: {name} is {found}, not {' or '.join(known)}; write the checkpoint anew"
+                f"{path / file}: {name} is {found}, not {' or '.join(known)}; write the checkpoint again"
             )
     weight = weights.get_tensor(name)
     if weight.ndim != 2:
         raise CheckpointError(
-            f"{path}: {name} has a mask but {weight.ndim} dimensions; masks are for matrices"
+            f"{path}: {name} has a mask and {weight.ndim} dimensions; only matrices can have masks"
         )
     try:
         mask = unpack(masks.get_tensor(name), weight.shape)
@@ -339,15 +356,16 @@ def _check_mask(path: Path, name: str, masks: Any, weights: Any, entry: Any) -> 
         raise CheckpointError(f"{path / MASKS_FILE}: {name}: {error}") from error
     if entry["kept"] != int(np.count_nonzero(mask)):
         raise CheckpointError(
-            f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on how many weights are kept"
+            f"{path}: {name}: {RECORD_FILE} and {MASKS_FILE} disagree on the number of kept weights; "
+            "write the checkpoint again"
         )
     if entry["shape"] != list(mask.shape):
         raise CheckpointError(
             f"{path}: {name}: {RECORD_FILE} has shape {entry['shape']}, {WEIGHTS_FILE} {list(mask.shape)}; "
-            "write the checkpoint anew"
+            "write the checkpoint again"
         )
     if np.any(weight[~mask]):
         raise CheckpointError(
-            f"{path}: {name} has nonzero weights where its mask prunes; the mask is of another model"
+            f"{path}: {name} has nonzero weights where its mask prunes; write the checkpoint again"
         )
     return mask

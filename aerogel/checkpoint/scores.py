@@ -1,7 +1,7 @@
-"""The scores that made a checkpoint's masks: ``scores.safetensors`` in its directory, which `--save-scores` writes.
+"""The scores behind a checkpoint's masks, in ``scores.safetensors`` of its directory.
 
-Per pruned weight, under the weight's own name, float16 ``[out / r, in / c]``: the learnt score of each block when
-training ended. They are for looking at (`aerogel inspect`); nothing is computed from them.
+For each pruned weight, under its name, float16 ``[out / r, in / c]``: the learned score of each block at the end of
+training. `aerogel inspect` shows them; no other command reads them.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ __all__ = ["load", "save"]
 
 
 def save(folder: Path, scores: Mapping[str, np.ndarray]) -> None:
-    """Write scores ``[out / r, in / c]`` into a checkpoint's directory; float16's largest number is the largest score.
+    """Write scores ``[out / r, in / c]`` to a checkpoint directory, clipped to the range of float16.
 
     Raises:
-        safetensors.SafetensorError: they cannot be written.
+        safetensors.SafetensorError: the file cannot be written.
     """
     largest = float(np.finfo(np.float16).max)
-    halves = {name: np.clip(score, -largest, largest).astype(np.float16) for name, score in scores.items()}
-    require("safetensors.numpy", "train").save_file(halves, str(folder / SCORES_FILE))
+    clipped = {name: np.clip(score, -largest, largest).astype(np.float16) for name, score in scores.items()}
+    require("safetensors.numpy", "train").save_file(clipped, str(folder / SCORES_FILE))
 
 
-def load(made: Checkpoint) -> dict[str, np.ndarray] | None:
-    """Scores by weight name, float32 ``[out / r, in / c]``; None where the checkpoint has none.
+def load(loaded: Checkpoint) -> dict[str, np.ndarray] | None:
+    """Read scores: float32 ``[out / r, in / c]`` by weight name; None if the checkpoint has none.
 
     Raises:
-        CheckpointError: they are damaged, or not of this checkpoint's masks.
+        CheckpointError: the file is damaged or does not match the masks.
     """
-    file = made.path / SCORES_FILE
+    file = loaded.path / SCORES_FILE
     if not file.is_file():
         return None
-    safetensors, mend = require("safetensors", "inspect"), "restore it or train anew"
-    rows, cols = made.record.block
+    safetensors, remedy = require("safetensors", "inspect"), "restore it or train again"
+    rows, cols = loaded.record.block
     try:
         with safetensors.safe_open(str(file), framework="numpy") as stored:
-            if odd := sorted(set(stored.keys()) ^ set(made.masks)):
-                raise CheckpointError(f"{file}: {odd[0]} has a mask or scores, not both; {mend}")
+            if odd := sorted(set(stored.keys()) ^ set(loaded.masks)):
+                raise CheckpointError(f"{file}: {odd[0]} has only one of a mask and scores; {remedy}")
             scores = {}
-            for name, mask in made.masks.items():
-                found, wanted = stored.get_slice(name), [mask.shape[0] // rows, mask.shape[1] // cols]
-                if found.get_dtype() != "F16" or found.get_shape() != wanted:
+            for name, mask in loaded.masks.items():
+                found, expected = stored.get_slice(name), [mask.shape[0] // rows, mask.shape[1] // cols]
+                if found.get_dtype() != "F16" or found.get_shape() != expected:
                     raise CheckpointError(
-                        f"{file}: {name} is {found.get_dtype()} {found.get_shape()}, not F16 {wanted}; {mend}"
+                        f"{file}: {name} is {found.get_dtype()} {found.get_shape()}, not F16 {expected}; {remedy}"
                     )
                 scores[name] = stored.get_tensor(name).astype(np.float32)
                 if not np.isfinite(scores[name]).all():
-                    raise CheckpointError(f"{file}: {name} has values that are not finite; {mend}")
+                    raise CheckpointError(f"{file}: {name} has values that are not finite; {remedy}")
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); {mend}") from error
+        raise CheckpointError(f"cannot read {file} ({error}); {remedy}") from error
     return scores

@@ -137,7 +137,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
 def _check_outputs(args: argparse.Namespace) -> None:
     """Check that no output would overwrite a model, its manifest or weights, or another output."""
     from aerogel.bench.model import external_data
-    from aerogel.system.overlap import demand_apart
+    from aerogel.system.overlap import check_outputs_distinct
 
     taken = {f"the model {model}": model for model in args.models}
     if args.baseline:
@@ -148,4 +148,4 @@ def _check_outputs(args: argparse.Namespace) -> None:
         if model.name and what != "the --lengths file":  # without a name, the path is rejected later
             taken[f"the manifest of {what}"] = model.with_suffix(".manifest.json")
             taken |= {f"the weights {file.name} of {what}": file for file in external_data(model)}
-    demand_apart({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)
+    check_outputs_distinct({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)

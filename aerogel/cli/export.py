@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.runtime.artifact import manifest_path
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.cache import cache_folder
-    from aerogel.system.overlap import demand_apart
+    from aerogel.system.overlap import check_outputs_distinct
     from aerogel.system.terminal import console, progress
 
     config = ExportConfig(
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
             "--task-data": args.task_data,
             "the cache of cost models": cache_folder(),
         }
-        demand_apart({"--json": args.json}, taken, folders)
+        check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)
     with progress() as step:
         document = export(config, step)

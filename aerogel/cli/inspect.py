@@ -116,11 +116,13 @@ def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
     from aerogel.errors import require
     from aerogel.system.atomic_io import check_output
     from aerogel.system.cache import cache_folder
-    from aerogel.system.overlap import demand_apart
+    from aerogel.system.overlap import check_outputs_distinct
 
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
-    demand_apart(outputs, {"the --text file": args.text}, read | {"the cache of cost models": cache_folder()})
+    check_outputs_distinct(
+        outputs, {"the --text file": args.text}, read | {"the cache of cost models": cache_folder()}
+    )
     if args.html or args.plots:
         require("matplotlib", "inspect")
     for path in filter(None, (args.html, args.plots / "density.png" if args.plots else None, to_file)):

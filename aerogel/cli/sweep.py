@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.sweep.plan import plan
     from aerogel.sweep.report import results
     from aerogel.system.atomic_io import check_output
-    from aerogel.system.overlap import demand_apart
+    from aerogel.system.overlap import check_outputs_distinct
     from aerogel.system.terminal import console, progress, rich_table
 
     sweep = _sweep(args)
@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
     require("matplotlib", "inspect")
     for name in _RESULTS:
         check_output(args.out / name)
-    demand_apart({f"--out: {name}": args.out / name for name in _RESULTS}, {"the --config file": args.config})
+    check_outputs_distinct(
+        {f"--out: {name}": args.out / name for name in _RESULTS}, {"the --config file": args.config}
+    )
     # Results of a sweep are next to its runs; without runs, the files are not a sweep's.
     if not (args.out / "runs").is_dir():
         for name in _RESULTS:

@@ -20,7 +20,7 @@ from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
 from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import MalformedJsonError, read
-from aerogel.system.overlap import demand_kept
+from aerogel.system.overlap import check_inputs_preserved
 
 __all__ = ["check_out", "companions", "model_folder", "place"]
 
@@ -69,7 +69,7 @@ def check_out(
     copies = {file: out.parent / file.name for file in companions(folder)}
     for path in (out, manifest_path(out), *copies.values()):
         check_output(path)
-        demand_kept({"--out: its file": path}, {"the checkpoint": checkpoint, **(inputs or {})})
+        check_inputs_preserved({"--out: its file": path}, {"the checkpoint": checkpoint, **(inputs or {})})
     if force:
         return
     existing = next((file for file in (out, manifest_path(out)) if file.exists()), None)

@@ -1,1 +1,1 @@
-"""What is known of the models of transformers."""
+"""Loading and structure of transformers models."""

@@ -1,7 +1,7 @@
-"""Which parameters of a Hugging Face model are pruned, counted or frozen.
+"""Select the parameters of a transformers model: prunable weights, encoder, embeddings.
 
-Everything is found by structure, not by class: an encoder's repeated layers stand in a ModuleList, so the path of each
-of their modules has a numeric part.
+The selection uses the structure, not the class: the repeated layers of an encoder are in a ModuleList, so the paths of
+their modules have a numeric part.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["embedding_parameters", "encoder_parameters", "pretrained_part", "pru
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Linear]:
-    """The Linear modules of the repeated encoder layers, by the full name of their weight.
+    """Linear modules of the repeated encoder layers, by the full name of their weight.
 
     BERT-base has 72: query, key, value, attention output, intermediate and output of 12 layers. Embeddings, pooler and
-    head are not among them.
+    head are excluded.
 
     Raises:
-        UsageError: there are none, so this is not a model that can be pruned.
+        UsageError: the model has no such modules and cannot be pruned.
     """
     found = {
         f"{name}.weight": module
@@ -38,12 +38,12 @@ def prunable(model: nn.Module) -> dict[str, nn.Linear]:
 
 
 def encoder_parameters(model: nn.Module) -> int:
-    """Parameters of the repeated layers, biases and LayerNorm included: what densities are reported over."""
+    """Number of parameters of the repeated layers, biases and LayerNorm included; densities are relative to it."""
     return sum(p.numel() for name, p in model.named_parameters() if repeated(model, name))
 
 
 def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the embedding module: words, positions, types and their LayerNorm."""
+    """Parameters of the embedding module: words, positions, token types and LayerNorm."""
     base: Any = getattr(model, "base_model", model)
     words: nn.Module = base.get_input_embeddings()
     path = next(name for name, module in base.named_modules() if module is words)
@@ -51,5 +51,5 @@ def embedding_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def pretrained_part(model: nn.Module, name: str) -> bool:
-    """Whether a parameter called `name` is of what pre-training made: neither the head nor the pooler."""
+    """Whether the parameter `name` is pre-trained: part of neither the head nor the pooler."""
     return in_base(model, name) and "pooler" not in name.split(".")

@@ -1,6 +1,6 @@
-"""How the families of BERT call the parts of a layer and the fields of their configuration.
+"""Names of modules and configuration fields, by encoder family: BERT, RoBERTa, DistilBERT, ...
 
-A new family whose names differ is one more entry in these tables; nothing else knows a family by name.
+To support a family with other names, add a row to these tables; no other module knows a family by name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARTS = {
     "FFN in": ("intermediate.dense", "ffn.lin1", "fc1"),
     "FFN out": ("output.dense", "ffn.lin2", "fc2"),
 }
-"""The matrices of a layer, and how the names of their modules end. The first match counts."""
+"""Matrices of a layer, and the endings of their modules' names. The first match counts."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,10 @@ FEED_FORWARDS = (
 )
 
 HEAD_COUNTS = ("num_attention_heads", "n_heads")
-"""Attributes of an attention module, and fields of a configuration, that count heads."""
+"""Names of the number of heads, in attention modules and configurations."""
 
-HEAD_WIDTHS = ("all_head_count", "dim")
-"""Attributes of an attention module for heads times head size."""
-
-HEAD_COUNTS = ("num_attention_heads", "n_heads")
-"""Attributes of an attention module, and fields of a configuration, that count heads."""
-
-HEAD_WIDTHS = ("all_head_count", "dim")
-"""Attributes of an attention module for heads times head size."""
+HEAD_WIDTHS = ("all_head_size", "dim")
+"""Names of heads times head size, in attention modules."""
 
 _SIZES = {
     "layers": ("num_hidden_layers", "n_layers"),
@@ -82,13 +76,13 @@ _SIZES = {
 
 
 def config_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Layers, hidden size, inner size and heads that a config.json states; None for each that it does not."""
+    """Layers, hidden size, inner size and heads in a config.json; None for each that is absent."""
     return {
         size: next((config[name] for name in names if name in config), None) for size, names in _SIZES.items()
     }
 
 
 def head_count(config: Mapping[str, Any]) -> int | None:
-    """Attention heads of a layer by config.json; None where it does not state a positive number."""
+    """Attention heads per layer in a config.json; None unless it is a positive integer."""
     found = config_sizes(config)["heads"]
     return found if type(found) is int and found > 0 else None

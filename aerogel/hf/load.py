@@ -1,4 +1,4 @@
-"""Loading models of transformers from a directory, safely: tensors alone, and no code that a directory brings."""
+"""Load transformers models from a directory without running code from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OFFLINE", "load_model", "model_class"]
 
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
-"""How a directory is opened: nothing is downloaded, and its code is never run."""
+"""Options of ``from_pretrained``: download nothing, run no code from the directory."""
 
 
 def load_model(path: Path, attention: str | None = "eager", head: str | None = None) -> PreTrainedModel:
@@ -77,9 +77,9 @@ def model_class(path: Path, head: str | None = None) -> tuple[Any, Any]:
 
     try:
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
-    except Exception as error:  # a field of another type, an unknown kind: any of a dozen types
+    except Exception as error:  # invalid fields and unknown model types raise a dozen exception types
         raise CheckpointError(
-            f"{path / 'config.json'} cannot be read by transformers ({reason(error)}); restore it"
+            f"transformers cannot read {path / 'config.json'} ({reason(error)}); restore it"
         ) from error
     if head is not None or not config.architectures:
         return config, _auto_class(path, config, head or "")
@@ -90,13 +90,14 @@ def model_class(path: Path, head: str | None = None) -> tuple[Any, Any]:
         raise ExportError(
             f"transformers cannot import {name} ({reason(error)}); install what it needs"
         ) from error
-    # Where a package is missing, transformers has a class without a model in its place.
-    if isinstance(kind, type) and (lacks := getattr(kind, "_backends", None)):
-        raise ExportError(f"{name} needs {', '.join(map(str, lacks))}; install what is missing of it")
+    # For a class that needs a missing package, transformers has a placeholder.
+    if isinstance(kind, type) and (missing := getattr(kind, "_backends", None)):
+        raise ExportError(f"{name} needs {', '.join(map(str, missing))}; install these packages")
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     if not known:
         raise ExportError(
-            f"{path / 'config.json'}: architectures names {name}, which transformers does not have"
+            f"{path / 'config.json'}: architectures names {name}, which transformers does not have; "
+            "install a release that has it"
         )
     return config, kind
 

@@ -1,4 +1,4 @@
-"""Models whose weights are in PyTorch's older files, pytorch_model.bin: read without running what a pickle may call."""
+"""Models with pickled weights, pytorch_model.bin: load them without running code from the pickle."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _FILE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def weight_options(name: str | Path) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` that decide which weights of a model are read: safetensors where there are any.
+    """Arguments of ``from_pretrained`` that select the weights of a model; safetensors are preferred.
 
     Args:
-        name: directory, or hub id; of the hub only safetensors are read.
+        name: directory or hub id. From the hub, only safetensors are read.
 
     Raises:
-        CheckpointError: the directory has only pytorch_model.bin, and that file has more than tensors in it, is
-            damaged, or a part of it is missing; names the file.
+        CheckpointError: a file of pickled weights is missing, damaged or has other objects than tensors; names the
+            file.
     """
     files = pickled_files(name)
     for file in files:
-        _demand_tensors(file)
+        _check_tensors(file)
     # transformers reads these files with weights_only as well.
     return {"use_safetensors": not files, "weights_only": True}
 
 
 def pickled_files(name: str | Path) -> list[Path]:
-    """The files of pickled weights that a model is loaded from: none where it has safetensors or is a hub id.
+    """Files of pickled weights of a model; empty if it has safetensors or is a hub id.
 
     Raises:
-        CheckpointError: the index of the files is damaged, or names one that is missing.
+        CheckpointError: the index of the files is damaged or names a missing file.
     """
     folder = Path(name)
     if any((folder / file).is_file() for file in _SAFE):
@@ -57,17 +57,17 @@ def pickled_files(name: str | Path) -> list[Path]:
     files = [folder / part for part in sorted(parts)]
     for file in files:
         if not file.is_file():
-            raise CheckpointError(f"{file} is missing, and {_INDEX} names it; download it again")
+            raise CheckpointError(f"{file} is missing, but {_INDEX} lists it; download it again")
     return files
 
 
-def _demand_tensors(file: Path) -> None:
-    """Map a file and see that it is a table of tensors by name."""
+def _check_tensors(file: Path) -> None:
+    """Check that a file is a dict of tensors by name."""
     torch = require("torch", "train")
     try:
-        # Files of torch before 1.6 are not zip archives and cannot be mapped.
+        # Files written by torch before 1.6 are not zip archives and cannot be mapped.
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # the unpickler raises whatever the bytes of a file lead it into
+    except Exception as error:  # damaged files raise many exception types
         raise CheckpointError(
             f"{file} cannot be read as tensors alone ({_reason(error)}); save the model as model.safetensors"
         ) from error
@@ -80,7 +80,7 @@ def _demand_tensors(file: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of torch's message that names what is wrong, without its advice to allow more."""
+    """The line of torch's message with the cause, without its advice to allow more types."""
     lines = str(error).strip().split("\n")
     line = next((line for line in lines if "unsupported" in line.lower()), lines[0])
     line = (

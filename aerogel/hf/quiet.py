@@ -1,4 +1,4 @@
-"""Silence for a while what other libraries say to their own developers."""
+"""Silence torch and transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["quiet"]
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No deprecation warnings, progress bars and load reports of torch and transformers inside the block."""
+    """Silence warnings, progress bars and load reports of torch and transformers inside the block."""
     from transformers.utils import logging as hf_logging
 
     torch_logger = logging.getLogger("torch.onnx")

@@ -1,4 +1,4 @@
-"""Running exported models: texts in, answers out, with numpy, onnxruntime, tokenizers and rich alone."""
+"""Run exported models on texts; needs only numpy, onnxruntime, tokenizers and rich."""
 
 from aerogel.model.head import Head
 from aerogel.model.model import Model, load

@@ -1,4 +1,4 @@
-"""The files of an exported model: which ones they are, and what they say, checked."""
+"""Find, read and check the files of an exported model."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerogel.errors import ArtifactError, UsageError
-from aerogel.model.fields import Fields
+from aerogel.model.document import Document
 from aerogel.model.head import Head
 from aerogel.model.sentence import Sentence
 from aerogel.system.atomic_io import sha256
+from aerogel.system.json_fields import Each, Either, Number
 
 __all__ = ["Artifact", "find_model", "read_artifact"]
 
 SCHEMA = 1
-"""The schema of manifests that this reads."""
+"""Schema of the manifests that this version reads."""
 
-# Where the hub keeps ONNX files, below the folder of config.json and tokenizer.json.
+# Subfolder for ONNX files in the hub's layout; config.json and tokenizer.json are in the folder above.
 _HUB_FOLDER = "onnx"
-# Longest sequence to expect of a model whose files set no limit.
-_UNBOUNDED = 512
-# These count positions from behind the padding token's number: their tables have that many rows more.
+# Longest sequence, in tokens, of a model whose files set no limit.
+_DEFAULT_LENGTH = 512
+# Largest integer of a field.
+_MAX = 2**31
+# Model types whose positions start at pad_token_id + 1, so that their tables have that many unused rows.
 _POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl",
@@ -34,22 +37,22 @@ class Artifact:
 
     Attributes:
         path: the .onnx file.
-        folder: where tokenizer.json and config.json are.
-        config: contents of config.json; no fields where the file does not exist.
-        tokenizer_config: contents of tokenizer_config.json, likewise.
-        special_tokens: contents of special_tokens_map.json, likewise.
+        folder: the folder of tokenizer.json and config.json.
+        config: contents of config.json; empty if the file does not exist.
+        tokenizer_config: contents of tokenizer_config.json; empty if the file does not exist.
+        special_tokens: contents of special_tokens_map.json; empty if the file does not exist.
         sentence: settings of a sentence-transformers folder, or None.
-        head: what the manifest says the model computes, or None.
-        max_length: longest sequence in tokens, special ones included.
-        density: share of the pruned matrices' weights that are kept, or None.
+        head: head in the manifest, or None.
+        max_length: longest sequence in tokens, special tokens included.
+        density: kept fraction of the pruned matrices' weights, or None.
         fused: whether the encoder is one node, which skips padding.
     """
 
     path: Path
     folder: Path
-    config: Fields
-    tokenizer_config: Fields
-    special_tokens: Fields
+    config: Document
+    tokenizer_config: Document
+    special_tokens: Document
     sentence: Sentence | None
     head: Head | None
     max_length: int
@@ -58,24 +61,24 @@ class Artifact:
 
 
 def find_model(path: Path, name: str | None) -> Path:
-    """The .onnx file that `path` and `name` mean.
+    """The .onnx file that `path` and `name` select.
 
     Args:
-        path: the file, or a folder that has it, directly or in ``onnx/``.
-        name: which of a folder's files, with or without ``onnx/`` and ``.onnx``; None where it has one.
+        path: the file, or a folder with the file, directly or in ``onnx/``.
+        name: file to choose from a folder, with or without ``onnx/`` and ``.onnx``; None if the folder has one.
 
     Raises:
         ArtifactError: `path` does not exist, or has no .onnx file.
-        UsageError: `name` is not among the files, or is needed to choose one.
+        UsageError: `name` is not one of the files, or is needed to choose one.
     """
     if path.is_file():
         if name is not None:
-            raise UsageError(f"name={name!r} is for a folder, and {path} is a file; leave it out")
+            raise UsageError(f"name={name!r} chooses a file of a folder, and {path} is a file; omit name")
         if path.suffix != ".onnx":
-            raise ArtifactError(f"{path} is not an .onnx file; give the model or its folder")
+            raise ArtifactError(f"{path} is not an .onnx file; pass the model or its folder")
         return path
     if not path.is_dir():
-        raise ArtifactError(f"{path} does not exist; give a folder that `aerogel export` wrote to")
+        raise ArtifactError(f"{path} does not exist; pass a folder that `aerogel export` wrote")
     found = {
         file.relative_to(path).with_suffix("").as_posix(): file
         for folder in (path, path / _HUB_FOLDER)
@@ -83,7 +86,7 @@ def find_model(path: Path, name: str | None) -> Path:
         if file.is_file()
     }
     if not found:
-        raise ArtifactError(f"{path} has no .onnx file; give a folder that `aerogel export` wrote to")
+        raise ArtifactError(f"{path} has no .onnx file; pass a folder that `aerogel export` wrote")
     if name is None:
         if len(found) > 1:
             raise UsageError(f"{path} has {len(found)} models; choose with name=: {', '.join(found)}")
@@ -96,116 +99,107 @@ def find_model(path: Path, name: str | None) -> Path:
 
 
 def read_artifact(path: Path, *, verify: bool = False) -> Artifact:
-    """Read and check the files that belong to a model.
+    """Read and check the files of a model.
 
     Args:
         path: the .onnx file.
-        verify: compare the SHA-256 of the model and of its companions with the manifest.
+        verify: compare the SHA-256 of the model and its companion files with the manifest.
 
     Raises:
-        ArtifactError: a file is missing or malformed, or belongs to another export; the message names the file and
-            the field.
+        ArtifactError: a file is missing, malformed or from another export; names the file and field.
     """
-    folder = next((home for home in _homes(path) if (home / "tokenizer.json").is_file()), None)
+    folder = next((home for home in _tokenizer_folders(path) if (home / "tokenizer.json").is_file()), None)
     if folder is None:
         raise ArtifactError(
             f"{path.parent / 'tokenizer.json'} does not exist; copy it from the checkpoint, "
             "or save the model's fast tokenizer there"
         )
-    config = Fields.read_optional(folder / "config.json")
-    tokenizer_config = Fields.read_optional(folder / "tokenizer_config.json")
+    config = Document.read_optional(folder / "config.json")
+    tokenizer_config = Document.read_optional(folder / "tokenizer_config.json")
     sentence = Sentence.read(folder)
-    manifest = Fields.read_optional(path.with_suffix(".manifest.json"))
-    if manifest.values:
+    manifest = Document.read_optional(path.with_suffix(".manifest.json"))
+    if manifest.fields:
         _check_manifest(manifest, path, folder, verify)
     elif verify:
         raise ArtifactError(
             f"{path.with_suffix('.manifest.json')} does not exist, so there are no hashes to compare; "
-            "leave verify=True out"
+            "omit verify=True"
         )
-    head = manifest.values.get("head")
-    density = manifest.number("density")
-    if density is not None and not 0 <= density <= 1:
-        raise manifest.refuse("density", "a number from 0 to 1")
+    head = manifest.fields.get("head")
+    fusions = manifest.get("fusions", Each({"layers?": Either(Number(int, 0, _MAX), None)})) or {}
     limits = [
-        manifest.integer("max_length", 1),
+        manifest.get("max_length", Number(int, 1, _MAX)),
         _positions(config),
-        None if manifest.values else _tokenizer_limit(tokenizer_config),
-        sentence.max_length if sentence and not manifest.values else None,
+        None if manifest.fields else _tokenizer_limit(tokenizer_config),
+        sentence.max_length if sentence and not manifest.fields else None,
     ]
     return Artifact(
         path=path,
         folder=folder,
         config=config,
         tokenizer_config=tokenizer_config,
-        special_tokens=Fields.read_optional(folder / "special_tokens_map.json"),
+        special_tokens=Document.read_optional(folder / "special_tokens_map.json"),
         sentence=sentence,
-        head=None if head is None else Head.from_json(head, f"{manifest.where}: head"),
-        max_length=min((limit for limit in limits if limit is not None), default=_UNBOUNDED),
-        density=density,
-        fused=any(count > 0 for count in _fused_layers(manifest)),
+        head=None if head is None else Head.from_json(head, manifest.path),
+        max_length=min((limit for limit in limits if limit is not None), default=_DEFAULT_LENGTH),
+        density=manifest.get("density", Number(float, 0, 1)),
+        fused=any(fusion.get("layers") for fusion in fusions.values()),
     )
 
 
-def _homes(path: Path) -> Iterator[Path]:
-    """Folders that may have a model's tokenizer."""
+def _tokenizer_folders(path: Path) -> Iterator[Path]:
+    """Folders to search for a model's tokenizer."""
     yield path.parent
     if path.absolute().parent.name == _HUB_FOLDER:
         yield path.absolute().parent.parent
 
 
-def _check_manifest(manifest: Fields, path: Path, folder: Path, verify: bool) -> None:
-    """Refuse the manifest of another schema, or of another file."""
-    if manifest.integer("schema", 1) != SCHEMA:
+def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) -> None:
+    """Raise ArtifactError if a manifest has another schema or is not of this model."""
+    if (schema := manifest.get("schema", int)) != SCHEMA:
         raise ArtifactError(
-            f"{manifest.where}: schema is {manifest.values.get('schema')!r} and this version reads {SCHEMA}; "
+            f"{manifest.path}: schema is {schema!r} and this version reads {SCHEMA}; "
             "update aerogel, or export the model again"
         )
-    size = manifest.integer("bytes", 0, 2**63)
+    size = manifest.get("bytes", Number(int, 0))
     if size is not None and size != path.stat().st_size:
         raise ArtifactError(
-            f"{path} has {path.stat().st_size} bytes and its manifest says {size}; export the model again"
+            f"{path} has {path.stat().st_size} bytes, but {size} in its manifest; export the model again"
         )
     if not verify:
         return
-    digest = manifest.text("sha256")
+    digest = manifest.get("sha256", str)
     if digest is None:
-        raise manifest.refuse("sha256", "a hash")
-    companions = manifest.text_map("companions") or {}
-    if strange := next((name for name in companions if Path(name).name != name), None):
-        raise ArtifactError(f"{manifest.where}: companions: {strange!r} is not the name of a file")
+        raise manifest.error("sha256", "a hash")
+    companions = manifest.get("companions", Each(str)) or {}
+    if wrong := next((name for name in companions if Path(name).name != name), None):
+        raise ArtifactError(
+            f"{manifest.path}: companions: {wrong!r} is not a file name; export the model again"
+        )
     files = {path: digest} | {folder / name: value for name, value in companions.items()}
     for file, expected in files.items():
         if not file.is_file():
-            raise ArtifactError(f"{file} does not exist, and {manifest.where} lists it; export again")
+            raise ArtifactError(
+                f"{file} does not exist, but {manifest.path} lists it; export the model again"
+            )
         if sha256(file) != expected:
-            raise ArtifactError(f"{file} is not the file that {manifest.where} lists; export the model again")
+            raise ArtifactError(f"{file} differs from its SHA-256 in {manifest.path}; export the model again")
 
 
-def _fused_layers(manifest: Fields) -> Iterator[int]:
-    """Of each fusion, how many layers are one node."""
-    fusions = manifest.object("fusions")
-    for name in fusions.values if fusions else ():
-        fusion = fusions.object(name) if fusions else None
-        yield (fusion.integer("layers", 0) if fusion else None) or 0
-
-
-def _positions(config: Fields) -> int | None:
-    """Tokens for which the model has positions; None where it sets no limit."""
-    rows = config.integer("max_position_embeddings", -1)
+def _positions(config: Document) -> int | None:
+    """Tokens that the model has positions for; None without a limit."""
+    rows: int | None = config.get("max_position_embeddings", Number(int, -1, _MAX))
     if rows is None or rows < 1:
         return None
-    if config.text("model_type") in _POSITIONS_AFTER_PADDING:
-        padding = config.integer("pad_token_id", 0)
+    if config.get("model_type", str) in _POSITIONS_AFTER_PADDING:
+        padding = config.get("pad_token_id", Number(int, 0, _MAX))
         rows -= 1 + (1 if padding is None else padding)
     if rows < 1:
-        raise config.refuse("max_position_embeddings", "more than pad_token_id + 1")
+        raise config.error("max_position_embeddings", "more than pad_token_id + 1")
     return rows
 
 
-def _tokenizer_limit(config: Fields) -> int | None:
-    """The tokenizer's own limit; one without a limit says 1e30."""
-    limit = config.number("model_max_length")
-    if limit is not None and limit < 1:
-        raise config.refuse("model_max_length", "a number from 1")
-    return None if limit is None or limit > 2**31 else int(limit)
+def _tokenizer_limit(config: Document) -> int | None:
+    """The tokenizer's limit in tokens; None without one, which transformers writes as 1e30."""
+    limit = config.get("model_max_length", Number(float, 1))
+    return None if limit is None or limit > _MAX else int(limit)

@@ -1,4 +1,4 @@
-"""Which texts run together."""
+"""Group texts into batches."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 __all__ = ["make_batches"]
 
-# With padding that costs nothing, a batch's arrays may still have so many times the budget in positions.
-_MOST_PADDED = 2
+# If padding costs nothing, largest batch with padding, in multiples of the budget.
+_MAX_PADDED = 2
 
 
 def make_batches(
@@ -16,18 +16,18 @@ def make_batches(
     *,
     free_padding: bool = False,
     may_pad: bool = True,
-    most_rows: int | None = None,
+    max_rows: int | None = None,
 ) -> list[list[int]]:
-    """Batches of rows of like length, longest first, so that memory peaks at the beginning.
+    """Group rows of similar length into batches, the longest rows first, so that memory peaks at the beginning.
 
-    A row that is longer than the budget is a batch of its own.
+    A row longer than the budget gets a batch of its own.
 
     Args:
         lengths: tokens of each row.
-        budget: tokens of a batch, padding included.
-        free_padding: padding takes no time: count real tokens only.
-        may_pad: rows of different lengths may share a batch.
-        most_rows: rows of a batch at most.
+        budget: largest number of tokens in a batch, padding included.
+        free_padding: whether the model skips padding; the budget then counts real tokens only.
+        may_pad: whether rows of different lengths may share a batch.
+        max_rows: largest number of rows in a batch, or None.
 
     Returns:
         Indices of the rows of each batch.
@@ -40,14 +40,14 @@ def make_batches(
         length = lengths[row]
         rows = len(batches[-1]) + 1 if batches else 0
         positions = longest * rows
-        fits = real + length <= budget and positions <= _MOST_PADDED * budget
+        fits = real + length <= budget and positions <= _MAX_PADDED * budget
         if not free_padding:
             fits = positions <= budget
         if (
             not batches
             or not fits
             or (not may_pad and length != longest)
-            or (most_rows is not None and rows > most_rows)
+            or (max_rows is not None and rows > max_rows)
         ):
             batches.append([])
             longest, real = length, 0

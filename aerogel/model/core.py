@@ -1,4 +1,4 @@
-"""The part of a model that all heads share: tokenizing, batching, and running the session."""
+"""Tokenize, batch and run texts: the part of a model that all heads share."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ __all__ = ["Batch", "Core", "ports"]
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Numbers that one output of a batch may have: 128 MiB. A vocabulary's logits for each token would take gigabytes.
-_LARGEST_OUTPUT = 1 << 25
+# Largest output of a batch in values: 128 MiB. Logits over the vocabulary for each token could take gigabytes.
+_MAX_OUTPUT = 1 << 25
 
 
 class Batch:
-    """Outputs of some of the texts.
+    """Outputs for a batch of texts.
 
     Args:
         rows: indices of the texts.
-        lengths: tokens of each.
-        longest: tokens of the padded batch.
-        arrays: float32 ``[rows, ...]``, one for each output that was asked for.
+        lengths: number of tokens of each text.
+        longest: number of tokens of the padded batch.
+        arrays: float32 ``[rows, ...]`` for each requested output.
     """
 
     def __init__(self, rows: list[int], lengths: list[int], longest: int, arrays: list[np.ndarray]) -> None:
         self.rows, self.lengths, self.longest, self.arrays = rows, lengths, longest, arrays
 
     def each(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """(index of the text, its part of an output)."""
+        """Yield (index of a text, its part of an output)."""
         yield from zip(self.rows, self.arrays[output], strict=True)
 
     def each_token(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """(index of the text, its part of an output per token ``[tokens, ...]``, without padding)."""
+        """Yield (index of a text, its part of an output ``[tokens, ...]`` without padding)."""
         for row, length, array in zip(self.rows, self.lengths, self.arrays[output], strict=True):
             yield row, array[:length]
 
 
 class Core:
-    """A session with its tokenizer. Several threads may call one.
+    """A session and its tokenizer. Its methods may be called from several threads.
 
     Args:
         path: the .onnx file, for messages.
-        session: its session.
-        tokenizer: the model's; made by `make_tokenizer` from (longest sequence, whether token types are taken).
+        session: the session of the file.
+        make_tokenizer: function of (longest sequence in tokens, whether the session has token types).
         max_length: longest sequence in tokens.
-        batch_tokens: tokens of a batch.
+        batch_tokens: largest number of tokens in a batch.
         free_padding: whether the model skips padding.
         sentence: settings of a sentence-transformers folder, or None.
 
     Raises:
-        ArtifactError: the session has inputs that texts cannot fill.
+        ArtifactError: the session has inputs that cannot be filled from texts.
     """
 
     def __init__(
@@ -90,28 +90,28 @@ class Core:
         self.tokenizer = make_tokenizer(
             min(max_length, self._length or max_length), "token_type_ids" in self.inputs
         )
-        # With input_ids alone the model cannot know what is padding.
+        # Without attention_mask, the model cannot distinguish padding from tokens.
         self._may_pad = "attention_mask" in self.inputs
         self._closing = threading.Lock()
 
     def close(self) -> None:
-        """Drop the session. Calls that run keep it until they end."""
+        """Release the session. Running calls keep it until they end."""
         with self._closing:
             self._session = None
 
     def encode(
         self, texts: Iterable[Any], *, pairs: bool = False, full: bool = False, prompt: str = ""
     ) -> list[Encoded]:
-        """Tokenise texts; those that `Model.tokenize` made already are passed on.
+        """Tokenize texts; results of `Model.tokenize` are returned unchanged.
 
         Args:
-            texts: strings, with `pairs` pairs too, or only `Encoded` objects.
+            texts: strings and, with `pairs`, pairs of strings; or only `Encoded` objects.
             pairs: whether pairs are allowed.
             full: keep tokens and offsets.
-            prompt: put before each text.
+            prompt: text to put before each text.
 
         Raises:
-            UsageError: something else is given; the message names its index.
+            UsageError: a text has another type; the message names its index.
             ArtifactError: the tokenizer fails.
         """
         given = texts if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
@@ -128,12 +128,12 @@ class Core:
     def run(
         self, encoded: Sequence[Encoded], outputs: Sequence[str], progress: Progress = False
     ) -> Iterator[Batch]:
-        """Run texts in batches, the longest first.
+        """Run texts in batches, the longest texts first.
 
         Args:
             encoded: the texts.
-            outputs: names of the outputs wanted.
-            progress: what to tell of it.
+            outputs: names of the outputs to return.
+            progress: True draws a progress bar; a function is called with (texts done, total).
 
         Raises:
             UsageError: the model is closed.
@@ -150,25 +150,25 @@ class Core:
             self._budget(outputs),
             free_padding=self._free_padding,
             may_pad=self._may_pad,
-            most_rows=self._rows,
+            max_rows=self._rows,
         )
         done = 0
-        with reporting(progress, len(encoded)) as told:
+        with reporting(progress, len(encoded)) as report:
             for rows in batches:
                 feed = self._feed([encoded[row] for row in rows])
                 try:
                     arrays = session.run(outputs, feed)
-                except Exception as error:  # onnxruntime raises its own types, none of them public
+                except Exception as error:  # the exception types of onnxruntime are not public
                     reason = str(error).strip().partition("\n")[0]
-                    raise ArtifactError(f"{self.path} cannot run: {reason}") from error
+                    raise ArtifactError(f"{self.path} failed: {reason}") from error
                 arrays = self._checked(outputs, arrays, feed, rows)
                 longest = feed["input_ids"].shape[1]
                 yield Batch(rows, [lengths[row] for row in rows], longest, arrays)
                 done += len(rows)
-                told(done)
+                report(done)
 
     def _feed(self, encoded: list[Encoded]) -> dict[str, np.ndarray]:
-        """Arrays ``[rows, longest]`` for the session, padded on the right."""
+        """Input arrays ``[rows, longest]`` for the session, padded on the right."""
         shape = self._rows or len(encoded), self._length or max(1, *map(len, encoded))
         filled = {
             name: np.full(shape, self.tokenizer.pad_id if name == "input_ids" else 0, dtype)
@@ -184,38 +184,46 @@ class Core:
             if types is not None and item.types is not None:
                 types[row, :length] = item.types
         if mask is not None:
-            # Softmax over no token at all is not a number: a row without text attends to one padding token.
+            # Softmax over no tokens is NaN, so a row without tokens attends to one padding token.
             mask[:, 0] = 1
         return filled
 
     def _checked(
         self, outputs: Sequence[str], arrays: list[Any], feed: dict[str, np.ndarray], rows: list[int]
     ) -> list[np.ndarray]:
-        """Outputs as float32, without the rows that fill a fixed batch."""
+        """Outputs as float32, without the rows that only fill a fixed batch."""
         shape = feed["input_ids"].shape
         checked = []
         for name, array in zip(outputs, arrays, strict=True):
             if not isinstance(array, np.ndarray) or array.ndim < 2 or len(array) != shape[0]:
                 found = getattr(array, "shape", None)
-                raise ArtifactError(f"{self.path}: output {name} has shape {found} for inputs {shape}")
+                raise ArtifactError(
+                    f"{self.path}: output {name} has shape {found} for inputs of shape {shape}; "
+                    "only outputs [batch, ...] can be read"
+                )
             checked.append(array[: len(rows)].astype(np.float32, copy=False))
         return checked
 
     def _budget(self, outputs: Sequence[str]) -> int:
         widths = [self.outputs[name].width or 1 for name in outputs]
-        return max(1, min(self._batch_tokens, _LARGEST_OUTPUT // max(1, *widths)))
+        return max(1, min(self._batch_tokens, _MAX_OUTPUT // max(1, *widths)))
 
     def _fixed(self) -> tuple[int | None, int | None]:
-        """Batch and sequence length that the session's inputs are fixed to, None where they are open."""
+        """Fixed batch size and sequence length of the session's inputs, None for each that is dynamic."""
         if "input_ids" not in self.inputs:
             raise ArtifactError(f"{self.path} has no input input_ids; only text encoders can be loaded")
         sizes: list[int | None] = [None, None]
         for name, port in self.inputs.items():
             if port.rank not in (2, None):
-                raise ArtifactError(f"{self.path}: input {name} has {port.rank} dimensions; texts have 2")
+                raise ArtifactError(
+                    f"{self.path}: input {name} has {port.rank} dimensions; only [batch, sequence] is supported"
+                )
             for axis, size in enumerate(port.shape or ()):
                 if size is not None and (size < 1 or sizes[axis] not in (None, size)):
-                    raise ArtifactError(f"{self.path}: input {name} is fixed to {size}, which does not fit")
+                    raise ArtifactError(
+                        f"{self.path}: input {name} has the fixed size {size}, which contradicts "
+                        "another input; export the model again"
+                    )
                 sizes[axis] = sizes[axis] or size
         return sizes[0], sizes[1]
 
@@ -223,25 +231,25 @@ class Core:
         for index, item in enumerate(given):
             if not isinstance(item, Encoded):
                 raise UsageError(
-                    f"texts[{index}] is not tokenised, as others are; tokenise all of them or none"
+                    f"texts[{index}] is not tokenized, but other texts are; tokenize all texts or none"
                 )
             if not pairs and not isinstance(item.text, str):
-                raise UsageError(f"texts[{index}] is a pair of texts; this method takes single ones")
+                raise UsageError(f"texts[{index}] is a pair of texts; this method takes single texts")
             if len(item) > self.tokenizer.max_length:
                 raise UsageError(
-                    f"texts[{index}] has {len(item)} tokens and the model takes {self.tokenizer.max_length}"
+                    f"texts[{index}] has {len(item)} tokens, but the model takes at most {self.tokenizer.max_length}"
                 )
             if full and item.encoding is None:
-                raise UsageError(f"texts[{index}] has no offsets; make it with Model.tokenize")
+                raise UsageError(f"texts[{index}] has no offsets; create it with Model.tokenize")
         return given
 
 
 def ports(values: Iterable[Any]) -> list[Port]:
-    """Inputs or outputs of a session."""
+    """Convert inputs or outputs of a session to `Port`s."""
     found = []
     for value in values:
         shape = tuple(size if type(size) is int and size >= 0 else None for size in value.shape or ())
-        # Token models have neither scalars nor outputs without a rank: ONNX Runtime says [] of both.
+        # ONNX Runtime reports [] for scalars and for an unknown rank; encoders have no scalars.
         found.append(Port(value.name, value.type, shape or None))
     return found
 
@@ -249,8 +257,8 @@ def ports(values: Iterable[Any]) -> list[Port]:
 def _integers(path: Path, port: Port) -> np.dtype[Any]:
     if port.name not in _INPUTS:
         raise ArtifactError(
-            f"{path} has the input {port.name}, which texts do not fill; known are {', '.join(_INPUTS)}"
+            f"{path}: input {port.name} cannot be filled from texts; known inputs are {', '.join(_INPUTS)}"
         )
     if port.type not in _INTEGERS:
-        raise ArtifactError(f"{path}: input {port.name} is a {port.type}; int64 and int32 are known")
+        raise ArtifactError(f"{path}: input {port.name} is a {port.type}; only int64 and int32 are supported")
     return np.dtype(_INTEGERS[port.type])

@@ -1,4 +1,4 @@
-"""The head of a model whose manifest does not name one: read off config.json and the session's outputs."""
+"""Derive the head of a model without one in its manifest, from config.json and the session's outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from aerogel.errors import ArtifactError
 from aerogel.model.artifact import Artifact
-from aerogel.model.fields import Fields
+from aerogel.model.document import Document
 from aerogel.model.head import Head
+from aerogel.system.json_fields import Each, Either, Number, OneOf
 
 __all__ = ["Port", "derive_head"]
 
@@ -22,7 +23,7 @@ class Port:
     Attributes:
         name: its name.
         type: ONNX Runtime's name of its type, e.g. ``"tensor(float)"``.
-        shape: sizes, None where they are open; None as a whole where not even the rank is known.
+        shape: sizes, None for each dynamic one; None if the rank is unknown.
     """
 
     name: str
@@ -31,16 +32,16 @@ class Port:
 
     @property
     def rank(self) -> int | None:
-        """Number of dimensions, or None."""
+        """Number of dimensions, or None if unknown."""
         return None if self.shape is None else len(self.shape)
 
     @property
     def width(self) -> int | None:
-        """Size of the last dimension, or None."""
+        """Size of the last dimension, or None if unknown."""
         return self.shape[-1] if self.shape else None
 
 
-# The kind of a model by the end of its class name.
+# Kind of head, by the suffix of the model's class name.
 _ARCHITECTURES = {
     "ForSequenceClassification": "classify",
     "ForTokenClassification": "tag",
@@ -55,19 +56,19 @@ _ACTIVATIONS = {
     "single_label_classification": "softmax",
 }
 
-# Activations of PyTorch that a cross-encoder of sentence-transformers may name.
-_FUNCTIONS = {"Identity": "identity", "Sigmoid": "sigmoid"}
+# By the PyTorch class in the configuration of a sentence-transformers cross-encoder.
+_CROSS_ENCODER = {"Identity": "identity", "Sigmoid": "sigmoid"}
 
 
 def derive_head(artifact: Artifact, outputs: Sequence[Port]) -> Head:
-    """What a model computes.
+    """Derive the head of a model.
 
     Args:
         artifact: the model's files.
-        outputs: of its session.
+        outputs: outputs of its session.
 
     Raises:
-        ArtifactError: nothing here knows what to do with the outputs.
+        ArtifactError: no head fits the outputs.
     """
     by_name = {port.name: port for port in outputs}
     sentence = artifact.sentence
@@ -87,13 +88,13 @@ def derive_head(artifact: Artifact, outputs: Sequence[Port]) -> Head:
     if len(outputs) == 1 and outputs[0].rank in (2, 3):
         return _vectors("embed" if outputs[0].rank == 2 else "tokens", outputs[0], artifact)
     raise ArtifactError(
-        f"{artifact.path} gives {', '.join(by_name)}; known are sentence_embedding, last_hidden_state, logits, "
-        "and start_logits with end_logits"
+        f"{artifact.path}: no head fits the outputs {', '.join(by_name)}; known are sentence_embedding, "
+        "last_hidden_state, logits, and start_logits with end_logits"
     )
 
 
 def _vectors(kind: str, port: Port, artifact: Artifact) -> Head:
-    """A head whose output is embeddings."""
+    """A head for embeddings."""
     sentence = artifact.sentence
     prompts: Mapping[str, str] = sentence.prompts if sentence else {}
     return Head(
@@ -105,52 +106,54 @@ def _vectors(kind: str, port: Port, artifact: Artifact) -> Head:
     )
 
 
-def _logits(config: Fields, port: Port) -> Head:
-    """A head whose output is logits: of the text where they have two dimensions, else of each token."""
-    names = config.texts("architectures") or ("",)
+def _logits(config: Document, port: Port) -> Head:
+    """A head for logits: two dimensions are one row per text, three one row per token."""
+    names = config.get("architectures", [str]) or [""]
     kind = next((kind for end, kind in _ARCHITECTURES.items() if names[0].endswith(end)), None)
     per_text = port.rank == 2
     if kind is None or (port.rank is not None and per_text != (kind == "classify")):
-        # The class says nothing, or another thing than the file does.
-        vocabulary = config.integer("vocab_size", 1)
+        # The class is unknown or contradicts the shape of the output; the shape decides.
+        vocabulary = config.get("vocab_size", Number(int, 1))
         kind = "classify" if per_text else "fill_mask" if port.width == vocabulary is not None else "tag"
     if kind not in ("classify", "tag"):
         return Head(kind, port.name)
     labels = read_labels(config, port.width)
     if kind == "tag":
         return Head(kind, port.name, labels=labels, activation="softmax")
-    problem = config.text("problem_type", tuple(_ACTIVATIONS))
+    problem = config.get("problem_type", OneOf(*_ACTIVATIONS))
     single = port.width == 1 or (labels is not None and len(labels) == 1)
     activation = _ACTIVATIONS[problem] if problem else "sigmoid" if single else "softmax"
     if single and problem == "single_label_classification":
         activation = "sigmoid"
-    cross_encoder = config.object("sentence_transformers")
-    function = (cross_encoder.text("activation_fn") if cross_encoder else None) or ""
-    activation = _FUNCTIONS.get(function.rpartition(".")[2], activation)
+    cross_encoder = config.get("sentence_transformers", {"activation_fn?": Either(str, None)}) or {}
+    function = cross_encoder.get("activation_fn") or ""
+    activation = _CROSS_ENCODER.get(function.rpartition(".")[2], activation)
     return Head("rerank" if single else "classify", port.name, labels=labels, activation=activation)
 
 
-def read_labels(config: Fields, count: int | None) -> tuple[str, ...] | None:
-    """The labels of config.json's id2label, in order.
+def read_labels(config: Document, count: int | None) -> tuple[str, ...] | None:
+    """Labels of config.json's id2label, in order.
 
     Args:
         config: contents of config.json.
-        count: classes that the model has, or None where its file does not say.
+        count: classes of the model, or None if the .onnx file does not say.
 
     Returns:
-        The labels; ``LABEL_0`` and so on where there are none, and None where their number is not known either.
+        The labels; ``LABEL_0``, ``LABEL_1``, ... without id2label; None if their number is unknown too.
 
     Raises:
-        ArtifactError: id2label is not a map from 0, 1, ... to strings, or has another number of labels.
+        ArtifactError: id2label does not map 0, 1, ... to texts, or has another number of labels than `count`.
     """
-    given = config.text_map("id2label")
+    given = config.get("id2label", Each(str))
     if given is None:
         return None if count is None else tuple(f"LABEL_{number}" for number in range(count))
     if not all(re.fullmatch("[0-9]{1,9}", key) for key in given):
-        raise config.refuse("id2label", "an object with the keys 0, 1, ...")
+        raise config.error("id2label", "an object with the keys 0, 1, ...")
     numbered = {int(key): label for key, label in given.items()}
     if sorted(numbered) != list(range(len(numbered))) or len(numbered) != len(given):
-        raise config.refuse("id2label", "an object with the keys 0, 1, ...")
+        raise config.error("id2label", "an object with the keys 0, 1, ...")
     if count is not None and count != len(numbered):
-        raise ArtifactError(f"{config.where}: id2label has {len(numbered)} labels and the model {count}")
+        raise ArtifactError(
+            f"{config.path}: id2label has {len(numbered)} labels, but the model {count}; correct the file"
+        )
     return tuple(numbered[number] for number in range(len(numbered)))

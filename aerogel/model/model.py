@@ -1,4 +1,4 @@
-"""An exported model: texts in, answers out."""
+"""Load an exported model and run it on texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aerogel.system.threads import check_threads
 
 __all__ = ["Model", "load"]
 
-# Outputs of two dimensions that have a number for each token.
+# Outputs of rank 2 whose second dimension is the tokens.
 _PER_TOKEN = ("start_logits", "end_logits")
 
 
@@ -39,28 +39,28 @@ def load(
     library: bool | None = None,
     verify: bool = False,
 ) -> Model:
-    """Open an exported model with its tokenizer.
+    """Load an exported model with its tokenizer.
 
-    It may come from `aerogel export` or from another exporter: besides the .onnx file, tokenizer.json is needed, and
-    config.json where the outputs do not say what they are.
+    The model may come from `aerogel export` or another exporter. Its folder must have tokenizer.json, and config.json
+    unless the names of the outputs identify the head.
 
     Args:
-        path: the .onnx file, or a folder that has one, directly or in ``onnx/``.
-        threads: threads of one call; None lets ONNX Runtime use one per core.
-        name: which .onnx file of a folder with several, e.g. ``"model_sparse"``.
-        max_length: cut texts to so many tokens; None for as many as the model takes.
-        batch_tokens: tokens that run at once. Memory grows with it.
-        library: True demands the sparse kernels, False leaves them out (dense speed), None uses them if built.
-        verify: compare the SHA-256 of the model and of the files beside it with its manifest.
+        path: the .onnx file, or a folder with the file, directly or in ``onnx/``.
+        threads: threads of one call; None for one per core.
+        name: .onnx file to choose from a folder with several, e.g. ``"model_sparse"``.
+        max_length: truncate texts to this number of tokens; None for the limit of the model.
+        batch_tokens: largest number of tokens in a batch; memory grows with it.
+        library: True requires the native library, False does not use it (dense speed), None uses it if it is built.
+        verify: compare the SHA-256 of the model and its companion files with the manifest.
 
     Raises:
         UsageError: an argument is out of range, or `name` is needed or unknown.
-        ArtifactError: a file is missing, malformed, or contradicts another.
-        RuntimeLoadError: ONNX Runtime cannot load the file, or the library is demanded and cannot be loaded.
+        ArtifactError: a file is missing, malformed or inconsistent with another.
+        RuntimeLoadError: ONNX Runtime cannot load the file, or the required library cannot be loaded.
     """
-    for flag, number in (("max_length", max_length), ("batch_tokens", batch_tokens)):
+    for argument, number in (("max_length", max_length), ("batch_tokens", batch_tokens)):
         if number is not None and (type(number) is not int or number < 1):
-            raise UsageError(f"{flag}={number!r} must be an integer from 1")
+            raise UsageError(f"{argument}={number!r} must be an integer from 1")
     if threads is not None:
         check_threads(threads)
     artifact = read_artifact(find_model(Path(path), name), verify=verify)
@@ -83,20 +83,20 @@ def load(
 
 
 class Model:
-    """A model that `load` opened. Several threads may call one.
+    """A loaded model. Its methods may be called from several threads.
 
-    Which methods it has depends on its head; `methods` lists them. Texts may be strings, or what `tokenize` made of
-    them. One text's answer does not depend on which other texts are in the list, nor on their order, beyond what the
-    ONNX operators outside of the fused encoder round differently.
+    The head decides which methods a model has; `methods` lists them, and any other raises HeadError. Texts are strings
+    or results of `tokenize`. The result for a text does not depend on the other texts or their order, except for
+    rounding in ONNX operators outside of the fused encoder.
 
     Attributes:
         path: the .onnx file.
         name: name of the model's folder.
-        head: what the model computes.
-        methods: names of the methods that fit its head.
-        max_length: longest sequence in tokens, special ones included; longer texts are cut.
+        head: description of the head.
+        methods: names of the methods for this head.
+        max_length: longest sequence in tokens, special tokens included; longer texts are truncated.
         threads: threads of one call, or None for one per core.
-        density: share of the pruned matrices' weights that are kept, or None where no manifest says.
+        density: kept fraction of the pruned matrices' weights, or None without a manifest.
         fused: whether the encoder is one node, which skips padding.
         inputs: dtype of each input of the session, by name.
     """
@@ -126,7 +126,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Release the session. Calls that are running end first; later ones raise UsageError."""
+        """Release the session. Running calls finish; later calls raise UsageError."""
         self._core.close()
 
     def embed(
@@ -139,23 +139,23 @@ class Model:
         pooling: str | None = None,
         progress: Progress = False,
     ) -> np.ndarray:
-        """One vector for each text.
+        """Embed texts: one vector per text.
 
         Args:
             texts: the texts.
-            prompt: name of the prompt to put before each; None for the model's default, "" for none.
-            normalize: scale vectors to length 1; None for what the model was made for.
-            dimensions: keep so many leading features, for models that were trained for it. Vectors that are
-                normalised are normalised after that.
-            pooling: ``"mean"``, ``"cls"`` or ``"max"`` over a text's tokens, for a model that gives a vector for
-                each; None for what its folder asks for, else mean.
-            progress: True draws a bar, a function is called with (texts done, texts in all).
+            prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
+            normalize: scale vectors to length 1; None for the model's default.
+            dimensions: number of leading features to keep, for models trained with Matryoshka embeddings. Vectors are
+                normalized after that.
+            pooling: ``"mean"``, ``"cls"`` or ``"max"``, for a model with one vector per token; None for the pooling
+                in the model's folder, or mean without one.
+            progress: True draws a progress bar; a function is called with (texts done, total).
 
         Returns:
             float32 ``[texts, dimensions]``.
 
         Raises:
-            HeadError: the model gives no embeddings.
+            HeadError: the model does not compute embeddings.
             UsageError: a text is not a string, or an option is out of range.
         """
         found: np.ndarray = self._method("embed")(
@@ -171,11 +171,11 @@ class Model:
     def embed_sparse(
         self, texts: Iterable[str | Encoded], *, prompt: str | None = None, progress: Progress = False
     ) -> list[Sparse]:
-        """For each text, the token ids that its sparse vector has, and their weights.
+        """Embed texts as sparse vectors: token ids and weights per text.
 
         Raises:
-            HeadError: the model gives no sparse embeddings.
-            UsageError: a text is not a string, or there is no such prompt.
+            HeadError: the model does not compute sparse embeddings.
+            UsageError: a text is not a string, or the prompt is unknown.
         """
         found: list[Sparse] = self._method("embed_sparse")(texts, prompt=prompt, progress=progress)
         return found
@@ -183,11 +183,11 @@ class Model:
     def embed_tokens(
         self, texts: Iterable[str | Encoded], *, prompt: str | None = None, progress: Progress = False
     ) -> list[np.ndarray]:
-        """For each text, float32 ``[tokens, features]``, special tokens included.
+        """Embed tokens: float32 ``[tokens, features]`` per text, special tokens included.
 
         Raises:
-            HeadError: the model gives no vector for each token.
-            UsageError: a text is not a string, or there is no such prompt.
+            HeadError: the model does not compute token vectors.
+            UsageError: a text is not a string, or the prompt is unknown.
         """
         found: list[np.ndarray] = self._method("embed_tokens")(texts, prompt=prompt, progress=progress)
         return found
@@ -200,16 +200,16 @@ class Model:
         raw_scores: bool = False,
         progress: Progress = False,
     ) -> list[list[Label]]:
-        """For each text or pair of texts, labels with their scores, the highest first.
+        """Classify texts or pairs of texts: labels with scores, highest first.
 
         Args:
             texts: strings, or pairs of strings.
-            top_k: labels wanted; None for all.
-            raw_scores: give logits instead of probabilities. Regressions have no other.
-            progress: True draws a bar, a function is called with (texts done, texts in all).
+            top_k: number of labels per text; None for all.
+            raw_scores: return logits instead of probabilities. Regression models always return logits.
+            progress: True draws a progress bar; a function is called with (texts done, total).
 
         Raises:
-            HeadError: the model has no labels for texts.
+            HeadError: the model does not classify texts.
             UsageError: a text is neither a string nor a pair, or an option is out of range.
         """
         found: list[list[Label]] = self._method("classify")(
@@ -226,17 +226,17 @@ class Model:
         raw_scores: bool = False,
         progress: Progress = False,
     ) -> list[Ranked]:
-        """(index, score) of texts, the best for the query first; of equal scores the earlier text.
+        """Rank texts by a query: (index, score), best first; ties keep the order of the texts.
 
         Args:
-            query: first text of every pair.
-            texts: the second ones.
-            top_n: texts wanted; None for all.
-            raw_scores: give logits instead of probabilities.
-            progress: True draws a bar, a function is called with (texts done, texts in all).
+            query: first text of each pair.
+            texts: second text of each pair.
+            top_n: number of results; None for all.
+            raw_scores: return logits instead of probabilities.
+            progress: True draws a progress bar; a function is called with (texts done, total).
 
         Raises:
-            HeadError: the model does not give one score.
+            HeadError: the model does not compute a single score.
             UsageError: a text is not a string, or an option is out of range.
         """
         found: list[Ranked] = self._method("rerank")(
@@ -251,21 +251,21 @@ class Model:
         aggregate: bool | str = True,
         progress: Progress = False,
     ) -> list[list[Span]]:
-        """For each text, its labelled spans from left to right, without those labelled O.
+        """Tag texts: labeled spans of each text from left to right, without the label O.
 
         Args:
-            texts: the texts. What is beyond `max_length` tokens gets no labels.
-            aggregate: True or ``"first"``: a word has the label of its first token, and neighbouring words of one
-                entity are one span. ``"simple"``: neighbouring tokens are, even inside a word. False or ``"none"``:
-                a span for each token, with the label as it is, B- or I- included.
-            progress: True draws a bar, a function is called with (texts done, texts in all).
+            texts: the texts. Tokens beyond `max_length` are not tagged.
+            aggregate: True or ``"first"``: a word has the label of its first token, and adjacent words of an entity
+                form a span. ``"simple"``: adjacent tokens of an entity form a span, even inside a word. False or
+                ``"none"``: one span per token, with the full label including B- or I-.
+            progress: True draws a progress bar; a function is called with (texts done, total).
 
         Returns:
-            Spans whose start and end count characters, and whose score is the mean of their words' or tokens'.
+            Spans with start and end in characters; the score is the mean over words or tokens.
 
         Raises:
-            HeadError: the model has no labels for tokens.
-            UsageError: a text is not a string, or `aggregate` is not known.
+            HeadError: the model does not label tokens.
+            UsageError: a text is not a string, or `aggregate` is unknown.
         """
         found: list[list[Span]] = self._method("tag")(texts, aggregate=aggregate, progress=progress)
         return found
@@ -280,22 +280,22 @@ class Model:
         stride: int = 128,
         null_threshold: float | None = None,
     ) -> list[Answer]:
-        """The spans of a context that answer a question, the best first.
+        """Answer a question: spans of a context, best first.
 
-        A context of any length is read in windows, which run together.
+        A long context is split into overlapping windows, which run in batches.
 
         Args:
             question: the question.
-            context: the text that has the answer.
-            top_k: answers wanted; there are fewer where the context has fewer spans.
-            max_answer_length: tokens of an answer.
-            stride: context tokens between the beginnings of two windows.
-            null_threshold: put the answer "" first where the score of "no answer" is above that of the best span by
+            context: text that contains the answer, of any length.
+            top_k: number of answers; fewer if the context has fewer spans.
+            max_answer_length: longest answer in tokens.
+            stride: context tokens between the starts of two windows.
+            null_threshold: return the answer "" first if the score of "no answer" exceeds the score of the best span by
                 more than this, in logits. None never does.
 
         Raises:
             HeadError: the model does not answer questions.
-            UsageError: a text is not a string, the question leaves no room, or an option is out of range.
+            UsageError: a text is not a string, the question is too long, or an option is out of range.
         """
         found: list[Answer] = self._method("answer")(
             question,
@@ -308,47 +308,47 @@ class Model:
         return found
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> list[Filled]:
-        """The tokens that fit best where a text has its mask token.
+        """Predict the masked token of a text: the most probable tokens first.
 
         Args:
-            text: has the model's mask token, e.g. ``[MASK]``, once.
-            top_k: tokens wanted.
+            text: contains the model's mask token, e.g. ``[MASK]``, once.
+            top_k: number of tokens.
 
         Raises:
-            HeadError: the model does not predict tokens.
+            HeadError: the model does not predict masked tokens.
             UsageError: the text has no mask token or several, or `top_k` is out of range.
         """
         found: list[Filled] = self._method("fill_mask")(text, top_k=top_k)
         return found
 
     def tokenize(self, texts: Iterable[str | Pair], *, prompt: str | None = None) -> list[Encoded]:
-        """Texts or pairs of texts as the model takes them, with tokens and offsets in `Encoded.encoding`.
+        """Tokenize texts or pairs of texts; tokens and offsets are in `Encoded.encoding`.
 
-        `embed`, `embed_sparse`, `embed_tokens`, `classify`, `tag` and `run` take the result in place of texts, so
-        that a server can count tokens before it decides what runs together.
+        `embed`, `embed_sparse`, `embed_tokens`, `classify`, `tag` and `run` accept the result instead of texts, so
+        that a server can count tokens before it forms batches.
 
         Args:
             texts: strings, or pairs of strings.
-            prompt: name of the prompt to put before each; None for the model's default, "" for none.
+            prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
 
         Raises:
-            UsageError: a text is neither a string nor a pair, or there is no such prompt.
+            UsageError: a text is neither a string nor a pair, or the prompt is unknown.
         """
         return encode_prompted(self._core, self.head, texts, prompt, pairs=True, full=True)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of token ids.
+        """Decode token ids to text.
 
         Raises:
-            UsageError: an id is not a whole number from 0 on.
+            UsageError: an id is not an integer from 0 to 2**32 - 1.
         """
         return self._core.tokenizer.decode(ids, skip_special=skip_special)
 
     def run(self, encodings: Sequence[Encoded]) -> list[dict[str, np.ndarray]]:
-        """The session's outputs for each encoding, by name: float32, those per token without padding.
+        """Run encodings and return the session's outputs of each by name: float32, without padding.
 
         Raises:
-            UsageError: something else than results of `tokenize` is given, or the model is closed.
+            UsageError: an item is not a result of `tokenize`, or the model is closed.
         """
         names = tuple(self._core.outputs)
         encoded = self._core.encode(encodings, pairs=True)

@@ -1,4 +1,4 @@
-"""Telling the caller how far a long list is."""
+"""Report progress over a list of texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aerogel.errors import UsageError
 __all__ = ["Progress", "reporting"]
 
 Progress = bool | Callable[[int, int], None]
-"""True draws a bar on standard error; a function is called with (texts done, texts in all)."""
+"""True draws a progress bar on standard error; a function is called with (texts done, total)."""
 
 
 @contextlib.contextmanager
@@ -23,8 +23,8 @@ def reporting(progress: Progress, total: int) -> Iterator[Callable[[int], None]]
     if progress is False or progress is None:
         yield lambda _: None
     elif callable(progress):
-        told: Callable[[int, int], None] = progress
-        yield lambda done: told(done, total)
+        report: Callable[[int, int], None] = progress
+        yield lambda done: report(done, total)
     elif progress is True:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn

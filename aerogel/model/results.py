@@ -1,4 +1,4 @@
-"""What models answer with: tuples with names, so that ``item._asdict()`` is ready for JSON."""
+"""Results of a model: named tuples; ``item._asdict()`` can be written as JSON, except for arrays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Answer", "Filled", "Label", "Ranked", "Span", "Sparse"]
 
 
 class Sparse(NamedTuple):
-    """The entries above zero of a vector over the vocabulary.
+    """The positive entries of a vector over the vocabulary.
 
     Attributes:
-        indices: int64, ascending token ids.
+        indices: int64 token ids, ascending.
         values: float32 of the same length.
     """
 
@@ -22,21 +22,21 @@ class Sparse(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A class and its score."""
+    """A label and its score."""
 
     label: str
     score: float
 
 
 class Ranked(NamedTuple):
-    """A text by its index in the list that was given, and its score."""
+    """Index of a text in the caller's list, and its score."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: int  # type: ignore[assignment]  # hides tuple.index
     score: float
 
 
 class Span(NamedTuple):
-    """A labelled part of a text: ``text == whole[start:end]``."""
+    """A labeled span of a text; `text` is its ``[start:end]``."""
 
     label: str
     score: float
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A part of the context, ``text == context[start:end]``; "" at 0 says that the context has no answer."""
+    """A span of the context, ``text == context[start:end]``; "" at 0 means that the context has no answer."""
 
     score: float
     text: str
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """A token for the masked one, and the text with it, without special tokens."""
+    """A token for the mask, and the text with that token, without special tokens."""
 
     token: str
     token_id: int

@@ -1,18 +1,18 @@
-"""What a sentence-transformers folder says about pooling, normalisation, prompts and length."""
+"""Settings of a sentence-transformers folder: pooling, normalization, prompts and length."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from aerogel.errors import ArtifactError
-from aerogel.model.fields import Fields, read_json
+from aerogel.model.document import Document, read_json
+from aerogel.system.json_fields import Each, Number
 
 __all__ = ["POOLINGS", "Sentence"]
 
-# By the name of `Model.embed`: the switch that sentence-transformers has for it.
+# Switch in the configuration of sentence-transformers, by the name that `Model.embed` takes.
 _SWITCHES = {
     "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
@@ -20,7 +20,7 @@ _SWITCHES = {
 }
 
 POOLINGS = tuple(_SWITCHES)
-"""Ways to make one vector of a text's token vectors."""
+"""Ways to pool a text's token vectors into one vector."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Sentence:
     """Modules and settings of a sentence-transformers folder.
 
     Attributes:
-        pooling: how token vectors become one, one of `POOLINGS`; None where it is none of them.
+        pooling: one of `POOLINGS`, or None for a pooling that is not supported.
         normalized: whether vectors are scaled to length 1.
-        sparse: whether the folder is of a SPLADE encoder.
-        unknown: module that is not known here, e.g. "Dense"; "" where there is none.
-        prompts: texts that can go before each text, by name.
-        default_prompt: name of the prompt that is used where none is asked for.
+        sparse: whether the folder has a SPLADE encoder.
+        unknown: first module that is not supported, e.g. "Dense"; "" if all are.
+        prompts: texts to put before each input text, by name.
+        default_prompt: name of the prompt to use when the caller names none.
         max_length: longest sequence in tokens, or None.
     """
 
@@ -47,30 +47,30 @@ class Sentence:
 
     @classmethod
     def read(cls, folder: Path) -> Sentence | None:
-        """The settings in a folder; None where it has no modules.json.
+        """The settings in a folder; None if it has no modules.json.
 
         Raises:
-            ArtifactError: a file is malformed; the message names the file and the field.
+            ArtifactError: a file is malformed; names the file and field.
         """
-        listed = folder / "modules.json"
-        if not listed.is_file():
+        modules = folder / "modules.json"
+        if not modules.is_file():
             return None
         pooling, normalized, sparse, unknown = None, False, False, ""
-        for kind, path in _modules(listed):
+        for kind, path in _modules(modules):
             if kind == "Pooling":
-                pooling = _pooling(Fields.read(folder / path / "config.json"))
+                pooling = _pooling(Document.read(folder / path / "config.json"))
             elif kind == "SpladePooling":
                 sparse = True
             elif kind == "Normalize":
                 normalized = True
             elif kind not in ("Transformer", "MLMTransformer"):
                 unknown = unknown or kind
-        settings = Fields.read_optional(folder / "config_sentence_transformers.json")
-        prompts = settings.text_map("prompts") or {}
-        default = settings.text("default_prompt_name")
+        settings = Document.read_optional(folder / "config_sentence_transformers.json")
+        prompts = settings.get("prompts", Each(str)) or {}
+        default = settings.get("default_prompt_name", str)
         if default is not None and default not in prompts:
             raise ArtifactError(
-                f"{settings.where}: default_prompt_name is {default!r}, which prompts does not have"
+                f"{settings.path}: default_prompt_name is {default!r}, which is not in prompts; correct the file"
             )
         return cls(
             pooling=pooling,
@@ -79,36 +79,28 @@ class Sentence:
             unknown=unknown,
             prompts=prompts,
             default_prompt=default,
-            max_length=Fields.read_optional(folder / "sentence_bert_config.json").integer(
-                "max_seq_length", 1
+            max_length=Document.read_optional(folder / "sentence_bert_config.json").get(
+                "max_seq_length", Number(int, 1, 2**31)
             ),
         )
 
 
 def _modules(path: Path) -> list[tuple[str, str]]:
     """Class name and folder of each module, in order."""
-    listed = read_json(path)
-    if not isinstance(listed, list):
-        raise ArtifactError(f"{path} must be a list of modules")
-    return [_module(Fields(f"{path}: [{number}]", item)) for number, item in enumerate(listed)]
+    modules: list[dict[str, str]] = read_json(path, [{"type": str, "path": str}])
+    for index, module in enumerate(modules):
+        folder = PurePosixPath(module["path"])
+        if folder.is_absolute() or ".." in folder.parts or "\0" in module["path"]:
+            raise ArtifactError(
+                f"{path}: [{index}].path is {module['path']!r}, not a folder inside the model's; restore the file"
+            )
+    return [(module["type"].rpartition(".")[2], module["path"]) for module in modules]
 
 
-def _module(item: Fields) -> tuple[str, str]:
-    kind, path = item.text("type"), item.text("path")
-    if not kind:
-        raise item.refuse("type", "the name of a class")
-    if path is None:
-        raise item.refuse("path", "the name of a folder")
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in path:
-        raise item.refuse("path", "a folder inside the model's")
-    return kind.rpartition(".")[2], path
-
-
-def _pooling(config: Fields) -> str | None:
-    """The one way of `POOLINGS` that is switched on."""
-    given: Any = config.text("pooling_mode")
-    if given is not None:
-        return given if given in POOLINGS else None
-    on = [name for name in config.values if name.startswith("pooling_mode_") and config.flag(name)]
-    return next((way for way, switch in _SWITCHES.items() if on == [switch]), None)
+def _pooling(config: Document) -> str | None:
+    """The one of `POOLINGS` that is switched on; None for any other."""
+    mode: str | None = config.get("pooling_mode", str)
+    if mode is not None:
+        return mode if mode in POOLINGS else None
+    on = [name for name in config.fields if name.startswith("pooling_mode_") and config.get(name, bool)]
+    return next((pooling for pooling, switch in _SWITCHES.items() if on == [switch]), None)

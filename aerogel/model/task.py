@@ -1,4 +1,4 @@
-"""The contract of a head: what a module of `aerogel.model.heads` defines as ``HEAD``."""
+"""Base class of heads: a module of `aerogel.model.heads` defines a subclass as ``HEAD``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
 class Task:
-    """A kind of head on one model. Its public methods are those that the model has.
+    """The head of a model. Its public methods become methods of the model.
 
     Args:
-        head: what the model computes.
-        core: what runs it.
+        head: description of the head.
+        core: tokenizer and session of the model.
 
     Raises:
-        ArtifactError: the session does not have the outputs that such a head reads.
+        ArtifactError: the session lacks an output that the head reads, or the output has another type or rank.
     """
 
     RANKS: ClassVar[tuple[int, ...]]
-    """Dimensions that an output may have. The second of three is the tokens."""
+    """Ranks that an output may have. In rank 3, the second dimension is the tokens."""
 
     PER_TOKEN: ClassVar[bool] = False
-    """Whether the second of two dimensions is the tokens."""
+    """Whether the second dimension of a rank 2 output is the tokens."""
 
     def __init__(self, head: Head, core: Core) -> None:
         self._head, self._core = head, core
@@ -45,17 +45,17 @@ class Task:
                     f"it has {', '.join(core.outputs)}"
                 )
             if port.type not in _FLOATS:
-                raise ArtifactError(f"{core.path}: output {name} is a {port.type}; floats are known")
+                raise ArtifactError(f"{core.path}: output {name} is a {port.type}; heads read floats")
             if port.rank is not None and port.rank not in self.RANKS:
-                wanted = " or ".join(map(str, self.RANKS))
+                expected = " or ".join(map(str, self.RANKS))
                 raise ArtifactError(
                     f"{core.path}: output {name} has {port.rank} dimensions; "
-                    f"a head of kind {head.kind} reads {wanted}"
+                    f"a head of kind {head.kind} reads {expected}"
                 )
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
-        """Names of the methods that the head gives a model."""
+        """Names of the model's methods for this head."""
         own = (name for name in dir(cls) if not name.startswith("_") and not hasattr(Task, name))
         return tuple(name for name in own if callable(getattr(cls, name)))
 
@@ -64,10 +64,10 @@ class Task:
         return (self._head.output,)
 
     def _run(self, encoded: Sequence[Encoded], progress: Progress = False) -> Iterator[Batch]:
-        """Run texts, as `Core.run` does.
+        """Run texts; see `Core.run`.
 
         Raises:
-            ArtifactError: an output has another shape than the head reads; a file need not say its shape beforehand.
+            ArtifactError: an output has a shape that the head cannot read; shapes may be unknown before the run.
         """
         names = self._outputs()
         for batch in self._core.run(encoded, names, progress):
@@ -82,11 +82,11 @@ class Task:
 
 
 def activate(logits: np.ndarray, activation: str) -> np.ndarray:
-    """Scores of logits.
+    """Turn logits into scores.
 
     Args:
         logits: float32 ``[..., classes]``.
-        activation: one of `aerogel.model.head.ACTIVATIONS`; softmax is over the last axis.
+        activation: one of `aerogel.model.head.ACTIVATIONS`; softmax applies to the last axis.
 
     Returns:
         float64 of the same shape.
@@ -95,10 +95,10 @@ def activate(logits: np.ndarray, activation: str) -> np.ndarray:
     if activation == "identity":
         return values
     if activation == "sigmoid":
-        # Of the two forms that are equal, the one whose exponential does not overflow.
+        # The form of the sigmoid whose exponential does not overflow.
         small = np.exp(-np.abs(values))
-        found: np.ndarray = np.where(values >= 0, 1, small) / (1 + small)
-        return found
+        sigmoid: np.ndarray = np.where(values >= 0, 1, small) / (1 + small)
+        return sigmoid
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     scores: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
     return scores

@@ -1,4 +1,4 @@
-"""What callers may give as texts."""
+"""Check the texts that callers pass."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Pair = Sequence[str]
 
 
 def check_texts(texts: Iterable[Any], *, pairs: bool = False) -> list[Any]:
-    """The texts as a list.
+    """Check texts and return them as a list.
 
     Args:
-        texts: strings; with `pairs`, tuples or lists of two strings as well.
+        texts: strings and, with `pairs`, tuples or lists of two strings.
         pairs: whether pairs are allowed.
 
     Returns:
-        Strings, and tuples of two strings.
+        Strings and tuples of two strings.
 
     Raises:
-        UsageError: something else is given; the message names its index.
+        UsageError: a text has another type; the message names its index.
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise UsageError(
@@ -40,19 +40,19 @@ def check_texts(texts: Iterable[Any], *, pairs: bool = False) -> list[Any]:
                 check_text(piece, f"texts[{index}][{part}]")
             found.append((text[0], text[1]))
         else:
-            wanted = "a string or a pair of strings" if pairs else "a string"
-            raise UsageError(f"texts[{index}] must be {wanted}, not {_name(text)}")
+            expected = "a string or a pair of strings" if pairs else "a string"
+            raise UsageError(f"texts[{index}] must be {expected}, not {_type(text)}")
     return found
 
 
 def check_text(text: Any, name: str) -> None:
-    """Refuse what is not a string of characters; the message calls it `name`.
+    """Check that a text is a valid string; messages call it `name`.
 
     Raises:
-        UsageError: it is not a string, or has half of a surrogate pair, which is not a character.
+        UsageError: the text is not a string, or has half of a surrogate pair, which is not a character.
     """
     if not isinstance(text, str):
-        raise UsageError(f"{name} must be a string, not {_name(text)}")
+        raise UsageError(f"{name} must be a string, not {_type(text)}")
     if text.isascii():
         return
     try:
@@ -64,7 +64,7 @@ def check_text(text: Any, name: str) -> None:
         ) from error
 
 
-def _name(value: Any) -> str:
-    """Its type, and of a sequence its length."""
-    kind = type(value).__name__
-    return f"{kind} of {len(value)}" if isinstance(value, tuple | list) else kind
+def _type(value: Any) -> str:
+    """Name of a value's type, with the length of a tuple or list."""
+    name = type(value).__name__
+    return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name

@@ -1,4 +1,4 @@
-"""Texts to token ids: the artifact's tokenizer.json, with its own truncation and padding switched off."""
+"""Tokenize texts with the artifact's tokenizer.json, whose own truncation and padding are disabled."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import numpy as np
 
 from aerogel.errors import ArtifactError, UsageError
 from aerogel.model.artifact import Artifact
+from aerogel.system.json_fields import Either, Number, OneOf
 
 if TYPE_CHECKING:
     import tokenizers
 
 __all__ = ["Encoded", "TextTokenizer"]
 
-# Texts that are tokenised at once: their encodings take several hundred bytes a token until they are reduced to ids.
-_AT_ONCE = 4096
+# Texts to tokenize at once; their encodings take several hundred bytes per token until they are reduced to ids.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Encoded:
-    """One text, or pair of texts, as a model takes it.
+    """A tokenized text or pair of texts.
 
     Attributes:
-        text: the string, or the tuple of two, with the prompt that was put before it.
-        ids: int32 ``[tokens]``, special tokens included.
-        types: int32 ``[tokens]``, which of a pair's texts each token belongs to; None where the model does not ask.
-        truncated: whether the text has more tokens than the model takes.
-        encoding: the ``tokenizers.Encoding``, with tokens and offsets; None where nobody asked for it.
+        text: the string or tuple of two strings, including the prompt.
+        ids: int32 token ids ``[tokens]``, special tokens included.
+        types: int32 token types ``[tokens]``, the text of a pair that each token belongs to; None if the model does not
+            use them.
+        truncated: whether the text was truncated to the longest sequence.
+        encoding: the ``tokenizers.Encoding`` with tokens and offsets; None unless requested.
     """
 
     text: str | tuple[str, str]
@@ -44,20 +46,20 @@ class Encoded:
 
 
 class TextTokenizer:
-    """The tokenizer of an artifact. Several threads may call one.
+    """The tokenizer of an artifact. Its methods may be called from several threads.
 
     Args:
         artifact: the model's files.
         max_length: longest sequence in tokens.
-        types: whether the model takes token types.
-        pad_id: token that pads a batch; None for the one that the files name.
+        types: whether the model uses token types.
+        pad_id: token id that pads a batch; None for the one in the model's files.
 
     Attributes:
         max_length: longest sequence in tokens.
-        pad_id: token that pads a batch.
+        pad_id: token id that pads a batch.
 
     Raises:
-        ArtifactError: tokenizer.json cannot be read.
+        ArtifactError: tokenizer.json cannot be loaded.
         UsageError: `max_length` leaves no room for a text.
     """
 
@@ -71,42 +73,44 @@ class TextTokenizer:
         if pad_id is None:
             pad_id = self.special("pad")
         if pad_id is None:
-            pad_id = artifact.config.integer("pad_token_id", -1)
+            pad_id = artifact.config.get("pad_token_id", Number(int, -1, 2**31))
         if pad_id is None or pad_id < 0:
             pad_id = int(padding.get("pad_id", 0))
         self.pad_id = pad_id
         least = self._tokenizer.num_special_tokens_to_add(True) + 2
         if max_length < least:
-            raise UsageError(f"max_length {max_length} is below {least}, a pair of texts of one token each")
-        side = artifact.tokenizer_config.text("truncation_side", ("right", "left")) or "right"
+            raise UsageError(
+                f"max_length {max_length} is below {least}, the length of a pair with one token each"
+            )
+        side = artifact.tokenizer_config.get("truncation_side", OneOf("right", "left")) or "right"
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, direction=side)
         self._whole: tokenizers.Tokenizer | None = None
-        # Offsets cost a tenth of the time; tokenizers before 0.20 always find them.
+        # Skipping offsets saves a tenth of the time; tokenizers before 0.20 always compute them.
         self._fast: Callable[..., list[Any]] = getattr(
             self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch
         )
 
     def encode(self, texts: Sequence[Any], *, full: bool = False) -> list[Encoded]:
-        """Token ids of checked texts, cut to `max_length`.
+        """Tokenize checked texts, truncated to `max_length`.
 
         Args:
-            texts: strings, and tuples of two.
+            texts: strings and tuples of two strings.
             full: keep tokens and offsets.
 
         Raises:
             ArtifactError: the tokenizer fails.
         """
         call = self._tokenizer.encode_batch if full else self._fast
-        found: list[Encoded] = []
-        for first in range(0, len(texts), _AT_ONCE):
-            part = texts[first : first + _AT_ONCE]
+        encoded: list[Encoded] = []
+        for first in range(0, len(texts), _CHUNK):
+            part = texts[first : first + _CHUNK]
             encodings = self._guarded(call, part)
-            found += [self._reduce(text, item, full) for text, item in zip(part, encodings, strict=True)]
-        return found
+            encoded += [self._reduce(text, item, full) for text, item in zip(part, encodings, strict=True)]
+        return encoded
 
     def encode_whole(self, text: str) -> Any:
-        """The ``tokenizers.Encoding`` of one text at any length, without special tokens.
+        """The ``tokenizers.Encoding`` of a text, without truncation and special tokens.
 
         Raises:
             ArtifactError: the tokenizer fails.
@@ -119,10 +123,10 @@ class TextTokenizer:
         return self._guarded(self._whole.encode_batch, [text], add_special_tokens=False)[0]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of token ids.
+        """Decode token ids to text.
 
         Raises:
-            UsageError: an id is not a whole number from 0 on.
+            UsageError: an id is not an integer from 0 to 2**32 - 1.
             ArtifactError: the tokenizer fails.
         """
         numbers = list(ids)
@@ -138,24 +142,22 @@ class TextTokenizer:
         )
 
     def token(self, number: int) -> str | None:
-        """The token of an id; None where there is no such id."""
+        """The token with an id, or None."""
         return self._tokenizer.id_to_token(number)
 
     def special(self, name: str) -> int | None:
-        """Id of a special token, e.g. "mask", by the name that the tokenizer's files give it.
+        """Id of a special token, e.g. "mask"; None if the tokenizer has none.
 
         Raises:
-            ArtifactError: a file names it by something else than a string.
+            ArtifactError: the token is not text in tokenizer_config.json or special_tokens_map.json.
         """
         field = f"{name}_token"
-        for fields in (self._artifact.tokenizer_config, self._artifact.special_tokens):
-            if isinstance(fields.values.get(field), dict):
-                token = fields.object(field).text("content")  # type: ignore[union-attr]
-            else:
-                token = fields.text(field)
+        for document in (self._artifact.tokenizer_config, self._artifact.special_tokens):
+            value = document.get(field, Either(str, {"content?": Either(str, None)}))
+            token = value.get("content") if isinstance(value, dict) else value
             if token is not None and (number := self._tokenizer.token_to_id(token)) is not None:
                 return int(number)
-        # Without those files: the usual names, among the tokens that were added to the vocabulary.
+        # Without these files, search the added tokens for the usual names.
         usual = {f"[{name.upper()}]", f"<{name}>"}
         added = self._tokenizer.get_added_tokens_decoder()
         return next((number for number, token in added.items() if token.content in usual), None)
@@ -164,7 +166,7 @@ class TextTokenizer:
         ids = np.array(encoding.ids, np.int32)
         if len(ids) > self.max_length:
             raise ArtifactError(
-                f"{self.path} gives {len(ids)} tokens where {self.max_length} were asked for; "
+                f"{self.path} returns {len(ids)} tokens, more than the limit of {self.max_length}; "
                 "restore the model's tokenizer"
             )
         return Encoded(
@@ -176,7 +178,7 @@ class TextTokenizer:
         )
 
     def _guarded(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call a tokenizer; a file that loads can still fail, or panic, on a text."""
+        """Call the tokenizer, which may fail or panic on a text even if its file was loaded."""
         try:
             return call(*args, **options)
         except (KeyboardInterrupt, SystemExit, MemoryError):
@@ -192,7 +194,7 @@ def _open(path: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as error:  # tokenizers raises plain Exceptions, and panics that are not even those
+    except BaseException as error:  # panics of tokenizers are BaseExceptions
         raise ArtifactError(
             f"{path} cannot be loaded: {_line(error)}; restore the model's tokenizer"
         ) from error

@@ -1,4 +1,4 @@
-"""Running exported models: ONNX Runtime, with the sparse kernels where they are available."""
+"""Run exported models with ONNX Runtime and, if built, the native library."""
 
 from aerogel.runtime.sessions import MAPPED_FROM, SLOWER_WHEN_FUSED, check_model, session, session_options
 

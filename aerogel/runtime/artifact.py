@@ -1,4 +1,4 @@
-"""The files of an exported model."""
+"""Paths of the files of an exported model."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["manifest_path"]
 
 
 def manifest_path(model: Path) -> Path:
-    """Path of the manifest that belongs to the exported file `model`."""
+    """Path of the manifest of the exported file `model`."""
     return model.with_suffix(".manifest.json")

@@ -1,11 +1,11 @@
-"""Weights that stay in their .onnx file while the model runs.
+"""Map the weights of an .onnx file instead of copying them.
 
-ONNX Runtime copies every initializer inside a model's protobuf message. It maps external data: pages come into memory
-when they are read, and the system may drop them again. So `externalize_initializers` copies the message and makes each
-large tensor external data of its own .onnx file. `align_initializers` writes a file whose tensors begin at multiples of
-`ALIGNMENT`, as kernels want them.
+ONNX Runtime copies every initializer inside a model's protobuf message, but maps external data: pages are loaded when
+they are read, and the system may drop them again. `externalize_initializers` therefore returns a copy of the message
+in which each large tensor is external data of the .onnx file itself. `align_initializers` moves tensors to multiples of
+`ALIGNMENT`, which the kernels require.
 
-This module knows only a few field numbers of ONNX, so that it does not need the onnx package:
+This module uses a few field numbers of ONNX and does not need the onnx package:
 
     ModelProto.graph = 7    GraphProto.initializer = 5
     TensorProto: raw_data = 9, doc_string = 12, external_data = 13, data_location = 14
@@ -19,36 +19,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, overload
 
-__all__ = ["ALIGNMENT", "LEAST", "align_initializers", "external_files", "externalize_initializers"]
+__all__ = ["ALIGNMENT", "MIN_BYTES", "align_initializers", "external_files", "externalize_initializers"]
 
 ALIGNMENT = 64
-"""Bytes: a line of the caches, and a vector of the widest instruction set."""
+"""Bytes: the size of a cache line and of the widest vector."""
 
-LEAST = 1 << 16
-"""Bytes from which on a tensor is large. Small ones may be shapes and axes, which ONNX Runtime wants to read early."""
+MIN_BYTES = 1 << 16
+"""Bytes of the smallest tensor to map. Small tensors may be shapes and axes, which ONNX Runtime reads early."""
 
 _GRAPH, _INITIALIZER = 7, 5
 _RAW, _DOC, _EXTERNAL, _LOCATION = 9, 12, 13, 14
 _KEY, _VALUE = 1, 2
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
-# Bytes of a file that are read at once: a page.
+# Bytes to read at once: a page.
 _BLOCK = 4096
 
 
 class _Field(NamedTuple):
-    """One field of a message: its number, and where it begins, where its value does and where both end."""
+    """One field of a message: its number, offset, offset of its value, end and wire type."""
 
     number: int
     begin: int
     value: int
     end: int
-    kind: int
+    wire_type: int
 
 
 class _File:
     """A file as a sequence of bytes, read in blocks.
 
-    A mapping would be simpler, but reading it kills the process with SIGBUS where another program truncates the file.
+    Not a mapping: if another program truncates the file, reading a mapping kills the process with SIGBUS.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -77,7 +77,7 @@ class _File:
         while begin < end:
             part = os.pread(self._descriptor, end - begin, begin)
             if not part:
-                raise ValueError("the file is cut off")
+                raise ValueError("the file is truncated")
             parts.append(part)
             begin += len(part)
         return b"".join(parts)
@@ -87,27 +87,27 @@ Data = bytes | _File
 
 
 def externalize_initializers(path: Path) -> bytes | None:
-    """The model of a file, its large aligned tensors replaced by their positions in that file.
+    """Replace the large aligned tensors of a model by references to its file.
 
     Args:
-        path: an .onnx file, and not a symbolic link: its name becomes the location of its tensors.
+        path: an .onnx file, not a symbolic link, because its name becomes the location of the tensors.
 
     Returns:
-        A serialized ModelProto, or None where the file has no such tensors, has external data already, or is not a
-        model; ONNX Runtime then says what is wrong with it.
+        A serialized ModelProto; None if the file has no such tensors, already has external data, or is not a model, for
+        which ONNX Runtime reports the error.
     """
     try:
         with path.open("rb") as file:
-            return _pointing(_File(file.fileno()), path.name.encode())
+            return _externalize(_File(file.fileno()), path.name.encode())
     except (ValueError, OSError):
         return None
 
 
 def external_files(path: Path) -> set[str]:
-    """The locations of a model's external data: paths relative to its folder, as its graph's initializers name them.
+    """Locations of a model's external data, relative to its folder, as in the initializers of its graph.
 
     Args:
-        path: an .onnx file; one that cannot be read, or is not a model, has none.
+        path: an .onnx file; the result is empty if it cannot be read or is not a model.
     """
     try:
         with path.open("rb") as file:
@@ -117,17 +117,20 @@ def external_files(path: Path) -> set[str]:
 
 
 def align_initializers(data: bytes) -> bytes:
-    """The same model with the bytes of large tensors at multiples of `ALIGNMENT`, behind spaces in a doc_string.
+    """Move the bytes of large tensors to multiples of `ALIGNMENT`, by padding with spaces in their doc_string.
 
     Args:
         data: a serialized ModelProto with one graph.
 
+    Returns:
+        The serialized model, unchanged except for the doc_string of large tensors.
+
     Raises:
-        ValueError: it is none.
+        ValueError: `data` is not a serialized model.
     """
     graph = _one(data, _GRAPH)
     before, after = data[: graph.begin], data[graph.end :]
-    # The length of the graph stands before it and depends on what is put into it.
+    # The graph begins after its length, whose width depends on the padding; try every width.
     for width in range(1, 11):
         begin = len(before) + 1 + width
         parts, position = [], begin
@@ -143,12 +146,12 @@ def align_initializers(data: bytes) -> bytes:
     raise ValueError("the graph has no length")
 
 
-def _pointing(data: Data, name: bytes) -> bytes | None:
+def _externalize(data: Data, name: bytes) -> bytes | None:
     graph = _one(data, _GRAPH)
     parts, found = [], False
     for field in _fields(data, graph.value, graph.end):
         if field.number == _INITIALIZER and _external(data, field):
-            # ONNX Runtime looks for all external data in one folder. It may not be this file's.
+            # ONNX Runtime searches all external data in one folder, which may not be the folder of this file.
             return None
         raw = _raw(data, field) if field.number == _INITIALIZER else None
         if raw is None or raw.value % ALIGNMENT:
@@ -183,20 +186,20 @@ def _locations(data: Data) -> Iterator[str]:
             pair = {
                 field.number: data[field.value : field.end]
                 for field in _fields(data, entry.value, entry.end)
-                if field.kind == _BYTES
+                if field.wire_type == _BYTES
             }
             if pair.get(_KEY) == b"location":
                 yield os.fsdecode(pair.get(_VALUE, b""))
 
 
 def _external(data: Data, tensor: _Field) -> list[_Field]:
-    """What a tensor says of its external data: fields of one key and value each."""
+    """The external_data entries of a tensor, each with one key and value."""
     fields = _fields(data, tensor.value, tensor.end)
-    return [field for field in fields if field.number == _EXTERNAL and field.kind == _BYTES]
+    return [field for field in fields if field.number == _EXTERNAL and field.wire_type == _BYTES]
 
 
 def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
-    """An initializer that will begin at `position`, with spaces before its bytes."""
+    """An initializer for offset `position`, with spaces that align its bytes."""
     raw = _raw(data, field)
     if raw is None:
         return data[field.begin : field.end]
@@ -205,53 +208,53 @@ def _aligned_tensor(data: bytes, field: _Field, position: int) -> bytes:
         for other in _fields(data, field.value, field.end)
         if other.number not in (_RAW, _DOC)
     )
-    # All of the tensor but its bytes, which are copied once: there may be a hundred megabytes of them.
+    # Build everything but the bytes of the tensor, which may be 100 MB and are copied only once.
     for spaces in range(2 * ALIGNMENT):
         body = rest + _message(_DOC, b" " * spaces) + data[raw.begin : raw.value]
         start = _tag(_INITIALIZER) + _varint(len(body) + raw.end - raw.value) + body
         if (position + len(start)) % ALIGNMENT == 0:
             return start + data[raw.value : raw.end]
-    raise AssertionError("some number of spaces below the alignment fits, or one beyond a longer length")
+    raise AssertionError("no padding aligns the tensor")
 
 
 def _raw(data: Data, tensor: _Field) -> _Field | None:
-    """The raw_data of an initializer, if it has at least `LEAST` bytes."""
+    """The raw_data field of an initializer if it has at least `MIN_BYTES` bytes, else None."""
     fields = list(_fields(data, tensor.value, tensor.end))
     if any(field.number in (_EXTERNAL, _LOCATION) for field in fields):
         return None
-    found = [field for field in fields if field.number == _RAW and field.kind == _BYTES]
-    return found[0] if len(found) == 1 and found[0].end - found[0].value >= LEAST else None
+    found = [field for field in fields if field.number == _RAW and field.wire_type == _BYTES]
+    return found[0] if len(found) == 1 and found[0].end - found[0].value >= MIN_BYTES else None
 
 
 def _one(data: Data, number: int) -> _Field:
     found = [field for field in _fields(data, 0, len(data)) if field.number == number]
-    if len(found) != 1 or found[0].kind != _BYTES:
-        raise ValueError(f"{len(found)} fields {number}")
+    if len(found) != 1 or found[0].wire_type != _BYTES:
+        raise ValueError(f"the message has {len(found)} fields {number}, not one")
     return found[0]
 
 
 def _fields(data: Data, begin: int, end: int) -> Iterator[_Field]:
-    """The fields of a message; ValueError where it is none."""
+    """Yield the fields of a message; ValueError if it is malformed."""
     while begin < end:
         tag, value = _read_varint(data, begin, end)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
             after = _read_varint(data, value, end)[1]
-        elif kind == _BYTES:
+        elif wire_type == _BYTES:
             length, value = _read_varint(data, value, end)
             after = value + length
-        elif kind in (_EIGHT, _FOUR):
-            after = value + (8 if kind == _EIGHT else 4)
+        elif wire_type in (_EIGHT, _FOUR):
+            after = value + (8 if wire_type == _EIGHT else 4)
         else:
-            raise ValueError(f"wire type {kind}")
+            raise ValueError(f"unknown wire type {wire_type}")
         if after > end:
-            raise ValueError("a field is cut off")
-        yield _Field(number, begin, value, after, kind)
+            raise ValueError("a field is truncated")
+        yield _Field(number, begin, value, after, wire_type)
         begin = after
 
 
 def _read_varint(data: Data, position: int, end: int) -> tuple[int, int]:
-    """A number and the place after it."""
+    """A varint and the offset after it."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= end:
@@ -261,7 +264,7 @@ def _read_varint(data: Data, position: int, end: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, position
-    raise ValueError("a number has no end")
+    raise ValueError("a varint is truncated")
 
 
 def _varint(number: int) -> bytes:
@@ -272,8 +275,8 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def _tag(number: int, kind: int = _BYTES) -> bytes:
-    return _varint(number << 3 | kind)
+def _tag(number: int, wire_type: int = _BYTES) -> bytes:
+    return _varint(number << 3 | wire_type)
 
 
 def _message(number: int, value: bytes) -> bytes:

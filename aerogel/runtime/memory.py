@@ -1,4 +1,4 @@
-"""Memory that loading a model has used and running it does not need, handed back to the system."""
+"""Return memory to the system that was needed to load a model, but is not needed to run it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ __all__ = ["drop_read_pages", "return_freed_memory"]
 
 _DONTNEED = 4  # MADV_DONTNEED of Linux
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*)$")
-# Python has no name for mappings it did not make itself, other C libraries no malloc_trim, other systems neither.
+# Python has no API for these calls. C libraries other than glibc lack malloc_trim, systems other than Linux both.
 _ABSENT = (OSError, AttributeError, TypeError)
 
 
 def return_freed_memory() -> None:
-    """Hand back what loading has freed; glibc keeps it otherwise.
+    """Return freed memory to the system, which glibc would keep.
 
-    A BERT-base at 10% density opened without the library, whose weights are folded to dense ones while loading, goes
-    from 1.8 GB resident to 0.5 GB; the dense file from 0.7 GB.
+    A BERT-base at 10% density, opened without the native library, goes from 1.8 GB RSS to 0.5 GB, because its weights
+    become dense while loading; the dense file goes from 0.7 GB to 0.5 GB.
     """
     with contextlib.suppress(*_ABSENT):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def drop_read_pages(path: Path) -> None:
-    """Take the pages of a mapped file out of this process; what is read again comes back from the system's cache.
+    """Drop the pages of a mapped file from this process; pages that are read again come from the system's cache.
 
-    The kernels read indices once, to pack them, and values that they keep a copy of. Mappings with a page that differs
-    from the file are left alone.
+    The kernels read indices and values once to pack them. Mappings with a modified page are kept.
     """
     with contextlib.suppress(*_ABSENT):
         libc = ctypes.CDLL(None)
@@ -40,15 +39,20 @@ def drop_read_pages(path: Path) -> None:
 
 
 def _clean_mappings(smaps: str, path: str) -> list[tuple[int, int]]:
-    """Begin and end of each mapping of the file that has no page of its own, by the text of /proc/PID/smaps."""
+    """Begin and end address of each mapping of the file without modified pages.
+
+    Args:
+        smaps: content of /proc/PID/smaps.
+        path: the file.
+    """
     found: list[tuple[int, int]] = []
-    ours = False
+    matches = False
     for line in smaps.splitlines():
         if mapping := _MAPPING.match(line):
-            ours = mapping[3] == path
-            if ours:
+            matches = mapping[3] == path
+            if matches:
                 found.append((int(mapping[1], 16), int(mapping[2], 16)))
-        elif ours and line.startswith("Anonymous:") and int(line.split()[1]):
+        elif matches and line.startswith("Anonymous:") and int(line.split()[1]):
             found.pop()
-            ours = False
+            matches = False
     return found

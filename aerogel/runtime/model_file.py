@@ -1,4 +1,4 @@
-"""The files of one model, and whether they stayed the same while a session read them."""
+"""Detect whether the files of a model change while a session opens them."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from pathlib import Path
 
 from aerogel.runtime.mapping import external_files
 
-__all__ = ["ModelFile", "find_companion", "look"]
+__all__ = ["ModelFile", "find_companion", "snapshot"]
 
-# Device, inode, size in bytes, times of the last change of content and of inode in ns.
+# Device, inode, size in bytes, times of the last change of the content and the inode in ns.
 _State = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on disk at one moment.
+    """Snapshot of a model's files.
 
     Attributes:
-        path: what to open. It is the file itself where the caller named a symbolic link to it, so that a link that is
-            changed meanwhile has no influence. With external data it is the caller's path: locations of external data
-            are relative to the folder of the link, as in the cache of Hugging Face.
-        alone: whether the model has no external data and `path` is no symbolic link.
+        path: path to open. Symbolic links are resolved, so that a link that changes meanwhile has no effect, except for
+            a model with external data, whose locations are relative to the folder of the link, as in the Hugging Face
+            cache.
+        self_contained: whether the model has no external data and `path` is not a symbolic link.
     """
 
     path: Path
-    alone: bool
+    self_contained: bool
     _states: dict[Path, _State | None]
 
     @property
     def size(self) -> int:
-        """Bytes of the file itself, without external data."""
+        """Size of the file in bytes, without external data."""
         state = self._states[self.path]
         return state[2] if state else 0
 
     def unchanged(self) -> bool:
-        """Whether every file is still the same file and has not been written to."""
+        """Whether no file has been replaced or written since."""
         return all(_state(path) == state for path, state in self._states.items())
 
 
-def look(path: Path) -> ModelFile:
-    """Note the identity of a model's file and of its external data.
+def snapshot(path: Path) -> ModelFile:
+    """Take a snapshot of a model's file and its external data.
 
     Args:
         path: an .onnx file, or a symbolic link to one.
     """
-    given = _state(path)
+    state = _state(path)
     resolved = path.resolve()
-    # Of a file that has no name any more, /proc/self/fd gives one that leads nowhere.
-    named = _state(resolved) == given
+    # For a deleted file, a path in /proc/self/fd resolves to a name that does not exist.
+    exists = _state(resolved) == state
     external = external_files(path)
-    if not external and named:
-        return ModelFile(resolved, True, {resolved: given})
+    if not external and exists:
+        return ModelFile(resolved, True, {resolved: state})
     states = {path.parent / name: _state(path.parent / name) for name in external}
-    return ModelFile(path, False, {**states, path: given})
+    return ModelFile(path, False, {**states, path: state})
 
 
 def find_companion(path: Path, companion: Path) -> Path:
-    """A file that belongs to a model: beside the model itself, or else beside the symbolic link that the caller gave.
+    """Find a file that belongs to a model, such as its manifest: next to the model, else next to the symbolic link.
 
     Args:
         path: the model, which may be a symbolic link.
-        companion: where the file is expected, in the folder of `path`. One that is named after `path` is named after
-            the model in the model's own folder.
+        companion: expected path, in the folder of `path`. If its name begins with the name of `path`, that part is
+            replaced by the name of the resolved model.
 
     Returns:
-        The first that exists, or `companion`.
+        The first path that exists, or `companion`.
     """
     if not path.is_symlink():
         return companion
@@ -77,7 +77,7 @@ def find_companion(path: Path, companion: Path) -> Path:
 
 
 def _state(path: Path) -> _State | None:
-    """None where no file is found."""
+    """The state of a file; None if it does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):

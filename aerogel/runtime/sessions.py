@@ -1,4 +1,4 @@
-"""Running exported models: ONNX Runtime, with the sparse kernels where they are available."""
+"""Open exported models in ONNX Runtime, with the native library if it is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aerogel.errors import RuntimeLoadError
 from aerogel.kernels.cpu.library import find_library, library_path
 from aerogel.runtime.mapping import externalize_initializers
 from aerogel.runtime.memory import drop_read_pages, return_freed_memory
-from aerogel.runtime.model_file import ModelFile, look
+from aerogel.runtime.model_file import ModelFile, snapshot
 from aerogel.system.cores import physical_cores
 from aerogel.system.threads import check_threads
 
@@ -29,40 +29,40 @@ __all__ = [
 SLOWER_WHEN_FUSED = ("SkipLayerNormFusion",)
 
 MAPPED_FROM = 32_000_000
-"""Bytes of the smallest file whose weights `session` maps by default."""
+"""Size in bytes of the smallest file that `session` maps by default."""
 
-# Microseconds that a thread of a session spins for its next piece of work before it sleeps; ONNX Runtime's own default
-# is some 1000. That is much longer than one operator waits for the next, and a neighbour on the core waits for its end.
+# Microseconds that an idle thread of a session spins before it sleeps. ONNX Runtime's default, about 1000, is
+# much longer than the time between two operators and blocks other processes on the core.
 _SPIN = ("session.intra_op.spin_duration_us", "20")
-# What ONNX Runtime says of a library that is registered twice on the same options.
+# Part of ONNX Runtime's message for a library that is registered twice on the same options.
 _REGISTERED = "Domain already set in registry"
-# ONNX Runtime's severity of a fatal error: nothing below it is printed.
+# ONNX Runtime's log level for fatal errors; less severe messages are not printed.
 _FATAL = 4
-# Where ONNX Runtime looks for the weights of a model that it is given as bytes; 1.20 looks in the current directory.
+# Folder of the external data of a model that is passed as bytes. ONNX Runtime 1.20 uses the current directory instead.
 _FOLDER = "session.model_external_initializers_file_folder_path"
-_KNOWS_FOLDER = (1, 22)
-# How often a file that changes meanwhile is opened before it is refused.
+_FOLDER_SINCE = (1, 22)
+# Attempts to open a file that keeps changing.
 _TRIES = 3
 
 
 def check_model(path: Path) -> None:
-    """Refuse a model's path where no file is.
+    """Check that a model's path is a file.
 
     Raises:
-        RuntimeLoadError: it does not exist, or is a folder or the like.
+        RuntimeLoadError: the path does not exist or is not a regular file.
     """
     if not path.is_file():
-        what = (
+        problem = (
             "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         )
-        raise RuntimeLoadError(f"{path} {what}; give the .onnx file that `aerogel export` wrote")
+        raise RuntimeLoadError(f"{path} {problem}; give the .onnx file that `aerogel export` wrote")
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Options that Aerogel measures best, on a busy machine too.
+    """Session options for the lowest latency, also on a busy machine: threads spin only briefly while they wait.
 
-    `threads` intra-op threads, which spin only briefly for work; None: one per core that this process may use. One
-    inter-op thread.
+    Args:
+        threads: intra-op threads; None for one per physical core that this process may use.
 
     Raises:
         UsageError: `threads` is neither None nor an integer from 1 to 1024.
@@ -89,27 +89,26 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """Open an exported model on the CPU.
 
-    The session has the weights and the graph of one file, also where the file is replaced meanwhile: it is then opened
-    again.
+    If the file is replaced while it is opened, it is opened again, so that weights and graph are from the same file.
 
     Args:
         path: the .onnx file, or a symbolic link to it.
-        threads: intra-op threads; None: one per core that this process may use.
-        library: True demands the sparse kernels, False leaves them out (dense speed), None uses them if built.
-        options: SessionOptions to use instead of `session_options(threads)`; the library is registered on it.
-            Options take it only once: pass fresh ones for every session, or library=False where it is registered.
-        disabled_optimizers: graph optimizers of ONNX Runtime to leave out.
-        mapped: whether large weights stay in the file; of an embedding only the rows that are looked up then come into
-            memory. None maps files of `MAPPED_FROM` bytes and more, and copies smaller ones. To map takes the sparse
-            kernels and ONNX Runtime 1.22; without them, with `optimized_model_filepath` or where the file has external
-            data, the weights inside it are copied. While a session maps a file, replace it by renaming another onto
-            it. Whoever writes into it (cp, rsync --inplace) changes what the session computes, and whoever truncates it
-            ends the process with SIGBUS; mapped=False is safe from both. ONNX Runtime always maps external data.
+        threads: intra-op threads; None for one per physical core that this process may use.
+        library: True requires the native library, False does not use it (dense speed), None uses it if it is built.
+        options: SessionOptions to use instead of `session_options(threads)`. The library is registered on them, which
+            is possible only once: pass fresh options for every session, or library=False if it is registered already.
+        disabled_optimizers: graph optimizers of ONNX Runtime to disable.
+        mapped: whether large weights are mapped; of an embedding table, only the rows in use are then loaded. None maps
+            files of at least `MAPPED_FROM` bytes. Mapping needs the native library and ONNX Runtime 1.22; without them,
+            with `optimized_model_filepath` or with external data, the weights in the file are copied. While a session
+            maps a file, replace it only by renaming another file: writing into it (cp, rsync --inplace) changes the
+            outputs of the session, and truncating it ends the process with SIGBUS. mapped=False is safe from both. ONNX
+            Runtime always maps external data.
 
     Raises:
         UsageError: `threads` is neither None nor an integer from 1 to 1024.
-        RuntimeLoadError: the file or the library cannot be loaded, or the file changes whenever it is opened; the
-            message has ONNX Runtime's reason.
+        RuntimeLoadError: the file or the library cannot be loaded, or the file keeps changing; the message has ONNX
+            Runtime's reason.
     """
     if threads is not None:
         check_threads(threads)
@@ -119,24 +118,24 @@ def session(
     check_model(path)
     if options is None:
         options = session_options(threads)
-        # The reason of a failure comes with its exception; ONNX Runtime would print it a second time.
+        # ONNX Runtime would also print the message of its exceptions.
         options.log_severity_level = _FATAL
     with_library = library or (library is None and find_library() is not None)
     if with_library:
         _register(options)
-    # A file that ONNX Runtime saves would have its weights in this one, under a name that its folder does not have.
+    # A model saved with mapped weights would refer to this file, which is not in the folder of the saved model.
     if (
         not with_library
         or options.optimized_model_filepath
-        or _version(onnxruntime.__version__) < _KNOWS_FOLDER
+        or _version(onnxruntime.__version__) < _FOLDER_SINCE
     ):
         mapped = False
     for _ in range(_TRIES):
         check_model(path)
-        file = look(path)
+        file = snapshot(path)
         try:
             opened = _open(file, mapped, options, disabled_optimizers)
-        except Exception as error:  # onnxruntime raises its own types, none of them public
+        except Exception as error:  # the exception types of onnxruntime are not public
             if not file.unchanged():
                 continue
             if _REGISTERED in str(error):
@@ -155,13 +154,13 @@ def session(
 def _open(
     file: ModelFile, mapped: bool | None, options: Any, disabled_optimizers: Sequence[str]
 ) -> onnxruntime.InferenceSession:
-    """A session of a file; mapped: None where its size decides."""
+    """Open a session; with `mapped` None, the size of the file decides."""
     import onnxruntime
 
     model: str | bytes = str(file.path)
     if mapped is None:
         mapped = file.size >= MAPPED_FROM
-    if mapped and file.alone and (short := externalize_initializers(file.path)):
+    if mapped and file.self_contained and (short := externalize_initializers(file.path)):
         options.add_session_config_entry(_FOLDER, str(file.path.parent))
         model = short
     opened = onnxruntime.InferenceSession(
@@ -181,10 +180,10 @@ def _register(options: Any) -> None:
         options.register_custom_ops_library(library_path())
     except RuntimeLoadError:
         raise
-    except Exception as error:  # onnxruntime raises its own types, none of them public
+    except Exception as error:  # the exception types of onnxruntime are not public
         raise RuntimeLoadError(f"{library_path()} cannot be registered: {error}") from error
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Major and minor number."""
+    """Major and minor version."""
     return tuple(int(part) for part in text.split(".")[:2])

@@ -1,1 +1,1 @@
-"""Masks, storage formats and the accounting of sparsity. Pure numpy: nothing here needs torch or onnx."""
+"""Masks, densities and storage formats, in pure numpy; torch and onnx are not imported."""

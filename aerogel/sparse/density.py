@@ -1,7 +1,7 @@
-"""How sparse a model is: per matrix, over the pruned matrices, and over the whole encoder.
+"""Densities of a model: per matrix, over all pruned matrices, and over the encoder.
 
-The movement-pruning paper reports the last: biases and LayerNorm weights of the encoder count as kept, so that a
-nominal 10% reads as 10.1%.
+The movement-pruning paper reports the density of the encoder, whose biases and LayerNorm weights count as kept: a
+nominal 10% becomes 10.1%.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ __all__ = ["Accounting", "MatrixDensity", "account"]
 
 @dataclass(frozen=True)
 class MatrixDensity:
-    """Kept entries of one matrix of shape (out_features, in_features)."""
+    """Kept weights of one matrix.
+
+    Attributes:
+        shape: (out_features, in_features).
+        kept: number of kept weights.
+    """
 
     shape: tuple[int, int]
     kept: int
 
     @property
     def density(self) -> float:
-        """Fraction of entries kept."""
+        """Fraction of weights kept."""
         return self.kept / (self.shape[0] * self.shape[1])
 
 
@@ -32,9 +37,9 @@ class Accounting:
     """Densities of a pruned model.
 
     Attributes:
-        matrices: per pruned matrix.
-        density: kept fraction over all pruned matrices.
-        encoder_density: kept fraction over all encoder parameters, those never pruned counted as kept.
+        matrices: kept weights of each pruned matrix, by name.
+        density: kept fraction of all pruned matrices together.
+        encoder_density: kept fraction of all encoder parameters; parameters without a mask count as kept.
     """
 
     matrices: dict[str, MatrixDensity]
@@ -43,16 +48,21 @@ class Accounting:
 
 
 def account(masks: Mapping[str, np.ndarray], encoder_parameters: int) -> Accounting:
-    """Count what `masks` keep, per matrix and in an encoder of `encoder_parameters` parameters in all."""
+    """Compute the densities of an encoder.
+
+    Args:
+        masks: boolean ``[out, in]`` by name.
+        encoder_parameters: number of parameters of the encoder, including those without a mask.
+    """
     matrices = {
         name: MatrixDensity((mask.shape[0], mask.shape[1]), int(np.count_nonzero(mask)))
         for name, mask in masks.items()
     }
     kept = sum(m.kept for m in matrices.values())
     total = sum(m.shape[0] * m.shape[1] for m in matrices.values())
-    rest = encoder_parameters - total
+    unmasked = encoder_parameters - total
     return Accounting(
         matrices=matrices,
         density=kept / total if total else 1.0,
-        encoder_density=(kept + rest) / encoder_parameters if encoder_parameters else 1.0,
+        encoder_density=(kept + unmasked) / encoder_parameters if encoder_parameters else 1.0,
     )

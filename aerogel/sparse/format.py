@@ -1,4 +1,4 @@
-"""What a storage format is: a name and four pure functions over named arrays."""
+"""Interface of a storage format: pure functions between a masked weight and named arrays."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Arrays", "Format", "check_compressed", "index_dtype", "row_pointers"
 
 Arrays = dict[str, np.ndarray]
 
-# Column indices fit 16 bits for every encoder in use, which makes CSR 6 bytes a nonzero instead of 8.
+# Column indices of common encoders fit into 16 bits, so CSR takes 6 bytes per nonzero instead of 8.
 _UINT16_COLUMNS = 65_536
-_MOST_ENTRIES = 2**31 - 1
+_MAX_ENTRIES = 2**31 - 1
 
 
 class Format(ABC):
     """One storage format for a masked matrix.
 
     Attributes:
-        names: the arrays a matrix is stored as, in their order in files and as node inputs.
-        blocked: whether it stores whole blocks, so that a block shape means something to it.
+        names: names of the arrays, in the order of files and node inputs.
+        blocked: whether the format stores whole blocks and uses a block shape.
     """
 
     names: tuple[str, ...]
@@ -31,17 +31,31 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
-        """Pack the entries of `weight` ``[out, in]`` that `mask` keeps. Kept zeros are stored."""
+        """Store the entries of `weight` ``[out, in]`` that `mask` keeps, zeros included.
+
+        Raises:
+            FormatError: the mask has another shape, or there are more than 2**31 - 1 entries.
+        """
 
     @abstractmethod
     def decode(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """The dense ``[out, in]`` weight: kept entries bit for bit, zeros elsewhere."""
+        """The dense weight ``[out, in]``: kept entries bit for bit, zeros elsewhere.
+
+        Raises:
+            FormatError: the arrays break the rules of the format.
+        """
 
     @abstractmethod
     def check(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int], *, full: bool = False) -> None:
-        """Raise FormatError if the arrays break the format's rules.
+        """Check that the arrays follow the rules of the format.
 
-        The cheap check looks at dtypes, shapes and the ends of indptr; `full` reads every index as well.
+        Args:
+            arrays: the arrays by name.
+            shape: shape of the weight, (out, in).
+            full: check every index too, not only dtypes, shapes and the ends of indptr.
+
+        Raises:
+            FormatError: the arrays break a rule.
         """
 
 
@@ -51,15 +65,15 @@ def index_dtype(in_features: int) -> type[np.uint16] | type[np.int32]:
 
 
 def row_pointers(counts: np.ndarray) -> np.ndarray:
-    """indptr, int32 ``[rows + 1]``, of rows with so many entries: ``indptr[i + 1] = sum(counts[:i + 1])``.
+    """The int32 indptr ``[rows + 1]`` of rows with `counts` entries: ``indptr[i + 1] = sum(counts[:i + 1])``.
 
     Raises:
-        FormatError: there are more entries than 32 bits count.
+        FormatError: there are more than 2**31 - 1 entries.
     """
     ends = np.cumsum(counts, dtype=np.int64)
-    if len(ends) and ends[-1] > _MOST_ENTRIES:
+    if len(ends) and ends[-1] > _MAX_ENTRIES:
         raise FormatError(
-            f"{ends[-1]} entries are more than the {_MOST_ENTRIES} that indptr can count; prune more, or keep it dense"
+            f"{ends[-1]} entries exceed {_MAX_ENTRIES}, the limit of indptr; prune more or keep the matrix dense"
         )
     return np.concatenate(([0], ends)).astype(np.int32)
 
@@ -67,14 +81,24 @@ def row_pointers(counts: np.ndarray) -> np.ndarray:
 def check_compressed(
     arrays: Mapping[str, np.ndarray], rows: int, cols: int, entries: int, *, full: bool
 ) -> None:
-    """The rules CSR and BSR share: `rows` compressed rows over `cols` columns, `entries` stored entries.
+    """Check the rules that CSR and BSR share.
 
-    indptr starts at 0, never falls and ends at `entries`; the indices of one row ascend strictly within [0, cols).
+    indptr starts at 0, never decreases and ends at `entries`. The indices of a row increase strictly within [0, cols).
+
+    Args:
+        arrays: has ``indices`` and ``indptr``.
+        rows: rows, or rows of blocks.
+        cols: columns, or columns of blocks.
+        entries: stored entries, or stored blocks.
+        full: check every index too.
+
+    Raises:
+        FormatError: the arrays break a rule.
     """
     indices, indptr = arrays["indices"], arrays["indptr"]
     if indices.dtype not in (np.uint16, np.int32) or indices.ndim != 1:
         raise FormatError(
-            f"indices must be uint16 or int32 of one dimension, not {indices.dtype}{list(indices.shape)}"
+            f"indices must be one-dimensional uint16 or int32, not {indices.dtype}{list(indices.shape)}"
         )
     if indptr.dtype != np.int32 or indptr.shape != (rows + 1,):
         raise FormatError(f"indptr must be int32[{rows + 1}], not {indptr.dtype}{list(indptr.shape)}")
@@ -84,7 +108,7 @@ def check_compressed(
         raise FormatError(f"indptr must run from 0 to {entries}, not from {indptr[0]} to {indptr[-1]}")
     if not full:
         return
-    # In 64 bits: a hostile indptr could jump by more than 32 bits hold, and wrap around to look like a rise.
+    # In 64 bits: differences of untrusted values could overflow 32 bits and look positive.
     steps = np.diff(indptr.astype(np.int64))
     if (steps < 0).any():
         row = int(np.argmax(steps < 0))
@@ -92,14 +116,16 @@ def check_compressed(
     columns = indices.astype(np.int64)
     outside = (columns < 0) | (columns >= cols)
     if outside.any():
-        at = int(np.argmax(outside))
-        raise FormatError(f"index {columns[at]} at position {at} is outside [0, {cols})")
+        position = int(np.argmax(outside))
+        raise FormatError(f"index {columns[position]} at position {position} is outside [0, {cols})")
     within_row = np.ones(max(entries - 1, 0), bool)
-    # A step across a row's end may go anywhere; the boundaries are where a later row starts.
+    # An index may be smaller than the one before it where a new row starts.
     starts = indptr[1:-1]
     starts = starts[(starts > 0) & (starts < entries)]
     within_row[starts - 1] = False
-    falls = (np.diff(columns) <= 0) & within_row
-    if falls.any():
-        at = int(np.argmax(falls)) + 1
-        raise FormatError(f"indices do not ascend at position {at}: {columns[at - 1]} then {columns[at]}")
+    decreases = (np.diff(columns) <= 0) & within_row
+    if decreases.any():
+        position = int(np.argmax(decreases)) + 1
+        raise FormatError(
+            f"indices do not ascend at position {position}: {columns[position - 1]}, then {columns[position]}"
+        )

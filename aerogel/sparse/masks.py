@@ -1,8 +1,7 @@
 """Masks: boolean arrays of a weight's shape ``[out_features, in_features]``, True where a weight is kept.
 
-`top_mask` is the one place in which scores become masks. It takes numpy arrays and torch tensors alike (torch is not
-imported here: the few array operations in use have the same names in both), so that training on a GPU never copies
-scores to the host.
+`top_mask` turns scores into masks for all methods. It accepts numpy arrays and torch tensors, so that training on a GPU
+never copies scores to the host. Torch is not imported: the operations in use have the same names in both libraries.
 """
 
 from __future__ import annotations
@@ -26,28 +25,33 @@ __all__ = [
     "unpack",
 ]
 
-# Values drawn to bracket a rank, and how far the brackets are from it: four times what the draw's luck moves it by.
+# Size of the sample that brackets a rank, and distance of the brackets from it in ranks of the sample: four standard
+# deviations of the sampling error.
 _SAMPLE = 4096
 _MARGIN = 128
 
 
 def check_block(shape: tuple[int, ...], block: tuple[int, int], name: str = "weight") -> None:
-    """Raise UsageError unless `block` (rows, cols) tiles a matrix of `shape` exactly."""
+    """Check that a block (rows, cols) tiles a matrix of `shape` exactly.
+
+    Raises:
+        UsageError: it does not; the message calls the matrix `name`.
+    """
     rows, cols = block
     if rows < 1 or cols < 1:
         raise UsageError(f"block {rows}x{cols}: both sides must be at least 1")
     if len(shape) != 2 or shape[0] % rows or shape[1] % cols:
-        fits = "x".join(map(str, shape))
         raise UsageError(
-            f"block {rows}x{cols} does not divide {name} of shape {fits}; choose sides that divide it"
+            f"block {rows}x{cols} does not divide {name} of shape {'x'.join(map(str, shape))}; "
+            "choose sides that divide it"
         )
 
 
 def kept_count(density: float, size: int) -> int:
-    """How many of `size` entries a `density` keeps: round half up, at least one.
+    """Number of `size` entries to keep at a density: rounded half up, at least one.
 
     Raises:
-        UsageError: density is not in (0, 1].
+        UsageError: `density` is not in (0, 1].
     """
     if not 0.0 < density <= 1.0:
         raise UsageError(f"density {density}: must be above 0 and at most 1")
@@ -55,7 +59,7 @@ def kept_count(density: float, size: int) -> int:
 
 
 def block_scores(scores: Any, block: tuple[int, int]) -> Any:
-    """Sum scores ``[out, in]`` over r x c blocks, giving ``[out / r, in / c]``."""
+    """Sum scores ``[out, in]`` over r x c blocks; returns ``[out / r, in / c]``."""
     rows, cols = block
     if block == (1, 1):
         return scores
@@ -64,7 +68,7 @@ def block_scores(scores: Any, block: tuple[int, int]) -> Any:
 
 
 def expand_blocks(mask: Any, block: tuple[int, int]) -> Any:
-    """Repeat a block mask ``[out / r, in / c]`` to element resolution ``[out, in]``."""
+    """Expand a mask of r x c blocks ``[out / r, in / c]`` to one of weights ``[out, in]``."""
     rows, cols = block
     if block == (1, 1):
         return mask
@@ -75,10 +79,20 @@ def expand_blocks(mask: Any, block: tuple[int, int]) -> Any:
 
 
 def top_mask(scores: Any, keep: int) -> Any:
-    """Mask of the `keep` highest scores, of the same shape and kind as `scores`.
+    """Mask of exactly `keep` highest scores.
 
-    The count is exact. Among equal scores the earlier in row-major order is kept, so the result does not depend on
-    the library, the device or the thread count. NaN scores are refused: they have no order.
+    Of equal scores, those earlier in row-major order are kept, so that the result depends on neither the library, the
+    device nor the number of threads.
+
+    Args:
+        scores: array or tensor of any shape.
+        keep: number of entries to keep.
+
+    Returns:
+        Boolean array or tensor of the shape of `scores`.
+
+    Raises:
+        UsageError: a score is NaN, which has no rank, or `keep` is out of range.
     """
     flat = scores.reshape(-1)
     size = flat.shape[0]
@@ -101,44 +115,51 @@ def top_mask(scores: Any, keep: int) -> Any:
     return mask.reshape(scores.shape)
 
 
-def ranked(values: Any, place: int) -> Any:
-    """The value at `place` if `values` ``[n]``, none of them NaN, were sorted; that of a tensor on a GPU stays there.
+def ranked(values: Any, rank: int) -> Any:
+    """The value at index `rank` of the sorted `values`.
 
-    A sample says between which two values it will be, so that few have to be partitioned. For 1536 x 384 float32 on a
-    CPU: 1.2 ms, numpy's partition of all 3.8, torch's kthvalue 20.
+    A sorted sample brackets the value, so that only the values between the brackets are partitioned. For 1536 x 384
+    float32 on a CPU this takes 1.2 ms, numpy's partition of all values 3.8 ms, torch's kthvalue 20 ms.
+
+    Args:
+        values: array or tensor ``[n]`` without NaN.
+        rank: from 0 to n - 1.
+
+    Returns:
+        A number; for a tensor on a GPU, a tensor on that GPU.
     """
     if not isinstance(values, np.ndarray):
         if values.device.type != "cpu":
-            return values.kthvalue(place + 1).values
+            return values.kthvalue(rank + 1).values
         values = _as_numpy(values)
     if values.size > 16 * _SAMPLE and values.dtype.kind == "f":
         sample = np.sort(values[:: values.size // _SAMPLE])
-        middle = place * sample.size // values.size
+        middle = rank * sample.size // values.size
         low = sample[middle - _MARGIN] if middle >= _MARGIN else sample.dtype.type(-np.inf)
         high = sample[middle + _MARGIN] if middle + _MARGIN < sample.size else sample.dtype.type(np.inf)
         before = np.count_nonzero(values < low)
         between = values[(values >= low) & (values <= high)]
-        if before <= place < before + between.size:
-            values, place = between, place - before
-    return np.partition(values, place)[place].item()
+        if before <= rank < before + between.size:
+            values, rank = between, rank - before
+    return np.partition(values, rank)[rank].item()
 
 
 def top_masks(
     scores: Mapping[str, Any], density: float, block: tuple[int, int] = (1, 1), scope: str = "local"
 ) -> dict[str, Any]:
-    """Masks for several matrices at a common density.
+    """Masks of several matrices for one density.
 
     Args:
-        scores: per matrix name, scores ``[out, in]``; a block's score is the sum of the scores inside it.
-        density: fraction kept, in (0, 1].
-        block: (rows, cols) that are kept or dropped together.
-        scope: "local" keeps `density` of every matrix; "global" ranks all blocks of all matrices together.
+        scores: scores ``[out, in]`` by matrix name; the score of a block is the sum of its scores.
+        density: fraction to keep, in (0, 1].
+        block: (rows, cols) that are kept or pruned together.
+        scope: "local" applies `density` to each matrix, "global" to the blocks of all matrices together.
 
     Returns:
-        Per matrix name, a boolean mask of the scores' shape.
+        Boolean masks ``[out, in]`` by matrix name.
 
     Raises:
-        UsageError: density out of range, unknown scope, or a block that does not divide a matrix.
+        UsageError: `density` is out of range, `scope` is unknown, or `block` does not divide a matrix.
     """
     for name, value in scores.items():
         check_block(tuple(value.shape), block, name)
@@ -156,7 +177,7 @@ def top_masks(
 
 
 def pack(mask: np.ndarray) -> np.ndarray:
-    """Pack a mask into bytes, row-major, lowest bit first; the last byte is padded with zero bits."""
+    """Pack a mask into bytes: row-major, lowest bit first, the last byte padded with zero bits."""
     return np.packbits(np.ascontiguousarray(mask).reshape(-1), bitorder="little")
 
 
@@ -164,7 +185,7 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `pack`.
 
     Raises:
-        FormatError: wrong dtype, wrong length for `shape`, or padding bits that are not zero.
+        FormatError: the dtype is not uint8, the length does not match `shape`, or a padding bit is set.
     """
     size = int(np.prod(shape, dtype=np.int64))
     if packed.dtype != np.uint8 or packed.shape != ((size + 7) // 8,):
@@ -174,19 +195,19 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         )
     bits = np.unpackbits(packed, bitorder="little")
     if bits[size:].any():
-        raise FormatError("packed mask has bits set past its end")
+        raise FormatError("packed mask has padding bits that are set")
     return bits[:size].astype(bool).reshape(shape)
 
 
 def _as_numpy(flat: Any) -> np.ndarray:
-    """View a CPU tensor as an array; half types, which numpy lacks or is slow with, exactly as float32."""
+    """A CPU tensor as an array; 16-bit floats, which numpy lacks or handles slowly, become float32."""
     half = flat.dtype.itemsize < 4 and flat.dtype.is_floating_point
     array: np.ndarray = (flat.detach().float() if half else flat.detach()).numpy()
     return array
 
 
 def _global(blocks: Mapping[str, Any], density: float) -> dict[str, Any]:
-    """Rank the blocks of all matrices together; `top_mask` on their concatenation, then cut it up again."""
+    """Masks by a ranking of the blocks of all matrices together."""
     flats = [value.reshape(-1) for value in blocks.values()]
     if not flats:
         return {}

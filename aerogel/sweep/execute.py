@@ -179,7 +179,7 @@ def _execute(
 def _environment(jobs: int) -> dict[str, str]:
     """Environment of each of `jobs` processes: they share the cores, unless the user has set numbers of threads."""
     given = user_environment()
-    return {"TOKENIZERS_PARALLELISM": "false"} | given | thread_variables(given, shares=jobs)
+    return {"TOKENIZERS_PARALLELISM": "false"} | given | thread_variables(given, processes=jobs)
 
 
 def _reason(status: int, errors: str) -> str:

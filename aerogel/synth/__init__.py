@@ -1,1 +1,1 @@
-"""Random masked checkpoints of real architectures."""
+"""Generate random masked checkpoints of known architectures."""

@@ -1,7 +1,7 @@
-"""Random masked checkpoints: the shape of a real model, at any density and block, with nothing trained.
+"""Generate untrained checkpoints of a known architecture with random masks, at any density and block shape.
 
-Speed and memory do not depend on what the weights are, only on where the zeros lie; so these measure
-what a pruned model of that shape would cost before there is one.
+Speed and memory depend on the positions of the zeros, not on the values of the weights. These checkpoints therefore
+show the cost of a pruned model before it is trained.
 """
 
 from __future__ import annotations
@@ -35,24 +35,27 @@ def generate(
     scope: str = "local",
     seed: int = 0,
 ) -> checkpoint.Checkpoint:
-    """Write a checkpoint of a randomly initialised sequence classifier under random masks.
+    """Write a checkpoint of a randomly initialized sequence classifier with random masks.
 
     Args:
         arch: one of `aerogel.synth.archs.names()`.
-        out: the checkpoint directory.
-        density: fraction kept of the linear layers inside the encoder's layers, in (0, 1].
-        block: (rows, cols) kept or dropped together.
-        scope: "local" keeps `density` of each matrix, "global" of all of them together.
-        seed: of weights and masks, from 0 to 2**32 - 1.
+        out: the checkpoint directory to write.
+        density: fraction to keep of the linear layers in the encoder's repeated layers, in (0, 1].
+        block: (rows, cols) that are kept or pruned together.
+        scope: "local" applies `density` to each matrix, "global" to all matrices together.
+        seed: seed of weights and masks, from 0 to 2**32 - 1.
+
+    Returns:
+        The new checkpoint.
 
     Raises:
-        UsageError: unknown shape, density or seed out of range, a block that does not divide a matrix.
-        CheckpointError: `out` is something other than a checkpoint.
+        UsageError: `arch` is unknown, `density` or `seed` is out of range, or `block` does not divide a matrix.
+        CheckpointError: `out` exists and is not a checkpoint.
         MissingExtraError: torch or transformers is not installed.
     """
     fields = archs.load(arch)
     check_seed(seed)
-    kept_count(density, 1)  # refuses a density out of range before anything large is made
+    kept_count(density, 1)  # checks the density before the model is built
     torch, transformers = require("torch", "train"), require("transformers", "train")
     config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.random.fork_rng(devices=[]):
@@ -87,9 +90,9 @@ def generate(
 
 
 def _tokenizer(config: Any) -> PreTrainedTokenizerBase:
-    """A lower-casing WordPiece tokenizer that spells every word out in ASCII characters.
+    """A lower-case WordPiece tokenizer whose tokens are single ASCII characters.
 
-    Its vocabulary is a small part of the model's, with [PAD] at the model's own padding id.
+    Its vocabulary is a small part of the model's; [PAD] has the padding id of the model.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -115,7 +118,7 @@ def _tokenizer(config: Any) -> PreTrainedTokenizerBase:
         pair=f"[CLS] $A [SEP] $B:{segment} [SEP]:{segment}",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
-    # RoBERTa counts positions from padding_idx + 1, so its table is two longer than its longest sequence.
+    # Positions of RoBERTa start at padding_idx + 1, so its table has two more rows than its longest sequence.
     offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

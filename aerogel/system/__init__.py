@@ -1,1 +1,1 @@
-"""Files, text, options and what the machine is: what every other room uses."""
+"""Files, text, options and the machine: helpers for every other package."""

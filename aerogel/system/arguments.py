@@ -1,4 +1,4 @@
-"""Argument types that several verbs share."""
+"""Types and actions of command line arguments that several verbs share."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["Pairs", "block", "numbers", "output", "words"]
 
 
 class Pairs(argparse.Action):
-    """NAME=VALUE, given any number of times; the argument is a dict of texts."""
+    """Collect NAME=VALUE arguments, given any number of times, into a dict of texts."""
 
     def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, __: Any = None) -> None:
-        """Add one pair to the namespace; see argparse."""
+        """Add one pair to the namespace; see `argparse.Action`."""
         name, equals, value = str(values).partition("=")
         if not (name and equals and value):
             raise argparse.ArgumentError(self, f"{values!r} is not NAME=VALUE")
         given = getattr(namespace, self.dest)
         if name in given:
             raise argparse.ArgumentError(self, f"{name} is given twice")
-        # A new dict: the default is shared by all parses.
+        # A new dict, because all parses share the default.
         setattr(namespace, self.dest, {**given, name: value})
 
 
 def block(text: str) -> tuple[int, int]:
-    """A block shape written ROWSxCOLS, such as 4x1; both sides at least 1."""
+    """Parse a block shape ROWSxCOLS, such as 4x1, with both sides at least 1."""
     match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLS with whole numbers from 1, such as 4x1")
@@ -34,17 +34,19 @@ def block(text: str) -> tuple[int, int]:
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers with commas between."""
+    """Parse comma-separated integers."""
     if not re.fullmatch(r"-?[0-9]{1,18}(,-?[0-9]{1,18})*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or several with commas between")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number or a comma-separated list of whole numbers"
+        )
     return [int(word) for word in text.split(",")]
 
 
 def words(text: str) -> list[str]:
-    """Names with commas between."""
+    """Parse comma-separated names; empty ones are dropped."""
     return [word for word in text.split(",") if word]
 
 
 def output(text: str) -> Path:
-    """The path of a file or folder to write. Flags of this type are tested for devices, pipes and links."""
+    """Parse the path of a file or folder to write; tests find output flags by this type."""
     return Path(text)

@@ -1,7 +1,7 @@
-"""Writing files so that a reader, a crash, a full disk or a second writer never sees half of one.
+"""Atomic writes: no reader, crash, full disk or second writer ever sees half of a file.
 
-Every file that Aerogel writes for a user goes through `atomic_file` or `atomic_directory`. Regular files are replaced
-as a whole; devices, pipes and open descriptors are written into (`aerogel.system.outputs`).
+Every file for a user is written through `atomic_file` or `atomic_directory`. They replace regular files as a whole, and
+write into devices, pipes and open descriptors (`aerogel.system.outputs`).
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ __all__ = ["atomic_directory", "atomic_file", "check_output", "claimed", "sha256
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:
-    """Ask, before the work, whether a file or `folder` can be written at `path`; nothing is left there.
+    """Check, before the work, that a file or `folder` can be written at `path`; leaves nothing there.
 
     Raises:
-        OutputError: it is a folder where a file is meant or the other way round, a socket or a block device, it
-            contains the current folder, or nothing can be written beside it.
+        OutputError: `path` is a folder for a file output or a file for a folder output, a socket, a block device or an
+            ancestor of the current folder, or its parent is not writable.
     """
     with reported(path):
         if folder:
-            place = folder_target(path)
+            real = folder_target(path)
         else:
             target = file_target(path)
             target.check()
             if target.stream:
                 return
-            place = target.path
-        with staged(_home(place) / place.name):
+            real = target.path
+        with staged(_existing_parent(real) / real.name):
             pass
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, an empty file of the same name; if the block succeeds, its content goes to `path`.
+    """Yield an empty temporary file of the same name; if the block succeeds, move its content to `path`.
 
-    A regular file is replaced by it, and a symbolic link is followed. A character device, a pipe or an open
-    descriptor such as /dev/stdout is written into. If the block fails, `path` keeps its content. Of two writers at
-    once, the last one wins.
+    A regular file at `path` is replaced; a symbolic link is followed; a character device, a pipe or an open descriptor
+    such as /dev/stdout is written into. If the block fails, `path` keeps its content. Of two concurrent writers, the
+    last one wins.
 
     Raises:
-        OutputError: the file cannot be written. Any OSError of the block counts as that.
+        OutputError: the file cannot be written, or the block raises an OSError.
     """
     with reported(path):
         target = file_target(path)
@@ -74,38 +74,38 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory; if the block succeeds, put it at `path`, in place of a directory there.
+    """Yield a temporary directory; if the block succeeds, move it to `path` and replace a directory there.
 
-    The older directory is deleted after the new one is in place. A failure at any moment leaves one of them at
-    `path`, at the latest once something is written there again. A symbolic link is followed. Of two writers at once,
-    the last one wins.
+    The old directory is deleted after the new one is moved. If the process is killed between the two moves, the next
+    writer of `path` restores the old directory. A symbolic link is followed. Of two concurrent writers, the last one
+    wins.
 
     Raises:
-        OutputError: the directory cannot be written. Any OSError of the block counts as that.
+        OutputError: the directory cannot be written, or the block raises an OSError.
     """
     with reported(path):
-        place = folder_target(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with staged(place) as folder:
-            temporary = folder / place.name
+        real = folder_target(path)
+        real.parent.mkdir(parents=True, exist_ok=True)
+        with staged(real) as folder:
+            temporary = folder / real.name
             temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
-            swap(temporary, place)
+            swap(temporary, real)
 
 
 @contextlib.contextmanager
 def staging(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the file system of `path`; remove it with its content after the block.
+    """Yield a temporary folder on the file system of `path`; remove it after the block.
 
     Raises:
-        OutputError: it cannot be made or written to. Any OSError of the block counts as that.
+        OutputError: the folder cannot be made or written, or the block raises an OSError.
     """
     with reported(path):
-        place = Path(os.path.realpath(path))
-        with staged(_home(place) / place.name) as folder:
+        real = Path(os.path.realpath(path))
+        with staged(_existing_parent(real) / real.name) as folder:
             yield folder
 
 
@@ -118,13 +118,13 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _home(path: Path) -> Path:
-    """The nearest folder above `path` that exists."""
+def _existing_parent(path: Path) -> Path:
+    """The nearest existing folder above `path`."""
     return next(parent for parent in path.parents if parent.exists())
 
 
 def _flush(path: Path) -> None:
-    """Bring a file to the disk, with the permissions any new file would have: some libraries make private ones."""
+    """Flush a file to the disk and give it the permissions of a new file; some libraries create private files."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
     path.chmod(0o666 & ~_umask())

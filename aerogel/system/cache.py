@@ -1,4 +1,4 @@
-"""Where files are cached: cost models of this machine, and tile sizes tuned on a GPU."""
+"""The cache folder, for cost models of this machine and tile sizes tuned on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CACHE_VARIABLE = "AEROGEL_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder that ``AEROGEL_CACHE`` names, or ``aerogel`` in the user's cache directory. It need not exist."""
+    """The folder in ``AEROGEL_CACHE``, or ``aerogel`` in the user's cache directory. It may not exist."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     if home := os.environ.get("XDG_CACHE_HOME"):

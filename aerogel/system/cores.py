@@ -1,6 +1,6 @@
-"""How many cores this process may use, and how OpenMP's threads wait for one another.
+"""Number of cores that this process may use, and environment variables for thread pools.
 
-Python standard library only: commands call `set_thread_variables` before anything heavy is imported.
+Uses the standard library only: commands call `set_thread_variables` before they import torch.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from pathlib import Path
 
 __all__ = ["cores", "physical_cores", "set_thread_variables", "thread_variables", "user_environment"]
 
-# Iterations that an OpenMP thread of GCC spins at a barrier before it sleeps: about 0.1 ms, what sleeping and waking
-# cost. Its own default spins for 5 to 15 ms, which another process on the same core could have used.
+# Iterations that a thread of GCC's OpenMP spins at a barrier before it sleeps: about 0.1 ms, the cost of sleeping and
+# waking. The default, 5 to 15 ms, takes that time from other processes on the core.
 _GOMP_SPINS = "2000"
-# Milliseconds that a thread of Intel's or LLVM's OpenMP spins; its own default is 200.
+# Milliseconds that a thread of Intel's or LLVM's OpenMP spins; the default is 200.
 _KMP_MILLISECONDS = "1"
 
-# Variables that this process has set itself: a child process may be given other values.
+# Variables set by this process, not by the user; child processes may need other values.
 _own: set[str] = set()
 
 
 def cores(root: Path = Path("/")) -> int:
-    """Processors that this process may use at the same time, at least 1.
+    """Logical processors that this process may use, at least 1.
 
-    The smallest of three limits counts: the processors of the machine, the affinity of this process, and the CPU quota
+    This is the smallest of three limits: the processors of the machine, the affinity of this process, and the CPU quota
     of its control groups, rounded down.
 
     Args:
-        root: where ``proc`` and ``sys`` are mounted.
+        root: folder with ``proc`` and ``sys``.
     """
     return max(1, int(min(len(_allowed()), _quota(root))))
 
 
 def physical_cores(root: Path = Path("/")) -> int:
-    """The same, where the hyperthreads of a core count as one: two of them share its vector units."""
+    """Physical cores that this process may use, at least 1. Hyperthreads share the vector units of their core."""
     siblings = set()
     for cpu in _allowed():
         try:
@@ -47,58 +47,58 @@ def physical_cores(root: Path = Path("/")) -> int:
 
 
 def thread_variables(
-    environment: Mapping[str, str], shares: int = 1, root: Path = Path("/")
+    environment: Mapping[str, str], processes: int = 1, root: Path = Path("/")
 ) -> dict[str, str]:
-    """Variables that make the threads of PyTorch and tokenizers fit a process, other than those that the user has set.
+    """Environment variables for the thread pools of PyTorch and tokenizers, without those that the user has set.
 
-    Threads spin only briefly where they wait, so that a busy neighbour costs its share of the time and not many times
-    that. The number of threads is set only where the libraries would count too many: they ignore quotas.
+    Waiting threads spin only briefly, so that a busy neighbour costs its share of the time and not many times that. The
+    number of threads is set only if the libraries, which ignore quotas, would start too many.
 
     Args:
-        environment: of the process.
-        shares: processes that share the cores.
-        root: as for `cores`.
+        environment: variables of the process.
+        processes: number of processes that share the cores.
+        root: folder with ``proc`` and ``sys``.
     """
     wanted: dict[str, str] = {}
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & environment.keys():
         wanted["GOMP_SPINCOUNT"] = _GOMP_SPINS
     if not {"OMP_WAIT_POLICY", "KMP_BLOCKTIME"} & environment.keys():
         wanted["KMP_BLOCKTIME"] = _KMP_MILLISECONDS
-    count = max(1, cores(root) // shares)
+    count = max(1, cores(root) // processes)
     if count < len(_allowed()):
         names = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
         wanted |= {name: str(count) for name in names if name not in environment}
     return wanted
 
 
-def set_thread_variables(shares: int = 1) -> None:
-    """Set `thread_variables` in this process; libraries that are loaded later see them, and child processes."""
-    found = thread_variables(os.environ, shares)
+def set_thread_variables(processes: int = 1) -> None:
+    """Set `thread_variables` in this process, for libraries that are loaded later and for child processes."""
+    found = thread_variables(os.environ, processes)
     os.environ.update(found)
     _own.update(found)
 
 
 def user_environment() -> dict[str, str]:
-    """The environment without what `set_thread_variables` has put there."""
+    """The environment without the variables that `set_thread_variables` set."""
     return {name: value for name, value in os.environ.items() if name not in _own}
 
 
 def _allowed() -> set[int]:
-    """Numbers of the processors that the affinity of this process allows."""
+    """Numbers of the logical processors in the affinity of this process."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
 def _quota(root: Path) -> float:
-    """Processors' worth of time that the control groups of this process grant, infinite without a limit."""
-    return min((granted for folder in _groups(root) for granted in _limits(folder)), default=math.inf)
+    """CPU quota of this process's control groups, in processors; infinite without a limit."""
+    return min((limit for folder in _groups(root) for limit in _limits(folder)), default=math.inf)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups of this process that limit processors, and of all groups around them.
+    """Folders of the CPU control groups of this process and of their ancestors.
 
-    In a container the names of the groups may be those of the host: its own group then is the mounted root.
+    In a container, the group names may be the host's; the container's own group is then the root of the mount.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -106,8 +106,7 @@ def _groups(root: Path) -> Iterator[Path]:
         return
     mounts = root / "sys/fs/cgroup"
     for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
+        controllers, _, name = line.partition(":")[2].partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
         for mount in (
@@ -119,7 +118,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _limits(group: Path) -> Iterator[float]:
-    """Limits that a group's folder states, of version 2 (cpu.max) or 1 (cpu.cfs_quota_us)."""
+    """CPU quotas in a group's folder, in processors: cpu.max (version 2) or cpu.cfs_quota_us (version 1)."""
     for texts in (
         _words(group / "cpu.max"),
         _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us"),

@@ -1,4 +1,4 @@
-"""Options of a method or a task: the fields of its frozen dataclass, from text or from typed values."""
+"""Options of a method or a task: fields of a frozen dataclass, parsed from text or typed values."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ _TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of a method or a task that has none."""
+    """Options of a method or a task without any."""
 
 
-def option_names(kind: type[Any]) -> dict[str, str]:
-    """Option names of a dataclass and the fields they stand for: `lambda_` is the option "lambda"."""
-    return {field.name.rstrip("_"): field.name for field in dataclasses.fields(kind)}
+def option_names(options: type[Any]) -> dict[str, str]:
+    """Field names of an options dataclass by option name: the option "lambda" is the field `lambda_`."""
+    return {field.name.rstrip("_"): field.name for field in dataclasses.fields(options)}
 
 
 def option_values(options: Any) -> dict[str, Any]:
-    """The values of an options dataclass by option name, defaults included: for the record of a run."""
+    """Values of an options dataclass by option name, defaults included, for the record of a run."""
     return {name: getattr(options, field) for name, field in option_names(type(options)).items()}
 
 
-def read_options(kind: type[Any], given: Mapping[str, Any], owner: str, flag: str = "--option") -> Any:
-    """Make the options dataclass `kind` from `given`.
+def read_options(options: type[Any], given: Mapping[str, Any], owner: str, flag: str = "--option") -> Any:
+    """Parse options into their dataclass.
 
     Args:
-        kind: frozen dataclass whose fields are of type bool, int, float or str, or one of them or None.
-        given: values by option name, as text ("1e-3", "true") or of the field's own type.
-        owner: whose options they are, for messages.
-        flag: that they are given by.
+        options: frozen dataclass whose fields have the type bool, int, float or str, or one of these or None.
+        given: values by option name, as text ("1e-3", "true") or of the field's type.
+        owner: method or task that has the options, for messages.
+        flag: command line flag of the options, for messages.
+
+    Returns:
+        An instance of `options`.
 
     Raises:
-        UsageError: an unknown name, or a value that is not of the field's type or that the dataclass refuses.
+        UsageError: a name is unknown, a value does not have the field's type, or the dataclass refuses it.
     """
-    names, types = option_names(kind), get_type_hints(kind)
+    names, types = option_names(options), get_type_hints(options)
     values = {}
     for name, value in given.items():
         if name not in names:
@@ -50,11 +53,11 @@ def read_options(kind: type[Any], given: Mapping[str, Any], owner: str, flag: st
             raise UsageError(f"{flag} {name}: {owner} has no such option; {known}")
         field = names[name]
         values[field] = _value(f"{flag} {name}", value, types[field])
-    return kind(**values)
+    return options(**values)
 
 
-def _value(place: str, value: Any, annotation: Any) -> Any:
-    """`value` as bool, int, float or str."""
+def _value(name: str, value: Any, annotation: Any) -> Any:
+    """Convert `value` to bool, int, float or str."""
     (wanted,) = [t for t in get_args(annotation) or (annotation,) if t is not type(None)]
     if value is None and wanted is not annotation:
         return None
@@ -69,6 +72,6 @@ def _value(place: str, value: Any, annotation: Any) -> Any:
         if not math.isfinite(result) or (wanted is int and not isinstance(value, str) and result != value):
             raise ValueError
     except (AttributeError, KeyError, ValueError, OverflowError) as error:
-        kinds = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UsageError(f"{place}={value}: must be {kinds[wanted]}") from error
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[wanted]
+        raise UsageError(f"{name}={value}: must be {expected}") from error
     return result

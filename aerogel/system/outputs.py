@@ -1,4 +1,4 @@
-"""What the path of an output names: a file to replace, or a stream to write into; and why it cannot be written."""
+"""Resolve output paths: a file to replace or a stream to write into, and the error if neither is possible."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aerogel.errors import AerogelError, OutputError
 
 __all__ = ["Target", "file_target", "folder_target", "is_stream", "reported", "unwritable"]
 
-# As many links as Linux follows.
-_LINKS = 40
-# The folders whose entries are the open descriptors of a process, symbolic links followed.
+# Symbolic links to follow, as many as Linux does.
+_MAX_LINKS = 40
+# Folders whose entries are the open descriptors of a process, after symbolic links are resolved.
 _DESCRIPTORS = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
 _REMEDIES = {
     errno.ENOSPC: "free disk space or choose another path",
@@ -34,13 +34,13 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Target:
-    """Where the bytes of an output file go.
+    """Destination of an output file.
 
     Attributes:
-        path: the absolute path, symbolic links followed.
-        stream: the path is a character device, a pipe or an open descriptor: bytes are written into it. Otherwise it
-            is a regular file, or nothing yet, and is replaced as a whole.
-        descriptor: the number of the descriptor of this process that the path names, such as 1 for /dev/stdout.
+        path: the absolute path, with symbolic links resolved.
+        stream: True if the path is a character device, a pipe or an open descriptor, which is written into; False if
+            it is a regular file, which is replaced as a whole, or does not exist yet.
+        descriptor: number of the descriptor of this process that the path names, such as 1 for /dev/stdout.
     """
 
     path: Path
@@ -48,29 +48,29 @@ class Target:
     descriptor: int | None = None
 
     def check(self) -> None:
-        """Raise PermissionError if this is a stream that may not be written to. Nothing is opened."""
+        """Raise PermissionError if this is a stream without write permission. Opens nothing."""
         if self.stream and self.descriptor is None and not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def open(self) -> BinaryIO:
-        """Open a stream for writing; a pipe waits for its reader."""
+        """Open the stream for writing; opening a pipe waits for its reader."""
         if self.descriptor is None:
             return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_APPEND), "wb")
-        # What is printed so far comes first. A second descriptor shares the position in a redirected file.
+        # Flush earlier prints first. A duplicate descriptor shares the position in a redirected file.
         sys.stdout.flush()
         sys.stderr.flush()
         return os.fdopen(os.dup(self.descriptor), "wb")
 
 
 def file_target(path: Path) -> Target:
-    """What the output file `path` names. A dangling link names the file that it points at.
+    """Resolve the path of an output file. A dangling link is resolved to the missing file.
 
     Raises:
-        OutputError: it is a folder, a socket, a block device, or a link that leads in a circle.
-        OSError: it cannot be looked at.
+        OutputError: the path is a folder, a socket, a block device or a circular link.
+        OSError: the path cannot be inspected.
     """
-    asked, path = path, path.absolute()
-    for _ in range(_LINKS):
+    given, path = path, path.absolute()
+    for _ in range(_MAX_LINKS):
         path = Path(os.path.realpath(path.parent), path.name)
         descriptors = _DESCRIPTORS.fullmatch(str(path.parent))
         if descriptors and path.name.isdecimal() and os.path.lexists(path):
@@ -80,37 +80,37 @@ def file_target(path: Path) -> Target:
             break
         path = path.parent / path.readlink()
     else:
-        raise OutputError(f"{asked} is a symbolic link that leads in a circle; choose another path")
+        raise OutputError(f"{given} is a circular symbolic link; choose another path")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return Target(path)
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{asked} is a folder; name the file to write in it")
+        raise OutputError(f"{given} is a folder; name the file to write in it")
     if stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
-        kind = "socket" if stat.S_ISSOCK(mode) else "block device"
-        raise OutputError(f"{asked} is a {kind}; name a file, a pipe or a character device")
+        found = "socket" if stat.S_ISSOCK(mode) else "block device"
+        raise OutputError(f"{given} is a {found}; name a file, a pipe or a character device")
     return Target(path, stream=not stat.S_ISREG(mode))
 
 
 def folder_target(path: Path) -> Path:
-    """The absolute path of the output folder `path`, symbolic links followed.
+    """Resolve the path of an output folder: absolute, with symbolic links resolved.
 
     Raises:
-        OutputError: it is a file, or it is or contains the current folder.
+        OutputError: the path is a file, the current folder or one of its ancestors.
     """
-    asked, path = path, Path(os.path.realpath(path))
-    # A folder is replaced as a whole: the current folder would be deleted with it.
+    given, path = path, Path(os.path.realpath(path))
+    # Folders are replaced as a whole, which would delete the current folder.
     if Path.cwd().is_relative_to(path):
-        raise OutputError(f"{asked} is or contains the current folder; choose another path")
-    # A link that leads in a circle does not exist, but is in the way.
+        raise OutputError(f"{given} is or contains the current folder; choose another path")
+    # lexists, because a circular link does not "exist" but blocks the path.
     if os.path.lexists(path) and not path.is_dir():
-        raise OutputError(f"{asked} is a file; choose another name for the folder")
+        raise OutputError(f"{given} is a file; choose another name for the folder")
     return path
 
 
 def is_stream(path: Path) -> bool:
-    """Whether an output to `path` is written into it and replaces nothing: a device, a pipe, a descriptor."""
+    """Whether an output to `path` is written into a device, pipe or descriptor instead of replacing a file."""
     try:
         return file_target(path).stream
     except OSError:
@@ -119,7 +119,7 @@ def is_stream(path: Path) -> bool:
 
 @contextlib.contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into the OutputError that says why `path` cannot be written."""
+    """Turn an OSError of the block into an OutputError for `path`."""
     try:
         yield
     except OSError as error:
@@ -129,11 +129,11 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
-    """The error to raise where the system refuses to write `path`: its reason, and what to do about it."""
+    """The OutputError for a failed write to `path`: the system's reason, and what to do."""
     reason = error.strerror or str(error)
-    home = next((parent for parent in path.absolute().parents if parent.exists()), None)
-    if isinstance(error, FileNotFoundError) and error.filename and Path(error.filename).parent == home:
-        # "No such file" is what the system says where nobody can make one, as in /proc.
-        reason = f"{home} accepts no new files"
+    folder = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if isinstance(error, FileNotFoundError) and error.filename and Path(error.filename).parent == folder:
+        # The system says "no such file" in folders where no file can be created, such as /proc.
+        reason = f"{folder} accepts no new files"
     remedy = _REMEDIES.get(error.errno or 0, "choose another path")
     return OutputError(f"{path} cannot be written ({reason}); {remedy}")

@@ -1,4 +1,4 @@
-"""Texts from outside, such as names in a record and paths: what may be stored, and what is shown on a terminal."""
+"""Escape or refuse untrusted text, such as names in a record or paths, before it is stored or printed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 __all__ = ["escaped", "one_line", "unprintable"]
 
-# Control characters, lone surrogates (bytes of a file name that are not UTF-8), and separators of lines and paragraphs.
+# Unicode categories to refuse: control characters, lone surrogates (file name bytes that are not UTF-8), and line and
+# paragraph separators.
 _REFUSED = ("Cc", "Cs", "Zl", "Zp")
-# These make a terminal show the text after them in another order.
+# Characters that change the direction of the text after them.
 _REORDER = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def escaped(text: str) -> str:
-    """`text` with each character that controls a terminal, but for line feeds and tabs, as a backslash escape."""
+    """Replace terminal control characters, except line feeds and tabs, by backslash escapes."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -26,28 +27,28 @@ def escaped(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error as one line that is safe to print."""
+    """The message of an error as one printable line."""
     return escaped(" ".join(str(error).split()))
 
 
 def unprintable(value: Any) -> str | None:
-    """The first text in `value` that cannot be stored and shown as it is, escaped; None if there is none.
+    """The first text in `value` with characters that are refused, escaped; None if there is no such text.
 
     Args:
-        value: a JSON value, or a path; names and values of tables and entries of lists are looked at.
+        value: a JSON value or a path. Names and values of objects and items of lists are searched.
     """
-    # A list and not recursion: the depth of a table from outside has no limit.
-    left = [value]
-    while left:
-        item = left.pop()
+    # A stack instead of recursion, because untrusted values may be nested deeply.
+    stack = [value]
+    while stack:
+        item = stack.pop()
         if isinstance(item, PurePath):
             item = str(item)
         if isinstance(item, str) and any(map(_refused, item)):
             return ascii(item)
         if isinstance(item, Mapping):
-            left += [*item.keys(), *item.values()]
+            stack += [*item.keys(), *item.values()]
         elif isinstance(item, list | tuple):
-            left += item
+            stack += item
     return None
 
 

@@ -8,10 +8,10 @@ __all__ = ["check_seed"]
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that not every random generator takes.
+    """Check that every random generator accepts a seed.
 
     Raises:
-        UsageError: it is not from 0 to 2**32 - 1.
+        UsageError: `seed` is not from 0 to 2**32 - 1.
     """
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed {seed} is out of range; give 0 to {2**32 - 1}")

@@ -1,4 +1,4 @@
-"""Text files that come from outside: UTF-8, plain or gzipped, read in constant memory or up to a bound."""
+"""Read untrusted text files, UTF-8 and plain or gzipped, in constant memory or up to a size limit."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from aerogel.errors import DataError
 
 __all__ = ["Digest", "Line", "decode", "read_bytes", "read_lines"]
 
-_LONGEST_LINE = 1 << 20
-# Bytes of a file that is kept in memory. The largest file of a known task has less than a tenth of them.
-_LARGEST = 1 << 30
-# A line that is kept costs so many bytes more: without them, a file of empty lines would fill the memory.
-_PER_LINE = 64
-# Text packs to a tenth of its size or so. A file that unpacks to fifty times its size was made to fill the memory;
-# a small one cannot.
-_GROWTH = 50
-_SMALL = 64 << 20
+_MAX_LINE = 1 << 20
+# Largest file, in bytes, that is kept in memory: ten times the largest file of a known task.
+_MAX_BYTES = 1 << 30
+# Extra bytes for each line in memory; without them, a file of empty lines could exhaust the memory.
+_LINE_OVERHEAD = 64
+# Text compresses to about a tenth of its size. A file that unpacks to more than 50 times its size, and to more than
+# 64 MiB, was made to exhaust the memory.
+_MAX_RATIO = 50
+_MIN_LIMIT = 64 << 20
 
 
 class Digest(Protocol):
-    """What `read_lines` feeds with the bytes of a file, such as ``hashlib.sha256()``."""
+    """A hash that `read_lines` updates with the bytes of a file, such as ``hashlib.sha256()``."""
 
     def update(self, data: bytes, /) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
 
 
 class Line(NamedTuple):
@@ -37,8 +37,8 @@ class Line(NamedTuple):
     Attributes:
         start: unpacked bytes before it.
         end: unpacked bytes before the next line.
-        number: counted from 1.
-        text: without its end (LF or CR LF) and without a byte order mark.
+        number: line number from 1.
+        text: the line without its end (LF or CR LF) and without a byte order mark.
     """
 
     start: int
@@ -47,12 +47,12 @@ class Line(NamedTuple):
     text: str
 
 
-class _Bound:
-    """How many bytes may be read from a file.
+class _Limit:
+    """Limit on the bytes to read from a file.
 
     Args:
         path: the file.
-        whole: the reader keeps what it reads in memory.
+        whole: whether the reader keeps the content in memory.
 
     Raises:
         OSError: the file is missing.
@@ -61,44 +61,47 @@ class _Bound:
     def __init__(self, path: Path, *, whole: bool) -> None:
         self.path, self.whole = path, whole
         packed = path.suffix == ".gz"
-        self.unpacked = max(_SMALL, _GROWTH * path.stat().st_size) if packed else None
+        self.unpacked = max(_MIN_LIMIT, _MAX_RATIO * path.stat().st_size) if packed else None
 
     def check(self, size: int, lines: int = 0) -> None:
-        """Compare what was read so far, `size` unpacked bytes in `lines` lines, with the bound.
+        """Check the bytes read so far.
+
+        Args:
+            size: unpacked bytes.
+            lines: lines in these bytes.
 
         Raises:
-            DataError: it is more; names the file and the bound.
+            DataError: they exceed the limit; names the file and the limit.
         """
         if self.unpacked is not None and size > self.unpacked:
             raise DataError(
-                f"{self.path} unpacks to more than {self.unpacked:,} bytes, which no text of its packed size does; "
-                "check where the file is from, or unpack it yourself"
+                f"{self.path} unpacks to more than {self.unpacked:,} bytes, too many for text of its packed size; "
+                "check the source of the file, or unpack it yourself"
             )
-        if self.whole and size + _PER_LINE * lines > _LARGEST:
+        if self.whole and size + _LINE_OVERHEAD * lines > _MAX_BYTES:
             raise DataError(
-                f"{self.path} is larger than {_LARGEST:,} bytes, counting {_PER_LINE} more for each line; "
+                f"{self.path} is larger than {_MAX_BYTES:,} bytes, counting {_LINE_OVERHEAD} more for each line; "
                 "give a smaller file"
             )
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a file, unpacked if its name ends in .gz.
+    """Read a file, unpacked if its name ends in .gz.
 
     Raises:
-        DataError: the file is missing, cannot be read, is not what gzip wrote, or has more bytes than may be kept in
-            memory.
+        DataError: the file cannot be read, is not valid gzip, or is too large to keep in memory.
     """
     parts, size = [], 0
-    with _opened(path, whole=True) as (stream, bound):
+    with _open(path, whole=True) as (stream, limit):
         while part := stream.read(1 << 20):
             size += len(part)
-            bound.check(size)
+            limit.check(size)
             parts.append(part)
     return b"".join(parts)
 
 
 def decode(path: Path, content: bytes) -> str:
-    """Text of the `content` of `path`, without a byte order mark.
+    """Decode the `content` of `path`, without a byte order mark.
 
     Raises:
         DataError: the content is not UTF-8; names the line.
@@ -112,26 +115,26 @@ def decode(path: Path, content: bytes) -> str:
 def read_lines(
     path: Path, offset: int = 0, number: int = 0, *, whole: bool = False, digest: Digest | None = None
 ) -> Iterator[Line]:
-    """Lines of a file, one at a time; a name that ends in .gz is unpacked. Only line feeds end a line.
+    """Yield the lines of a file, which is unpacked if its name ends in .gz. Only line feeds end a line.
 
     Args:
         path: the file.
         offset: unpacked bytes to skip.
         number: lines in these bytes.
-        whole: the caller keeps the lines in memory.
-        digest: is fed with all bytes that are read, unpacked.
+        whole: whether the caller keeps the lines in memory.
+        digest: hash to update with all unpacked bytes that are read.
 
     Raises:
-        DataError: the file cannot be read, is not UTF-8, has more bytes than its bound, or a line of more than 1 MiB;
-            names the file, and the line.
+        DataError: the file cannot be read, is not UTF-8, exceeds its limit or has a line longer than 1 MiB; names the
+            file and the line.
     """
-    with _opened(path, whole=whole) as (stream, bound):
+    with _open(path, whole=whole) as (stream, limit):
         stream.seek(offset)
-        while raw := stream.readline(_LONGEST_LINE + 1):
+        while raw := stream.readline(_MAX_LINE + 1):
             number += 1
-            if len(raw) > _LONGEST_LINE:
+            if len(raw) > _MAX_LINE:
                 raise DataError(f"{path}:{number}: more than 1 MiB in a line; break it into several lines")
-            bound.check(offset + len(raw), number)
+            limit.check(offset + len(raw), number)
             if digest is not None:
                 digest.update(raw)
             try:
@@ -143,15 +146,15 @@ def read_lines(
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, whole: bool) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, _Bound]]:
-    """The unpacked bytes of a file as a stream, and how many may be read. Errors of the system become a DataError."""
+def _open(path: Path, *, whole: bool) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, _Limit]]:
+    """Open a file as a stream of unpacked bytes, with its limit. System errors become DataErrors."""
     try:
-        bound = _Bound(path, whole=whole)
+        limit = _Limit(path, whole=whole)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield stream, bound
+            yield stream, limit
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({error}); check its path and permissions, and that the file is complete"
+            f"{path} cannot be read ({error}); check the path, its permissions and that the file is complete"
         ) from error
 
 

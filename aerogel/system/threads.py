@@ -1,4 +1,4 @@
-"""Numbers of threads."""
+"""Thread counts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from aerogel.errors import UsageError
 
 __all__ = ["check_threads"]
 
-# More than any machine has cores; a larger number is a typing error that would exhaust memory.
-_MOST_THREADS = 1024
+# A larger number is a typing error and would exhaust the memory.
+_MAX_THREADS = 1024
 
 
 def check_threads(threads: object, name: str = "threads") -> None:
     """Check a number of threads.
 
     Raises:
-        UsageError: `threads` is not an integer from 1 to 1024; the message calls it `name`.
+        UsageError: `threads` is not an integer from 1 to 1024. The message calls the argument `name`.
     """
-    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
-        raise UsageError(f"{name} {threads!r} is out of range; give an integer from 1 to {_MOST_THREADS}")
+    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:
+        raise UsageError(f"{name} {threads!r} is out of range; give an integer from 1 to {_MAX_THREADS}")

@@ -1,4 +1,4 @@
-"""Versions of what is installed."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["versions"]
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Installed version of each package, without importing it; None where it is not installed."""
+    """Installed version of each package by name, None for those not installed. Imports nothing."""
     return {name: _version(name) for name in packages}
 
 
 def _version(name: str) -> str | None:
     if name == "aerogel":
-        # A source tree on the path has no metadata, or that of another installation.
+        # A source tree on the path has no metadata, or the metadata of another installation.
         return aerogel.__version__
     try:
         return metadata.version(name)

@@ -123,7 +123,7 @@ def load_teacher(
         raise UsageError(
             f"teacher {name}: its vocabulary differs from the model's; give a teacher with the same one"
         )
-    limit = longest_sequence(teacher, teacher_tokenizer, unbounded=max_length)
+    limit = longest_sequence(teacher, teacher_tokenizer, default=max_length)
     if max_length > limit:
         raise UsageError(f"max_length {max_length}: teacher {name} accepts at most {limit} tokens; lower it")
     if tensor := not_finite(teacher):

@@ -84,7 +84,7 @@ def _checked(model: Any, name: str | None, tokenizer: Any, max_length: int) -> A
 
     Inputs that the model does not take are removed from the tokenizer's `model_input_names`.
     """
-    limit = longest_sequence(model, tokenizer, unbounded=max_length)
+    limit = longest_sequence(model, tokenizer, default=max_length)
     if max_length > limit:
         raise UsageError(
             f"max_length {max_length}: {name or 'the new model'} accepts at most {limit} tokens; lower it"

@@ -20,7 +20,7 @@ from aerogel.hf.pickled import pickled_files
 from aerogel.system.atomic_io import check_output, claimed, sha256
 from aerogel.system.options import option_values, read_options
 from aerogel.system.outputs import is_stream
-from aerogel.system.overlap import demand_kept
+from aerogel.system.overlap import check_inputs_preserved
 from aerogel.system.printable import unprintable
 from aerogel.system.versions import versions
 from aerogel.train.config import RunConfig, TrainConfig
@@ -218,7 +218,7 @@ def _lock_outputs(config: RunConfig, locks: contextlib.ExitStack) -> None:
 def _check_outputs(config: RunConfig, inputs: Mapping[str, Path]) -> None:
     """Check that all outputs can be written and overwrite none of the `inputs`, which are given by name."""
     outputs = {"out": config.out, "the state of out": config.state_path, "log": config.log_path}
-    demand_kept(outputs, inputs)
+    check_inputs_preserved(outputs, inputs)
     checkpoint.check_target(config.out)
     for file in (config.state_path, config.log_path):
         check_output(file)

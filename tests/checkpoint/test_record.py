@@ -35,7 +35,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def reseal(folder: Path) -> None:
-    """Make the record speak for the files as they are, as someone who altered them on purpose would."""
+    """Update the SHA-256 of the altered files in the record."""
     edit(
         folder,
         lambda record: record["files"].update({name: sha256(folder / name) for name in record["files"]}),
@@ -43,15 +43,15 @@ def reseal(folder: Path) -> None:
 
 
 def rewrite(folder: Path, name: str, change: Callable[[dict[str, np.ndarray]], object]) -> None:
-    """Change the tensors of a file, hash included."""
+    """Change the tensors of a file and its SHA-256 in the record."""
     tensors = load_file(folder / name)
     change(tensors)
     save_file(tensors, folder / name)
     reseal(folder)
 
 
-def pretend(folder: Path, name: str, kind: str) -> None:
-    """Give the tensor MATRIX of a file another type of the same width."""
+def retype(folder: Path, name: str, kind: str) -> None:
+    """Change the dtype of the tensor MATRIX in a file to one of the same width."""
     content = (folder / name).read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
@@ -68,7 +68,7 @@ def pretend(folder: Path, name: str, kind: str) -> None:
 
 
 def flip(tensors: dict[str, np.ndarray]) -> None:
-    """Swap one kept and one pruned weight of a mask: the count stays."""
+    """Swap a kept and a pruned weight of a mask; the count stays the same."""
     bits = np.unpackbits(tensors[MATRIX], bitorder="little")
     kept, pruned = int(np.flatnonzero(bits)[0]), int(np.flatnonzero(bits == 0)[0])
     bits[[kept, pruned]] = bits[[pruned, kept]]
@@ -78,18 +78,18 @@ def flip(tensors: dict[str, np.ndarray]) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated weights": (
         lambda folder: (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:-4]),
-        r"model.safetensors is not the file that aerogel.json was written with",
+        r"model.safetensors differs from its SHA-256 in aerogel.json",
     ),
     "truncated weights, sealed": (
         lambda folder: (
             (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:-4]),
             reseal(folder),
         ),
-        r"unreadable safetensors file",
+        r"cannot read a safetensors file",
     ),
     "altered config": (
         lambda folder: (folder / "config.json").write_text("{}"),
-        r"config.json is not the file",
+        r"config.json differs from its SHA-256",
     ),
     "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), r"model.safetensors is missing"),
     "no masks": (lambda folder: (folder / MASKS_FILE).unlink(), r"masks.safetensors is missing"),
@@ -115,7 +115,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a field more": (
         lambda folder: edit(folder, lambda r: r.update(evil=1)),
-        r"unknown field 'evil'; take it out",
+        r"unknown field 'evil'; remove it",
     ),
     "schema true": (lambda folder: edit(folder, lambda r: r.update(schema=True)), r"has schema True"),
     "no task": (lambda folder: edit(folder, lambda r: r.pop("task")), r"aerogel.json: task is missing"),
@@ -155,7 +155,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an encoder below its matrices": (
         lambda folder: edit(folder, lambda r: r.update(encoder_parameters=100)),
-        r"encoder_parameters 100 cannot be",
+        r"encoder_parameters is 100, but the masked matrices",
     ),
     "an encoder of true": (
         lambda folder: edit(folder, lambda r: r.update(encoder_parameters=True)),
@@ -198,7 +198,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "record counts wrong": (
         lambda folder: edit(folder, lambda r: r["matrices"][MATRIX].update(kept=3)),
-        rf"{MATRIX}: .* disagree on how many",
+        rf"{MATRIX}: .* disagree on the number",
     ),
     "record has no count": (
         lambda folder: edit(folder, lambda r: r["matrices"].update({MATRIX: 3})),
@@ -226,19 +226,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weight flattened": (
         lambda folder: rewrite(folder, WEIGHTS_FILE, lambda t: t.update({MATRIX: t[MATRIX].reshape(-1)})),
-        r"1 dimensions; masks are for matrices",
+        r"1 dimensions; only matrices can have masks",
     ),
     "weight scaled where pruned": (
         lambda folder: rewrite(folder, WEIGHTS_FILE, lambda t: t.update({MATRIX: t[MATRIX] + 1})),
         rf"{MATRIX} has nonzero weights where its mask prunes",
     ),
-    "mask of signed bytes": (lambda folder: pretend(folder, MASKS_FILE, "I8"), rf"{MATRIX} is I8, not U8"),
-    "mask of bfloat16": (lambda folder: pretend(folder, MASKS_FILE, "BF16"), rf"{MATRIX} is BF16, not U8"),
+    "mask of signed bytes": (lambda folder: retype(folder, MASKS_FILE, "I8"), rf"{MATRIX} is I8, not U8"),
+    "mask of bfloat16": (lambda folder: retype(folder, MASKS_FILE, "BF16"), rf"{MATRIX} is BF16, not U8"),
     "weight of bfloat16": (
-        lambda folder: pretend(folder, WEIGHTS_FILE, "BF16"),
+        lambda folder: retype(folder, WEIGHTS_FILE, "BF16"),
         rf"{MATRIX} is BF16, not F32",
     ),
-    "weight of integers": (lambda folder: pretend(folder, WEIGHTS_FILE, "U32"), rf"{MATRIX} is U32, not F32"),
+    "weight of integers": (lambda folder: retype(folder, WEIGHTS_FILE, "U32"), rf"{MATRIX} is U32, not F32"),
 }
 
 
@@ -273,25 +273,25 @@ def test_a_checkpoint_replaces_an_older_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("foreign", ["onnx/model.onnx", "notes.txt"])
-def test_what_is_not_the_checkpoints_is_never_deleted_with_it(folder: Path, foreign: str) -> None:
+def test_files_that_do_not_belong_to_the_checkpoint_are_never_deleted(folder: Path, foreign: str) -> None:
     (folder / foreign).parent.mkdir(exist_ok=True)
     (folder / foreign).touch()
     name = foreign.partition("/")[0]
-    with pytest.raises(CheckpointError, match=rf"{name} is not of the checkpoint .* move it away"):
+    with pytest.raises(CheckpointError, match=rf"{name} does not belong to the checkpoint .* move it or"):
         again(folder)
     assert (folder / foreign).exists()
 
 
-def test_a_checkpoint_of_before_the_list_of_its_files_is_replaced(folder: Path) -> None:
+def test_a_checkpoint_without_a_list_of_its_files_can_be_replaced(folder: Path) -> None:
     edit(folder, lambda record: record.pop("unsealed"))
     again(folder)
     edit(folder, lambda record: record.pop("unsealed"))
     (folder / "notes.txt").touch()
-    with pytest.raises(CheckpointError, match=r"notes.txt is not of the checkpoint"):
+    with pytest.raises(CheckpointError, match=r"notes.txt does not belong to the checkpoint"):
         again(folder)
 
 
-def test_a_record_without_finite_numbers_is_not_written(folder: Path, tmp_path: Path) -> None:
+def test_a_record_with_a_number_that_is_not_finite_is_not_written(folder: Path, tmp_path: Path) -> None:
     made = checkpoint.load(folder)
     record = dataclasses.replace(made.record, metrics={"accuracy": float("nan")})
 
@@ -304,7 +304,7 @@ def test_a_record_without_finite_numbers_is_not_written(folder: Path, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_every_file_can_be_read_by_whoever_may_read_new_files(folder: Path) -> None:
+def test_files_have_the_permissions_of_new_files(folder: Path) -> None:
     mask = os.umask(0o027)
     try:
         again(folder)
@@ -314,13 +314,13 @@ def test_every_file_can_be_read_by_whoever_may_read_new_files(folder: Path) -> N
     assert folder.stat().st_mode & 0o777 == 0o750
 
 
-def test_a_folder_whose_record_cannot_be_read_is_left_alone(folder: Path) -> None:
+def test_a_folder_with_a_damaged_record_is_not_replaced(folder: Path) -> None:
     (folder / RECORD_FILE).write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         checkpoint.check_target(folder)
 
 
-def test_a_linked_folder_is_replaced_behind_its_link(folder: Path, tmp_path: Path) -> None:
+def test_the_target_of_a_symbolic_link_is_replaced(folder: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(folder, target_is_directory=True)
     for _ in range(2):
@@ -329,11 +329,11 @@ def test_a_linked_folder_is_replaced_behind_its_link(folder: Path, tmp_path: Pat
         assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint", "link"]
 
 
-def test_weights_that_cannot_be_written_are_one_error(folder: Path, tmp_path: Path) -> None:
+def test_a_failed_write_of_the_weights_is_an_output_error(folder: Path, tmp_path: Path) -> None:
     made = checkpoint.load(folder)
 
     def write(target: Path) -> None:
-        # What a full disk is to the safetensors library, short of filling one.
+        # The error of the safetensors library on a full disk.
         save_file({"a": np.zeros(3)}, target / "no" / "such" / "folder")
 
     with pytest.raises(OutputError, match=r"new cannot be written"):

@@ -17,7 +17,7 @@ MATRIX = "bert.encoder.layer.0.intermediate.dense.weight"
 
 @pytest.fixture
 def made(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> checkpoint.Checkpoint:
-    """A checkpoint of 4x1 blocks with scores: 1 where a block is kept, -2 where not."""
+    """A checkpoint of 4x1 blocks with scores: 1 for kept blocks, -2 for pruned ones."""
     source = checkpoint.load(tiny_checkpoint(density=0.25, block=(4, 1)))
 
     def write(folder: Path) -> None:
@@ -29,7 +29,7 @@ def made(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> checkpoint.Che
     return checkpoint.save(tmp_path / "checkpoint", source.record, source.masks, write)
 
 
-def test_scores_come_back_as_they_were(made: checkpoint.Checkpoint) -> None:
+def test_scores_round_trip(made: checkpoint.Checkpoint) -> None:
     found = scores.load(made)
     assert found is not None
     assert found.keys() == made.masks.keys()
@@ -38,21 +38,21 @@ def test_scores_come_back_as_they_were(made: checkpoint.Checkpoint) -> None:
         assert (found[name] == np.where(mask[::4], 1.0, -2.0)).all()
 
 
-def test_scores_are_part_of_what_the_record_speaks_for(
+def test_the_record_has_the_hash_of_the_scores(
     made: checkpoint.Checkpoint, tiny_checkpoint: Callable[..., Path]
 ) -> None:
     file = made.path / SCORES_FILE
     content = file.read_bytes()
     file.write_bytes(content[:-1] + b"?")
     with pytest.raises(
-        CheckpointError, match=r"scores\.safetensors is not the file .* \(truncated or altered\)"
+        CheckpointError, match=r"scores\.safetensors differs from its SHA-256 .* \(truncated or altered\)"
     ):
         checkpoint.load(made.path)
     file.unlink()
     with pytest.raises(CheckpointError, match=r"scores\.safetensors is missing"):
         checkpoint.load(made.path)
     assert scores.load(made) is None
-    # Nor may scores be laid beside a checkpoint that has none.
+    # A scores file cannot be added to a checkpoint without one.
     other = Path(shutil.copytree(tiny_checkpoint(density=0.25), made.path.parent / "other"))
     (other / SCORES_FILE).write_bytes(content)
     with pytest.raises(
@@ -61,7 +61,7 @@ def test_scores_are_part_of_what_the_record_speaks_for(
         checkpoint.load(other)
 
 
-def test_what_is_too_large_for_float16_stays_finite(made: checkpoint.Checkpoint) -> None:
+def test_scores_beyond_float16_are_clipped(made: checkpoint.Checkpoint) -> None:
     scores.save(made.path, {name: np.full(mask[::4].shape, -1e6) for name, mask in made.masks.items()})
     found = scores.load(made)
     assert found is not None
@@ -71,8 +71,8 @@ def test_what_is_too_large_for_float16_stays_finite(made: checkpoint.Checkpoint)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop(MATRIX), "has a mask or scores, not both"),
-        (lambda s: s.update(other=s[MATRIX]), "other has a mask or scores, not both"),
+        (lambda s: s.pop(MATRIX), "has only one of a mask and scores"),
+        (lambda s: s.update(other=s[MATRIX]), "other has only one of a mask and scores"),
         (
             lambda s: s.update({MATRIX: s[MATRIX].astype(np.float32)}),
             r"is F32 \[16, 32\], not F16 \[16, 32\]",
@@ -81,14 +81,14 @@ def test_what_is_too_large_for_float16_stays_finite(made: checkpoint.Checkpoint)
         (lambda s: s[MATRIX].fill(np.nan), "values that are not finite"),
     ],
 )
-def test_scores_that_are_not_of_the_masks_are_refused(
+def test_scores_that_do_not_match_the_masks_are_refused(
     made: checkpoint.Checkpoint, change: Callable[[dict[str, np.ndarray]], object], message: str
 ) -> None:
     file = made.path / SCORES_FILE
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
-    with pytest.raises(CheckpointError, match=rf"scores\.safetensors.*{message}; restore it or train anew"):
+    with pytest.raises(CheckpointError, match=rf"scores\.safetensors.*{message}; restore it or train again"):
         scores.load(made)
 
 
@@ -96,5 +96,5 @@ def test_scores_that_are_not_of_the_masks_are_refused(
 def test_a_truncated_file_is_refused(made: checkpoint.Checkpoint, length: int) -> None:
     file = made.path / SCORES_FILE
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(CheckpointError, match=r"scores\.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*scores\.safetensors"):
         scores.load(made)

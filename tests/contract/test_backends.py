@@ -85,7 +85,7 @@ def test_aerogel_runs_sparse_functions_if_the_library_exists(token_model: Models
     assert (BACKENDS.get("aerogel").refuse(model) is None) == (find_library() is not None)
 
 
-def test_a_broken_model_is_a_typed_error(name: str, tmp_path: Path, token_model: Models) -> None:
+def test_a_damaged_model_raises_an_aerogel_error(name: str, tmp_path: Path, token_model: Models) -> None:
     if BACKENDS.get(name).refuse(scan(token_model("model.onnx"))) is not None:
         # A backend that is not installed cannot load a model either.
         with pytest.raises(AerogelError):

@@ -1,4 +1,4 @@
-"""The order of the rooms: a room imports only rooms that come before it. Imports inside functions count."""
+"""The order of layers: a layer imports only layers before it. Imports inside functions count."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ ORDER = (
     "errors", "registry", "system", "sparse", "checkpoint", "hf", "kernels", "runtime", "ops", "cost", "synth",
     "data", "train", "export", "torch", "inspect", "sweep", "bench", "model", "cli", "__main__",
 )  # fmt: skip
-"""From the lowest room to the highest."""
+"""The layers, lowest first: the modules and packages directly in `aerogel`."""
 
-NOT = {"export": {"train"}, "torch": {"train", "export"}, "inspect": {"train"}, "bench": {"train", "export"}}
-"""Rooms that come earlier and must not be imported all the same: data goes through the checkpoint directory."""
+FORBIDDEN = {
+    "export": {"train"},
+    "torch": {"train", "export"},
+    "inspect": {"train"},
+    "bench": {"train", "export"},
+}
+"""Earlier layers that a layer must not import, because they exchange data through the checkpoint directory."""
 
 
 def imports(source: str, module: str) -> Iterator[str]:
-    """The modules of aerogel that `source`, the text of `module`, imports anywhere."""
+    """Yield the modules of aerogel that `source`, the text of `module`, imports."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module}: write the whole name of what is imported"
+            assert not node.level, f"{module}: use absolute imports"
             if node.module == "aerogel":
                 yield from (f"aerogel.{alias.name}" for alias in node.names)
             elif node.module and node.module.startswith("aerogel."):
@@ -34,21 +39,21 @@ def imports(source: str, module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.startswith("aerogel."))
 
 
-def room(module: str) -> str | None:
-    """The room of a module; None for the package itself."""
+def layer(module: str) -> str | None:
+    """The layer of a module; None for the package itself."""
     name = module.split(".")[1] if "." in module else None
     return name if name and ((ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()) else None
 
 
-def wrong(module: str, source: str) -> list[str]:
-    """The imports of `module` that go against the order."""
-    here = room(module)
+def violations(module: str, source: str) -> list[str]:
+    """The imports of `module` that break the order."""
+    here = layer(module)
     found = []
     for name in imports(source, module):
-        there = room(name)
+        there = layer(name)
         if here is None or there is None or here == there:
             continue
-        if ORDER.index(there) > ORDER.index(here) or there in NOT.get(here, ()):
+        if ORDER.index(there) > ORDER.index(here) or there in FORBIDDEN.get(here, ()):
             found.append(f"{module} imports {name}")
     return found
 
@@ -59,13 +64,13 @@ def modules() -> Iterator[tuple[str, str]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path.read_text(encoding="utf-8")
 
 
-def test_every_import_keeps_the_order() -> None:
-    assert [line for module, source in modules() for line in wrong(module, source)] == []
+def test_every_import_follows_the_order() -> None:
+    assert [line for module, source in modules() for line in violations(module, source)] == []
 
 
-def test_every_room_has_its_place_in_the_order() -> None:
-    there = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    assert there - {"__init__"} == set(ORDER)
+def test_the_order_lists_every_layer() -> None:
+    found = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert found - {"__init__"} == set(ORDER)
 
 
 @pytest.mark.parametrize(
@@ -77,5 +82,5 @@ def test_every_room_has_its_place_in_the_order() -> None:
         ("aerogel.system.text", "from aerogel.cli import main"),
     ],
 )
-def test_one_import_the_other_way_round_is_found(module: str, line: str) -> None:
-    assert len(wrong(module, line)) == 1
+def test_an_import_of_a_later_layer_is_found(module: str, line: str) -> None:
+    assert len(violations(module, line)) == 1

@@ -51,7 +51,7 @@ def run(
     return train(TrainConfig(out=tmp_path / out, **settings | values))
 
 
-def test_every_name_is_a_method() -> None:
+def test_every_entry_is_a_method() -> None:
     assert {"dense", "l0", "magnitude", "movement", "nip", "obert", "rpp", "smp", "soft-movement"} <= set(
         METHODS.names()
     )

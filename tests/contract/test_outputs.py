@@ -1,4 +1,4 @@
-"""Every output flag of every verb: devices, pipes and links stay what they are, and no input is overwritten."""
+"""Contract of every output flag: devices, pipes and links are kept, and inputs are never overwritten."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from aerogel.cli import main
 from aerogel.system import arguments
 
 QUICK = ["--rounds", "2", "--repeats", "2", "--seq", "6"]
-# Flags that name a folder; what is written in it goes through the same functions.
+# Flags for folders, whose files are written through the same functions.
 FOLDERS = {"--plots", "--tensorboard"}
 
 
 def flags() -> set[tuple[str, str]]:
-    """(verb, flag) of every output, from the parsers themselves."""
+    """(verb, flag) of every output, from the parsers."""
     found = set()
     for module in pkgutil.iter_modules(cli.__path__):
         if module.name.startswith("_"):
@@ -37,7 +37,7 @@ def flags() -> set[tuple[str, str]]:
     return found
 
 
-# The command lines that write one file, without the flag; CKPT, MODEL and DATA are put in.
+# Command lines that write one file, without the flag; CKPT, MODEL and DATA are replaced by paths.
 COMMANDS = {
     ("inspect", "--json"): ["CKPT"],
     ("inspect", "--html"): ["CKPT"],
@@ -74,8 +74,8 @@ def run(
     return run
 
 
-def test_every_output_flag_is_known_here() -> None:
-    """`pretrain --log` is `train --log`; a folder that is replaced as a whole is refused where a file is."""
+def test_this_file_lists_every_output_flag() -> None:
+    """`pretrain --log` is the same code as `train --log`; flags for folders refuse files."""
     assert {item for item in flags() if item[1] not in FOLDERS | {"--out"}} == {
         *COMMANDS,
         ("pretrain", "--log"),
@@ -86,7 +86,7 @@ def test_every_output_flag_is_known_here() -> None:
 
 
 @pytest.mark.parametrize(("verb", "flag"), sorted(COMMANDS))
-def test_a_pipe_is_written_into_and_a_link_is_followed(
+def test_outputs_write_into_pipes_and_follow_links(
     tmp_path: Path, run: Callable[[str, str, Path], int], verb: str, flag: str
 ) -> None:
     ending = ".png" if flag == "--plot" else ".txt"
@@ -117,7 +117,7 @@ def test_a_pipe_is_written_into_and_a_link_is_followed(
         ("bench", ["MODEL", "--json", "MODEL"]),
     ],
 )
-def test_no_output_is_an_input(
+def test_outputs_never_overwrite_inputs(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     token_model: Callable[..., Path],
@@ -152,9 +152,9 @@ def test_no_output_is_an_input(
 WRITING = {"write_text", "write_bytes", "savefig", "save_file", "save_pretrained"}
 
 
-def test_every_writer_of_the_package_writes_to_a_temporary_path() -> None:
-    """A call that writes stands in a block that hands out a temporary path, or in a function that is given one."""
-    given = {"folder", "path", "stream"}  # parameters of functions that are called inside such a block
+def test_every_write_goes_to_a_temporary_path() -> None:
+    """Every call that writes is inside a block that yields a temporary path, or in a function that is passed one."""
+    given = {"folder", "path", "stream"}  # parameters of functions that such a block calls
     for file in Path(aerogel.__file__).parent.rglob("*.py"):
         tree = ast.parse(file.read_text())
         safe = set()

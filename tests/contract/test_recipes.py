@@ -27,7 +27,7 @@ RECIPES = [name for name in NAMES if name not in PRETRAINING]
 
 
 def write_data(folder: Path, task: str) -> Path:
-    """A few rows of a task in the layout of its published files."""
+    """Write a few rows of a task in the layout of its published files."""
     folder.mkdir()
     pairs = [("the film is good", "it was good"), ("the film is bad", "it was good")] * 2
     if task == "squad":

@@ -1,4 +1,4 @@
-"""Code that a model or a dataset brings along is never run: every call that could run it says so."""
+"""Code in models and datasets is never run: every call that could run it disables that."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGE = Path(aerogel.__file__).parent
 
 
 def unsafe(source: str) -> Iterator[int]:
-    """Lines of calls of a loader without ``trust_remote_code=False``, given by name or in a constant of the module."""
+    """Lines of loader calls without ``trust_remote_code=False``, as an argument or in a constant of the module."""
     tree = ast.parse(source)
     constants = {
         target.id: node.value
@@ -45,7 +45,7 @@ def name_of(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def test_no_loader_of_the_package_runs_code_of_a_model_or_dataset() -> None:
+def test_no_loader_runs_code_of_a_model_or_dataset() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{line}"
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -66,5 +66,5 @@ def test_no_loader_of_the_package_runs_code_of_a_model_or_dataset() -> None:
         ("A.from_pretrained(p, trust_remote_code=False, **more)", []),
     ],
 )
-def test_the_check_finds_a_loader_that_does_not_say_so(source: str, lines: list[int]) -> None:
+def test_the_check_finds_a_loader_without_the_option(source: str, lines: list[int]) -> None:
     assert list(unsafe(source)) == lines

@@ -20,7 +20,7 @@ def build(family: str, **config: int) -> torch.nn.Module:
     return AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **config))
 
 
-def test_bert_has_six_matrices_a_layer_and_neither_pooler_nor_head() -> None:
+def test_prunable_has_six_matrices_per_bert_layer() -> None:
     names = prunable(build("bert", **BERT))
     assert len(names) == 12
     layer = "bert.encoder.layer.1."
@@ -42,12 +42,12 @@ def test_encoder_parameters_count_biases_and_norms() -> None:
     assert encoder_parameters(build("bert", **BERT)) == 2 * (4 * 72 + 144 + 136 + 32)
 
 
-def test_embeddings_are_words_positions_types_and_their_norm() -> None:
+def test_embedding_parameters_are_words_positions_types_and_norm() -> None:
     model = build("bert", **BERT, max_position_embeddings=6)
     assert sum(p.numel() for p in embedding_parameters(model)) == 8 * (11 + 6 + 2) + 16
 
 
-def test_a_head_with_numbered_layers_is_not_the_encoder() -> None:
+def test_numbered_layers_of_the_head_are_not_prunable() -> None:
     model = build("bert", **BERT)
     model.classifier = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
     assert all(name.startswith("bert.encoder.") for name in prunable(model))

@@ -7,7 +7,7 @@ import pytest
 from aerogel.hf.names import repeated
 
 HEADED = SimpleNamespace(base_model_prefix="bert", bert=object())
-# A plain encoder carries the prefix of its family, but has no part of that name.
+# A plain encoder has the prefix of its family, but no module of that name.
 PLAIN = SimpleNamespace(base_model_prefix="bert")
 
 
@@ -23,5 +23,7 @@ PLAIN = SimpleNamespace(base_model_prefix="bert")
         (object(), "layers.3", True),
     ],
 )
-def test_layers_are_numbered_and_below_the_head(model: object, name: str, answer: bool) -> None:
+def test_repeated_names_have_a_number_and_are_in_the_base_model(
+    model: object, name: str, answer: bool
+) -> None:
     assert repeated(model, name) == answer

@@ -7,7 +7,7 @@ import pytest
 from aerogel.hf.reason import reason
 
 
-def test_the_first_cause_is_said_in_one_line() -> None:
+def test_reason_is_the_root_cause_in_one_line() -> None:
     advice = RuntimeError("\x1b[96mFailed\x1b[0m to export.\nNext steps:\n- modify the code")
     advice.__cause__ = ValueError("\n\x1b[31msize 3\x1b[0m does not fit\nmore")
     assert reason(advice) == "ValueError: size 3 does not fit"
@@ -31,7 +31,7 @@ def test_an_error_without_a_text_has_its_type() -> None:
     assert reason(AssertionError()) == "AssertionError"
 
 
-def test_the_line_of_the_model_is_given(tmp_path: Path) -> None:
+def test_reason_includes_the_line_of_model_code(tmp_path: Path) -> None:
     file = tmp_path / "models" / "odd" / "modeling_odd.py"
     file.parent.mkdir(parents=True)
     file.write_text("def forward(length):\n    assert length % 8 == 0\n")
@@ -42,7 +42,7 @@ def test_the_line_of_the_model_is_given(tmp_path: Path) -> None:
     assert reason(caught.value) == "AssertionError at `assert length % 8 == 0` in modeling_odd.py"
 
 
-def test_a_long_text_is_cut() -> None:
+def test_a_long_reason_is_truncated() -> None:
     said = reason(ValueError("x" * 1000))
     assert len(said) == 300
     assert said.endswith("x...")

@@ -18,7 +18,7 @@ from aerogel.export.run import export
 def exported(
     tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Factory of exported folders of tiny BERTs, with fused encoders: ``exported("SequenceClassification")``."""
+    """Factory of exported folders of tiny BERTs with fused encoders: ``exported("SequenceClassification")``."""
     cache: dict[Any, Path] = {}
 
     def make(head: str = "", family: str = "bert", **config: Any) -> Path:
@@ -34,10 +34,10 @@ def exported(
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Callable[..., Path]:
-    """Factory of folders as other exporters write them: a model that looks vectors up, and a tokenizer of words.
+    """Factory of folders in the layout of other exporters: an embedding lookup as the model, and a word tokenizer.
 
-    ``toy(outputs={"last_hidden_state": 3})`` gives a folder; an output of 3 dimensions is the tokens' vectors
-    ``[batch, sequence, width]``, one of 2 is their sum over real tokens.
+    ``toy(outputs={"last_hidden_state": 3})`` returns a folder. An output of rank 3 has the token vectors
+    ``[batch, sequence, width]``, an output of rank 2 their sum over real tokens.
     """
 
     def make(
@@ -93,7 +93,7 @@ def toy(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _write_tokenizer(folder: Path, words: list[str]) -> None:
-    """A tokenizer that has padding and truncation of its own, as published ones do."""
+    """Write a tokenizer with its own padding and truncation, as published tokenizers have."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     ids = {word: number for number, word in enumerate(words)}

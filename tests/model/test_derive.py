@@ -9,14 +9,14 @@ import pytest
 from aerogel.errors import ArtifactError
 from aerogel.model.artifact import Artifact
 from aerogel.model.derive import Port, derive_head
-from aerogel.model.fields import Fields
+from aerogel.model.document import Document
 from aerogel.model.sentence import Sentence
 
 
 def _artifact(config: dict[str, Any], sentence: Sentence | None = None) -> Artifact:
-    none = Fields("none", {})
+    empty = Document(Path("empty.json"), {})
     return Artifact(
-        Path("m.onnx"), Path(), Fields("config.json", json.loads(json.dumps(config))), none, none, sentence,
+        Path("m.onnx"), Path(), Document(Path("config.json"), json.loads(json.dumps(config))), empty, empty, sentence,
         None, 512, None, False,
     )  # fmt: skip
 
@@ -45,12 +45,14 @@ CLASSES = {"id2label": {"0": "a", "1": "b", "2": "c"}}
         ({"vocab_size": 3}, {"logits": TOKEN}, "fill_mask", "logits"),
         ({}, {"logits": TOKEN}, "tag", "logits"),
         ({}, {"logits": TEXT}, "classify", "logits"),
-        # The file decides where the class says another thing.
+        # The shape decides where the class contradicts it.
         ({"architectures": ["BertForMaskedLM"]}, {"logits": TEXT}, "classify", "logits"),
         ({"architectures": ["BertForTokenClassification"]}, {"logits": None}, "tag", "logits"),
     ],
 )
-def test_the_kind_is_derived(config: dict[str, Any], outputs: dict[str, Any], kind: str, output: str) -> None:
+def test_derive_kind_and_output(
+    config: dict[str, Any], outputs: dict[str, Any], kind: str, output: str
+) -> None:
     head = derive_head(_artifact(config), _ports(**outputs))
     assert (head.kind, head.output) == (kind, output)
 
@@ -66,11 +68,11 @@ def test_the_kind_is_derived(config: dict[str, Any], outputs: dict[str, Any], ki
         ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, 1, "identity"),
     ],
 )
-def test_the_activation_is_derived(config: dict[str, Any], width: int, activation: str) -> None:
+def test_derive_activation(config: dict[str, Any], width: int, activation: str) -> None:
     assert derive_head(_artifact(config), _ports(logits=(None, width))).activation == activation
 
 
-def test_labels_are_in_the_order_of_the_logits() -> None:
+def test_labels_follow_the_order_of_the_logits() -> None:
     def labels(config: dict[str, Any], width: int | None = 3) -> Any:
         return derive_head(_artifact(config), _ports(logits=(None, width))).labels
 
@@ -78,17 +80,20 @@ def test_labels_are_in_the_order_of_the_logits() -> None:
     assert labels({}) == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert labels({}, None) is None
     for wrong in ({"0": "a", "2": "b"}, {"x": "a"}, {"0": "a", "00": "b"}, {"-1": "a"}):
-        with pytest.raises(ArtifactError, match=r"config\.json: id2label must be an object with the keys"):
+        with pytest.raises(
+            ArtifactError,
+            match=r"config\.json: id2label is an object of . fields, not an object with the keys",
+        ):
             labels({"id2label": wrong}, None)
-    with pytest.raises(ArtifactError, match=r"config\.json: id2label has 3 labels and the model 2"):
+    with pytest.raises(ArtifactError, match=r"config\.json: id2label has 3 labels, but the model 2"):
         labels(CLASSES, 2)
 
 
-def test_splade_folders_give_sparse_vectors() -> None:
+def test_derive_sparse_embed_from_a_splade_folder() -> None:
     head = derive_head(_artifact({}, Sentence(sparse=True)), _ports(logits=(None, None, 9)))
     assert (head.kind, head.dimensions) == ("sparse_embed", 9)
 
 
-def test_unknown_outputs_are_listed() -> None:
-    with pytest.raises(ArtifactError, match=r"m\.onnx gives x, y; known are"):
+def test_the_error_lists_unknown_outputs() -> None:
+    with pytest.raises(ArtifactError, match=r"m\.onnx: no head fits the outputs x, y; known are"):
         derive_head(_artifact({}), _ports(x=TEXT, y=TEXT))

@@ -12,7 +12,7 @@ from aerogel.model.head import HEADS
 PAGE = Path(__file__).parents[2] / "docs" / "load.md"
 
 
-def test_the_examples_of_the_page_run(
+def test_the_examples_in_the_docs_run(
     toy: Callable[..., Path],
     exported: Callable[..., Path],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Answers of exported models against PyTorch's, on the same texts."""
+"""Results of exported models compared with PyTorch on the same texts."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_embeddings_are_pooled_token_vectors(exported: Make, tiny_checkpoint: Ma
     assert model.density == pytest.approx(0.1, abs=1e-3)
     assert model.methods == ("embed", "embed_tokens")
     hidden = [_hidden(tiny_checkpoint("bert", ""), text) for text in TEXTS]
-    ways = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "max": lambda h: h.max(0)}
-    for pooling, pool in ways.items():
+    poolings = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "max": lambda h: h.max(0)}
+    for pooling, pool in poolings.items():
         expected = np.array([pool(h) for h in hidden])
         found = model.embed(TEXTS, pooling=pooling)
         assert found.dtype == np.float32
@@ -55,7 +55,7 @@ def test_embeddings_are_pooled_token_vectors(exported: Make, tiny_checkpoint: Ma
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_embeddings_are_cut_before_they_are_normalised(exported: Make) -> None:
+def test_embeddings_are_shortened_before_normalization(exported: Make) -> None:
     model = aerogel.load(exported(), threads=1)
     whole = model.embed(TEXTS)
     short = model.embed(TEXTS, dimensions=5, normalize=True)
@@ -66,7 +66,7 @@ def test_embeddings_are_cut_before_they_are_normalised(exported: Make) -> None:
             model.embed(TEXTS, **options)
 
 
-def test_labels_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make) -> None:
+def test_classify_matches_the_pipeline(exported: Make, tiny_checkpoint: Make) -> None:
     model = aerogel.load(exported("SequenceClassification", num_labels=3), threads=1)
     reference, tokenizer = _torch(
         "AutoModelForSequenceClassification", tiny_checkpoint("bert", "SequenceClassification", num_labels=3)
@@ -88,7 +88,7 @@ def test_labels_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make)
     np.testing.assert_allclose([raw[f"LABEL_{number}"] for number in range(3)], logits, atol=2e-5)
 
 
-def test_one_logit_ranks_texts(exported: Make, tiny_checkpoint: Make) -> None:
+def test_rerank_sorts_by_the_single_logit(exported: Make, tiny_checkpoint: Make) -> None:
     model = aerogel.load(exported("SequenceClassification", num_labels=1), threads=1)
     assert (model.head.kind, model.head.activation) == ("rerank", "sigmoid")
     reference, tokenizer = _torch(
@@ -96,7 +96,7 @@ def test_one_logit_ranks_texts(exported: Make, tiny_checkpoint: Make) -> None:
     )
     with torch.inference_mode():
         logits = [
-            # As lists: of two strings transformers leaves an empty second one out.
+            # As lists, because transformers drops an empty second string.
             float(reference(**tokenizer(["good film"], [text], return_tensors="pt")).logits)
             for text in TEXTS
         ]
@@ -111,8 +111,8 @@ def test_one_logit_ranks_texts(exported: Make, tiny_checkpoint: Make) -> None:
     assert label.score == pytest.approx(1 / (1 + np.exp(-logits[0])), abs=1e-5)
 
 
-@pytest.mark.parametrize("way", ["simple", "first", "none"])
-def test_spans_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make, way: str) -> None:
+@pytest.mark.parametrize("mode", ["simple", "first", "none"])
+def test_tag_matches_the_pipeline(exported: Make, tiny_checkpoint: Make, mode: str) -> None:
     folder = exported("TokenClassification", num_labels=len(TAGS))
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {str(number): tag for number, tag in enumerate(TAGS)}
@@ -124,13 +124,13 @@ def test_spans_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make, 
     )
     reference.config.id2label = dict(enumerate(TAGS))
     pipe = transformers.pipeline(
-        "token-classification", model=reference, tokenizer=tokenizer, aggregation_strategy=way
+        "token-classification", model=reference, tokenizer=tokenizer, aggregation_strategy=mode
     )
     texts = [text for text in TEXTS if text] + ["Zebras were not in Paris-Nord, it was xylophone42 and film."]
     spans = 0
-    for text, ours in zip(texts, model.tag(texts, aggregate=way), strict=True):
+    for text, ours in zip(texts, model.tag(texts, aggregate=mode), strict=True):
         theirs = pipe(text)
-        key = "entity" if way == "none" else "entity_group"
+        key = "entity" if mode == "none" else "entity_group"
         assert [(span.label, span.start, span.end) for span in ours] == [
             (span[key], span["start"], span["end"]) for span in theirs
         ]
@@ -148,7 +148,7 @@ def test_spans_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make, 
 
 
 def _best(path: Path, question: str, context: str, longest: int) -> tuple[float, int, int]:
-    """(probability, first character, character after the last) of the best span, in one window."""
+    """(probability, start, end) of the best span in one window, in characters."""
     model, tokenizer = _torch("AutoModelForQuestionAnswering", path)
     encoded = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
     offsets = encoded.pop("offset_mapping")[0].tolist()
@@ -169,7 +169,7 @@ def _best(path: Path, question: str, context: str, longest: int) -> tuple[float,
     return max(spans, key=lambda span: span[0])
 
 
-def test_answers_are_the_most_probable_spans(exported: Make, tiny_checkpoint: Make) -> None:
+def test_answer_returns_the_most_probable_spans(exported: Make, tiny_checkpoint: Make) -> None:
     model = aerogel.load(exported("QuestionAnswering"), threads=1)
     path = tiny_checkpoint("bert", "QuestionAnswering")
     for longest in (1, 4, 30):
@@ -184,7 +184,7 @@ def test_answers_are_the_most_probable_spans(exported: Make, tiny_checkpoint: Ma
     assert len({(item.start, item.end) for item in several}) == 4
 
 
-def test_a_long_context_is_read_in_windows(exported: Make) -> None:
+def test_answer_splits_a_long_context_into_windows(exported: Make) -> None:
     model = aerogel.load(exported("QuestionAnswering"), threads=1)
     needle = TEXTS[3]
     long = " ".join([needle, "the a and of to is was in it that"] * 12)
@@ -192,7 +192,7 @@ def test_a_long_context_is_read_in_windows(exported: Make) -> None:
     assert len(answers) == 3
     assert all(long[item.start : item.end] == item.text for item in answers)
     assert len(model.tokenize([long])[0]) == model.max_length == 64
-    # No token is lost at the seams: each is the best-placed one of exactly one window.
+    # Every token is in `best` of exactly one window.
     from aerogel.model.heads._windows import make_windows
 
     windows = make_windows(model._core.tokenizer, "is it good?", long, 16, types=True)
@@ -207,7 +207,7 @@ def test_a_long_context_is_read_in_windows(exported: Make) -> None:
         model.answer("good " * 64, "film")
 
 
-def test_masked_tokens_are_those_of_the_pipeline(exported: Make, tiny_checkpoint: Make) -> None:
+def test_fill_mask_matches_the_pipeline(exported: Make, tiny_checkpoint: Make) -> None:
     model = aerogel.load(exported("MaskedLM"), threads=1)
     reference, tokenizer = _torch("AutoModelForMaskedLM", tiny_checkpoint("bert", "MaskedLM"))
     pipe = transformers.pipeline("fill-mask", model=reference, tokenizer=tokenizer)

@@ -26,7 +26,7 @@ TEXTS = [
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    """Equal bit for bit, whatever the method gives."""
+    """Whether two results are equal bit for bit."""
     if isinstance(ours, np.ndarray):
         return np.array_equal(ours, theirs)
     return bool(ours == theirs)
@@ -41,7 +41,7 @@ def _same(ours: Any, theirs: Any) -> bool:
         ("TokenClassification", {"num_labels": 5}, "tag"),
     ],
 )
-def test_an_answer_depends_on_its_text_alone(
+def test_results_do_not_depend_on_the_other_texts(
     exported: Make, head: str, config: dict[str, Any], method: str
 ) -> None:
     folder = exported(head, **config)
@@ -53,7 +53,7 @@ def test_an_answer_depends_on_its_text_alone(
             assert _same(whole[row], other), f"{method}: {text!r} in another batch"
 
 
-def test_threads_may_share_a_model(exported: Make) -> None:
+def test_threads_can_share_a_model(exported: Make) -> None:
     model = aerogel.load(exported(), threads=1, batch_tokens=64)
     expected = model.embed(TEXTS)
     with ThreadPoolExecutor(4) as pool:
@@ -61,7 +61,7 @@ def test_threads_may_share_a_model(exported: Make) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-def test_no_texts_give_no_answers(exported: Make) -> None:
+def test_empty_lists_of_texts_give_empty_results(exported: Make) -> None:
     encoder = aerogel.load(exported(), threads=1)
     assert encoder.embed([]).shape == (0, 32)
     assert encoder.embed([], dimensions=4).shape == (0, 4)
@@ -81,14 +81,14 @@ def test_no_texts_give_no_answers(exported: Make) -> None:
         (["one", "x\ud800"], r"texts\[1\] has half of a surrogate pair at character 1"),
     ],
 )
-def test_what_is_no_text_is_refused_by_its_index(toy: Make, texts: Any, message: str) -> None:
+def test_the_error_names_the_index_of_an_invalid_text(toy: Make, texts: Any, message: str) -> None:
     model = aerogel.load(toy())
     with pytest.raises(UsageError, match=message) as caught:
         model.embed(texts)
     assert "\n" not in str(caught.value)
 
 
-def test_pairs_are_checked_in_both_parts(toy: Make) -> None:
+def test_both_texts_of_a_pair_are_checked(toy: Make) -> None:
     model = aerogel.load(toy({"logits": 2}))
     assert len(model.classify(["one", ("one", ""), ["one", "two"]])) == 3
     for wrong in (("one",), ("one", "two", "three"), ("one", 2), ("one", "\udfff")):
@@ -96,7 +96,7 @@ def test_pairs_are_checked_in_both_parts(toy: Make) -> None:
             model.classify(["one", wrong])
 
 
-def test_encodings_stand_for_texts(toy: Make) -> None:
+def test_tokenized_texts_are_accepted_instead_of_texts(toy: Make) -> None:
     model = aerogel.load(toy({"last_hidden_state": 3, "pooled": 2}))
     encoded = model.tokenize(["one two", "three"])
     assert [len(item) for item in encoded] == [4, 3]
@@ -107,9 +107,9 @@ def test_encodings_stand_for_texts(toy: Make) -> None:
     outputs = model.run(encoded)
     assert [row["last_hidden_state"].shape for row in outputs] == [(4, 4), (3, 4)]
     np.testing.assert_allclose(outputs[1]["pooled"], outputs[1]["last_hidden_state"].sum(0), rtol=1e-6)
-    with pytest.raises(UsageError, match=r"texts\[1\] is not tokenised, as others are"):
+    with pytest.raises(UsageError, match=r"texts\[1\] is not tokenized, but other texts are"):
         model.embed([encoded[0], "one"])
-    with pytest.raises(UsageError, match=r"texts\[0\] has 6 tokens and the model takes 5"):
+    with pytest.raises(UsageError, match=r"texts\[0\] has 6 tokens, but the model takes at most 5"):
         aerogel.load(model.path, max_length=5).embed(model.tokenize(["one two three four"]))
     with pytest.raises(UsageError, match=r"texts\[0\] is a pair of texts"):
         model.embed(model.tokenize([("one", "two")]))
@@ -119,7 +119,7 @@ def test_encodings_stand_for_texts(toy: Make) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 8), ("batch", 8), (3, "sequence")])
-def test_fixed_shapes_are_filled(toy: Make, shape: tuple[Any, Any]) -> None:
+def test_fixed_shapes_are_padded(toy: Make, shape: tuple[Any, Any]) -> None:
     texts = ["one", "two three", "", "one two three four one two three four", "four"]
     free = aerogel.load(toy(folder="free"), max_length=8)
     fixed = aerogel.load(toy(shape=shape, folder="fixed"), max_length=8)
@@ -128,9 +128,9 @@ def test_fixed_shapes_are_filled(toy: Make, shape: tuple[Any, Any]) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_inputs_are_what_the_session_takes(toy: Make) -> None:
+def test_inputs_have_the_names_and_dtypes_of_the_session(toy: Make) -> None:
     model = aerogel.load(toy({"pooled": 2}, integer=TensorProto.INT32))
-    assert {name: kind.name for name, kind in model.inputs.items()} == {
+    assert {name: dtype.name for name, dtype in model.inputs.items()} == {
         "input_ids": "int32",
         "attention_mask": "int32",
     }
@@ -142,7 +142,7 @@ def test_inputs_are_what_the_session_takes(toy: Make) -> None:
     (pair,) = typed.classify([("one", "two")], raw_scores=True)
     assert alone != pair
     assert typed.tokenize([("one", "two")])[0].types.tolist() == [0, 0, 0, 1, 1]
-    with pytest.raises(ArtifactError, match="has the input position_ids, which texts do not fill"):
+    with pytest.raises(ArtifactError, match="input position_ids cannot be filled from texts"):
         aerogel.load(toy(inputs=("input_ids", "position_ids"), folder="positions"))
 
 
@@ -154,7 +154,7 @@ def test_a_model_without_a_mask_is_never_padded(toy: Make) -> None:
         np.testing.assert_array_equal(whole[row], model.embed([text])[0])
 
 
-def test_sparse_vectors_are_pooled_or_given(toy: Make) -> None:
+def test_embed_sparse_pools_logits_but_not_vectors(toy: Make) -> None:
     def load(rank: int) -> aerogel.Model:
         folder = toy({"weights": rank}, folder=f"rank{rank}")
         head = {"kind": "sparse_embed", "output": "weights"}
@@ -174,7 +174,7 @@ def test_sparse_vectors_are_pooled_or_given(toy: Make) -> None:
     assert pooled.embed_sparse([]) == []
 
 
-def test_prompts_and_normalised_outputs_follow_the_head(toy: Make) -> None:
+def test_embed_follows_prompts_and_normalization_of_the_head(toy: Make) -> None:
     folder = toy({"sentence_embedding": 2})
     head = {"kind": "embed", "output": "sentence_embedding", "normalized": True, "dimensions": 4}
     head |= {"prompts": {"query": "two "}, "default_prompt": "query"}
@@ -182,11 +182,11 @@ def test_prompts_and_normalised_outputs_follow_the_head(toy: Make) -> None:
     model = aerogel.load(folder)
     np.testing.assert_array_equal(model.embed(["one"]), model.embed(["two one"], prompt=""))
     np.testing.assert_allclose(np.linalg.norm(model.embed(["one"], dimensions=2), axis=1), 1, rtol=1e-6)
-    with pytest.raises(UsageError, match="normalize=False: the model normalises"):
+    with pytest.raises(UsageError, match="normalize=False: the model normalizes"):
         model.embed(["one"], normalize=False)
     with pytest.raises(UsageError, match="pooling='mean': the model pools"):
         model.embed(["one"], pooling="mean")
-    with pytest.raises(UsageError, match="prompt='query': these texts are tokenised already"):
+    with pytest.raises(UsageError, match="prompt='query': these texts are tokenized already"):
         model.embed(model.tokenize(["one"]), prompt="query")
 
 
@@ -201,19 +201,19 @@ def test_progress_counts_texts(toy: Make, capsys: pytest.CaptureFixture[str]) ->
         model.embed(["one"], progress=3)  # type: ignore[arg-type]
 
 
-def test_a_closed_model_says_so(toy: Make) -> None:
+def test_a_closed_model_raises_an_error(toy: Make) -> None:
     with aerogel.load(toy()) as model:
         assert model.embed(["one"]).shape == (1, 4)
     with pytest.raises(UsageError, match=r"model\.onnx is closed; load it again"):
         model.embed(["one"])
 
 
-def test_a_token_that_the_model_does_not_know_is_one_line(toy: Make) -> None:
+def test_a_token_id_beyond_the_vocabulary_is_a_one_line_error(toy: Make) -> None:
     folder = toy()
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["one"] = 5000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ArtifactError, match=r"model\.onnx cannot run: ") as caught:
+    with pytest.raises(ArtifactError, match=r"model\.onnx failed: ") as caught:
         aerogel.load(folder).embed(["one"])
     assert "\n" not in str(caught.value)
 
@@ -221,12 +221,12 @@ def test_a_token_that_the_model_does_not_know_is_one_line(toy: Make) -> None:
 @pytest.mark.parametrize(
     "options", [{"max_length": 0}, {"batch_tokens": 0}, {"threads": 0}, {"max_length": "9"}]
 )
-def test_options_are_checked(toy: Make, options: dict[str, Any]) -> None:
+def test_load_refuses_invalid_options(toy: Make, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         aerogel.load(toy(), **options)
 
 
-def test_a_loaded_model_needs_no_training_packages(toy: Make) -> None:
+def test_a_loaded_model_does_not_import_training_packages(toy: Make) -> None:
     folder = toy()
     heavy = ("torch", "transformers", "onnx", "scipy", "safetensors")
     code = (
@@ -237,7 +237,7 @@ def test_a_loaded_model_needs_no_training_packages(toy: Make) -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_an_output_of_another_shape_is_refused(toy: Make) -> None:
+def test_an_output_with_an_unexpected_shape_is_refused(toy: Make) -> None:
     folder = toy({"start_logits": 2, "end_logits": 2})
     with pytest.raises(
         ArtifactError, match=r"output start_logits has shape \(1, 4\) for 5 tokens; a head of kind"

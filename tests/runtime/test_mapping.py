@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from aerogel.runtime import mapping
 from aerogel.runtime.mapping import (
     ALIGNMENT,
-    LEAST,
+    MIN_BYTES,
     align_initializers,
     external_files,
     externalize_initializers,
@@ -49,8 +49,8 @@ def write(folder: Path, data: bytes) -> Path:
     return path
 
 
-def places(data: bytes) -> dict[str, dict[str, str]]:
-    """Where each tensor of a message says that it is."""
+def locations(data: bytes) -> dict[str, dict[str, str]]:
+    """external_data of each tensor of a message."""
     return {
         tensor.name: {entry.key: entry.value for entry in tensor.external_data}
         for tensor in onnx.ModelProto.FromString(data).graph.initializer
@@ -59,11 +59,9 @@ def places(data: bytes) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("producer", ["", "p", "a producer of odd length" * 7])
-def test_aligned_is_the_same_model_with_its_tensors_where_they_should_be(
-    producer: str, tmp_path: Path
-) -> None:
+def test_align_initializers_changes_only_the_offsets_of_tensors(producer: str, tmp_path: Path) -> None:
     whole = model(producer_name=producer)
-    whole.graph.initializer[0].doc_string = "gives way to the spaces"
+    whole.graph.initializer[0].doc_string = "replaced by spaces"
     data = align_initializers(whole.SerializeToString())
     read = onnx.ModelProto.FromString(data)
     for tensor in read.graph.initializer:
@@ -76,15 +74,15 @@ def test_aligned_is_the_same_model_with_its_tensors_where_they_should_be(
     onnx.checker.check_model(write(tmp_path, data), full_check=True)
 
 
-def test_pointing_leaves_large_tensors_in_the_file_and_runs_the_same(tmp_path: Path) -> None:
+def test_externalized_models_run_alike(tmp_path: Path) -> None:
     path = write(tmp_path, align_initializers(model().SerializeToString()))
     short = externalize_initializers(path)
     assert short is not None
-    assert len(short) < 1000 < 2 * LEAST < path.stat().st_size
+    assert len(short) < 1000 < 2 * MIN_BYTES < path.stat().st_size
     data = path.read_bytes()
-    for name, place in places(short).items():
-        begin, length = int(place["offset"]), int(place["length"])
-        assert place["location"] == "model.onnx"
+    for name, location in locations(short).items():
+        begin, length = int(location["offset"]), int(location["length"])
+        assert location["location"] == "model.onnx"
         assert data[begin : begin + length] == LARGE[name].tobytes()
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(FOLDER, str(tmp_path))
@@ -96,13 +94,13 @@ def test_pointing_leaves_large_tensors_in_the_file_and_runs_the_same(tmp_path: P
     np.testing.assert_array_equal(found, expected)
 
 
-def test_small_tensors_and_misplaced_ones_stay_in_the_message(tmp_path: Path) -> None:
-    small = {**LARGE, "w1": LARGE["w1"][:, : LEAST // 4 // 131]}
+def test_small_and_unaligned_tensors_stay_in_the_message(tmp_path: Path) -> None:
+    small = {**LARGE, "w1": LARGE["w1"][:, : MIN_BYTES // 4 // 131]}
     path = write(tmp_path, align_initializers(model(small).SerializeToString()))
-    assert list(places(externalize_initializers(path) or b"")) == ["w0"]
+    assert list(locations(externalize_initializers(path) or b"")) == ["w0"]
     whole = model()
     whole.producer_name = "p" * next(n for n in range(64) if _offset(whole, n) % ALIGNMENT == 1)
-    assert "w0" not in places(externalize_initializers(write(tmp_path, whole.SerializeToString())) or b"")
+    assert "w0" not in locations(externalize_initializers(write(tmp_path, whole.SerializeToString())) or b"")
 
 
 def _offset(whole: onnx.ModelProto, producer: int) -> int:
@@ -112,14 +110,14 @@ def _offset(whole: onnx.ModelProto, producer: int) -> int:
     return changed.SerializeToString().index(LARGE["w0"].tobytes())
 
 
-def test_tensors_that_are_elsewhere_already_are_left_alone(tmp_path: Path) -> None:
+def test_models_with_external_data_are_not_externalized(tmp_path: Path) -> None:
     whole = model()
     for tensor in whole.graph.initializer:
         tensor.external_data.add(key="location", value="other.bin")
     assert externalize_initializers(write(tmp_path, align_initializers(whole.SerializeToString()))) is None
 
 
-def test_external_data_is_named(tmp_path: Path) -> None:
+def test_external_files_lists_the_locations(tmp_path: Path) -> None:
     whole = model()
     assert external_files(write(tmp_path, whole.SerializeToString())) == set()
     for tensor, location in zip(whole.graph.initializer, ("a.bin", "b/c.bin"), strict=True):
@@ -129,8 +127,8 @@ def test_external_data_is_named(tmp_path: Path) -> None:
     assert external_files(tmp_path / "nowhere.onnx") == set()
 
 
-def test_a_file_with_external_data_has_no_tensor_of_its_own_pointed_at(tmp_path: Path) -> None:
-    # Its external data may be in another folder than the file itself, which a link may point at.
+def test_models_with_some_external_data_are_not_externalized(tmp_path: Path) -> None:
+    # If the path is a symbolic link, external data may be in another folder than the file.
     whole = model()
     whole.graph.initializer[0].external_data.add(key="location", value="other.bin")
     assert externalize_initializers(write(tmp_path, align_initializers(whole.SerializeToString()))) is None
@@ -149,50 +147,52 @@ def test_a_file_truncated_while_it_is_read_is_an_error(
         return found
 
     monkeypatch.setattr(os, "fstat", truncated)
-    # Reading a mapping of it would end the process.
+    # Reading a mapping would end the process.
     assert externalize_initializers(path) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x3a\x80", b"\x3b\x00", b"\x3a\x00" * 2, b"\x38\x00"])
-def test_what_is_no_model_is_left_to_the_runtime(data: bytes, tmp_path: Path) -> None:
+def test_malformed_files_are_left_to_onnx_runtime(data: bytes, tmp_path: Path) -> None:
     assert externalize_initializers(write(tmp_path, data)) is None
-    with pytest.raises(ValueError):  # noqa: PT011  # no caller asks why
+    with pytest.raises(ValueError):  # noqa: PT011  # the message does not matter
         align_initializers(data)
 
 
-def test_what_cannot_be_read_is_left_to_the_runtime(tmp_path: Path) -> None:
+def test_unreadable_files_are_left_to_onnx_runtime(tmp_path: Path) -> None:
     assert externalize_initializers(tmp_path / "nowhere.onnx") is None
     assert externalize_initializers(tmp_path) is None
 
 
-def test_large_bytes_are_copied_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not once for every number of spaces that is tried.
+def test_align_initializers_does_not_copy_large_tensors_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # They must not be copied for every number of spaces tried.
     sizes: list[int] = []
     plain = mapping._message
     monkeypatch.setattr(
         mapping, "_message", lambda number, value: sizes.append(len(value)) or plain(number, value)
     )
     align_initializers(model().SerializeToString())
-    assert max(sizes) < LEAST
+    assert max(sizes) < MIN_BYTES
 
 
-def test_every_truncation_and_any_damage_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping, "LEAST", 64)
+def test_truncated_and_damaged_files_do_not_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "MIN_BYTES", 64)
     tiny = {"w0": np.ones((2, 16), np.float32), "w1": np.ones((16, 2), np.float32)}
     data = align_initializers(model(tiny).SerializeToString())
-    assert len(places(externalize_initializers(write(tmp_path, data)) or b"")) == 2
+    assert len(locations(externalize_initializers(write(tmp_path, data)) or b"")) == 2
     for end in range(len(data)):
         externalize_initializers(write(tmp_path, data[:end]))
     for _ in range(3000):
         damaged = bytearray(data)
         damaged[int(RANDOM.integers(len(data)))] = int(RANDOM.integers(256))
         path = write(tmp_path, bytes(damaged))
-        for place in places_or_none(externalize_initializers(path)):
-            assert 0 <= int(place["offset"]) <= int(place["offset"]) + int(place["length"]) <= len(data)
+        for location in locations_or_none(externalize_initializers(path)):
+            assert (
+                0 <= int(location["offset"]) <= int(location["offset"]) + int(location["length"]) <= len(data)
+            )
 
 
-def places_or_none(short: bytes | None) -> list[dict[str, str]]:
+def locations_or_none(short: bytes | None) -> list[dict[str, str]]:
     try:
-        return list(places(short or b"").values())
-    except Exception:  # the damage is ONNX Runtime's to find
+        return list(locations(short or b"").values())
+    except Exception:  # ONNX Runtime reports the damage
         return []

@@ -14,18 +14,18 @@ linux = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux 
 
 
 def resident(path: Path) -> int:
-    """KiB of a file's mappings that are in memory."""
-    total, ours = 0, False
+    """RSS of a file's mappings in KiB."""
+    total, matches = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match(r"^[0-9a-f]+-[0-9a-f]+ ", line):
-            ours = line.endswith(" " + str(path))
-        elif ours and line.startswith("Rss:"):
+            matches = line.endswith(" " + str(path))
+        elif matches and line.startswith("Rss:"):
             total += int(line.split()[1])
     return total
 
 
 @linux
-def test_pages_that_were_read_leave_and_come_back(tmp_path: Path) -> None:
+def test_dropped_pages_can_be_read_again(tmp_path: Path) -> None:
     path = tmp_path / "weights with a blank"
     path.write_bytes(bytes(range(256)) * 4096)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
@@ -37,7 +37,7 @@ def test_pages_that_were_read_leave_and_come_back(tmp_path: Path) -> None:
 
 
 @linux
-def test_a_mapping_with_a_changed_page_is_left_alone(tmp_path: Path) -> None:
+def test_a_mapping_with_a_modified_page_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"a" * 8 * PAGE)
     writable = mmap.PROT_READ | mmap.PROT_WRITE
@@ -51,7 +51,7 @@ def test_a_mapping_with_a_changed_page_is_left_alone(tmp_path: Path) -> None:
             assert 0 < resident(path) < before
 
 
-def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_fails_without_glibc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no such library")
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from aerogel.runtime.model_file import find_companion, look
+from aerogel.runtime.model_file import find_companion, snapshot
 
 
 @pytest.mark.parametrize("name", ["config.json", "m.manifest.json"])
-def test_a_companion_is_found_beside_the_model_then_beside_the_link(tmp_path: Path, name: str) -> None:
+def test_find_companion_prefers_the_folder_of_the_model(tmp_path: Path, name: str) -> None:
     real, link = tmp_path / "v3/model.onnx", tmp_path / "m.onnx"
     real.parent.mkdir()
     real.touch()
@@ -23,18 +23,18 @@ def test_a_companion_is_found_beside_the_model_then_beside_the_link(tmp_path: Pa
     assert find_companion(link, beside) == own
 
 
-def test_changes_are_noticed(tmp_path: Path) -> None:
+def test_unchanged_detects_writes_and_deletion(tmp_path: Path) -> None:
     path, link = tmp_path / "model.onnx", tmp_path / "link"
     path.write_bytes(b"a" * 10)
     link.symlink_to(path)
-    seen = look(link)
-    assert (seen.path, seen.size, seen.alone) == (path, 10, True)
+    seen = snapshot(link)
+    assert (seen.path, seen.size, seen.self_contained) == (path, 10, True)
     assert seen.unchanged()
     link.unlink()
     assert seen.unchanged()
     path.write_bytes(b"b" * 11)
     assert not seen.unchanged()
-    seen = look(path)
+    seen = snapshot(path)
     path.unlink()
     assert not seen.unchanged()
-    assert look(path).size == 0
+    assert snapshot(path).size == 0

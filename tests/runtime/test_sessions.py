@@ -19,22 +19,22 @@ Models = Callable[..., Path]
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 1025, 2**40, "x", 1.5, True])
-def test_only_numbers_of_threads_are_taken(token_model: Models, threads: object) -> None:
+def test_invalid_thread_counts_are_refused(token_model: Models, threads: object) -> None:
     with pytest.raises(
         UsageError, match=rf"threads {threads!r} is out of range; give an integer from 1 to 1024"
     ):
-        aerogel.session(token_model("m.onnx"), threads=threads)  # type: ignore[arg-type]  # what is being refused
+        aerogel.session(token_model("m.onnx"), threads=threads)  # type: ignore[arg-type]  # the invalid value
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
-def test_numbers_of_threads(token_model: Models, threads: int | None) -> None:
+def test_valid_thread_counts(token_model: Models, threads: int | None) -> None:
     assert aerogel.session(token_model("m.onnx"), threads=threads).get_inputs()
 
 
-@pytest.mark.parametrize("plainly", [False, True])
-def test_options_that_have_the_library_say_so(token_model: Models, plainly: bool) -> None:
+@pytest.mark.parametrize("directly", [False, True])
+def test_registering_the_library_twice_is_an_error(token_model: Models, directly: bool) -> None:
     model, options = token_model("m.onnx", sparse=True), onnxruntime.SessionOptions()
-    if plainly:
+    if directly:
         options.register_custom_ops_library(library_path())
     else:
         aerogel.session(model, options=options)
@@ -42,7 +42,7 @@ def test_options_that_have_the_library_say_so(token_model: Models, plainly: bool
         aerogel.session(model, options=options)
 
 
-def test_options_that_have_the_library_work_without_another(token_model: Models, tmp_path: Path) -> None:
+def test_options_with_the_library_work_with_library_false(token_model: Models, tmp_path: Path) -> None:
     model, options = token_model("m.onnx", sparse=True), onnxruntime.SessionOptions()
     options.register_custom_ops_library(library_path())
     options.enable_profiling = True
@@ -50,11 +50,11 @@ def test_options_that_have_the_library_work_without_another(token_model: Models,
     opened = aerogel.session(model, options=options, library=False)
     ones = [[1, 1]]
     opened.run(None, {"input_ids": ones, "attention_mask": ones})
-    # The kernel itself ran, not its body.
+    # The kernel ran, not the body of the function.
     assert '"op_name" : "CsrLinear_v1"' in Path(opened.end_profiling()).read_text()
 
 
-def test_a_failure_is_told_once(
+def test_a_failure_is_reported_once(
     token_model: Models, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AEROGEL_ISA", "foo")
@@ -63,12 +63,12 @@ def test_a_failure_is_told_once(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows what is mapped: Linux only")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc/self/maps")
 @pytest.mark.parametrize("mapped", [True, False])
-def test_large_weights_stay_in_the_file(
+def test_mapped_weights_stay_in_the_file(
     token_model: Models, tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapping, "LEAST", 64)
+    monkeypatch.setattr(mapping, "MIN_BYTES", 64)
     model = tmp_path / f"only-{mapped}.onnx"
     model.write_bytes(mapping.align_initializers(token_model("m.onnx", sparse=True).read_bytes()))
     session = aerogel.session(model, mapped=mapped)
@@ -82,7 +82,7 @@ def test_large_weights_stay_in_the_file(
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 3), (1, 1), (5, 5)])
-def test_sessions_take_the_cores_that_the_process_has(
+def test_sessions_use_the_cores_of_the_process_by_default(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(sessions, "physical_cores", lambda: 3)
@@ -92,7 +92,7 @@ def test_sessions_take_the_cores_that_the_process_has(
 
 
 def write(model: Path, source: Path, scale: float = 1.0) -> Path:
-    """An aligned copy of a model, its table of embeddings multiplied by `scale`."""
+    """Write an aligned copy of a model with its embedding table multiplied by `scale`."""
     import onnx
 
     proto = onnx.load(source)
@@ -109,7 +109,7 @@ def logits(session: onnxruntime.InferenceSession) -> np.ndarray:
 
 @pytest.fixture
 def source(token_model: Models, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(mapping, "LEAST", 64)
+    monkeypatch.setattr(mapping, "MIN_BYTES", 64)
     return token_model("source.onnx", sparse=True)
 
 
@@ -131,7 +131,7 @@ def test_a_symbolic_link_opens_its_target(
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_a_link_never_mixes_two_models(source: Path, tmp_path: Path, mapped: bool) -> None:
+def test_a_symbolic_link_never_mixes_two_models(source: Path, tmp_path: Path, mapped: bool) -> None:
     blob = write(tmp_path / "blobs/abc", source)
     other = write(tmp_path / "blobs/model.onnx", source, scale=3.0)
     link = tmp_path / "snap/model.onnx"
@@ -143,7 +143,7 @@ def test_a_link_never_mixes_two_models(source: Path, tmp_path: Path, mapped: boo
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_linked_external_data_is_found_beside_the_link(source: Path, tmp_path: Path, mapped: bool) -> None:
+def test_external_data_is_found_next_to_the_symbolic_link(source: Path, tmp_path: Path, mapped: bool) -> None:
     import onnx
 
     folder = tmp_path / "snap"
@@ -205,7 +205,7 @@ def test_a_file_that_keeps_changing_is_refused(
         aerogel.session(model)
 
 
-def test_a_file_that_vanishes_while_it_is_opened_does_not_exist(
+def test_a_file_deleted_while_it_is_opened_is_reported_missing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write(tmp_path / "model.onnx", source)
@@ -239,7 +239,7 @@ def test_an_optimized_model_can_be_opened(
 def test_a_small_file_written_in_place_does_not_change_what_runs(
     source: Path, tmp_path: Path, how: str
 ) -> None:
-    # A process of its own: a mapped file that is truncated would end it.
+    # In a separate process, which a truncated mapping would end.
     model = write(tmp_path / "model.onnx", source)
     size = model.stat().st_size
     change = {
@@ -248,7 +248,7 @@ def test_a_small_file_written_in_place_does_not_change_what_runs(
         "shorter": f"open(path, 'wb').write(bytes({size // 2}))",
     }[how]
     code = (
-        "import os, sys, numpy as np, aerogel; from aerogel.runtime import mapping; mapping.LEAST = 64\n"
+        "import os, sys, numpy as np, aerogel; from aerogel.runtime import mapping; mapping.MIN_BYTES = 64\n"
         "path = sys.argv[1]; opened = aerogel.session(path)\n"
         "feed = {'input_ids': [[1, 2, 3]], 'attention_mask': [[1, 1, 1]]}\n"
         f"before = opened.run(None, feed)[0].copy(); {change}\n"
@@ -258,9 +258,9 @@ def test_a_small_file_written_in_place_does_not_change_what_runs(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows what is mapped: Linux only")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc/self/maps")
 @pytest.mark.parametrize("more", [0, 1])
-def test_the_size_of_a_file_decides_whether_it_is_mapped(
+def test_files_are_mapped_from_a_minimum_size(
     source: Path, tmp_path: Path, more: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write(tmp_path / "model.onnx", source)

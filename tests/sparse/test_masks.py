@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from aerogel.errors import FormatError, UsageError
 from aerogel.sparse.masks import block_scores, expand_blocks, kept_count, pack, top_mask, top_masks, unpack
 
-# Few distinct values, so that ties are the rule.
+# Few distinct values, so that most scores are tied.
 tied = arrays.arrays(
     np.float32,
     arrays.array_shapes(min_dims=2, max_dims=2, max_side=9),
@@ -18,9 +18,11 @@ tied = arrays.arrays(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(tied, st.data())
-def test_exact_count_and_earliest_ties(scores: np.ndarray, data: st.DataObject) -> None:
+def test_top_mask_keeps_the_exact_count_and_the_earliest_ties(
+    scores: np.ndarray, data: st.DataObject
+) -> None:
     keep = data.draw(st.integers(0, scores.size))
     mask = top_mask(scores, keep)
     order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]
@@ -48,7 +50,7 @@ def test_large_matrices_are_ranked_exactly(kind: str, keep: int) -> None:
     np.testing.assert_array_equal(top_mask(values.reshape(100, 1000), keep).reshape(-1), expected)
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(tied, st.data())
 def test_torch_and_numpy_agree(scores: np.ndarray, data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, scores.size))
@@ -64,7 +66,7 @@ def test_torch_and_numpy_agree(scores: np.ndarray, data: st.DataObject) -> None:
         torch.tensor([0.5, 0.50048828125], dtype=torch.float16),
     ],
 )
-def test_neighbours_in_any_precision_are_told_apart(scores: torch.Tensor) -> None:
+def test_neighbouring_values_of_any_dtype_are_distinguished(scores: torch.Tensor) -> None:
     assert top_mask(scores, 1).tolist() == [False, True]
 
 
@@ -74,8 +76,8 @@ def test_nan_scores_are_refused() -> None:
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5, float("nan")])
-def test_density_out_of_range(density: float) -> None:
-    with pytest.raises(UsageError, match="out of range"):
+def test_a_density_out_of_range_is_refused(density: float) -> None:
+    with pytest.raises(UsageError, match="must be above 0 and at most 1"):
         kept_count(density, 100)
 
 
@@ -84,7 +86,7 @@ def test_kept_count_rounds_half_up_and_keeps_one() -> None:
 
 
 @pytest.mark.parametrize("library", [np.asarray, torch.tensor])
-def test_blocks_by_hand(library: object) -> None:
+def test_block_scores_and_masks_by_hand(library: object) -> None:
     scores = library([[1.0, 2, 3, 4], [5, 6, 7, 8]])  # type: ignore[operator]
     np.testing.assert_array_equal(np.asarray(block_scores(scores, (2, 2))), [[14, 22]])
     mask = top_masks({"w": scores}, 0.5, (2, 2))["w"]
@@ -99,7 +101,7 @@ def test_global_scope_moves_the_budget_to_high_scores() -> None:
     assert [m.sum() for m in joint.values()] == [0, 16]
 
 
-def test_refusals_name_what_is_wrong() -> None:
+def test_errors_name_the_matrix_and_the_scopes() -> None:
     scores = {"layer.weight": np.zeros((6, 4), np.float32)}
     with pytest.raises(UsageError, match=r"4x1 does not divide layer\.weight of shape 6x4"):
         top_masks(scores, 0.5, (4, 1))
@@ -107,13 +109,13 @@ def test_refusals_name_what_is_wrong() -> None:
         top_masks(scores, 0.5, scope="both")
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_pack_round_trip(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(unpack(pack(mask), mask.shape), mask)
 
 
-def test_packed_bytes_are_the_documented_ones() -> None:
+def test_packed_bytes_follow_the_documented_layout() -> None:
     mask = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 1, 1]], bool)
     assert pack(mask).tolist() == [0b00001001, 0b11]
 
@@ -121,6 +123,6 @@ def test_packed_bytes_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     "packed", [np.zeros(3, np.uint8), np.zeros(2, np.int8), np.array([0, 0b100], np.uint8)]
 )
-def test_unpack_refuses(packed: np.ndarray) -> None:
+def test_unpack_refuses_malformed_bytes(packed: np.ndarray) -> None:
     with pytest.raises(FormatError, match="packed mask"):
         unpack(packed, (2, 5))

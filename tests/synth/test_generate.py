@@ -12,14 +12,14 @@ from aerogel.synth import archs
 from aerogel.synth.generate import generate
 
 
-def test_the_shapes_are_the_files() -> None:
+def test_names_are_the_json_files() -> None:
     files = {file.stem for file in Path(archs.__file__).parent.glob("*.json")}
     assert {"bert-base", "bert-tiny", "minilm-l6"} <= files
     assert archs.names() == sorted(files)
 
 
 @pytest.mark.parametrize("name", archs.names())
-def test_every_shape_is_a_configuration_that_transformers_knows(name: str) -> None:
+def test_transformers_accepts_every_architecture(name: str) -> None:
     from transformers import AutoConfig
 
     fields = archs.load(name)
@@ -56,7 +56,7 @@ def test_checkpoint_has_exact_density_zeros_and_a_tokenizer(tmp_path: Path) -> N
     assert tokenizer.pad_token_id == 0
 
 
-def test_the_seed_decides_everything(tmp_path: Path) -> None:
+def test_the_seed_determines_the_checkpoint(tmp_path: Path) -> None:
     files = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         generate("bert-tiny", tmp_path / name, density=0.5, seed=seed)
@@ -64,7 +64,7 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     assert files[0] == files[1] != files[2]
 
 
-def test_global_scope_has_uneven_matrices_and_an_exact_total(tmp_path: Path) -> None:
+def test_global_scope_varies_by_matrix_and_is_exact_in_total(tmp_path: Path) -> None:
     accounting = generate("bert-tiny", tmp_path / "c", density=0.25, scope="global").accounting
     assert accounting.density == 0.25
     assert len({m.density for m in accounting.matrices.values()}) > 1
@@ -74,11 +74,11 @@ def test_global_scope_has_uneven_matrices_and_an_exact_total(tmp_path: Path) -> 
     ("changes", "message"),
     [
         ({"arch": "bert-huge"}, "unknown --arch 'bert-huge'; known: .*bert-base"),
-        ({"density": 0.0}, "density 0.0 is out of range"),
+        ({"density": 0.0}, "density 0.0: must be above 0 and at most 1"),
         ({"block": (5, 1)}, "block 5x1 does not divide bert.encoder.layer.0"),
     ],
 )
-def test_bad_arguments_leave_nothing(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_invalid_arguments_write_nothing(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     arguments = {"arch": "bert-tiny", "density": 0.1} | changes
     with pytest.raises(UsageError, match=message):
         generate(arguments.pop("arch"), tmp_path / "c", **arguments)  # type: ignore[arg-type]

@@ -15,39 +15,39 @@ from aerogel.system import locks
 from aerogel.system.atomic_io import atomic_directory, atomic_file, check_output, claimed
 
 
-def test_what_one_has_claimed_is_refused_to_another(tmp_path: Path) -> None:
-    place = tmp_path / "runs" / "out"
-    with claimed(place, "--out"):
+def test_a_claimed_path_cannot_be_claimed_again(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "out"
+    with claimed(path, "--out"):
         with pytest.raises(
-            UsageError, match=r"--out .*runs/out: another run is writing it; wait for its end or"
+            UsageError, match=r"--out .*runs/out: another run is writing it; wait until it ends or"
         ):
-            claimed(place, "--out").__enter__()
+            claimed(path, "--out").__enter__()
         with claimed(tmp_path / "runs" / "other", "--out"):
             pass
-    with claimed(place, "--out"):
+    with claimed(path, "--out"):
         pass
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_claim_leaves_what_was_written(tmp_path: Path) -> None:
+def test_a_claim_keeps_the_files_written_during_it(tmp_path: Path) -> None:
     with claimed(tmp_path / "runs" / "out", "--out"), atomic_file(tmp_path / "runs" / "out") as file:
         file.write_text("kept")
     assert [found.name for found in (tmp_path / "runs").iterdir()] == ["out"]
 
 
-def test_what_a_killed_process_left_is_no_claim(tmp_path: Path) -> None:
+def test_the_lock_file_of_a_killed_process_is_not_a_claim(tmp_path: Path) -> None:
     (tmp_path / ".out.lock").touch()
     with claimed(tmp_path / "out", "--out"):
         pass
 
 
-def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+def test_claimed_names_an_unwritable_path(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file/out cannot be written"):
         claimed(tmp_path / "file" / "out", "--out").__enter__()
 
 
-def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(
+def test_a_lock_removed_between_opening_and_locking_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, turns = tmp_path / "runs" / ".out.lock", []
@@ -56,7 +56,7 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(
     def flock(stream: int, operation: int) -> None:
         turns.append(stream)
         if len(turns) == 1:
-            # As if another run had ended between opening and locking.
+            # Another run ends between opening and locking.
             shutil.rmtree(lock.parent)
         real(stream, operation)
 
@@ -68,7 +68,7 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(
             claimed(tmp_path / "runs" / "out", "--out").__enter__()
 
 
-def test_without_locks_everybody_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_claim_succeeds_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_LOCKS", False)
     with claimed(tmp_path / "out", "--out"), claimed(tmp_path / "out", "--out"):
         pass
@@ -76,7 +76,7 @@ def test_without_locks_everybody_is_let_in(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["/proc/x", "/proc/x/y"])
-def test_a_folder_that_takes_no_files_is_named(name: str) -> None:
+def test_the_error_names_a_folder_that_accepts_no_files(name: str) -> None:
     for act in (
         lambda path: claimed(path, "--out").__enter__(),
         check_output,
@@ -88,7 +88,7 @@ def test_a_folder_that_takes_no_files_is_named(name: str) -> None:
             act(Path(name))
 
 
-def test_the_reason_decides_the_remedy(tmp_path: Path) -> None:
+def test_the_remedy_depends_on_the_system_error(tmp_path: Path) -> None:
     for number, remedy in ((errno.ENOSPC, "free disk space"), (errno.EACCES, "check its permissions")):
         with (
             pytest.raises(OutputError, match=rf"x cannot be written \({os.strerror(number)}\); {remedy}"),
@@ -103,25 +103,25 @@ from pathlib import Path
 from aerogel.system.atomic_io import atomic_directory, atomic_file
 path, kind, text = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 with (atomic_directory if kind == "folder" else atomic_file)(path) as made:
-    print("begun", flush=True)
+    print("started", flush=True)
     sys.stdin.readline()
     (made / "x" if kind == "folder" else made).write_text(text)
 """
 
 
 def writer(path: Path, kind: str, text: str) -> subprocess.Popen[str]:
-    """A process that has begun to write and waits for a line."""
+    """A process that has started to write and waits for a line."""
     made = subprocess.Popen(
         [sys.executable, "-c", WRITE, str(path), kind, text],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert made.stdout is not None
-    assert made.stdout.readline() == "begun\n"
+    assert made.stdout.readline() == "started\n"
     return made
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_of_two_writers_at_once_the_last_wins(tmp_path: Path, kind: str) -> None:
+def test_the_last_of_two_concurrent_writers_wins(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x"
     first, second = writer(path, kind, "first"), writer(path, kind, "second")
     assert len(list(tmp_path.iterdir())) == 2
@@ -133,13 +133,13 @@ def test_of_two_writers_at_once_the_last_wins(tmp_path: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_only_what_a_killed_writer_left_is_removed(tmp_path: Path, kind: str) -> None:
+def test_only_the_files_of_killed_writers_are_removed(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x"
     killed, alive = writer(path, kind, "killed"), writer(path, kind, "alive")
     killed.kill()
     killed.communicate()
     (tmp_path / ".x.12345678.part").mkdir()
-    (tmp_path / ".x.12345678.part" / "mine").touch()  # of somebody else
+    (tmp_path / ".x.12345678.part" / "mine").touch()  # a user's file
     check_output(path, folder=kind == "folder")
     assert len(list(tmp_path.iterdir())) == 2
     alive.communicate("\n", timeout=60)
@@ -147,7 +147,7 @@ def test_only_what_a_killed_writer_left_is_removed(tmp_path: Path, kind: str) ->
     assert sorted(file.name for file in tmp_path.iterdir()) == [".x.12345678.part", "x"]
 
 
-def test_a_folder_that_a_killed_writer_moved_aside_is_put_back(tmp_path: Path) -> None:
+def test_a_folder_moved_aside_by_a_killed_writer_is_restored(tmp_path: Path) -> None:
     aside = tmp_path / ".x.abcdefgh.part" / "old" / "x"
     aside.mkdir(parents=True)
     (aside / "kept").touch()
@@ -157,7 +157,7 @@ def test_a_folder_that_a_killed_writer_moved_aside_is_put_back(tmp_path: Path) -
     assert (tmp_path / "x" / "kept").exists()
 
 
-def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
+def test_a_folder_that_cannot_be_renamed_keeps_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").mkdir()
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
     assert (tmp_path / "x" / "old").exists()
 
 
-def test_a_limit_on_the_size_of_files_leaves_the_old_content(tmp_path: Path) -> None:
+def test_exceeding_the_file_size_limit_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
     code = (
@@ -196,7 +196,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_content(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
-def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+def test_files_with_the_longest_names_can_be_written(tmp_path: Path) -> None:
     for name in ("a" * 255, "\U0001f600" * 63):
         with atomic_file(tmp_path / name) as file:
             file.write_text("x")

@@ -16,7 +16,7 @@ KEPT = {"GOMP_SPINCOUNT": "7", "KMP_BLOCKTIME": "8", "OMP_NUM_THREADS": "3", "RA
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root of a made-up machine whose process may use 8 processors, two on each core."""
+    """The root of a fake machine with 8 logical processors, two per core."""
     monkeypatch.setattr(module, "_allowed", lambda: set(range(8)))
     for cpu in range(8):
         write(
@@ -32,7 +32,7 @@ def write(root: Path, name: str, text: str) -> None:
     (root / name).write_text(text, encoding="ascii")
 
 
-def test_affinity_counts_without_a_quota(machine: Path) -> None:
+def test_affinity_is_the_limit_without_a_quota(machine: Path) -> None:
     assert (cores(machine), physical_cores(machine)) == (8, 4)
 
 
@@ -40,14 +40,14 @@ def test_affinity_counts_without_a_quota(machine: Path) -> None:
     ("text", "expected"),
     [("max 100000", 8), ("200000 100000", 2), ("250000 100000", 2), ("50000 100000", 1), ("", 8), ("1 0", 8)],
 )
-def test_a_quota_of_version_2(machine: Path, text: str, expected: int) -> None:
+def test_cgroup_v2_quota(machine: Path, text: str, expected: int) -> None:
     write(machine, "proc/self/cgroup", "0::/a/b\n")
     write(machine, "sys/fs/cgroup/a/b/cpu.max", text)
     assert cores(machine) == expected
     assert physical_cores(machine) == min(expected, 4)
 
 
-def test_the_smallest_quota_of_all_groups_around_counts(machine: Path) -> None:
+def test_the_smallest_quota_of_all_ancestors_is_the_limit(machine: Path) -> None:
     write(machine, "proc/self/cgroup", "0::/a/b\n")
     for name, text in (
         ("cpu.max", "max 100000"),
@@ -60,14 +60,14 @@ def test_the_smallest_quota_of_all_groups_around_counts(machine: Path) -> None:
 
 @pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
 @pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("400000", 4)])
-def test_a_quota_of_version_1(machine: Path, mount: str, quota: str, expected: int) -> None:
+def test_cgroup_v1_quota(machine: Path, mount: str, quota: str, expected: int) -> None:
     write(machine, "proc/self/cgroup", f"9:memory:/x\n3:cpuset:/\n2:{mount}:/job\n0::/\n")
     write(machine, f"sys/fs/cgroup/{mount}/job/cpu.cfs_quota_us", f"{quota}\n")
     write(machine, f"sys/fs/cgroup/{mount}/job/cpu.cfs_period_us", "100000\n")
     assert cores(machine) == expected
 
 
-def test_a_container_that_sees_the_names_of_its_host(machine: Path) -> None:
+def test_a_container_that_sees_the_host_group_names(machine: Path) -> None:
     write(machine, "proc/self/cgroup", "2:cpu:/docker/0123\n0::/docker/0123\n")
     write(machine, "sys/fs/cgroup/cpu.max", "500000 100000")
     assert cores(machine) == 5
@@ -77,7 +77,7 @@ def test_a_container_that_sees_the_names_of_its_host(machine: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
-def test_this_process_counts_what_it_was_given() -> None:
+def test_cores_follow_the_affinity_of_this_process() -> None:
     code = "from aerogel.system.cores import cores, physical_cores; print(cores(), physical_cores())"
     one = next(iter(os.sched_getaffinity(0)))
     done = subprocess.run(
@@ -88,29 +88,29 @@ def test_this_process_counts_what_it_was_given() -> None:
     assert 1 <= physical_cores() <= cores() <= len(os.sched_getaffinity(0))
 
 
-def test_threads_wait_briefly_and_are_counted_only_under_a_quota(machine: Path) -> None:
+def test_thread_counts_are_set_only_under_a_quota(machine: Path) -> None:
     assert thread_variables({}, root=machine) == {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
     write(machine, "proc/self/cgroup", "0::/\n")
     write(machine, "sys/fs/cgroup/cpu.max", "400000 100000")
     found = thread_variables({}, root=machine)
     assert found.items() >= {"OMP_NUM_THREADS": "4", "RAYON_NUM_THREADS": "4"}.items()
-    shared = thread_variables({}, shares=3, root=machine)
+    shared = thread_variables({}, processes=3, root=machine)
     assert shared.items() >= {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}.items()
 
 
 @pytest.mark.parametrize("kept", [KEPT, KEPT | {"GOMP_SPINCOUNT": ""}])
-def test_what_the_user_has_set_stays(machine: Path, kept: dict[str, str]) -> None:
-    assert thread_variables(kept, shares=8, root=machine) == {}
+def test_variables_of_the_user_are_kept(machine: Path, kept: dict[str, str]) -> None:
+    assert thread_variables(kept, processes=8, root=machine) == {}
 
 
-def test_a_policy_of_waiting_is_the_users_too(machine: Path) -> None:
+def test_a_wait_policy_of_the_user_is_kept(machine: Path) -> None:
     assert thread_variables({"OMP_WAIT_POLICY": "active"}, root=machine) == {}
 
 
-def test_only_the_users_variables_are_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_environment_excludes_variables_set_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_own", set())
     monkeypatch.setattr(module, "thread_variables", lambda *_: {"OMP_NUM_THREADS": "2"})
-    # monkeypatch puts both back.
+    # monkeypatch restores both.
     monkeypatch.setenv("KMP_BLOCKTIME", "9")
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     module.set_thread_variables()
@@ -124,14 +124,14 @@ def test_only_the_users_variables_are_for_others(monkeypatch: pytest.MonkeyPatch
     ["import aerogel.train", "import aerogel.cli; aerogel.cli.main(['synth', '--arch', '?', '--out', 'x'])"],
 )
 @pytest.mark.parametrize(("given", "expected"), [({}, "2000"), ({"GOMP_SPINCOUNT": "5"}, "5")])
-def test_openmp_sees_it(tmp_path: Path, begin: str, given: dict[str, str], expected: str) -> None:
-    """GNU's OpenMP, as PyTorch brings it, prints what it goes by when it is loaded."""
+def test_openmp_reads_the_variables(tmp_path: Path, begin: str, given: dict[str, str], expected: str) -> None:
+    """The GNU OpenMP library of PyTorch prints its settings when it is loaded."""
     spec = importlib.util.find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
     library = Path(spec.origin).parent / "lib/libgomp.so.1"
     if not library.exists():
-        pytest.skip("this PyTorch has another OpenMP")
+        pytest.skip("this PyTorch uses another OpenMP library")
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     code = f"{begin}\nimport ctypes; ctypes.CDLL({str(library)!r})"

@@ -1,4 +1,4 @@
-"""The check of JSON itself, and every reader of JSON against the same hostile documents."""
+"""The JSON checks, and every JSON reader against the same malformed documents."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ from aerogel.errors import AerogelError
 from aerogel.export import output_dir
 from aerogel.sweep import execute
 from aerogel.system.cache import CACHE_VARIABLE
-from aerogel.system.json_fields import Each, Either, MalformedJsonError, Number, check, parse, read
+from aerogel.system.json_fields import (
+    Each,
+    Either,
+    MalformedJsonError,
+    Number,
+    OneOf,
+    Only,
+    check,
+    parse,
+    read,
+)
 from aerogel.train.log import _is_log
 
-HOSTILE = {
+MALFORMED = {
     "empty": b"",
     "no JSON": b"{",
     "not UTF-8": b'{"schema": "\xff"}',
@@ -44,8 +54,8 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_documents(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_documents_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(MalformedJsonError) as caught:
         read(tmp_path / "x.json", {"schema": int})
@@ -53,11 +63,11 @@ def test_hostile_documents(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_file_above_the_size_limit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b" " * 100 + b"{}")
     assert read(tmp_path / "x.json") == {}
     with pytest.raises(MalformedJsonError, match="has 102 bytes, more than 50"):
-        read(tmp_path / "x.json", dict, most_bytes=50)
+        read(tmp_path / "x.json", dict, max_bytes=50)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +90,12 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         (Either(str, [int]), [1], {}, "an object of 0 fields, not text or a list"),
         (Either(str, [int]), "a", [1.5], r"^\[0\] is 1.5, not an integer"),
         (Either([int], [str]), ["a"], [1, "a"], r"\[0\] is 1, not text"),
+        (OneOf("a", "b"), "b", "c", 'is "c", not one of a, b'),
+        (OneOf("a", "b"), "a", ["a"], r'is \["a"\], not one of a, b'),
+        (Only({"a": int, "b?": str}), {"a": 1}, {"a": 1, "c": 2}, "^c is not a known field; known: a, b$"),
+        ({"x": Only({"a": int})}, {"x": {"a": 1}}, {"x": {}}, r"^x\.a is missing"),
+        ([str], ["\u00e4"], ["\ud800"], r"^\[0\] is .*ud800.*, not text"),
+        (Each(int), {"\u00e4": 1}, {"\udfff": 1}, "^a name in the document is .*udfff.*, not text"),
         (Any, {"x": [None]}, ..., ""),
     ],
 )
@@ -90,12 +106,27 @@ def test_schemas(schema: Any, good: Any, bad: Any, message: str) -> None:
             check(bad, schema)
 
 
-def test_sound_documents_are_what_json_gives() -> None:
+def test_long_integers_become_floats_on_demand() -> None:
+    text = f"[1, {2**64 - 1}, {2**64}, -{10**30}]"
+    assert parse(text, long_integers=True) == [1, 2**64 - 1, float(2**64), -1e30]
+    with pytest.raises(
+        MalformedJsonError, match=r"the integer 18446744073709551616.* does not fit into 64 bits"
+    ):
+        parse(text)
+    with pytest.raises(MalformedJsonError, match=r"the number 9999.* is not finite"):
+        parse("9" * 400, long_integers=True)
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert parse(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+def test_valid_documents_parse_as_with_the_json_module() -> None:
     text = '{"a": [1, -2.5, 1e-300, true, null, "\\u00e4"], "b": {"c": 18446744073709551615}}'
     assert parse(text) == parse(text.encode()) == json.loads(text)
 
 
-def _points(path: Path) -> object:
+def _bench_results(path: Path) -> object:
     return bench_document.load(path)
 
 
@@ -116,7 +147,7 @@ def _gpu_table(path: Path) -> object:
 def _manifest(path: Path) -> object:
     from aerogel.torch.loader import _read_manifest
 
-    return _read_manifest(path.parent / "model.onnx")
+    return _read_manifest(path.parent / "model.onnx", "0" * 64)
 
 
 def _outcome(path: Path) -> object:
@@ -126,7 +157,7 @@ def _outcome(path: Path) -> object:
 
 
 REFUSING: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "bench": ("x.json", _points),
+    "bench": ("x.json", _bench_results),
     "gpu results": ("x.json", lambda path: results.load(path, {}, {})),
     "gpu table": ("x.json", _gpu_table),
     "checkpoint": (record.RECORD_FILE, _checkpoint),
@@ -137,8 +168,8 @@ REFUSING: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("reader", REFUSING)
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_readers_refuse_with_one_line(tmp_path: Path, reader: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_every_reader_raises_a_one_line_error(tmp_path: Path, reader: str, content: bytes) -> None:
     name, load = REFUSING[reader]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AerogelError, match=name) as caught:
@@ -146,8 +177,8 @@ def test_readers_refuse_with_one_line(tmp_path: Path, reader: str, content: byte
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [text for name, text in HOSTILE.items() if name != "no fields"])
-def test_config_json_is_refused_with_one_line(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [text for name, text in MALFORMED.items() if name != "no fields"])
+def test_a_malformed_config_json_raises_a_one_line_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(AerogelError, match=r"config\.json cannot be read as JSON"):
         record.read_config(tmp_path)
@@ -155,24 +186,24 @@ def test_config_json_is_refused_with_one_line(tmp_path: Path, content: bytes) ->
         inputs.vocabulary(tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_readers_for_which_a_damaged_file_is_as_none(
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_optional_files_that_are_damaged_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     (tmp_path / "model.manifest.json").write_bytes(content)
     assert not output_dir._is_export(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
-    machine = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
-    monkeypatch.setattr(cache, "this_machine", lambda _: machine)
+    host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
+    monkeypatch.setattr(cache, "this_machine", lambda _: host)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    cache.path_of(machine).write_bytes(content)
+    cache.path_of(host).write_bytes(content)
     found = cache.find(1)
     assert isinstance(found, str)
     assert "is damaged or from another machine" in found
 
 
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_a_damaged_cache_of_tiles_is_named_and_not_used(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_a_damaged_tile_cache_is_ignored_with_a_warning(tmp_path: Path, content: bytes) -> None:
     tuning = pytest.importorskip("aerogel.kernels.triton.tuning", reason="Triton is not installed")
     (tmp_path / "tiles.json").write_bytes(content)
     with warnings.catch_warnings(record=True) as caught:
@@ -194,7 +225,7 @@ NESTED: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_fields_deep_in_a_bench_document(tmp_path: Path, name: str) -> None:
+def test_nested_fields_of_a_bench_document_are_checked(tmp_path: Path, name: str) -> None:
     run = {
         "model": "m", "label": "l", "backend": "onnxruntime", "precision": "dense fp32", "variant": "s",
         "variant_ms": {}, "details": "", "file_bytes": 1, "load_seconds": 0.1, "memory_bytes": {},

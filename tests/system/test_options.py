@@ -21,7 +21,7 @@ class Sample:
             raise UsageError(f"--option phases={self.phases}: must be at least 1")
 
 
-def test_text_and_typed_values_mean_the_same() -> None:
+def test_text_and_typed_values_are_equivalent() -> None:
     text = {"lambda": "1e2", "phases": "4", "adaptive": "true", "kind": "b"}
     typed = {"lambda": 100, "phases": 4, "adaptive": True, "kind": "b"}
     expected = Sample(lambda_=100.0, phases=4, adaptive=True, kind="b")
@@ -32,7 +32,7 @@ def test_text_and_typed_values_mean_the_same() -> None:
     )
     assert type(read_options(Sample, typed, "method sample").lambda_) is float
     assert option_values(expected) == typed
-    # What a run records can be given again.
+    # Recorded options can be passed again.
     for options in (Sample(), expected):
         assert read_options(Sample, option_values(options), "method sample") == options
 
@@ -58,12 +58,12 @@ def test_text_and_typed_values_mean_the_same() -> None:
         ({"adaptive": 1}, r"--option adaptive=1: must be true or false"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_options(Sample, given, "method sample")
 
 
-def test_a_method_without_options_says_so() -> None:
+def test_the_error_says_that_a_method_has_no_options() -> None:
     assert read_options(NoOptions, {}, "method magnitude") == NoOptions()
     with pytest.raises(UsageError, match="--option eps: method magnitude has no such option; it has none"):
         read_options(NoOptions, {"eps": "1"}, "method magnitude")

@@ -21,7 +21,7 @@ def write(path: Path, text: str = "new") -> None:
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_a_link_stays_and_its_target_is_written(tmp_path: Path, dangling: bool) -> None:
+def test_a_symbolic_link_is_kept_and_its_target_written(tmp_path: Path, dangling: bool) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to("a/middle")
     (tmp_path / "a" / "middle").symlink_to("target")
@@ -48,23 +48,23 @@ def test_a_character_device_is_written_into(tmp_path: Path) -> None:
     assert all(path.is_char_device() for path in tmp_path.iterdir())
 
 
-def test_a_socket_and_a_circle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of a socket is short
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind("socket")
+def test_sockets_and_circular_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("socket")
         with pytest.raises(
             OutputError, match=r"^socket is a socket; name a file, a pipe or a character device"
         ):
             write(Path("socket"))
     Path("loop").symlink_to("loop")
-    with pytest.raises(OutputError, match=r"^loop is a symbolic link that leads in a circle"):
+    with pytest.raises(OutputError, match=r"^loop is a circular symbolic link"):
         write(Path("loop"))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["loop", "socket"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are links on Linux only")
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_what_is_printed_and_written_to_standard_output_follow_each_other(tmp_path: Path, name: str) -> None:
+def test_prints_and_writes_to_standard_output_keep_their_order(tmp_path: Path, name: str) -> None:
     code = (
         "import sys; from pathlib import Path; from aerogel.system.atomic_io import *\n"
         "print('before'); check_output(Path(sys.argv[1]))\n"
@@ -78,7 +78,7 @@ def test_what_is_printed_and_written_to_standard_output_follow_each_other(tmp_pa
     assert piped.stdout == "before\nwritten\nafter\n"
 
 
-def test_a_file_is_no_stream(tmp_path: Path) -> None:
+def test_is_stream(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not is_stream(tmp_path / "file")
     assert not is_stream(tmp_path / "missing")

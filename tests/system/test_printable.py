@@ -12,21 +12,21 @@ from aerogel.system.terminal import console
 
 
 @pytest.mark.parametrize("text", ["a\ud800", "\x1b[31m", "a\nb", "\x9b", "\u2028", "\u202e", "\x00"])
-def test_what_controls_a_terminal_is_found_and_escaped(text: str) -> None:
+def test_terminal_control_characters_are_found_and_escaped(text: str) -> None:
     assert unprintable({"a": [1, None, (text,)]}) == ascii(text)
     assert unprintable({text: 1}) == ascii(text)
     escaped(text).encode("utf-8")
     assert unprintable(escaped(text).replace("\n", "")) is None
 
 
-def test_words_of_any_language_are_left_alone() -> None:
+def test_text_of_any_language_is_unchanged() -> None:
     for text in ("größer", "模型", "\u00a0", "\U0001f468\u200d\U0001f4bb", "a\\b"):
         assert unprintable([text]) is None
         assert escaped(text) == text
     assert unprintable(Path("a\udcff")) == "'a\\udcff'"
 
 
-def test_tables_escape_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_escape_their_cells(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.table import Table
 
     table = Table(title="\x1b]0;t")
@@ -41,7 +41,7 @@ def test_tables_escape_what_they_show(capsys: pytest.CaptureFixture[str]) -> Non
         assert text in printed
 
 
-def test_an_argument_that_is_not_utf8_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_is_not_utf8_is_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synth", "--arch", "bert-base", "--out", "x\udcff"]) == 2
     assert capsys.readouterr().err == (
         "aerogel: error: argument 'x\\udcff' is not valid UTF-8; rename the file\n"
@@ -57,7 +57,7 @@ def test_an_argument_that_is_not_utf8_is_one_line(capsys: pytest.CaptureFixture[
         {"config": {"a": ["\x07"]}},
     ],
 )
-def test_a_record_with_text_that_cannot_be_printed_is_refused(
+def test_a_record_with_unprintable_text_is_refused(
     tiny_checkpoint: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

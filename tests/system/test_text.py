@@ -3,14 +3,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aerogel import checkpoint
-from aerogel.bench.configurations import read_lengths
 from aerogel.data.corpus.documents import read_documents
 from aerogel.data.qa.question import read_squad
 from aerogel.data.tagging.read import read_columns
@@ -27,7 +24,7 @@ def lines_of(path: Path, content: bytes) -> list[str]:
     return [line.text for line in read_lines(path, whole=True)]
 
 
-def test_plain_and_packed_files_read_alike(tmp_path: Path) -> None:
+def test_plain_and_gzipped_files_are_read_alike(tmp_path: Path) -> None:
     (tmp_path / "f.txt").write_bytes(b"content")
     (tmp_path / "f.txt.gz").write_bytes(gzip.compress(b"content"))
     assert read_bytes(tmp_path / "f.txt") == read_bytes(tmp_path / "f.txt.gz") == b"content"
@@ -42,25 +39,25 @@ PACKED = gzip.compress(bytes(range(256)) * 4, mtime=0)
         pytest.param(b"not packed", id="not packed"),
         pytest.param(PACKED[:-9], id="cut before the checksum"),
         pytest.param(PACKED[:40], id="cut in the data"),
-        # zlib's own error.
+        # An error of zlib.
         pytest.param(PACKED[:10] + bytes([PACKED[10] ^ 0xFF]) + PACKED[11:], id="a block of an unknown kind"),
         pytest.param(PACKED[:-8] + bytes(8), id="checksum and length of something else"),
     ],
 )
-def test_damaged_packed_files_are_named(tmp_path: Path, content: bytes) -> None:
+def test_the_error_names_a_damaged_gzip_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.gz cannot be read"):
         read_bytes(tmp_path / "bad.gz")
 
 
 @pytest.mark.parametrize("cut", [1, 9, 20])
-def test_lines_of_a_damaged_packed_file_end_with_its_name(tmp_path: Path, cut: int) -> None:
+def test_read_lines_names_a_truncated_gzip_file(tmp_path: Path, cut: int) -> None:
     (tmp_path / "bad.gz").write_bytes(gzip.compress(b"one\ntwo\n" * 99)[:-cut])
     with pytest.raises(DataError, match=r"bad\.gz cannot be read"):
         list(read_lines(tmp_path / "bad.gz"))
 
 
-def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path, tmp_path / "none.gz"):
         with pytest.raises(DataError, match=f"{path.name} cannot be read"):
             read_bytes(path)
@@ -78,18 +75,18 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
         ("\ufeffa\u2028b\x0cc\n", ["a\u2028b\x0cc"]),
     ],
 )
-def test_lines_end_at_line_feeds_only(tmp_path: Path, text: str, lines: list[str]) -> None:
+def test_only_line_feeds_end_a_line(tmp_path: Path, text: str, lines: list[str]) -> None:
     assert lines_of(tmp_path / "f.txt", text.encode()) == lines
 
 
-def test_other_encodings_are_refused_by_line(tmp_path: Path) -> None:
+def test_the_error_names_the_line_that_is_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"f\.txt:3: not UTF-8"):
         lines_of(tmp_path / "f.txt", b"a\nb\ncaf\xe9\n")
     with pytest.raises(DataError, match=r"f\.txt:3: not UTF-8"):
         decode(tmp_path / "f.txt", b"a\nb\ncaf\xe9\n")
 
 
-def test_the_digest_is_of_all_unpacked_bytes(tmp_path: Path) -> None:
+def test_the_digest_covers_all_unpacked_bytes(tmp_path: Path) -> None:
     content = "\ufeffa\r\n\nb".encode()
     (tmp_path / "f.gz").write_bytes(gzip.compress(content))
     digest = hashlib.sha256()
@@ -114,33 +111,33 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("filler", [b"\n", b" " * 999 + b"\n"])
 @pytest.mark.parametrize("reader", READERS)
-def test_a_file_that_unpacks_to_a_multiple_of_its_size_is_refused(
+def test_a_gzip_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, filler: bytes
 ) -> None:
     name, start, read = READERS[reader]
-    monkeypatch.setattr(text, "_SMALL", 1 << 12)
+    monkeypatch.setattr(text, "_MIN_LIMIT", 1 << 12)
     path = tmp_path / f"{name}.gz"
     path.write_bytes(gzip.compress(start + filler * ((1 << 20) // len(filler))))
-    bound = text._GROWTH * path.stat().st_size
+    bound = text._MAX_RATIO * path.stat().st_size
     assert 1 << 12 < bound < 1 << 19
     with pytest.raises((DataError, UsageError), match=rf"{name}\.gz unpacks to more than {bound:,} bytes"):
         read(path)
 
 
 @pytest.mark.parametrize("reader", [reader for reader in READERS if reader != "corpus"])
-def test_a_file_that_is_kept_in_memory_is_bounded(
+def test_files_kept_in_memory_have_a_size_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
     name, start, read = READERS[reader]
-    monkeypatch.setattr(text, "_LARGEST", 1 << 16)
+    monkeypatch.setattr(text, "_MAX_BYTES", 1 << 16)
     path = tmp_path / name
     path.write_bytes(start + b"\n" * (1 << 17))
     with pytest.raises((DataError, UsageError), match=rf"{name} is larger than 65,536 bytes"):
         read(path)
 
 
-def test_empty_lines_cost_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_LARGEST", 1 << 16)
+def test_the_size_limit_counts_empty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_MAX_BYTES", 1 << 16)
     assert len(lines_of(tmp_path / "f.txt", b"\n" * 1000)) == 1000
     with pytest.raises(
         DataError, match=r"f\.txt is larger than 65,536 bytes, counting 64 more for each line"
@@ -148,28 +145,17 @@ def test_empty_lines_cost_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lines_of(tmp_path / "f.txt", b"\n" * 1100)
 
 
-def test_ordinary_packed_text_and_a_corpus_of_any_size_are_read(
+def test_ordinary_gzip_files_and_large_corpora_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "_SMALL", 1 << 10)
-    monkeypatch.setattr(text, "_LARGEST", 1 << 16)
+    monkeypatch.setattr(text, "_MIN_LIMIT", 1 << 10)
+    monkeypatch.setattr(text, "_MAX_BYTES", 1 << 16)
     words = "\n".join(hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(4096))
     (tmp_path / "corpus.gz").write_bytes(gzip.compress(words.encode()))
     assert sum(1 for _ in read_lines(tmp_path / "corpus.gz")) == 4096
 
 
-def test_a_byte_order_mark_is_accepted_in_records(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
-    folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
-    record = folder / checkpoint.RECORD_FILE
-    record.write_text(record.read_text(encoding="utf-8"), encoding="utf-8-sig")
-    assert checkpoint.load(folder).record == checkpoint.load(tiny_checkpoint()).record
-    (tmp_path / "lengths").write_text("16\n40\n", encoding="utf-8-sig")
-    assert read_lengths(str(tmp_path / "lengths")) == [16, 40]
-
-
-def test_a_byte_order_mark_is_accepted_in_every_text(tmp_path: Path) -> None:
+def test_every_reader_ignores_a_byte_order_mark(tmp_path: Path) -> None:
     mark = "\ufeff"
     (tmp_path / "recipe.toml").write_text(f"{mark}epochs = 3\r\n", encoding="utf-8")
     assert read_toml(tmp_path / "recipe.toml") == {"epochs": 3}

@@ -6,7 +6,7 @@ import aerogel
 from aerogel.system.versions import versions
 
 
-def test_versions_are_those_installed() -> None:
+def test_versions_of_installed_and_missing_packages() -> None:
     assert versions(["numpy", "aerogel", "no-such-package"]) == {
         "numpy": np.__version__,
         "aerogel": aerogel.__version__,

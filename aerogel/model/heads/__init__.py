@@ -1,1 +1,1 @@
-"""Kinds of heads: each module defines ``HEAD``, a `Task` class whose public methods a model with that head has."""
+"""Heads, one module each: ``HEAD`` is a `Task` class whose public methods become methods of the model."""

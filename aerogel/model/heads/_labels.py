@@ -1,4 +1,4 @@
-"""What heads share whose output is one logit for each label."""
+"""Base class of heads with one logit per label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Labelled(Task):
     """A head with labels.
 
     Raises:
-        ArtifactError: there are more or fewer labels than logits.
+        ArtifactError: the numbers of labels and logits differ.
     """
 
     def __init__(self, head: Head, core: Core) -> None:
@@ -26,12 +26,12 @@ class Labelled(Task):
             self._check_labels(head.labels, width)
 
     def _scores(self, logits: np.ndarray, *, raw: bool = False) -> np.ndarray:
-        """float64 scores of logits ``[..., labels]``; with `raw` the logits themselves."""
+        """float64 scores of logits ``[..., labels]``; with `raw`, the logits."""
         default = "sigmoid" if logits.shape[-1] == 1 else "softmax"
         return activate(logits, "identity" if raw else self._head.activation or default)
 
     def _names(self, count: int) -> tuple[str, ...]:
-        """The labels of `count` logits."""
+        """Labels of `count` logits."""
         names = self._head.labels
         if names is None:
             return tuple(f"LABEL_{number}" for number in range(count))
@@ -41,15 +41,16 @@ class Labelled(Task):
     def _check_labels(self, names: tuple[str, ...], count: int) -> None:
         if len(names) != count:
             raise ArtifactError(
-                f"{self._core.path}: the head has {len(names)} labels and output {self._head.output} {count}"
+                f"{self._core.path}: the head has {len(names)} labels, but output {self._head.output} has {count}; "
+                "correct id2label in config.json or export the model again"
             )
 
 
 def check_count(name: str, count: int | None) -> None:
-    """Refuse what is not a number of results.
+    """Check a number of results; messages call it `name`.
 
     Raises:
-        UsageError: it is neither None nor an integer from 1; the message calls it `name`.
+        UsageError: `count` is neither None nor an integer from 1.
     """
     if count is not None and (type(count) is not int or count < 1):
         raise UsageError(f"{name}={count!r} must be an integer from 1, or None for all")

@@ -1,4 +1,4 @@
-"""What heads share that give one vector a text."""
+"""Helpers of heads that compute vectors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def prompt_text(head: Head, prompt: str | None) -> str:
     """The text of a prompt.
 
     Args:
-        head: whose prompts they are.
-        prompt: its name; None for the default one, "" for none at all.
+        head: the head with the prompts.
+        prompt: name of the prompt; None for the default, "" for no prompt.
 
     Raises:
         UsageError: the head has no prompt of that name.
@@ -43,14 +43,16 @@ def encode_prompted(
     pairs: bool = False,
     full: bool = False,
 ) -> list[Encoded]:
-    """Tokenise texts with a prompt before each, as `Core.encode` does.
+    """Tokenize texts with a prompt before each; see `Core.encode`.
 
     Raises:
-        UsageError: a text or the prompt cannot be meant, or the texts are tokenised already and a prompt is named.
+        UsageError: a text is invalid, the prompt is unknown, or a prompt is given for tokenized texts.
     """
     given = texts if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
     if prompt and isinstance(given, list) and any(isinstance(text, Encoded) for text in given):
-        raise UsageError(f"prompt={prompt!r}: these texts are tokenised already; give it to Model.tokenize")
+        raise UsageError(
+            f"prompt={prompt!r}: these texts are tokenized already; pass the prompt to Model.tokenize"
+        )
     return core.encode(given, pairs=pairs, full=full, prompt=prompt_text(head, prompt))
 
 
@@ -62,15 +64,15 @@ def gather(
     per_token: bool,
     dimensions: int | None,
 ) -> np.ndarray:
-    """One vector for each text, float32 ``[count, dimensions]``, in the order of the texts.
+    """Collect one vector per text, float32 ``[count, dimensions]``, in the order of the texts.
 
     Args:
         batches: outputs of the texts.
         count: number of texts.
-        vector: makes a text's vector of its part of the output: ``[tokens, features]`` with `per_token`, else
-            ``[features]``.
-        per_token: whether the output has a row for each token.
-        dimensions: features of an empty result.
+        vector: function from a text's output, ``[tokens, features]`` with `per_token`, else ``[features]``, to its
+            vector.
+        per_token: whether the output has a row per token.
+        dimensions: number of features of an empty result.
     """
     result: np.ndarray | None = None
     for batch in batches:
@@ -83,17 +85,17 @@ def gather(
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """The vector at length 1; zeros stay zeros."""
+    """Scale a vector to length 1; zeros stay zeros."""
     length = np.sqrt(np.sum(vector * vector, dtype=np.float32))
-    found: np.ndarray = vector / max(length, np.float32(1e-12))
-    return found
+    scaled: np.ndarray = vector / max(length, np.float32(1e-12))
+    return scaled
 
 
 def shorten(dimensions: int | None, width: int | None) -> int | None:
-    """Check how many leading features are asked for.
+    """Check a number of leading features.
 
     Raises:
-        UsageError: it is not an integer from 1 to `width`.
+        UsageError: `dimensions` is neither None nor an integer from 1 to `width`.
     """
     if dimensions is None:
         return None

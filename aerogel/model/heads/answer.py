@@ -1,4 +1,4 @@
-"""Extractive question answering: the answer is a span of the context."""
+"""Extractive question answering: answers are spans of the context."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _choose(
     longest: int,
     null_threshold: float | None,
 ) -> list[Answer]:
-    """The best spans by start logit + end logit, over all windows.
+    """The best spans of all windows by start logit + end logit.
 
-    A score is the probability of the start times that of the end; both are over the tokens of all windows, with the
-    "no answer" token of the window where it is least likely.
+    A score is the probability of the start times that of the end. Both are softmaxes over the tokens of all windows and
+    the "no answer" token of the window in which it is least likely.
     """
     null = min(range(len(windows)), key=lambda number: _null(windows[number], logits[number]))
     null_score = _null(windows[null], logits[null])
@@ -102,9 +102,9 @@ def _log_sum(values: np.ndarray) -> float:
 def _best_spans(
     window: Window, start: np.ndarray, end: np.ndarray, top_k: int, longest: int
 ) -> list[tuple[float, int, int]]:
-    """(start logit + end logit, first character, character after the last) of a window's best spans.
+    """(start logit + end logit, start, end) of a window's best spans, in characters of the context.
 
-    A span begins at a token that no other window shows with more context, and has at most `longest` tokens.
+    A span starts at a token of `window.best` and has at most `longest` tokens.
     """
     count = len(window.offsets)
     if not count:
@@ -117,10 +117,10 @@ def _best_spans(
     flat = scores.ravel()
     order = [int(flat.argmax())] if top_k == 1 else np.argsort(-flat, kind="stable")[:top_k].tolist()
     return [
-        (float(flat[place]), int(window.offsets[first, 0]), int(window.offsets[first + more, 1]))
-        for place in order
-        if flat[place] > -np.inf
-        for first, more in [divmod(place, longest)]
+        (float(flat[index]), int(window.offsets[first, 0]), int(window.offsets[first + more, 1]))
+        for index in order
+        if flat[index] > -np.inf
+        for first, more in [divmod(index, longest)]
     ]
 
 

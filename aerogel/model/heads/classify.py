@@ -1,4 +1,4 @@
-"""Labels of texts and of pairs of texts."""
+"""Classification of texts and pairs of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentence embeddings that the model itself pools."""
+"""Sentence embeddings that the model pools itself."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Embed(Task):
         """See `aerogel.Model.embed`."""
         head = self._head
         if pooling is not None:
-            raise UsageError(f"pooling={pooling!r}: the model pools its tokens itself; leave it out")
+            raise UsageError(f"pooling={pooling!r}: the model pools its tokens itself; omit pooling")
         if normalize is False and head.normalized:
-            raise UsageError("normalize=False: the model normalises its vectors itself; leave it out")
+            raise UsageError("normalize=False: the model normalizes its vectors itself; omit normalize")
         width = head.dimensions or self._core.outputs[head.output].width
         keep = shorten(dimensions, width)
         sentence = self._core.sentence
-        wanted = head.normalized or (sentence is not None and sentence.normalized)
-        scale = wanted if normalize is None else normalize
-        # What is normalised already is left as it is, unless it is cut.
+        normalized = head.normalized or (sentence is not None and sentence.normalized)
+        scale = normalized if normalize is None else normalize
+        # Normalized vectors need scaling only after features are dropped.
         scale = scale and not (head.normalized and keep is None)
         encoded = encode_prompted(self._core, head, texts, prompt)
 

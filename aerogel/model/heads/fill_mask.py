@@ -1,4 +1,4 @@
-"""What could stand where a text has a mask token."""
+"""Prediction of a masked token."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ class FillMask(Task):
         mask = tokenizer.special("mask")
         if mask is None:
             raise ArtifactError(
-                f"{tokenizer.path}: the files name no mask token; add mask_token to tokenizer_config.json"
+                f"{tokenizer.path}: the tokenizer has no mask token; add mask_token to tokenizer_config.json"
             )
         (encoded,) = tokenizer.encode([text])
-        (places,) = np.nonzero(encoded.ids == mask)
-        if len(places) != 1:
-            cut = f", cut to {len(encoded)} tokens," if encoded.truncated else ""
+        (positions,) = np.nonzero(encoded.ids == mask)
+        if len(positions) != 1:
+            truncated = f", truncated to {len(encoded)} tokens," if encoded.truncated else ""
             raise UsageError(
-                f"text{cut} has {len(places)} mask tokens; write {tokenizer.token(mask)} once, for the missing word"
+                f"text{truncated} has {len(positions)} mask tokens; "
+                f"write {tokenizer.token(mask)} once, in place of the missing word"
             )
-        place = int(places[0])
+        position = int(positions[0])
         (batch,) = self._run([encoded])
         ((_, logits),) = batch.each_token()
-        scores = activate(logits[place], "softmax")
+        scores = activate(logits[position], "softmax")
         ids = encoded.ids.copy()
         found = []
         for number in np.argsort(-scores, kind="stable")[:top_k].tolist():
-            ids[place] = number
+            ids[position] = number
             found.append(
                 Filled(
                     tokenizer.decode([number], skip_special=False),

@@ -1,4 +1,4 @@
-"""A vector for each token, for late interaction."""
+"""Token vectors for late interaction, as in ColBERT."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MultiVector(Task):
         found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(encoded)
         for batch in self._run(encoded, progress):
             for row, array in batch.each_token():
-                # A copy, or the whole padded batch would be kept.
+                # A view would keep the whole padded batch in memory.
                 found[row] = array.copy()
         return found
 

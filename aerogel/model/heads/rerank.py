@@ -1,4 +1,4 @@
-"""One score for a text or a pair: regression, and how well a text answers a query."""
+"""One score per text or pair: regression and reranking."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Rerank(Classify):
             for row, logits in batch.each():
                 if len(logits) != 1:
                     raise ArtifactError(
-                        f"{self._core.path} gives {len(logits)} logits where a rerank head has one"
+                        f"{self._core.path} returns {len(logits)} logits, but a rerank head needs one; "
+                        "export the model again"
                     )
                 found.append(Ranked(row, float(self._scores(logits, raw=raw_scores)[0])))
         return sorted(found, key=lambda item: (-item.score, item.index))[:top_n]

@@ -1,4 +1,4 @@
-"""Sparse embeddings over the vocabulary, as SPLADE makes them."""
+"""Sparse embeddings over the vocabulary, as in SPLADE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named entities and other labels of words."""
+"""Token classification: named entities and other labels of words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST, _SIMPLE, _NONE = "first", "simple", "none"
 
 @dataclass
 class _Piece:
-    """A token or a word: its scores float64 ``[labels]`` and its characters."""
+    """A token or word: scores float64 ``[labels]``, start and end in characters."""
 
     scores: np.ndarray
     start: int
@@ -31,7 +31,7 @@ class _Piece:
 
 @dataclass
 class _Group:
-    """Neighbouring pieces of one label: the scores of all, and the characters from the first to the last."""
+    """Adjacent pieces with the same label: their scores, start and end in characters."""
 
     label: str
     scores: list[float]
@@ -48,8 +48,8 @@ class Tag(Labelled):
         self, texts: Iterable[Any], *, aggregate: bool | str = True, progress: Progress = False
     ) -> list[list[Span]]:
         """See `aerogel.Model.tag`."""
-        way = aggregate if isinstance(aggregate, str) else _FIRST if aggregate else _NONE
-        if way not in (_FIRST, _SIMPLE, _NONE):
+        mode = aggregate if isinstance(aggregate, str) else _FIRST if aggregate else _NONE
+        if mode not in (_FIRST, _SIMPLE, _NONE):
             raise UsageError(
                 f"aggregate={aggregate!r} is not known; known: True or 'first', False or 'none', 'simple'"
             )
@@ -57,16 +57,16 @@ class Tag(Labelled):
         found: list[list[Span]] = [[]] * len(encoded)
         for batch in self._run(encoded, progress):
             for row, logits in batch.each_token():
-                found[row] = self._spans(encoded[row], logits, way)
+                found[row] = self._spans(encoded[row], logits, mode)
         return found
 
-    def _spans(self, encoded: Encoded, logits: np.ndarray, way: str) -> list[Span]:
-        """The spans of one text whose logits are ``[tokens, labels]``."""
+    def _spans(self, encoded: Encoded, logits: np.ndarray, mode: str) -> list[Span]:
+        """The spans of a text with logits ``[tokens, labels]``."""
         names, scores, text = self._names(logits.shape[-1]), self._scores(logits), str(encoded.text)
         groups: list[_Group] = []
-        for piece in _pieces(encoded.encoding, scores, text, words=way == _FIRST):
+        for piece in _pieces(encoded.encoding, scores, text, words=mode == _FIRST):
             best = int(piece.scores.argmax())
-            begins, label = (True, names[best]) if way == _NONE else _split(names[best])
+            begins, label = (True, names[best]) if mode == _NONE else _split(names[best])
             if begins or not groups or groups[-1].label != label:
                 groups.append(_Group(label, [], piece.start, piece.end))
             groups[-1].scores.append(float(piece.scores[best]))
@@ -85,9 +85,9 @@ class Tag(Labelled):
 
 
 def _pieces(encoding: Any, scores: np.ndarray, text: str, *, words: bool) -> list[_Piece]:
-    """Tokens of a text, without special ones; with `words` the first token of each word, with the word's characters.
+    """Tokens of a text without special tokens; with `words`, words with the scores of their first token.
 
-    A word ends where the tokenizer's pre-tokenizer ends it, and at white space.
+    The pre-tokenizer and white space separate words.
     """
     pieces: list[_Piece] = []
     before = None
@@ -96,7 +96,7 @@ def _pieces(encoding: Any, scores: np.ndarray, text: str, *, words: bool) -> lis
     ):
         if special:
             continue
-        # Some tokenizers count the blank before a word to its first token.
+        # Some tokenizers include the space before a word in its first token.
         while start < end and text[start].isspace():
             start += 1
         if words and pieces and word is not None and word == before and start <= pieces[-1].end:
@@ -108,7 +108,7 @@ def _pieces(encoding: Any, scores: np.ndarray, text: str, *, words: bool) -> lis
 
 
 def _split(name: str) -> tuple[bool, str]:
-    """Whether a label begins an entity, and the entity's: of "B-LOC" and "I-LOC" it is LOC, of others all."""
+    """Whether a label begins an entity, and its name: "LOC" for "B-LOC" and "I-LOC", the whole label for others."""
     if name[:2] in ("B-", "I-"):
         return name[0] == "B", name[2:]
     return False, name

@@ -1,4 +1,4 @@
-"""Token vectors of a plain encoder, which can be pooled to sentence embeddings."""
+"""Token vectors of a plain encoder, with pooling to sentence embeddings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Tokens(MultiVector):
     ) -> np.ndarray:
         """See `aerogel.Model.embed`."""
         head, sentence = self._head, self._core.sentence
-        way = pooling or self._own_pooling()
-        if way not in POOLINGS:
+        pooling = pooling or self._default_pooling()
+        if pooling not in POOLINGS:
             raise UsageError(f"pooling={pooling!r} is not known; known: {', '.join(POOLINGS)}")
         width = head.dimensions or self._core.outputs[head.output].width
         keep = shorten(dimensions, width)
@@ -40,39 +40,38 @@ class Tokens(MultiVector):
         encoded = encode_prompted(self._core, head, texts, prompt)
 
         def vector(array: np.ndarray) -> np.ndarray:
-            pooled = _pool(array, way)[:keep]
+            pooled = _pool(array, pooling)[:keep]
             return unit(pooled) if scale else pooled
 
         batches = self._run(encoded, progress)
         return gather(batches, len(encoded), vector, per_token=True, dimensions=keep or width)
 
-    def _own_pooling(self) -> str:
-        """The way that the folder asks for; mean where it asks for nothing.
+    def _default_pooling(self) -> str:
+        """The pooling in the model's folder; mean without one.
 
         Raises:
-            UsageError: it asks for what is not known here.
+            UsageError: the pooling is not supported.
         """
         sentence = self._core.sentence
         if sentence is None:
             return "mean"
         if sentence.pooling is None or sentence.unknown:
-            what = (
-                f"a module {sentence.unknown}" if sentence.unknown else "another pooling than is known here"
-            )
+            found = f"module {sentence.unknown}" if sentence.unknown else "pooling"
             raise UsageError(
-                f"the folder of {self._core.path} has {what}; choose with pooling=: {', '.join(POOLINGS)}"
+                f"the {found} in the folder of {self._core.path} is not supported; "
+                f"choose with pooling=: {', '.join(POOLINGS)}"
             )
         return sentence.pooling
 
 
-def _pool(tokens: np.ndarray, way: str) -> np.ndarray:
-    """One vector ``[features]`` of a text's ``[tokens, features]``; zeros where it has no tokens."""
+def _pool(tokens: np.ndarray, pooling: str) -> np.ndarray:
+    """Pool ``[tokens, features]`` to ``[features]``; zeros for a text without tokens."""
     pooled: np.ndarray
     if not len(tokens):
         pooled = np.zeros(tokens.shape[1], np.float32)
-    elif way == "cls":
+    elif pooling == "cls":
         pooled = tokens[0]
-    elif way == "max":
+    elif pooling == "max":
         pooled = tokens.max(axis=0)
     else:
         pooled = tokens.sum(axis=0) / np.float32(len(tokens))

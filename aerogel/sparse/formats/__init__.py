@@ -1,6 +1,6 @@
-"""Storage formats. Each module of this folder is one format, found by its file name.
+"""Storage formats, one module each, found by file name.
 
-A format module defines ``FORMAT``, an instance of `aerogel.sparse.format.Format`: pure functions without state.
+A module defines ``FORMAT``, a stateless instance of `aerogel.sparse.format.Format`.
 """
 
 from aerogel.registry import Registry

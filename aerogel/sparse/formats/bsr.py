@@ -1,4 +1,4 @@
-"""BSR, as in scipy: CSR over r x c blocks, each stored whole."""
+"""Block-sparse rows (BSR) as in SciPy: CSR whose entries are r x c blocks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["FORMAT", "Bsr"]
 class Bsr(Format):
     """data ``[blocks, r, c]``, indices ``[blocks]`` (uint16 or int32), indptr ``[out / r + 1]`` (int32).
 
-    Indices count blocks, not columns. A block with any kept entry is stored whole; entries in it that the mask
-    drops are stored as zeros.
+    Indices count blocks, not columns. A block with any kept entry is stored as a whole; its pruned entries are stored
+    as zeros.
     """
 
     names = ("data", "indices", "indptr")
     blocked = True
 
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
-        """Pack every block that has a kept entry."""
+        """Store every block that has a kept entry."""
         if weight.ndim != 2 or weight.shape != mask.shape:
-            raise FormatError(f"mask {list(mask.shape)} does not fit weight {list(weight.shape)}")
+            raise FormatError(f"mask {list(mask.shape)} does not match weight {list(weight.shape)}")
         check_block(weight.shape, block)
         r, c = block
         rows, cols = weight.shape[0] // r, weight.shape[1] // c
@@ -42,7 +42,7 @@ class Bsr(Format):
         }
 
     def decode(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Place the blocks in a matrix of zeros."""
+        """Write the blocks into a matrix of zeros."""
         self.check(arrays, shape, full=True)
         _, r, c = arrays["data"].shape
         dense = np.zeros((shape[0] // r, shape[1] // c, r, c), arrays["data"].dtype)

@@ -1,4 +1,7 @@
-"""CSR, as in scipy: row i keeps ``data[indptr[i]:indptr[i+1]]`` at columns ``indices[indptr[i]:indptr[i+1]]``."""
+"""Compressed sparse rows (CSR) as in SciPy.
+
+Row i has the values ``data[indptr[i]:indptr[i+1]]`` in the columns ``indices[indptr[i]:indptr[i+1]]``.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ class Csr(Format):
         mask: np.ndarray,
         block: tuple[int, int] = (1, 1),  # noqa: ARG002 - part of the interface; CSR has no blocks
     ) -> Arrays:
-        """Pack kept entries; `block` does not matter to CSR."""
+        """Store every kept entry; `block` is ignored."""
         if weight.ndim != 2 or weight.shape != mask.shape:
-            raise FormatError(f"mask {list(mask.shape)} does not fit weight {list(weight.shape)}")
+            raise FormatError(f"mask {list(mask.shape)} does not match weight {list(weight.shape)}")
         indptr = row_pointers(np.count_nonzero(mask, axis=1))
         return {
             "data": weight[mask],
@@ -34,7 +37,7 @@ class Csr(Format):
         }
 
     def decode(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Scatter the entries into a matrix of zeros."""
+        """Write the entries into a matrix of zeros."""
         self.check(arrays, shape, full=True)
         dense = np.zeros(shape, arrays["data"].dtype)
         rows = np.repeat(np.arange(shape[0]), np.diff(arrays["indptr"]))

@@ -1,4 +1,4 @@
-"""Shapes of well-known encoders: each .json file is a Hugging Face configuration, found by its file name."""
+"""Architectures of well-known encoders: one Hugging Face configuration per .json file, found by file name."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SUFFIX = ".json"
 
 
 def names() -> list[str]:
-    """All known shapes, sorted."""
+    """Names of all architectures, sorted."""
     found = (file.name for file in files(__name__).iterdir())
     return sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX))
 
 
 def load(name: str) -> dict[str, Any]:
-    """Configuration fields of the shape `name`, model_type among them.
+    """Configuration of the architecture `name`, including model_type.
 
     Raises:
-        UsageError: no such shape; the message lists the known ones.
+        UsageError: the name is unknown; the message lists the known ones.
     """
     if name not in names():
         raise UsageError(f"unknown --arch {name!r}; known: {', '.join(names())}")
