@@ -32,11 +32,6 @@ class Fused:
     found: int
     reason: str
 
-    @property
-    def why(self) -> str:
-        """The former name of `reason`, which `aerogel.export.run` still reads."""
-        return self.reason
-
 
 class Fusion(ABC):
     """One kind of subgraph that becomes one node. A module of ``fusions/`` defines ``FUSION``, an instance."""

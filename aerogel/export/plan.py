@@ -71,7 +71,7 @@ class StoragePlan:
         return sum(array.nbytes for array in self.arrays.values()) if self.arrays else self.weight.nbytes
 
     def rounded(self) -> np.ndarray:
-        """What the weight is once it is stored: float32 ``[out, in]``, made without the arrays that shall give it."""
+        """The weight after storing: float32 ``[out, in]``, computed without the packed arrays."""
         kind = VALUE_TYPES.get(self.weights)
         return kind.decode(*kind.encode(self.weight, self.name))
 

@@ -31,7 +31,7 @@ class ReferenceModel(ABC):
         max_length: longest sequence that both model and tokenizer allow.
         tolerance: largest difference of an output that verification allows, relative to the output's largest value.
         fixed: batch and sequence length that the model is fixed to; None where any will do.
-        tokenizer: transformers' tokenizer of the model; None where there is none.
+        tokenizer: transformers' tokenizer of the model; None if it has no such tokenizer.
     """
 
     name: str

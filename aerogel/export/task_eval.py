@@ -104,7 +104,7 @@ class TaskEval:
     def _score(
         self, run: Runner, source: ReferenceModel, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """The task's metrics of one way to run the model; `progress` is told the rows done."""
+        """The task's metrics of one way to run the model; `progress` is called with the rows done."""
         length = min(self.max_length or source.max_length, source.max_length)
         given = {
             name: self.task.encode(split, source.tokenizer, length) for name, split in self.splits.items()
@@ -158,7 +158,7 @@ def load_task_eval(checkpoint: Masked, data: Path | None, allowed_drop: float = 
         allowed_drop: points that an artifact may be worse.
 
     Raises:
-        UsageError: the checkpoint has no task, or an unknown one, or the drop is none.
+        UsageError: the checkpoint has no task, or an unknown task, or the drop is out of range.
         DataError: the data cannot be read.
     """
     if not (math.isfinite(allowed_drop) and allowed_drop >= 0):
@@ -170,7 +170,7 @@ def load_task_eval(checkpoint: Masked, data: Path | None, allowed_drop: float = 
         )
     options = record.config.get("task_options", {})
     if not isinstance(options, dict):
-        raise UsageError(f"--verify-task: {checkpoint.path} has no table of task_options; write it anew")
+        raise UsageError(f"--verify-task: {checkpoint.path} has no table of task_options; save it again")
     task = TASKS.get(record.task).configured(options, record.task)
     loaded = task.load(data)
     splits = loaded.evaluation

@@ -51,7 +51,7 @@ def verify(
         progress: told (stage, steps done, steps in all).
 
     Returns:
-        Per runner the comparisons, or why there are none.
+        Per runner the comparisons, or the reason for not comparing.
 
     Raises:
         ParityError: an output is further off than allowed.

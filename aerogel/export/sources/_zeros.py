@@ -64,7 +64,7 @@ def foreign_subject(
 
 
 def block_of(masks: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """The largest block (rows, cols) in which every pruned matrix was pruned; (1, 1) if there is none."""
+    """The largest block (rows, cols) in which every pruned matrix was pruned; (1, 1) if no block fits."""
     pruned = [mask for mask in masks.values() if mask.mean() < _PRUNED]
     if not pruned:
         return (1, 1)
