@@ -21,7 +21,7 @@ from aerogel.export.config import ExportConfig
 from aerogel.export.head import head_of
 from aerogel.export.manifest import manifest
 from aerogel.export.parity import Runner
-from aerogel.export.plan import StoragePlan, default_format, make_plan
+from aerogel.export.plan import DENSE, StoragePlan, default_format, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, padding_of, serving_tokenizer
 from aerogel.export.source import Subject, find_source
@@ -169,7 +169,7 @@ def _rewrite(
     simplify(graph)
     tables = store_embeddings(graph, config.embeddings, reference.parameters())
     attach_functions(graph, plan)
-    return _Graph(graph, tables, fuse(graph) if config.fuse else {}), plan
+    return _Graph(graph, tables, fuse(graph) if config.fuse and config.format != DENSE else {}), plan
 
 
 def _served_tokenizer(subject: Subject, reference: ReferenceModel) -> dict[str, bytes]:
