@@ -82,10 +82,10 @@ def by_export(kind: str, head: str) -> Outcome:
         with quiet():
             save_model(checkpoint, kind, head)
         try:
-            document = export(ExportConfig(checkpoint=checkpoint, out=Path(folder) / "out" / "model.onnx"))
+            document = export(ExportConfig(source=checkpoint, out=Path(folder) / "out" / "model.onnx"))
         except AerogelError as error:
             return Outcome(kind, head, REFUSED, _without(str(error), name, folder))
-    fused = any(found["layers"] and not found["why"] for found in document["fusions"].values())
+    fused = any(found["layers"] and not found["reason"] for found in document["fusions"].values())
     return Outcome(kind, head, FUSED if fused else UNFUSED)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of tiny random models, for every class of transformers with one of the six heads."""
+"""Checkpoints of tiny random models: every class of transformers with one of the six heads, in the smallest sizes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HEADS = {
     "masked LM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
     "choice": "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
 }
-"""The heads, and the table of transformers with the class of each model type."""
+"""The heads, and which table of transformers names their classes by model type."""
 
 DENSITY = 0.2
 
 _LENGTH = 80
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Sizes under the names that most configurations use; a class ignores names that it does not know.
+# Sizes under the names that most configurations use; a name that a class does not read changes nothing.
 _SIZES: dict[str, Any] = {
     "hidden_size": 32, "d_model": 32, "dim": 32, "emb_dim": 32, "embedding_size": 32, "hidden_dim": 64,
     "num_hidden_layers": 2, "n_layers": 2, "num_layers": 2,
@@ -41,7 +41,7 @@ _SIZES: dict[str, Any] = {
     "intermediate_size": 64, "d_inner": 64, "pad_token_id": 0, "pad_index": 0, "bos_token_id": 2, "eos_token_id": 3,
     "cls_token_id": 2, "sep_token_id": 3, "max_position_embeddings": _LENGTH,
 }  # fmt: skip
-# Additional fields of a model type; None removes a field of _SIZES.
+# What a type needs besides, in its own spelling; None leaves a field of _SIZES out.
 _FIELDS: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "convbert": {"embedding_size": 32, "conv_kernel_size": 3, "head_ratio": 1},
@@ -76,27 +76,25 @@ _FIELDS: dict[str, dict[str, Any]] = {
 def classes(head: str) -> dict[str, str]:
     """Names of the classes with a head, by model type."""
     table = getattr(modeling_auto, HEADS[head])
-    return {model_type: name if isinstance(name, str) else name[0] for model_type, name in table.items()}
+    return {kind: name if isinstance(name, str) else name[0] for kind, name in table.items()}
 
 
-def save_config(path: Path, model_type: str, head: str) -> None:
-    """Write a checkpoint directory without weights: config and tokenizer."""
-    config = transformers.AutoConfig.for_model(model_type)
-    config.architectures = [classes(head)[model_type]]
+def save_config(path: Path, kind: str, head: str) -> None:
+    """Write the files that name a class: a checkpoint directory without weights."""
+    config = transformers.AutoConfig.for_model(kind)
+    config.architectures = [classes(head)[kind]]
     config.save_pretrained(path)
     _tokenizer(segments=True).save_pretrained(path)
 
 
-def save_model(path: Path, model_type: str, head: str) -> None:
-    """Write a masked checkpoint of a tiny random model; equal arguments give equal weights."""
-    name = classes(head)[model_type]
-    config = transformers.AutoConfig.for_model(model_type)
+def save_model(path: Path, kind: str, head: str) -> None:
+    """Write a masked checkpoint of a tiny random model. The same arguments give the same weights."""
+    name = classes(head)[kind]
+    config = transformers.AutoConfig.for_model(kind)
     segments = bool(getattr(config, "type_vocab_size", 0))
     tokenizer = _tokenizer(segments)
-    fields = {"vocab_size": len(tokenizer), **_SIZES, **_FIELDS.get(model_type, {})}
-    config = transformers.AutoConfig.for_model(
-        model_type, **{k: v for k, v in fields.items() if v is not None}
-    )
+    fields = {"vocab_size": len(tokenizer), **_SIZES, **_FIELDS.get(kind, {})}
+    config = transformers.AutoConfig.for_model(kind, **{k: v for k, v in fields.items() if v is not None})
     model: Any = getattr(transformers, name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -132,7 +130,7 @@ def save_model(path: Path, model_type: str, head: str) -> None:
 
 
 def _fill(name: str, parameter: torch.Tensor) -> None:
-    """Random values that reveal faults; the default ones give outputs near zero and biases of zero."""
+    """Random values that show faults: the usual ones give outputs near zero, and biases of zero."""
     if not parameter.is_floating_point():
         return
     if parameter.ndim == 1:
@@ -143,7 +141,7 @@ def _fill(name: str, parameter: torch.Tensor) -> None:
 
 
 def _tokenizer(segments: bool) -> transformers.PreTrainedTokenizerBase:
-    """A WordPiece tokenizer for ASCII text, one character per token; with token_type_ids if `segments`."""
+    """A WordPiece tokenizer that spells ASCII text; `segments` makes it give token_type_ids."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     letters = string.ascii_lowercase + string.digits

@@ -119,10 +119,10 @@ def demo(
         settings = Settings(seq=config.seq, rounds=config.rounds, seed=config.seed)
         report = bench(files, settings, progress=step)
     rows = []
-    for file, made in zip(files, (dense, pruned), strict=True):
+    for file, model in zip(files, (dense, pruned), strict=True):
         # The last run of a file is on Aerogel's kernels where they apply, else on stock ONNX Runtime.
         run = [run for run in report.runs if run.model == file][-1]
-        rows.append(Row(made.record.method, _accuracy(file, run), made.accounting.density, run))
+        rows.append(Row(model.record.method, _accuracy(file, run), model.accounting.density, run))
     result = Result(rows, report)
     with atomic_file(out / "demo.json") as temporary:
         temporary.write_text(json.dumps(_document(result), indent=2) + "\n", encoding="utf-8")
@@ -189,12 +189,12 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
     )
 
 
-def _export(made: Checkpoint, storage: str, out: Path) -> Path:
+def _export(model: Checkpoint, storage: str, out: Path) -> Path:
     from aerogel.export.config import ExportConfig
     from aerogel.export.run import export
 
-    file = out / "onnx" / storage / f"{made.record.method}.onnx"
-    export(ExportConfig(source=made.path, out=file, format=storage))
+    file = out / "onnx" / storage / f"{model.record.method}.onnx"
+    export(ExportConfig(source=model.path, out=file, format=storage))
     return file
 
 

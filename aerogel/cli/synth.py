@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> None:
     from aerogel.system.terminal import console
 
     require("transformers", "train").utils.logging.disable_progress_bar()
-    made = generate(
+    checkpoint = generate(
         args.arch, args.out, density=args.density, block=args.block, scope=args.scope, seed=args.seed
     )
-    accounting = made.accounting
+    accounting = checkpoint.accounting
     console().print(
         f"{args.out}: {args.arch}, {len(accounting.matrices)} matrices at density {accounting.density:.4f} "
         f"in {args.block[0]}x{args.block[1]} blocks, encoder {accounting.encoder_density:.4f}",

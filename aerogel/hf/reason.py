@@ -9,19 +9,23 @@ from pathlib import Path
 __all__ = ["reason"]
 
 _LONGEST = 300
+# What torch.export adds to an expression for those who debug it.
+_HINTS = " (unhinted: "
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def reason(error: BaseException) -> str:
-    """The type and the first sentence of the error that started it, and the line of the model that raised it.
+    """The type and the first line of the error that started it, and the line of the model that raised it.
 
     The outermost error of torch.export and torch.onnx is general advice; its first cause says what happened. The text
     of a KeyError or of an assertion says little without its type and its line of code.
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    text = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    lines = (line.strip() for line in _COLOUR.sub("", str(error)).splitlines())
+    text = next(filter(None, lines), "").partition(_HINTS)[0]
+    if text.endswith(":"):  # what it announces is on further lines
+        text = (text.rpartition(". ")[0] or text).rstrip(":")
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if len(said) > _LONGEST:
         said = said[: _LONGEST - 3] + "..."

@@ -70,7 +70,7 @@ def execute(
     A run that was killed resumes from its saved state. The next sweep repeats failed runs.
 
     Args:
-        runs: as `plan` made them.
+        runs: as returned by `plan`.
         jobs: number of processes at the same time.
         discard_weights: delete each checkpoint once its results are saved.
         progress: called with each outcome and the number of outcomes so far.
@@ -159,9 +159,14 @@ def _execute(
         error = _STOPPED if stop.is_set() else _reason(child.returncode, errors)
         return Outcome(run, error=error, seconds=seconds)
     try:
-        made = checkpoint.load(run.config.out)
+        trained = checkpoint.load(run.config.out)
         outcome = Outcome(
-            run, None, made.record.metrics, made.accounting.density, made.accounting.encoder_density, seconds
+            run,
+            None,
+            trained.record.metrics,
+            trained.accounting.density,
+            trained.accounting.encoder_density,
+            seconds,
         )
         _save(outcome)
         if discard:

@@ -110,8 +110,8 @@ def read_sweep(path: Path) -> Sweep:
     metric = typed(f"{path}: metric", document.pop("metric"), str) if "metric" in document else None
     for grid in grids:
         check_known(path, grid, types)
-    made = [_values(path, table, types) for table in (document, *grids)]
-    return Sweep(made[0], made[1:], densities, metric)
+    tables = [_values(path, table, types) for table in (document, *grids)]
+    return Sweep(tables[0], tables[1:], densities, metric)
 
 
 def plan(sweep: Sweep, out: Path) -> list[Run]:
@@ -156,16 +156,16 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
 
 def _with_references(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """`rows` with the settings of pruning removed from dense ones, and without duplicates of these."""
-    made: list[dict[str, Any]] = []
+    unique: list[dict[str, Any]] = []
     for row in rows:
         # --freeze-mask replaces the method, and checks its own settings.
         if row["method"] != "dense" or row.get("freeze_mask"):
-            made.append(row)
+            unique.append(row)
             continue
         kept = {name: row[name] for name in row if name not in _OF_PRUNING and not name.startswith("option ")}
-        if kept not in made:
-            made.append(kept)
-    return made
+        if kept not in unique:
+            unique.append(kept)
+    return unique
 
 
 def _varies(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -177,21 +177,21 @@ def _varies(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 
 def _values(path: Path, table: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a table of the file by flat name, converted to the types of their fields; lists stay lists."""
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         what = f"{path}: {key}"
         word = next((word for word, field in TABLES.items() if field == key), None)
         if word is None:
-            made[key] = _each(value, lambda one, what=what, key=key: typed(what, one, types[key]))  # type: ignore[misc]
+            values[key] = _each(value, lambda one, what=what, key=key: typed(what, one, types[key]))  # type: ignore[misc]
             continue
         if type(value) is not dict:
             typed(what, value, types[key])
         for name, item in value.items():
-            made[f"{word} {name}"] = _each(
+            values[f"{word} {name}"] = _each(
                 item,
                 lambda one, what=what, key=key, name=name: typed(what, {name: one}, types[key])[name],  # type: ignore[misc]
             )
-    return made
+    return values
 
 
 def _each(value: Any, check: Callable[[Any], Any]) -> Any:
@@ -215,14 +215,14 @@ def _check_count(count: int) -> None:
 
 def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `TrainConfig` from settings by flat name."""
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in setting.items():
         word, _, option = name.partition(" ")
         if option:
-            made.setdefault(TABLES[word], {})[option] = value
+            values.setdefault(TABLES[word], {})[option] = value
         else:
-            made[name] = value
-    return made
+            values[name] = value
+    return values
 
 
 def _earlier(folder: Path) -> dict[str, str]:

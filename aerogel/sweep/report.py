@@ -80,7 +80,7 @@ class Results:
         ]  # fmt: skip
         header: tuple[str, ...]
         header = ("method", "settings", "density", "encoder density", "n", *failed, *names, "Pareto")
-        made = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
+        tables = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
         if self.points:
             rows = [
                 [
@@ -92,10 +92,10 @@ class Results:
                 for point in self.points
             ]  # fmt: skip
             header = ("method", "settings", "density", "n", *failed, *names)
-            made.append(
+            tables.append(
                 Table("Interpolated in density, between neighboring runs of a seed", header, rows, words=2)
             )
-        return made
+        return tables
 
     def markdown(self) -> str:
         """The tables and failures in Markdown."""

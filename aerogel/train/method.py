@@ -131,7 +131,7 @@ class Method:
 
     @classmethod
     def files_read(cls, options: Any) -> dict[str, Path]:
-        """Files, besides model and data, that affect the result, by name; a run resumes only if they are unchanged."""
+        """Files that affect the result, by name; a run resumes only if they are unchanged."""
         del options
         return {}
 

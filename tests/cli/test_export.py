@@ -87,7 +87,7 @@ def test_no_fuse_flag_disables_fusion(
         ("m.manifest.json", "would overwrite the model's manifest;"),
         ("config.json", "would overwrite the model's config.json;"),
         ("texts.txt", "would overwrite the --verify-text file;"),
-        ("ckpt/config.json", "is inside the checkpoint directory"),
+        ("ckpt/config.json", "lies in the checkpoint itself"),
         ("data/dev.tsv", "lies in --task-data"),
     ],
 )

@@ -97,20 +97,20 @@ def tags(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "kind"),
+    ("encoder", "write_task"),
     [
-        *((encoder, kind) for encoder in ENCODERS for kind in (classes, spans, tags)),
+        *((encoder, write_task) for encoder in ENCODERS for write_task in (classes, spans, tags)),
         ("bert", spans_or_none),
         ("bert", parts_of_speech),
     ],
 )
 def test_trained_checkpoint_loads_in_transformers(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, kind: Callable[[Path], str]
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, write_task: Callable[[Path], str]
 ) -> None:
     family, config, matrices, layers = ENCODERS[encoder]
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     options = {"stride": 2} if name.startswith("squad") else {}
     # The initial model has the head of another task.
     given = tiny_checkpoint(family, density=1.0, num_labels=3, **config)
@@ -141,13 +141,13 @@ def test_trained_checkpoint_loads_in_transformers(
     assert evaluate(model, task, splits, 4) == pytest.approx(result.record.metrics)
 
 
-@pytest.mark.parametrize("kind", [classes, spans, tags])
+@pytest.mark.parametrize("write_task", [classes, spans, tags])
 def test_pruned_student_learns_from_teacher_without_labels(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], write_task: Callable[[Path], str]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     options = {"stride": 2} if name == "squad" else {}
     settings: dict[str, Any] = {
         "task": name, "data": data, "task_options": options, "batch": 8, "max_length": 12, "threads": 1,
@@ -183,13 +183,13 @@ def test_pruned_student_learns_from_teacher_without_labels(
     assert distances[10.0] < distances[0.0] / 2
 
 
-@pytest.mark.parametrize("kind", [classes, spans, spans_or_none, tags, parts_of_speech])
+@pytest.mark.parametrize("write_task", [classes, spans, spans_or_none, tags, parts_of_speech])
 def test_saved_tokenizer_is_unchanged(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], write_task: Callable[[Path], str]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     given = own_tokenizer(tiny_checkpoint("bert", density=1.0), tmp_path / "given")
     options = {"stride": 2} if name.startswith("squad") else {}
     made = train(

@@ -81,8 +81,10 @@ def test_regression_uses_squared_difference(draw: Callable[..., Any]) -> None:
     z, t = draw(3, 1)
     y = np.array([1.0, 2.0, 0.5])
     expected = 0.9 * ((z - t) ** 2).mean() + 0.1 * ((z[:, 0] - y) ** 2).mean()
-    found = loss_of(settings(), model(logits=z), model(logits=t), labels=torch.tensor(y, dtype=torch.float32))
-    assert found == pytest.approx(expected, rel=1e-5)
+    actual = loss_of(
+        settings(), model(logits=z), model(logits=t), labels=torch.tensor(y, dtype=torch.float32)
+    )
+    assert actual == pytest.approx(expected, rel=1e-5)
 
 
 def test_answer_loss_is_mean_of_start_and_end_without_padding(draw: Callable[..., Any]) -> None:
@@ -91,11 +93,11 @@ def test_answer_loss_is_mean_of_start_and_end_without_padding(draw: Callable[...
     # The fourth token is padding.
     kl = (divergence(t[:, :3], z[:, :3], 2.0).mean() + divergence(u[:, :3], v[:, :3], 2.0).mean()) / 2
     cross = -(np.log(softmax(z)[[0, 1], first]).mean() + np.log(softmax(v)[[0, 1], last]).mean()) / 2
-    found = loss_of(
+    actual = loss_of(
         settings(), model(start_logits=z, end_logits=v), model(start_logits=t, end_logits=u),
         start_positions=torch.tensor(first), end_positions=torch.tensor(last),
     )  # fmt: skip
-    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+    assert actual == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
 
 
 def test_tokens_without_label_are_skipped(draw: Callable[..., Any]) -> None:
@@ -103,8 +105,8 @@ def test_tokens_without_label_are_skipped(draw: Callable[..., Any]) -> None:
     y = torch.tensor([[-100, 4, 2, -100]])
     kl = divergence(t, z, 2.0)[0, 1:3].mean()
     cross = -(np.log(softmax(z)[0, 1, 4]) + np.log(softmax(z)[0, 2, 2])) / 2
-    found = loss_of(settings(), model(logits=z), model(logits=t), labels=y)
-    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+    actual = loss_of(settings(), model(logits=z), model(logits=t), labels=y)
+    assert actual == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
 
 
 def test_hidden_states_are_compared_at_equal_relative_depth(draw: Callable[..., Any]) -> None:
@@ -119,8 +121,8 @@ def test_hidden_states_are_compared_at_equal_relative_depth(draw: Callable[..., 
     student = Fixed(logits=torch.tensor(z), hidden_states=as_tensors(student_states))
     teacher = Fixed(layers=4, logits=torch.tensor(t), hidden_states=as_tensors(teacher_states))
     config = settings(kd_weight=0.0, ce_weight=0.0, hidden_weight=0.3)
-    found = loss_of(config, student, teacher, labels=torch.tensor([1]))
-    assert found == pytest.approx(0.3 * mse, rel=1e-5)
+    actual = loss_of(config, student, teacher, labels=torch.tensor([1]))
+    assert actual == pytest.approx(0.3 * mse, rel=1e-5)
     for other in (Fixed(layers=3), Fixed(layers=4, width=5)):
         with pytest.raises(
             UsageError, match=r"hidden_weight: \d layers of width \d of the teacher do not match"
@@ -206,11 +208,11 @@ def test_teacher_gets_segments_that_student_does_not_take(
     )
 
 
-def altered(teacher: Path, place: Path, **values: Any) -> Path:
-    shutil.copytree(teacher, place)
-    document = json.loads((place / "config.json").read_text()) | values
-    (place / "config.json").write_text(json.dumps(document))
-    return place
+def altered(teacher: Path, path: Path, **values: Any) -> Path:
+    shutil.copytree(teacher, path)
+    document = json.loads((path / "config.json").read_text()) | values
+    (path / "config.json").write_text(json.dumps(document))
+    return path
 
 
 def test_unsuitable_teacher_gives_one_line_error(

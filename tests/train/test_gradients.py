@@ -51,9 +51,9 @@ def close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], bound: flo
 
 @pytest.mark.parametrize("parts", [2, 3, 19, 40])
 def test_micro_batches_give_gradients_of_whole_batch(compute: Callable[..., Any], parts: int) -> None:
-    (whole, expected), (loss, found) = compute(), compute(accumulate=parts)
+    (whole, expected), (loss, actual) = compute(), compute(accumulate=parts)
     assert loss == pytest.approx(whole, rel=1e-6)
-    assert close(expected, found, 1e-5)
+    assert close(expected, actual, 1e-5)
 
 
 @pytest.mark.parametrize(("count", "parts"), [(2, 3), (3, 5), (2, 2)])
@@ -64,7 +64,7 @@ def test_each_micro_batch_is_computed_by_one_process(
     loss, whole = compute(dropout=0.3, accumulate=parts)
     computed = [compute(dropout=0.3, accumulate=parts, index=index, count=count) for index in range(count)]
     assert sum(part for part, _ in computed) == pytest.approx(loss, rel=1e-6)
-    summed = {name: sum(found[name] for _, found in computed) for name in whole}
+    summed = {name: sum(actual[name] for _, actual in computed) for name in whole}
     assert close(whole, summed, 1e-5)
 
 
@@ -81,19 +81,22 @@ def test_dropout_depends_on_seed_step_and_micro_batch(compute: Callable[..., Any
 
 
 def test_gradient_checkpointing_gives_same_gradients(compute: Callable[..., Any]) -> None:
-    (whole, expected), (loss, found) = compute(dropout=0.3), compute(dropout=0.3, gradient_checkpointing=True)
+    (whole, expected), (loss, actual) = (
+        compute(dropout=0.3),
+        compute(dropout=0.3, gradient_checkpointing=True),
+    )
     assert loss == whole
-    assert close(expected, found, 1e-6)
+    assert close(expected, actual, 1e-6)
 
 
 def test_bf16_gives_similar_float32_gradients(compute: Callable[..., Any]) -> None:
-    (whole, expected), (loss, found) = compute(), compute(precision="bf16")
+    (whole, expected), (loss, actual) = compute(), compute(precision="bf16")
     assert loss != whole
     # The significand of bf16 has 8 bits.
     assert loss == pytest.approx(whole, rel=2**-6)
-    assert {value.dtype for value in found.values()} == {torch.float32}
-    assert not close(expected, found, 1e-5)
-    assert close(expected, found, 0.1)
+    assert {value.dtype for value in actual.values()} == {torch.float32}
+    assert not close(expected, actual, 1e-5)
+    assert close(expected, actual, 0.1)
 
 
 def test_compiled_model_gives_same_gradients(
@@ -101,9 +104,9 @@ def test_compiled_model_gives_same_gradients(
 ) -> None:
     # Skip the C++ compiler, which takes a minute.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    (whole, expected), (loss, found) = compute(), compute(compile=True)
+    (whole, expected), (loss, actual) = compute(), compute(compile=True)
     assert loss == pytest.approx(whole, rel=1e-6)
-    assert close(expected, found, 1e-5)
+    assert close(expected, actual, 1e-5)
 
 
 def test_fp16_on_cpu_is_rejected(compute: Callable[..., Any]) -> None:

@@ -80,11 +80,11 @@ def start(free_port: Callable[[], int]) -> Start:
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit status, standard output and standard error of each process."""
-    found = []
+    results = []
     for process in processes:
         out, err = process.communicate(timeout=LIMIT)
-        found.append((process.returncode, out, err))
-    return found
+        results.append((process.returncode, out, err))
+    return results
 
 
 @pytest.fixture
@@ -155,14 +155,15 @@ def test_two_killed_processes_resume_to_same_bytes(
         time.sleep(0.005)
     time.sleep(random.Random(index).random() / 4)
     processes[index].kill()
-    found = finish(processes)
-    assert found[index][0] == -signal.SIGKILL
+    results = finish(processes)
+    assert results[index][0] == -signal.SIGKILL
     # The other process does not hang, and reports the reason in one line.
-    assert found[1 - index][0] == 2
+    assert results[1 - index][0] == 2
     assert re.search(
-        rf"^aerogel: error: process {1 - index} lost the other processes .* to resume\n", found[1 - index][2]
+        rf"^aerogel: error: process {1 - index} lost the other processes .* to resume\n",
+        results[1 - index][2],
     )
-    assert found[1 - index][2].count("aerogel: error") == 1
+    assert results[1 - index][2].count("aerogel: error") == 1
     assert run.state_path.exists()
 
     assert [status for status, *_ in finish(start(run))] == [0, 0]

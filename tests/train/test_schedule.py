@@ -37,9 +37,9 @@ def test_descent_without_warmup_spans_whole_run() -> None:
     assert [schedule.density(step) for step in range(4)] == [1.0, 27 / 64, 1 / 8, 1 / 64]
 
 
-@pytest.mark.parametrize(("total", "refused"), [(29, True), (30, True), (31, False)])
-def test_warmups_as_long_as_the_run_are_rejected(total: int, refused: bool) -> None:
-    if refused:
+@pytest.mark.parametrize(("total", "rejected"), [(29, True), (30, True), (31, False)])
+def test_warmups_as_long_as_the_run_are_rejected(total: int, rejected: bool) -> None:
+    if rejected:
         with pytest.raises(UsageError, match=r"10 warm-up steps x \(1 initial \+ 2 final\) must be fewer"):
             Cubic(1.0, 0.1, total, warmup=10, initial=1, final=2)
     else:
@@ -57,15 +57,15 @@ def test_learning_rate_rises_and_falls_linearly() -> None:
     assert linear_rate(0, warmup=0, total=5) == 1.0
 
 
-@pytest.mark.parametrize(("given", "steps"), [(0.0, 0), (0.1, 10), (0.999, 99), (1.0, 1), (25.0, 25)])
-def test_warmup_is_fraction_or_count(given: float, steps: int) -> None:
-    assert warmup_steps(given, total=100) == steps
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.1, 10), (0.999, 99), (1.0, 1), (25.0, 25)])
+def test_warmup_is_fraction_or_count(warmup: float, steps: int) -> None:
+    assert warmup_steps(warmup, total=100) == steps
 
 
-@pytest.mark.parametrize("given", [-0.1, 1.5, 100.0, 101.0, float("nan"), float("inf")])
-def test_invalid_warmup_is_rejected(given: float) -> None:
+@pytest.mark.parametrize("warmup", [-0.1, 1.5, 100.0, 101.0, float("nan"), float("inf")])
+def test_invalid_warmup_is_rejected(warmup: float) -> None:
     with pytest.raises(UsageError, match=r"^warmup"):
-        warmup_steps(given, total=100)
+        warmup_steps(warmup, total=100)
 
 
 def test_progress_is_completed_fraction_of_descent() -> None:

@@ -41,8 +41,8 @@ class Attack:
         return (Path.touch, (self.marker,))
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "other", "pickle"])
-def test_damaged_and_malicious_files_are_rejected(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other", "pickle"])
+def test_damaged_and_malicious_files_are_rejected(tmp_path: Path, damage: str) -> None:
     path, marker = tmp_path / "state.pt", tmp_path / "ran"
     saved(path)
     whole = path.read_bytes()
@@ -53,10 +53,10 @@ def test_damaged_and_malicious_files_are_rejected(tmp_path: Path, kind: str) -> 
         "other": b"",
         "pickle": b"",
     }
-    path.write_bytes(content[kind])
-    if kind == "other":
+    path.write_bytes(content[damage])
+    if damage == "other":
         torch.save({"a": 1}, path)
-    if kind == "pickle":
+    if damage == "pickle":
         path.write_bytes(pickle.dumps(Attack(marker), protocol=2))
     with pytest.raises(CheckpointError, match=r"state.pt .*use restart"):
         State.load(path, FINGERPRINT)
@@ -67,18 +67,18 @@ def test_flipped_bits_never_change_the_state(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     before = saved(path)
     whole = path.read_bytes()
-    refused = 0
-    for place in range(0, len(whole), 11):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    rejected = 0
+    for index in range(0, len(whole), 11):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 4]) + whole[index + 1 :])
         try:
             after = State.load(path, FINGERPRINT)
         except CheckpointError:
-            refused += 1
+            rejected += 1
             continue
         # Bits in the padding and the time stamps of the archive have no effect.
         assert (after.step, after.log_bytes) == (7, 120)
         assert torch.equal(after.model["w"], before.model["w"])
-    assert refused > len(whole) // 11 // 2
+    assert rejected > len(whole) // 11 // 2
 
 
 def test_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,12 +98,12 @@ def test_pretrained_mask_is_fine_tuned_and_exported(
 
 def test_checkpoint_loads_in_transformers(config: Callable[..., PretrainConfig]) -> None:
     made = pretrain(config(method="magnitude", density=0.3))
-    for kind, missing in (
+    for model_class, missing in (
         (AutoModel, {"pooler.dense.weight", "pooler.dense.bias"}),
         (AutoModelForPreTraining, set()),
     ):
-        model, notes = kind.from_pretrained(made.path, output_loading_info=True)
-        assert set(notes["missing_keys"]) <= (set() if kind is AutoModelForPreTraining else missing)
+        model, notes = model_class.from_pretrained(made.path, output_loading_info=True)
+        assert set(notes["missing_keys"]) <= (set() if model_class is AutoModelForPreTraining else missing)
         assert not notes["mismatched_keys"]
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     assert AutoTokenizer.from_pretrained(made.path).mask_token == "[MASK]"
@@ -258,7 +258,7 @@ def test_full_disk_keeps_previous_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "message"),
+    ("values", "error", "message"),
     [
         ({"steps": 0}, UsageError, r"--steps 0: must be at least 1"),
         ({"held_out": 0.0}, UsageError, r"--eval-fraction 0: must be between 0 and 1"),
@@ -272,9 +272,9 @@ def test_full_disk_keeps_previous_checkpoint(
     ],
 )
 def test_invalid_settings_are_rejected(
-    config: Callable[..., PretrainConfig], values: dict[str, Any], kind: type[AerogelError], message: str
+    config: Callable[..., PretrainConfig], values: dict[str, Any], error: type[AerogelError], message: str
 ) -> None:
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error, match=message):
         pretrain(config(**values))
     assert not list(config().out.parent.glob("out*"))
 
