@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,26 @@ def broken(page: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_points_at_an_existing_file(page: Path) -> None:
     assert broken(page, page.read_text(encoding="utf-8")) == []
+
+
+def messages() -> Iterator[str]:
+    """Every string of the program; a value in an f-string is a NUL."""
+    for file in (ROOT / "aerogel").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+    assert len(quoted) >= 12
+    patterns = {text: re.compile(".*".join(map(re.escape, text.split("..."))), re.DOTALL) for text in quoted}
+    known = list(messages())
+    assert [text for text, pattern in patterns.items() if not any(map(pattern.search, known))] == []
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
