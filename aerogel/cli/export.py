@@ -1,4 +1,4 @@
-"""`aerogel export`: turn a masked checkpoint into a verified artifact."""
+"""`aerogel export`: turn a model into a verified artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from aerogel.registry import plugin_names
 from aerogel.system import arguments
 
-HELP = "export a checkpoint to one sparse ONNX file and verify it"
+HELP = "export a model, dense or pruned, to one ONNX file and verify it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     targets = ", ".join(plugin_names("aerogel.export.targets"))
     formats = ", ".join([*plugin_names("aerogel.sparse.formats"), "dense"])
     types = ", ".join(plugin_names("aerogel.ops.value_types"))
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint directory")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="checkpoint, transformers or sentence-transformers directory, .onnx file, or hub id",
+    )
     parser.add_argument("--to", default="onnx", metavar="TARGET", help=f"target: {targets} (default: onnx)")
     parser.add_argument(
         "--format",
@@ -29,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default="fp32",
         metavar="TYPE",
-        help=f"value type of pruned matrices: {types} (default: fp32)",
+        help=f"value type of the encoder's matrices: {types} (default: fp32)",
     )
     parser.add_argument(
         "--embeddings",
@@ -62,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep one node per linear layer instead of one for the encoder",
     )
+    parser.add_argument(
+        "--token-embeddings",
+        action="store_true",
+        help="also export the token states of a sentence-transformers model",
+    )
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
     parser.add_argument(
         "--verify-text",
         type=Path,
@@ -110,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.system.terminal import console, progress
 
     config = ExportConfig(
-        source=args.checkpoint,
+        source=args.model,
         out=args.out,
         target=args.to,
         format=args.format,
@@ -120,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         max_density=args.max_density,
         inline=args.inline,
         fuse=not args.no_fuse,
+        token_embeddings=args.token_embeddings,
+        revision=args.revision,
         force=args.force,
         verify_text=args.verify_text,
         verify_task=args.verify_task,
@@ -134,11 +147,9 @@ def run(args: argparse.Namespace) -> int:
         }
         if args.out.name:  # without a name, --out is rejected later
             taken["the model's manifest"] = manifest_path(args.out)
-        taken |= {
-            f"the model's {file.name}": args.out.parent / file.name for file in companions(args.checkpoint)
-        }
+        taken |= {f"the model's {file.name}": args.out.parent / file.name for file in companions(args.model)}
         folders = {
-            "the checkpoint itself": args.checkpoint,
+            "the checkpoint itself": args.model,
             "--task-data": args.task_data,
             "the cache of cost models": cache_folder(),
         }

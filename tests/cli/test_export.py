@@ -40,8 +40,9 @@ def test_invalid_input_gives_one_line_and_status_2(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tiny_checkpoint("bert", num_hidden_layers=1))
+    capsys.readouterr()  # transformers draws a bar where the checkpoint is written
     for words, message in [
-        (["nowhere", "--out", "m.onnx"], "nowhere is not a directory"),
+        ([str(tmp_path / "nowhere"), "--out", "m.onnx"], "nowhere does not exist; give a directory"),
         (
             [path, "--out", str(tmp_path / "m.onnx"), "--format", "csc"],
             "unknown format 'csc'; known: bsr, csr",
@@ -63,6 +64,28 @@ def test_unwritable_report_is_rejected_before_exporting(
     printed = capsys.readouterr().err
     assert f"{tmp_path} is a folder" in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ("org/name", None, False)),
+        (["--revision", "v1"], ("org/name", "v1", False)),
+        (["--token-embeddings"], ("org/name", None, True)),
+    ],
+)
+def test_hub_id_revision_and_token_embeddings_reach_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: tuple[str, str | None, bool]
+) -> None:
+    found: list[tuple[str, str | None, bool]] = []
+
+    def export(config: run.ExportConfig, _: object) -> None:
+        found.append((str(config.source), config.revision, config.token_embeddings))
+        raise UsageError("stop here")
+
+    monkeypatch.setattr(run, "export", export)
+    assert cli.main(["export", "org/name", "--out", str(tmp_path / "m.onnx"), *flags]) == 2
+    assert found == [expected]
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-fuse"]])
@@ -165,7 +188,7 @@ def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
 
 def matrix(kept: int, format_name: str = "csr", weights: str = "fp32") -> dict[str, object]:
     return {
-        "shape": [10, 20], "kept": kept, "stored": kept, "format": format_name, "weights": weights, "why": "because",
+        "shape": [10, 20], "kept": kept, "stored": kept, "format": format_name, "weights": weights, "reason": "because",
         "bytes": kept * 6, "dense_bytes": 800,
     }  # fmt: skip
 
