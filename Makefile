@@ -1,6 +1,6 @@
 # make demo            train, prune, export and measure a small BERT; one table at the end (under four minutes)
 # make test            all tests on this machine
-# make check           ruff, mypy and clang-format
+# make check           ruff, mypy, clang-format, refused words, and whether docs/reference is up to date
 # make bench           the headline measurement: synthetic BERT-base, 90% sparse, against dense ONNX Runtime
 # make bench-cpu       CPUs at length, against every other runtime that is installed (docs/bench.md says how)
 # make bench-gpu       one NVIDIA GPU: kernels, training, BERT-base; goes on where it was stopped (MINUTES, default 20)
@@ -49,6 +49,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror aerogel/kernels/cpu/src/*.h aerogel/kernels/cpu/src/*.cc tests/kernels/cpu/*.cc
+	$(BIN)/python tools/check_words.py
+	$(BIN)/python tools/write_reference.py --check
 	$(BIN)/mypy
 
 bench: $(INSTALLED)

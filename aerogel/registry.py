@@ -15,7 +15,7 @@ from typing import Generic, TypeVar, cast
 
 from aerogel.errors import UsageError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "plugin_names"]
 
 T = TypeVar("T")
 
@@ -40,11 +40,7 @@ class Registry(Generic[T]):
         Raises:
             ModuleNotFoundError: the package does not exist.
         """
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError(f"no package {self.package}", name=self.package)
-        modules = (module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
-        return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+        return plugin_names(self.package)
 
     def module(self, name: str) -> str:
         """Dotted name of the module for the entry `name`, which need not exist."""
@@ -63,3 +59,18 @@ class Registry(Generic[T]):
             raise UsageError(f"unknown {self.kind} {name!r}; known: {', '.join(known)}{hint}")
         module = importlib.import_module(self.module(name))
         return cast(T, getattr(module, self.attribute))
+
+
+def plugin_names(package: str) -> list[str]:
+    """Names of the plug-ins in the folder `package` (a dotted name), sorted.
+
+    Reads file names only: neither the package nor its modules are imported, so `--help` can list them.
+
+    Raises:
+        ModuleNotFoundError: the package does not exist.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"no package {package}", name=package)
+    modules = (module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))

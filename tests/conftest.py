@@ -114,35 +114,39 @@ def no_calibration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_up() -> Callable[..., Any]:
-    """Factory of calibrations whose costs are easy numbers, the same for all tokens unless given as a function.
+def fake_cost_model() -> Callable[..., Any]:
+    """Factory of cost models with simple numbers.
 
-    A packed product costs ``edges`` (1, in, out, page, length), then `place` times out in share; from memory `far`
-    times as much. A dense product costs `dense`, (1, in, out, in out).
+    A packed product costs ``overhead``, the weights of (1, in, out, page, row lengths), plus `slot` per stored entry;
+    DRAM-resident weights cost `dram` times as much. A dense product costs `dense`, the weights of (1, in, out, in out).
+    `growth` multiplies the costs of each number of tokens.
     """
-    from aerogel.cost.grid import kinds
+    from aerogel.cost.grid import packed_kernels
     from aerogel.cost.machine import Machine
-    from aerogel.cost.model import RESTS, SHARES, CostModel, token_counts
+    from aerogel.cost.model import NON_GEMM_VARIANTS, SLOT_FRACTIONS, CostModel, token_counts
 
     def make(
         *,
-        edges: tuple[float, ...] = (0, 0, 0, 0, 0),
-        place: float = 1.0,
-        far: float = 1.0,
+        overhead: tuple[float, ...] = (0, 0, 0, 0, 0),
+        slot: float = 1.0,
+        dram: float = 1.0,
         dense: tuple[float, ...] = (0, 0, 0, 2.0),
         growth: Callable[[int], float] = lambda _: 1.0,
-        host: Any = None,
-        rest: Any = None,
+        machine: Any = None,
+        non_gemm: Any = None,
     ) -> Any:
         counts = token_counts(16)
-        row = [*map(float, edges), *(place * share for share in SHARES)]
+        row = [*map(float, overhead), *(slot * fraction for fraction in SLOT_FRACTIONS)]
+        kernels = [kernel.name for kernel in packed_kernels()]
         return CostModel(
-            host=host or Machine("cpu", "avx512", "0" * 64, "1.31.1", 1),
+            machine=machine or Machine("cpu", "avx512", "0" * 64, "1.31.1", 1),
             time="2026-01-02T03:04:05+00:00",
-            near={kind.name: [[growth(n) * cost for cost in row] for n in counts] for kind in kinds()},
-            far={kind.name: [[growth(n) * far * cost for cost in row] for n in counts] for kind in kinds()},
+            cache_resident={name: [[growth(n) * cost for cost in row] for n in counts] for name in kernels},
+            dram_resident={
+                name: [[growth(n) * dram * cost for cost in row] for n in counts] for name in kernels
+            },
             dense=[[growth(n) * cost for cost in dense] for n in counts],
-            rest=rest or {name: [0.0, 0.0, 0.0, 0.0, 0.0] for name in RESTS},
+            non_gemm=non_gemm or {name: [0.0, 0.0, 0.0, 0.0, 0.0] for name in NON_GEMM_VARIANTS},
         )
 
     return make

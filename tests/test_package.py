@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,9 @@ from aerogel.kernels.cpu.library import LIBRARY_VARIABLE
 from aerogel.system.atomic_io import atomic_directory, atomic_file, check_output
 
 
-def test_import_does_not_load_heavy_packages() -> None:
-    heavy = ("torch", "transformers", "onnx", "onnxruntime", "scipy")
-    code = f"import aerogel, aerogel.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ("numpy", "torch", "transformers", "onnx", "onnxruntime", "scipy")
+    code = f"import aerogel, aerogel.cli, sys; dir(aerogel); print([name for name in {heavy} if name in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -25,9 +27,72 @@ def test_import_does_not_load_heavy_packages() -> None:
 
 
 def test_public_names() -> None:
-    assert aerogel.__all__ == ["AerogelError", "Model", "__version__", "library_path", "load", "session"]
-    assert all(hasattr(aerogel, name) for name in aerogel.__all__)
+    functions = {
+        "benchmark", "export_model", "library_path", "load", "load_checkpoint", "pretrain_model", "session",
+        "session_options", "train_model",
+    }  # fmt: skip
+    classes = {"Checkpoint", "ExportConfig", "Model", "PretrainConfig", "TrainConfig"}
+    assert set(aerogel.__all__) == functions | classes | (set(errors.__all__) - {"require"}) | {"__version__"}
+    assert aerogel.__all__ == sorted(aerogel.__all__)
+    assert set(aerogel.__all__) <= set(dir(aerogel))
+    assert all(callable(getattr(aerogel, name)) for name in functions | classes)
+    assert all(f"{name}(" in (aerogel.__doc__ or "") for name in functions)
     assert not hasattr(aerogel, "nothing")
+
+
+def test_public_objects_are_those_of_their_modules() -> None:
+    from aerogel import checkpoint, runtime
+    from aerogel.bench import harness
+    from aerogel.export import run as exporting
+    from aerogel.train import run as training
+
+    assert aerogel.train_model is training.train
+    assert aerogel.export_model is exporting.export
+    assert aerogel.load_checkpoint is checkpoint.load
+    assert aerogel.benchmark is harness.bench
+    assert aerogel.session is runtime.session
+    # The packages of these names stay importable.
+    assert inspect.ismodule(importlib.import_module("aerogel.train"))
+    assert inspect.ismodule(aerogel.export)
+
+
+def test_type_checkers_see_the_signatures(tmp_path: Path) -> None:
+    """mypy reads the types of the public functions; other packages are skipped, which makes it quick."""
+    pytest.importorskip("mypy")
+    user = tmp_path / "user.py"
+    names = ("session", "export_model", "train_model")
+    user.write_text("import aerogel\n" + "".join(f"reveal_type(aerogel.{name})\n" for name in names))
+    skipped = (
+        "torch",
+        "transformers",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "datasets",
+        "rich",
+        "tokenizers",
+    )
+    config = tmp_path / "mypy.ini"
+    config.write_text(
+        "[mypy]\nignore_missing_imports = True\nfollow_imports = silent\n"
+        f"[mypy-{','.join(f'{name}.*' for name in skipped)}]\nfollow_imports = skip\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(tmp_path / "cache"), str(user)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    session, export, train = (line.partition("Revealed type is ")[2] for line in done.stdout.splitlines()[:3])
+    assert session.startswith('"def (path: ')
+    assert "threads: " in session
+    assert export.startswith('"def (config: aerogel.export.config.ExportConfig')
+    assert train.startswith(
+        '"def (config: aerogel.train.config.TrainConfig) -> aerogel.checkpoint.record.Checkpoint'
+    )
+
+
+def test_errors_are_documented() -> None:
     tree = {
         name
         for name, value in vars(errors).items()

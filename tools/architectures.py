@@ -19,13 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
-from aerogel.export.config import ExportConfig
-from aerogel.hf.load import model_class
 from tiny_models import HEADS, classes, save_config, save_model
 
 from aerogel.errors import AerogelError
 from aerogel.export.kinds import check_kind
-from aerogel.export.run import export
+from aerogel.export.run import ExportConfig, export
+from aerogel.export.source import model_class
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 
@@ -71,7 +70,7 @@ def by_kind(kind: str, head: str) -> Outcome | None:
             check_kind(*model_class(Path(folder)))
         except AerogelError as error:
             why = _without(str(error), classes(head)[kind], folder)
-            return Outcome(kind, head, REFUSED, why, encoder=why.startswith(("takes inputs", "takes no")))
+            return Outcome(kind, head, REFUSED, why, encoder=why.startswith(("takes inputs [", "takes no ")))
     return None
 
 
@@ -83,10 +82,10 @@ def by_export(kind: str, head: str) -> Outcome:
         with quiet():
             save_model(checkpoint, kind, head)
         try:
-            document = export(ExportConfig(checkpoint=checkpoint, out=Path(folder) / "out" / "model.onnx"))
+            document = export(ExportConfig(source=checkpoint, out=Path(folder) / "out" / "model.onnx"))
         except AerogelError as error:
             return Outcome(kind, head, REFUSED, _without(str(error), name, folder))
-    fused = any(found["layers"] and not found["why"] for found in document["fusions"].values())
+    fused = any(found["layers"] and not found["reason"] for found in document["fusions"].values())
     return Outcome(kind, head, FUSED if fused else UNFUSED)
 
 
@@ -101,11 +100,11 @@ def outcome(kind: str, head: str) -> Outcome:
 
 
 def wanted(kind: str, every: bool) -> list[str]:
-    """The heads of a model type that a run exports."""
-    found = [head for head in HEADS if kind in classes(head)]
+    """The heads of a model type that a run exports: of those that its kind allows."""
+    found = [head for head in HEADS if kind in classes(head) and not by_kind(kind, head)]
     if every or kind in COMMON:
         return found
-    return ["sequence"] if "sequence" in found else found[:1]
+    return sorted(found, key=lambda head: head != "sequence")[:1]
 
 
 def render(outcomes: list[Outcome]) -> str:
@@ -149,36 +148,41 @@ def render(outcomes: list[Outcome]) -> str:
         "",
         "## Refused by their kind",
         "",
-        "All classes of these model types; the line gives the reason.",
+        "No class of these model types can be exported. A type whose classes differ is in several lines.",
         "",
     ]
     others: dict[str, list[str]] = {}
     for kind, row in sorted(tables.items()):
         if kind not in encoders:
-            others.setdefault(next(iter(row.values())).why, []).append(kind)
+            for why in dict.fromkeys(o.why for o in row.values()):
+                others.setdefault(why, []).append(kind)
     for why, found_kinds in sorted(others.items(), key=lambda item: -len(item[1])):
         lines += [f"- {why}: {', '.join(found_kinds)}"]
     return "\n".join(lines) + "\n"
 
 
-def parse(text: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """Status and reason by (model type, head), from a document. Model types refused by their kind have head ""."""
-    body, _, refused = text.partition("## Refused by their kind")
+def parse(text: str) -> tuple[dict[tuple[str, str], tuple[str, str]], dict[str, set[str]]]:
+    """Read a document back.
+
+    Returns:
+        Status and reason by (model type, head) for text encoders, and the reasons by model type for other kinds.
+    """
+    body, _, rest = text.partition("## Refused by their kind")
     notes = dict(line.split(". ", 1) for line in body.splitlines() if line.partition(". ")[0].isdigit())
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+    cells: dict[tuple[str, str], tuple[str, str]] = {}
     for line in body.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("| ") or cells[0] == "model type":
-            continue
-        for head, cell in zip(HEADS, cells[1:], strict=True):
-            status, _, note = cell.partition(" (")
-            if status:
-                found[cells[0], head] = status, notes[note.rstrip(")")] if note else ""
-    for line in refused.splitlines():
-        if line.startswith("- "):
-            why, _, names = line[2:].rpartition(": ")
-            found |= {(kind, ""): (REFUSED, why) for kind in names.split(", ")}
-    return found
+        kind, *row = (cell.strip() for cell in line.strip("|").split("|"))
+        if line.startswith("| ") and kind != "model type":
+            for head, cell in zip(HEADS, row, strict=True):
+                status, _, note = cell.partition(" (")
+                if status:
+                    cells[kind, head] = status, notes[note.rstrip(")")] if note else ""
+    refused: dict[str, set[str]] = {}
+    for line in rest.splitlines():
+        why, _, names = line.removeprefix("- ").rpartition(": ")
+        for kind in names.split(", ") if line.startswith("- ") else ():
+            refused.setdefault(kind, set()).add(why)
+    return cells, refused
 
 
 def main() -> None:
@@ -199,21 +203,18 @@ def main() -> None:
     if unknown := sorted(set(todo) - set(kinds())):
         parser.error(f"--only {unknown[0]}: transformers {transformers.__version__} has no such model type")
     for number, kind in enumerate(todo, 1):
-        for head in (head for head in HEADS if kind in classes(head)):
-            if (kind, head) in known:
-                continue
+        heads = [head for head in HEADS if kind in classes(head) and (kind, head) not in known]
+        tried = wanted(kind, args.all) if heads else []
+        for head in heads:
             start = time.monotonic()
-            found = by_kind(kind, head)
-            if not found and head not in wanted(kind, args.all):
+            found = by_export(kind, head) if head in tried else by_kind(kind, head)
+            if not found:
                 continue
-            known[kind, head] = found = found or by_export(kind, head)
+            known[kind, head] = found
             with args.work.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(found)) + "\n")
-            seconds = time.monotonic() - start
-            print(
-                f"{number}/{len(todo)} {kind}, {head}: {found.status} {found.why} ({seconds:.1f} s)",
-                file=sys.stderr,
-            )
+            said = f"{kind}, {head}: {found.status} {found.why} ({time.monotonic() - start:.1f} s)"
+            print(f"{number}/{len(todo)} {said}", file=sys.stderr)
     if args.only:
         return
     everything = [

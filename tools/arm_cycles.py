@@ -1,7 +1,7 @@
-"""Estimate what the inner loops cost on 64-bit Arm cores: a table in Markdown on standard output.
+"""Estimate the cycles of the kernels' inner loops on 64-bit Arm cores; prints a Markdown table.
 
-The kernels are compiled as they are for the library, the innermost loop of each is cut out of the assembly, and
-llvm-mca simulates it on its model of a core: every load from the first-level cache, no branch predicted wrongly.
+The kernels are compiled with the flags of the library, the innermost loop of each is extracted from the assembly, and
+llvm-mca simulates it on its model of a core. Every load hits the first-level cache and every branch is predicted.
 
     apt-get install g++-aarch64-linux-gnu llvm-19
     python tools/arm_cycles.py
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[1] / "aerogel" / "kernels" / "cpu" / "src"
-# As CMakeLists.txt compiles them.
+# The flags of CMakeLists.txt.
 FLAGS = [
     "-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", '-DAEROGEL_SIMD_HEADER="simd_neon.h"',
     '-DAEROGEL_WEIGHT_LOAD_HEADER="weight_load_neon.h"',
@@ -31,12 +31,12 @@ class Loop:
     """An inner loop.
 
     Attributes:
-        name: what it multiplies.
-        isa: what it is compiled for.
-        function: the function of linear.cc around it.
-        entries: stored weights (with eight bits: groups of four) in one pass.
-        vectors: vectors of activations that each of them meets.
-        operations: additions and multiplications of one weight and one vector.
+        name: value type and block.
+        isa: instruction set.
+        function: the function of linear.cc that contains the loop.
+        entries: stored weights per iteration (for int8: groups of four).
+        vectors: vectors of activations that each entry is multiplied by.
+        operations: additions and multiplications per entry and vector.
     """
 
     name: str
@@ -59,17 +59,17 @@ LOOPS = [
 
 @dataclass(frozen=True)
 class Core:
-    """A core that llvm-mca has a model of.
+    """A core that llvm-mca can simulate.
 
     Attributes:
-        cpu: its name there.
-        words: what it is found in.
-        isas: what it can run.
-        pipes: vector multiplications of 128 bits that it starts in a cycle.
+        cpu: name for llvm-mca.
+        description: where the core is used.
+        isas: instruction sets that it supports.
+        pipes: 128-bit vector multiplications that it can start per cycle.
     """
 
     cpu: str
-    words: str
+    description: str
     isas: tuple[str, ...]
     pipes: int
 
@@ -88,7 +88,7 @@ CORES = [
 
 
 def assembly(compiler: str, isa: str, folder: Path) -> str:
-    """linear.cc in assembly, with a function of its own around each of the loops, whatever is inlined where."""
+    """Compile linear.cc to assembly, with each loop inlined into one function of its own."""
     source, out = folder / f"{isa}.cc", folder / f"{isa}.s"
     calls = [
         f'extern "C" __attribute__((flatten)) void loop_{number}(const GroupArgs& group) '
@@ -106,9 +106,9 @@ def assembly(compiler: str, isa: str, folder: Path) -> str:
 
 
 def inner_loop(text: str, name: str) -> list[str]:
-    """Instructions of the loop in a function that multiplies most and has no branch inside."""
+    """Instructions of the loop with the most multiplications among those without a branch inside."""
     begin = re.search(rf"^{name}:$", text, re.MULTILINE)
-    assert begin is not None  # it was compiled under this name
+    assert begin is not None  # `assembly` gave it this name
     lines = text[begin.end() :].split("\n")
     lines = lines[: next(i for i, line in enumerate(lines) if line.lstrip().startswith(".size"))]
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
@@ -123,17 +123,17 @@ def inner_loop(text: str, name: str) -> list[str]:
 
 
 def cycles(mca: str, cpu: str, body: list[str]) -> float:
-    """Cycles of one pass, once the loop is under way."""
-    passes = 1000
+    """Cycles per iteration in the steady state."""
+    iterations = 1000
     text = ".Lloop:\n" + "\n".join(re.sub(r"\.L\w+$", ".Lloop", line) for line in body) + "\n"
     report = subprocess.run(
-        [mca, "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", f"-iterations={passes}"],
+        [mca, "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", f"-iterations={iterations}"],
         input=text, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     total = re.search(r"Total Cycles:\s+(\d+)", report)
     if total is None:
-        raise SystemExit(f"llvm-mca says nothing of cycles:\n{report}")
-    return int(total[1]) / passes
+        raise SystemExit(f"llvm-mca printed no 'Total Cycles':\n{report}")
+    return int(total[1]) / iterations
 
 
 def main() -> None:
@@ -152,7 +152,7 @@ def main() -> None:
         texts = {isa: assembly(args.compiler, isa, Path(folder)) for isa in ISAS}
     bodies = {loop: inner_loop(texts[loop.isa], f"loop_{number}") for number, loop in enumerate(LOOPS)}
     print(
-        "| core | instruction set | loop | cycles an entry and vector | operations a cycle | of the core's most |"
+        "| core | instruction set | loop | cycles per entry and vector | operations per cycle | of the peak |"
     )
     print("|---|---|---|---|---|---|")
     for core in CORES:

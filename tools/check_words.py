@@ -18,7 +18,7 @@ WORDS = {
     r"mend(s|ed|ing)?": "fix",
     r"(is|are|was|were|be|been) told": "printed, passed, reported",
     r"of ours": "Aerogel's",
-    r"is none": "is not one",
+    r"(?-i:is none)": "is not one",
     r"are none": "there are no",
     r"cannot be meant": "is out of range",
     r"what is left": "the remaining weights",

@@ -6,7 +6,8 @@ GELU is x F(x), where F - 1/2 is odd. Two approximations of F are fitted, in flo
     in pieces:  F(x) ~ 1/2 + sign(x) q_n(r),  |x| = (n + r) / pieces_per_unit,  |r| <= 1/2, degree 4 in r
 
 Each is the minimax fit, by least squares over Chebyshev points that are reweighted until all peaks of the error are
-equally high (Lawson's algorithm). The error is that of F, times min(1, |x|): of GELU, relative to max(1, |x|).
+equal (Lawson's algorithm). The error is that of F times min(1, |x|): the error of GELU relative
+to max(1, |x|).
 
     python tools/fit_gelu.py             fit, compare with the committed coefficients
     python tools/fit_gelu.py --source    print the fit as C++
@@ -31,7 +32,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def _erf_form(x: np.ndarray) -> np.ndarray:
-    """F(x) - 1/2 of GELU for x >= 0; exact also where it nears 1/2."""
+    """F(x) - 1/2 of GELU for x >= 0; accurate also near 1/2."""
     return np.asarray(ndtr(x) - 0.5)
 
 
@@ -45,13 +46,13 @@ FORMS: dict[str, Function] = {"GeluErf": _erf_form, "GeluTanh": _tanh_form}
 
 @dataclass(frozen=True)
 class Coefficients:
-    """One struct of gelu.h.
+    """The coefficients of one struct of gelu.h.
 
     Attributes:
-        end: beyond [-end, end] F is 0 or 1.
-        terms: float64 ``[DEGREE + 1]``, coefficients of p, the constant first.
+        end: F is taken as 0 or 1 outside [-end, end].
+        terms: float64 ``[DEGREE + 1]``, coefficients of p, constant term first.
         pieces_per_unit: pieces in an interval of length 1.
-        pieces: float64 ``[PIECE_DEGREE + 1, PIECES]``, coefficients of q_n, the constant first.
+        pieces: float64 ``[PIECE_DEGREE + 1, PIECES]``, coefficients of q_n, constant term first.
     """
 
     end: float
@@ -61,7 +62,7 @@ class Coefficients:
 
 
 def committed(form: str) -> Coefficients:
-    """The coefficients that gelu.h has."""
+    """The coefficients in gelu.h."""
     text = HEADER.read_text(encoding="utf-8")
     body = text[text.index(f"struct {form} {{") :].partition("\n};")[0]
     number = r"-?\d[\d.]*(?:e-?\d+)?"
@@ -78,7 +79,7 @@ def committed(form: str) -> Coefficients:
 
 
 def fit(form: str, end: float, pieces_per_unit: float) -> Coefficients:
-    """The best coefficients for an end and a width of pieces."""
+    """Fit the coefficients for a given end and number of pieces."""
     function = FORMS[form]
     return Coefficients(
         end, _fit_at_once(function, end), pieces_per_unit, _fit_pieces(function, pieces_per_unit)
@@ -86,7 +87,7 @@ def fit(form: str, end: float, pieces_per_unit: float) -> Coefficients:
 
 
 def error_at_once(form: str, found: Coefficients, points: int = 200_000) -> float:
-    """Greatest error of GELU in float64, relative to max(1, |x|), with one polynomial."""
+    """Largest error of GELU in float64, relative to max(1, |x|), with one polynomial."""
     x = np.linspace(0, found.end, points)
     p = np.polynomial.polynomial.polyval(2 * (x / found.end) ** 2 - 1, found.terms)
     inside = np.abs(x * p - FORMS[form](x)) * np.minimum(1, x)
@@ -94,7 +95,7 @@ def error_at_once(form: str, found: Coefficients, points: int = 200_000) -> floa
 
 
 def error_in_pieces(form: str, found: Coefficients, points: int = 200_000) -> float:
-    """The same with 16 pieces, the last of which is the constant 1/2."""
+    """Largest error of GELU in float64, relative to max(1, |x|), with 16 pieces; the last is the constant 1/2."""
     x = np.linspace(0, (PIECES - 1) / found.pieces_per_unit, points)
     n = np.rint(x * found.pieces_per_unit).astype(int)
     r = x * found.pieces_per_unit - n
@@ -103,7 +104,7 @@ def error_in_pieces(form: str, found: Coefficients, points: int = 200_000) -> fl
 
 
 def _tail(form: str, end: float) -> float:
-    """Error beyond the end, where F is taken for 1."""
+    """Error beyond the end, where F is taken as 1."""
     if form == "GeluErf":
         return float(erfc(end / np.sqrt(2)) / 2)
     return float(0.5 - _tanh_form(np.array(end)))
@@ -175,7 +176,7 @@ def main() -> None:
             continue
         for how, error in (("at once", error_at_once), ("in pieces", error_in_pieces)):
             print(
-                f"{form} {how}: greatest error {error(form, new):.3g} fitted, {error(form, old):.3g} committed"
+                f"{form} {how}: largest error {error(form, new):.3g} fitted, {error(form, old):.3g} committed"
             )
         difference = np.abs(old.terms - new.terms).max(), np.abs(old.pieces - new.pieces).max()
         print(

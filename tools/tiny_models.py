@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from safetensors import safe_open
 from transformers.models.auto import modeling_auto
 
 from aerogel import checkpoint
@@ -53,7 +55,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 6, "shape_size": 4, "input_size": 32, "patch_size": 16},
     "longformer": {"attention_window": 8, "max_position_embeddings": _LENGTH + 1},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
-    "lilt": {"channel_shrink_ratio": 2},
+    "lilt": {"hidden_size": 48, "intermediate_size": 96, "channel_shrink_ratio": 2},
     "mobilebert": {
         "embedding_size": 16, "true_hidden_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2,
     },
@@ -104,6 +106,12 @@ def save_model(path: Path, kind: str, head: str) -> None:
         for key, module in model.named_modules()
         if type(module) is torch.nn.Linear and repeated(model, key)
     }
+    # Some classes store their weights under other names than their modules have; masks go by the stored ones.
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with safe_open(Path(folder) / "model.safetensors", "np") as file:
+            stored = set(file.keys())
+    weights = {key: weight for key, weight in weights.items() if key in stored}
     random = np.random.default_rng(0)
     masks = top_masks({key: random.random(tuple(w.shape), np.float32) for key, w in weights.items()}, DENSITY)
     with torch.no_grad():

@@ -1,13 +1,12 @@
 """Write docs/reference/ from the program itself: python tools/write_reference.py [--check].
 
-cli.md has every verb and flag, environment.md every environment variable. --check writes nothing, and fails where a
-page is not what would be written.
+cli.md lists every verb and flag, environment.md every environment variable. --check writes nothing, and exits with 1 if
+a page is out of date.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
 def cli_page() -> str:
-    """Every verb with its flags, as its parser has them."""
+    """Text of cli.md: every verb with its flags, from the parsers."""
     from aerogel.cli import parsers
 
     _, verbs = parsers()
@@ -33,21 +32,22 @@ def cli_page() -> str:
         lines += ["", f"## aerogel {name}", "", f"{parser.description}", "", "```", _usage(parser), "```"]
         for group in parser._action_groups:
             actions = [a for a in group._group_actions if not isinstance(a, argparse._HelpAction)]
-            if not actions:
+            if not actions and not group.description:
                 continue
             title = {"positional arguments": "Arguments", "options": "Options"}.get(
                 str(group.title), str(group.title)
             )
-            lines += ["", f"**{title[0].upper()}{title[1:]}**", ""]
+            lines += ["", f"**{title[0].upper()}{title[1:]}**"]
             if group.description:
-                lines += [str(group.description), ""]
-            lines += ["| argument | meaning |", "|---|---|"]
+                lines += ["", str(group.description)]
+            if actions:
+                lines += ["", "| argument | meaning |", "|---|---|"]
             lines += [f"| {_spelled(action)} | {_meaning(action)} |" for action in actions]
     return "\n".join(lines) + "\n"
 
 
 def environment_page() -> str:
-    """Every environment variable that the program reads."""
+    """Text of environment.md: every environment variable that the program reads."""
     from aerogel.cli._environment import variables
 
     lines = [
@@ -66,7 +66,7 @@ PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "environment.md": env
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or compare them with what is there."""
+    """Write the pages, or, with --check, compare them with the files; returns the exit code."""
     stale = []
     for name, make in PAGES.items():
         page, text = FOLDER / name, make()
@@ -80,7 +80,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    return parser.format_usage().strip()
+    """The required arguments in one line. argparse's own usage differs between versions of Python."""
+    words = [parser.prog]
+    for action in parser._actions:
+        if not action.option_strings:
+            words.append(f"{action.metavar} ..." if action.nargs == "+" else str(action.metavar))
+        elif action.required:
+            words.append(f"{action.option_strings[0]} {action.metavar}")
+    return " ".join([*words, "[OPTIONS]"])
 
 
 def _spelled(action: argparse.Action) -> str:
@@ -90,7 +97,7 @@ def _spelled(action: argparse.Action) -> str:
         return f"`{value or action.dest}`"
     if action.choices is not None and value is None:
         value = "{" + ",".join(map(str, action.choices)) + "}"
-    return names + (f" `{value}`" if value and action.nargs != 0 else "")
+    return names + (f" `{value}`".replace("|", "\\|") if value and action.nargs != 0 else "")
 
 
 def _meaning(action: argparse.Action) -> str:
@@ -98,5 +105,4 @@ def _meaning(action: argparse.Action) -> str:
 
 
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "110"  # what usage is wrapped to
     sys.exit(main(sys.argv[1:]))

@@ -1,1 +1,1 @@
-"""Measuring: exported models against the dense baseline, each in a process of its own."""
+"""Benchmarks: latency and memory of exported models against the dense baseline, one process per model."""

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aerogel.registry import plugin_names
 from aerogel.system import arguments
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["add_measurement_arguments", "settings"]
 def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare models, backends and configurations."""
     numbers = arguments.numbers
+    backends = ", ".join(plugin_names("aerogel.bench.backends"))
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx", help="exported models")
     parser.add_argument(
         "--baseline",
@@ -25,11 +27,11 @@ def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         help="model whose run on stock ONNX Runtime is 1.0 (default: the first dense one, else the first)",
     )
     parser.add_argument(
-        "--rivals",
+        "--backends",
         type=arguments.words,
         default=[],
         metavar="NAME,...",
-        help="other runtimes to measure on dense exports: deepsparse, openvino, ...; all for every one",
+        help=f"further backends to measure, on dense exports, comma-separated, or all; known: {backends}",
     )
     parser.add_argument(
         "--device",
@@ -44,15 +46,23 @@ def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         help="of weights and activations on a GPU (default: float16)",
     )
     parser.add_argument(
-        "--threads", type=numbers, default=[1], metavar="N,...", help="threads per inference (default: 1)"
+        "--threads",
+        type=numbers,
+        default=[1],
+        metavar="N,...",
+        help="numbers of threads per inference, comma-separated (default: 1)",
     )
-    parser.add_argument("--batch", type=numbers, metavar="N,...", help="sequences per inference (default: 1)")
-    parser.add_argument("--seq", type=numbers, metavar="N,...", help="tokens per sequence (default: 128)")
+    parser.add_argument(
+        "--batch", type=numbers, metavar="N,...", help="batch sizes, comma-separated (default: 1)"
+    )
+    parser.add_argument(
+        "--seq", type=numbers, metavar="N,...", help="sequence lengths, comma-separated (default: 128)"
+    )
     parser.add_argument(
         "--lengths",
         metavar="N,...|FILE",
-        help="instead of --seq: lengths of the sequences of a padded batch, in FILE one a line; "
-        "with --batch N, N are drawn",
+        help="instead of --seq: the lengths of the sequences in one padded batch, comma-separated or one per line of "
+        "FILE; with --batch N, N lengths are sampled",
     )
     parser.add_argument(
         "--rounds", type=int, default=10, metavar="N", help="turns of each candidate (default: 10)"

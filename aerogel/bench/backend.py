@@ -1,4 +1,4 @@
-"""What a candidate is: one way to run an ONNX file, with the settings worth trying."""
+"""The interface of a backend: one runtime that a benchmark measures, with the variants to choose from."""
 
 from __future__ import annotations
 
@@ -17,51 +17,53 @@ __all__ = ["Backend", "Runner"]
 
 
 class Runner(Protocol):
-    """A model that has been opened and can be run.
+    """A loaded model.
 
     Attributes:
-        inputs: what the model wants, in its own order.
-        details: what a reader should know of how the runtime runs it; may be empty.
+        inputs: the model's inputs, in its own order.
+        details: version and mode of the runtime, for the table's caption; may be empty.
     """
 
     inputs: list[Input]
     details: str
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference: all outputs, in the model's order."""
+        """Run one inference and return all outputs, in the model's order."""
 
 
 class Backend(ABC):
-    """One way to run an ONNX file.
+    """One runtime that runs ONNX files.
 
-    Candidates are opened only inside worker processes, so a candidate's module may import its runtime when it
-    is opened, never at its top.
+    Backends load models in worker processes only. The module of a backend must import its runtime inside `open`, not
+    at the top.
 
     Attributes:
-        settings: names of the settings worth trying. Where there are several, the harness times them
-            all while it warms up and measures the fastest.
-        rival: whether it belongs to somebody else: measured only when asked for, and no error where it fails.
+        variants: names of the variants to try. With more than one, the harness times all of them during warm-up and
+            measures the fastest.
+        third_party: whether the runtime is somebody else's. Such a backend is measured only when it is named, and a
+            failure skips its row instead of stopping the benchmark.
     """
 
-    settings: tuple[str, ...] = ("default",)
-    rival: bool = False
+    variants: tuple[str, ...] = ("default",)
+    third_party: bool = False
 
     @abstractmethod
     def refuse(self, model: OnnxFile) -> str | None:
-        """Why this candidate has nothing to measure on `model` here, or None if it has."""
+        """Return the reason why this backend cannot measure `model` on this machine, or None if it can."""
 
     @abstractmethod
-    def kind(self, model: OnnxFile) -> Precision:
-        """What it computes on `model`."""
+    def precision(self, model: OnnxFile) -> Precision:
+        """Return the precision in which this backend computes `model`."""
 
     def python(self) -> Path | None:
-        """The interpreter to open it in; None: this one."""
+        """Return the interpreter to load the backend in; None for the current one."""
         return None
 
-    def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - for those that convert
-        """The file to open, made from `model` in `folder`, which is this model's and candidate's own.
+    def prepare(self, model: Path, variant: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - for backends that convert
+        """Convert `model` if needed and return the file to load.
 
-        Files already in `folder` were made from the same model by the same candidate and may be used again.
+        `folder` is used for this model and backend only. Files in it come from the same model and backend and may be
+        reused.
 
         Raises:
             AerogelError: the model cannot be converted.
@@ -69,9 +71,9 @@ class Backend(ABC):
         return model
 
     @abstractmethod
-    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:
-        """Load what `prepare` gave for `threads` threads; it will be run at [batch, seq] only.
+    def open(self, path: Path, threads: int, variant: str, batch: int, seq: int) -> Runner:
+        """Load the file that `prepare` returned, for `threads` threads and inputs of shape [batch, seq].
 
         Raises:
-            RuntimeLoadError: the runtime refuses the file.
+            RuntimeLoadError: the runtime rejects the file.
         """

@@ -1,4 +1,4 @@
-"""Whether outputs are right: compared with what stock ONNX Runtime gives on a reference model."""
+"""Compare outputs with those of stock ONNX Runtime on a reference model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from aerogel.bench.inputs import real_tokens
 
-__all__ = ["difference", "without_padding"]
+__all__ = ["relative_error", "without_padding"]
 
 
-def difference(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """Largest max |y - e| / max |e| of all outputs; infinite where shapes differ or values of `outputs` are not finite.
+def relative_error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return the largest max |y - e| / max |e| of all outputs.
 
-    NaN where values of `expected` are not finite, which nothing can be compared with.
+    Infinite if shapes differ or `outputs` contain NaN or infinity. NaN if `expected` contain NaN or infinity, as
+    nothing can be compared with those.
     """
     if not all(np.isfinite(e).all() for e in expected):
         return math.nan
@@ -33,9 +34,9 @@ def difference(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) ->
 
 
 def without_padding(outputs: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
-    """Outputs with only the real tokens of those that have one entry per token, ``[batch, sequence, ...]``.
+    """Keep only the real tokens of each output of shape ``[batch, sequence, ...]``; return other outputs unchanged.
 
-    What stands at padding means nothing: fused encoders leave zeros there, others whatever comes out.
+    Values at padding are undefined: fused encoders write zeros there, other models do not.
     """
     if not lengths:
         return list(outputs)

@@ -1,8 +1,7 @@
 """The headline measurement: ``python -m aerogel.bench.headline --out DIR`` (``make bench``).
 
-A random BERT-base at 90% sparsity, unstructured and in 4x1 blocks, goes through the command line from `synth` over
-`export` to `bench`. What each verb printed, and a table, a plot and the JSON document of the measurement are left
-in the folder.
+A random BERT-base at 90% sparsity, unstructured and in 4x1 blocks, goes through the command line from `synth` to
+`export` and `bench`. The folder gets a table, a plot and the JSON document of the results.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from aerogel.errors import UsageError
 
 __all__ = ["commands", "main"]
 
-# Checkpoint, block, and the formats it is exported in. The dense file has the same zeros as the CSR file.
+# Checkpoint, block, and export formats. The dense file has the same zeros as the CSR file.
 _MODELS = (("unstructured", "1x1", ("dense", "csr")), ("blocks4x1", "4x1", ("bsr",)))
 
 
 def commands(out: Path, arch: str, density: float, measurement: Sequence[str]) -> list[list[str]]:
-    """Command lines, without the program's name, that make the models under `out` and measure them."""
-    made: list[list[str]] = []
+    """Return the `aerogel` arguments that make the models under `out` and measure them."""
+    found: list[list[str]] = []
     files = []
     for name, block, formats in _MODELS:
         checkpoint = str(out / name)
-        made.append(
+        found.append(
             ["synth", "--arch", arch, "--density", str(density), "--block", block, "--out", checkpoint]
         )
-        for form in formats:
-            files.append(str(out / f"{name}-{form}" / f"{form}.onnx"))
-            made.append(["export", checkpoint, "--to", "onnx", "--format", form, "--out", files[-1]])
+        for format in formats:
+            files.append(str(out / f"{name}-{format}" / f"{format}.onnx"))
+            found.append(["export", checkpoint, "--to", "onnx", "--format", format, "--out", files[-1]])
     results = [
         "--json",
         str(out / "bench.json"),
@@ -43,12 +42,12 @@ def commands(out: Path, arch: str, density: float, measurement: Sequence[str]) -
         "--plot",
         str(out / "bench.png"),
     ]
-    made.append(["bench", *files, *measurement, *results])
-    return made
+    found.append(["bench", *files, *measurement, *results])
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the commands in turn, printing each; stop at the first that fails and return its status."""
+    """Print and run the commands in order; stop at the first failure and return its status."""
     parser = argparse.ArgumentParser(
         prog="python -m aerogel.bench.headline", description="The headline measurement."
     )
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--arch", default="bert-base", metavar="NAME", help="see `aerogel synth --help`")
     parser.add_argument(
-        "--density", type=float, default=0.1, metavar="D", help="fraction kept (default: 0.1)"
+        "--density", type=float, default=0.1, metavar="D", help="fraction of weights kept (default: 0.1)"
     )
     args, measurement = parser.parse_known_args(argv)
     _check(parser, measurement)
@@ -70,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(parser: argparse.ArgumentParser, measurement: Sequence[str]) -> None:
-    """Refuse before the minutes of work what `bench` would refuse after them."""
+    """Check the arguments of `bench` before minutes of work."""
     add_measurement_arguments(
-        measuring := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False)
+        bench_parser := argparse.ArgumentParser(usage=parser.format_usage(), add_help=False)
     )
-    asked = measuring.parse_args(["MODEL.onnx", *measurement])
+    asked = bench_parser.parse_args(["MODEL.onnx", *measurement])
     try:
         settings(asked)
     except UsageError as error:

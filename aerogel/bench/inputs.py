@@ -1,4 +1,4 @@
-"""Filling a model's inputs: random token ids, attention on every token that is no padding."""
+"""Fill a model's inputs: random token ids, and an attention mask of every real token."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from aerogel.system.json_fields import MalformedJsonError, Number, check, read
 __all__ = ["Input", "check_length", "feeds", "real_tokens", "vocabulary"]
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-# Ids that any vocabulary has, for a model without a config.json.
+# Small enough for any vocabulary, for a model without a config.json.
 _FALLBACK_VOCABULARY = 1000
-# No table of embeddings has more rows.
-_LARGEST_VOCABULARY = 2**31
+# More rows than any embedding table has.
+_MAX_VOCABULARY = 2**31
 
 
 @dataclass(frozen=True)
 class Input:
-    """One model input: ONNX Runtime's type name, and a shape whose open dimensions are names or None."""
+    """One model input: name, ONNX Runtime's name of its type, and shape; open dimensions are names or None."""
 
     name: str
     type: str
@@ -31,25 +31,25 @@ class Input:
 
 
 def vocabulary(model: Path) -> int:
-    """Size of the vocabulary that random ids are drawn from: that of the model's config.json, else 1000.
+    """Return the vocabulary size for random ids: `vocab_size` of the model's config.json, or 1000 without one.
 
     Raises:
-        UsageError: config.json names a size that no model has, or is no JSON object.
+        UsageError: config.json is not a JSON object, or its vocabulary is impossibly large.
     """
     file = find_companion(model, model.with_name("config.json"))
     size = _count(file, "vocab_size") or _FALLBACK_VOCABULARY
-    if size > _LARGEST_VOCABULARY:
+    if size > _MAX_VOCABULARY:
         raise UsageError(
-            f"{file}: vocab_size {size} is more than any model has; restore the model's config.json"
+            f"{file}: vocab_size {size}: must be at most {_MAX_VOCABULARY}; restore the model's config.json"
         )
     return size
 
 
 def check_length(model: Path, seq: int) -> None:
-    """Refuse a sequence longer than the model takes, as its manifest says, or else its config.json.
+    """Check that the model accepts `seq` tokens, by its manifest or else its config.json.
 
     Raises:
-        UsageError: `seq` is longer, or one of these files is no JSON object.
+        UsageError: `seq` is too long, or one of these files is not a JSON object.
     """
     manifest, config = (
         find_companion(model, file)
@@ -61,17 +61,17 @@ def check_length(model: Path, seq: int) -> None:
 
 
 def _count(file: Path, field: str) -> int | None:
-    """A field of a JSON file that is an integer from 1; None where there is no such file or field.
+    """Return a field of a JSON file that is a positive integer; None without such a file or field.
 
     Raises:
-        UsageError: the file is no JSON object.
+        UsageError: the file is not a JSON object.
     """
     try:
         found = read(file, dict)
     except OSError:
         return None
     except MalformedJsonError as error:
-        raise UsageError(f"{file} cannot be read as JSON ({error}); restore it") from error
+        raise UsageError(f"cannot read {file} as JSON ({error}); restore it") from error
     try:
         count: int = check(found, {field: Number(int, 1)})[field]
     except MalformedJsonError:
@@ -80,7 +80,7 @@ def _count(file: Path, field: str) -> int | None:
 
 
 def real_tokens(batch: int, seq: int, lengths: Sequence[int] = ()) -> np.ndarray:
-    """Boolean ``[batch, seq]``: which positions hold tokens; the others are padding."""
+    """Return a boolean array ``[batch, seq]``: True at real tokens, False at padding."""
     return np.arange(seq) < np.asarray(lengths or [seq] * batch)[:, np.newaxis]
 
 
@@ -94,13 +94,13 @@ def feeds(
     seed: int,
     lengths: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
-    """Arrays ``[batch, seq]`` for every input of a token model, of the integer type that it asks for.
+    """Return an array ``[batch, seq]`` for every input of a token model, in the integer type of the input.
 
-    By the end of their names: masks are ones, token types zeros, position ids count up, other ids are random
-    below `vocab`. Where `lengths` are given, masks are zero in each row from its length on.
+    The name of an input decides its values: masks are ones, token types zeros, position ids count up, and other ids
+    are random below `vocab`. With `lengths`, each row of a mask is zero from its length on.
 
     Raises:
-        UsageError: an input of another kind, or of a fixed shape that is not batch x seq.
+        UsageError: an input is not integer ``[batch, sequence]``, or its fixed shape is not ``[batch, seq]``.
     """
     random = np.random.default_rng(seed)
     filled = {}

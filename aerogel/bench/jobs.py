@@ -1,4 +1,4 @@
-"""What is measured: pairs of a model and a candidate."""
+"""Jobs of a benchmark: one model on one backend each."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["Job", "labels", "plan", "scan_all"]
 
 @dataclass(frozen=True)
 class Job:
-    """One row of a measurement.
+    """One row of a benchmark.
 
     Attributes:
-        model: what is run.
-        candidate: what runs it.
-        label: what the model is called in tables.
-        reference: model whose outputs on stock ONNX Runtime are right.
+        model: file to run.
+        backend: name of the backend that runs it.
+        label: the model's name in tables.
+        reference: model whose outputs on stock ONNX Runtime are the expected ones.
     """
 
     model: OnnxFile
-    candidate: str
+    backend: str
     label: str
     reference: OnnxFile
 
 
 def scan_all(paths: Sequence[Path]) -> list[OnnxFile]:
-    """Scan each file once, however often it is named.
+    """Scan each file once, even if it is named more than once.
 
     Raises:
-        UsageError: there is none.
-        RuntimeLoadError: one is not an ONNX file.
+        UsageError: `paths` is empty.
+        RuntimeLoadError: a file is not an ONNX file.
     """
     if not paths:
         raise UsageError("no model is given; name at least one .onnx file")
@@ -45,38 +45,41 @@ def scan_all(paths: Sequence[Path]) -> list[OnnxFile]:
 
 
 def plan(
-    files: Sequence[OnnxFile], candidates: Registry[Backend], rivals: Collection[str] = ()
+    files: Sequence[OnnxFile], registry: Registry[Backend], third_party: Collection[str] = ()
 ) -> tuple[list[Job], list[Skipped]]:
-    """Every candidate on every model, stock first on each, and what there is nothing to measure of.
+    """Combine every model with every backend, stock ONNX Runtime first for each model.
 
     Args:
         files: models; each is its own reference.
-        candidates: registry of candidates.
-        rivals: names of the rivals to measure too.
+        registry: all backends.
+        third_party: names of third-party backends to include.
+
+    Returns:
+        The jobs, and the combinations that a backend refuses.
 
     Raises:
-        UsageError: one of `rivals` is not a known candidate.
+        UsageError: a name of `third_party` is unknown.
     """
-    for name in rivals:
-        candidates.get(name)
-    names = [name for name in candidates.names() if name in rivals or not candidates.get(name).rival]
-    pairs, skipped = [], []
-    called = labels([file.path for file in files])
+    for name in third_party:
+        registry.get(name)
+    names = [name for name in registry.names() if name in third_party or not registry.get(name).third_party]
+    jobs, skipped = [], []
+    label = labels([file.path for file in files])
     for file in files:
         for name in sorted(names, key=lambda name: name != STOCK):
-            reason = candidates.get(name).refuse(file)
+            reason = registry.get(name).refuse(file)
             if reason is None:
-                pairs.append(Job(file, name, called[file.path], file))
+                jobs.append(Job(file, name, label[file.path], file))
             else:
                 skipped.append(Skipped(file.path, name, reason))
-    return pairs, skipped
+    return jobs, skipped
 
 
 def labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """A short name for each model: its file's name, after as many folders as tell the files apart.
+    """Return a short label for each model: its file name, with as many parent folders as make the labels unique.
 
     Args:
-        paths: of different files. A symbolic link goes by its own name, not by that of its target.
+        paths: distinct files. A symbolic link is labelled by its own name, not by that of its target.
     """
     parts = {path: (path.parent.resolve() / path.name).parts for path in paths}
     length = 1

@@ -1,4 +1,4 @@
-"""One way to multiply activations by a pruned matrix, alone."""
+"""The interface of a kernel: one library's product of activations and a pruned matrix."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Kernel", "Layer"]
 
 @dataclass(frozen=True)
 class Layer:
-    """What is multiplied.
+    """The operands of a product.
 
     Attributes:
         weight: float32 ``[out, in]``, zero where `mask` is False.
         mask: boolean, of the same shape.
-        block: (rows, cols) kept or dropped together.
+        block: (rows, cols) kept or pruned together.
         x: float32 ``[tokens, in]``.
     """
 
@@ -29,27 +29,27 @@ class Layer:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions of nonzeros."""
+        """Multiplications and additions of the kept weights."""
         return 2 * int(np.count_nonzero(self.mask)) * len(self.x)
 
     @property
     def dense_operations(self) -> int:
-        """Multiplications and additions if nothing were zero."""
+        """Multiplications and additions of a dense matrix of this shape."""
         return 2 * self.weight.size * len(self.x)
 
 
 class Kernel(ABC):
     """A library's product, on one thread.
 
-    Packing the weight and bringing activations into the layout that the library likes best are not timed: only this
-    project's own product must take and give token-major activations, as it does in a model. Masks in blocks are stored
-    as CSR where that is the library's fastest way to multiply them.
+    Packing the weight and converting activations to the library's preferred layout are not timed. Aerogel's own kernel
+    gets no such help: it reads and writes token-major activations, as in a model. Block masks are stored as CSR if that
+    is the library's fastest format.
     """
 
     @abstractmethod
     def refuse(self) -> str | None:
-        """Why it cannot be measured here, or None if it can."""
+        """Return the reason why this kernel cannot be measured on this machine, or None if it can."""
 
     @abstractmethod
     def open(self, layer: Layer) -> Callable[[], np.ndarray]:
-        """A function that computes x W^T, ``[tokens, out]``, as often as it is called."""
+        """Return a function that computes x W^T, ``[tokens, out]``, each time it is called."""

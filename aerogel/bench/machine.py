@@ -1,4 +1,4 @@
-"""The machine as a report describes it."""
+"""Describe the machine in reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["describe"]
 
 
 def describe() -> dict[str, Any]:
-    """The machine as it stands in reports, with the instruction set that the sparse kernels use."""
+    """Return the processor, cores, vector extensions, instruction set of the sparse kernels, and system."""
     return {
         "cpu": cpu_model(),
         "cores": cores(),

@@ -8,19 +8,19 @@ from aerogel.errors import require
 
 __all__ = ["peak", "resident"]
 
-# Linux. Reading it needs no psutil, whose import would be measured too.
+# Linux. Reading this file avoids psutil, whose import would add to the measured memory.
 _STATUS = Path("/proc/self/status")
 
 
 def resident() -> int:
-    """Resident set of this process."""
+    """Return the resident set size (RSS) of this process."""
     if _STATUS.exists():
         return _status("VmRSS")
     return int(require("psutil", "bench").Process().memory_info().rss)
 
 
 def peak() -> int:
-    """Largest resident set that this process has had."""
+    """Return the largest RSS that this process has had."""
     if _STATUS.exists():
         return _status("VmHWM")
     memory = require("psutil", "bench").Process().memory_info()
@@ -28,7 +28,7 @@ def peak() -> int:
         return int(memory.peak_wset)
     import resource
 
-    # macOS counts bytes here, where Linux counts kilobytes.
+    # macOS reports bytes here, Linux kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -36,5 +36,5 @@ def _status(name: str) -> int:
     for line in _STATUS.read_text(encoding="ascii").splitlines():
         key, _, value = line.partition(":")
         if key == name:
-            return int(value.split()[0]) * 1024  # it says kB and means 1024 bytes
+            return int(value.split()[0]) * 1024  # the unit kB in this file means 1024 bytes
     raise OSError(f"{_STATUS} has no {name}")

@@ -1,7 +1,7 @@
-"""A look at an ONNX file without loading it: is it one, which operator domains does it call, what functions has it?
+"""Read the operator domains and function names of an ONNX file without loading it.
 
-Only the outermost protobuf fields are read and the graph is stepped over, so this takes microseconds for a
-file of any size and needs neither `onnx` nor `protobuf`.
+This reads the outermost protobuf fields only and skips the graph. It takes microseconds for a file of any size, and
+needs neither `onnx` nor `protobuf`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ DOMAIN = "aerogel"
 """Operator domain of the sparse functions."""
 
 SHARED_DATA = "shared.data"
-"""External data of several files in one folder."""
+"""Name of the external data that several files in one folder share."""
 
 # Field numbers of ModelProto, and of OperatorSetIdProto and FunctionProto inside it.
 _GRAPH, _OPSET_IMPORT, _FUNCTION, _OPSET_DOMAIN, _FUNCTION_NAME = 7, 8, 25, 1, 1
-# A domain and a version take a few dozen bytes; more than this is no opset import, nor a name.
+# A domain or a name takes a few dozen bytes; a longer field is something else.
 _TEXT_LIMIT = 4096
 
 
@@ -33,9 +33,9 @@ class OnnxFile:
 
     Attributes:
         path: the file.
-        domains: operator domains it imports; "" is ONNX's own.
-        size: bytes of the file and of the external data files beside it.
-        functions: names of the functions whose bodies it brings.
+        domains: operator domains that it imports; "" is ONNX's own.
+        size: bytes of the file and its external data.
+        functions: names of the functions that it defines.
     """
 
     path: Path
@@ -45,15 +45,15 @@ class OnnxFile:
 
     @property
     def sparse(self) -> bool:
-        """Whether it calls functions that the native library has kernels for."""
+        """Whether the model calls sparse functions, for which the native library has kernels."""
         return DOMAIN in self.domains
 
 
 def scan(path: Path) -> OnnxFile:
-    """Check that `path` is an ONNX file and read its operator domains and the names of its functions.
+    """Check that `path` is an ONNX file, and read its operator domains and function names.
 
     Raises:
-        RuntimeLoadError: the file is missing, is not ONNX, or is cut short.
+        RuntimeLoadError: the file is missing, not ONNX, or truncated.
     """
     check_model(path)
     size = path.stat().st_size
@@ -71,11 +71,11 @@ def scan(path: Path) -> OnnxFile:
                     stream.seek(length, 1)
         except ValueError as error:
             raise RuntimeLoadError(
-                f"{path} is not an ONNX file, or is cut short ({error}); export it anew"
+                f"{path} is not an ONNX file, or is truncated ({error}); export it again"
             ) from error
     if not graph or not domains:
         raise RuntimeLoadError(
-            f"{path} is not an ONNX file (no graph or no opset in it); give an exported .onnx file"
+            f"{path} is not an ONNX file (it has no graph or no opset); give an exported .onnx file"
         )
     return OnnxFile(
         path,
@@ -86,13 +86,13 @@ def scan(path: Path) -> OnnxFile:
 
 
 def external_data(path: Path) -> list[Path]:
-    """The files beside the model `path` that have, by their names, weights of it."""
+    """Return the external data files in the folder of the model `path`, found by their names."""
     names = (f"{path.name}.data", f"{path.name}_data", SHARED_DATA)
     return [file for name in names if (file := path.with_name(name)).is_file()]
 
 
 def _text(stream: BufferedReader, end: int, wanted: int) -> str:
-    """The text in field `wanted` of the message that ends at `end`, to which the stream is moved."""
+    """Return the text of field `wanted` in the message that ends at `end`, and move the stream to `end`."""
     text = b""
     while stream.tell() < end:
         field, length = _field(stream, end)
@@ -106,7 +106,7 @@ def _text(stream: BufferedReader, end: int, wanted: int) -> str:
 
 
 def _field(stream: BufferedReader, end: int) -> tuple[int, int]:
-    """Number of the next field and the length of its content, which ends at or before `end`."""
+    """Return the number of the next field and the length of its content, which must end by `end`."""
     key = _varint(stream)
     field, wire = key >> 3, key & 7
     if field == 0:

@@ -1,4 +1,4 @@
-"""Measurements as a picture: latency and memory of every run."""
+"""Plot latency and memory of every run."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from aerogel.system.atomic_io import atomic_file
 
 __all__ = ["check", "plot"]
 
-# Okabe and Ito's blue, sky blue, orange and vermilion, which readers with any colour vision tell apart.
+# The Okabe-Ito palette, which is safe for colour-blind readers: blue, sky blue, orange and vermilion.
 _BASELINE, _DENSE, _SPARSE, _WRONG = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
 
 
 def check(path: Path) -> None:
-    """Raise before anything is measured if a plot could not be written to `path`.
+    """Check before measuring that a plot can be written to `path`.
 
     Raises:
-        UsageError: the suffix is not that of a picture.
+        UsageError: the suffix is not that of a picture format.
         MissingExtraError: matplotlib is not installed.
     """
     figures = require("matplotlib.backends.backend_agg", "bench")
     known = sorted(figures.FigureCanvasAgg.get_supported_filetypes())
     if path.suffix.removeprefix(".").lower() not in known:
         raise UsageError(
-            f"--plot {path}: unknown kind of picture; give a name that ends in .png, .svg or .pdf"
+            f"--plot {path}: unknown picture format; give a name that ends in .png, .svg or .pdf"
         )
 
 
 def plot(reports: Sequence[Report], path: Path) -> None:
-    """Draw median latency (whiskers up to p99) and resident memory as bars; the suffix gives the format."""
+    """Draw median latency (whiskers to p99) and RSS as bars; the suffix of `path` sets the file format."""
     check(path)
     bars = [len(report.runs) for report in reports]
     figure = require("matplotlib.figure", "bench").Figure(
@@ -47,7 +47,7 @@ def plot(reports: Sequence[Report], path: Path) -> None:
 
 
 def _draw(figure: Any, report: Report) -> None:
-    """One point: latency on the left, memory on the right."""
+    """Draw one configuration: latency on the left, memory on the right."""
     times, memory = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     rows = range(len(report.runs))
     colours = [_colour(report, run) for run in report.runs]
@@ -59,13 +59,15 @@ def _draw(figure: Any, report: Report) -> None:
         text = f"{run.latency.median:.1f} ms{'' if run is report.baseline else gain}"
         times.text(run.latency.p99, row, f"  {text}", va="center", fontsize=9)
     times.set_xlim(0, 1.35 * max(run.latency.p99 for run in report.runs))
-    times.set_yticks(rows, [f"{run.label}\n{run.candidate}, {run.kind}" for run in report.runs], fontsize=9)
+    times.set_yticks(
+        rows, [f"{run.label}\n{run.backend}, {run.precision}" for run in report.runs], fontsize=9
+    )
     times.invert_yaxis()
     times.set_xlabel("latency, ms (bar: median, whisker: 99th percentile)")
     sizes = [run.memory["after_runs"] / 1e6 for run in report.runs]
     memory.bar_label(memory.barh(rows, sizes, color=colours), fmt=" %.0f", fontsize=9)
     memory.set_xlim(0, 1.2 * max(sizes))
-    memory.set_xlabel("resident memory, MB")
+    memory.set_xlabel("RSS, MB")
     for axes in (times, memory):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title(report.settings), fontsize=11)
@@ -74,4 +76,4 @@ def _draw(figure: Any, report: Report) -> None:
 def _colour(report: Report, run: Run) -> str:
     if run is report.baseline:
         return _BASELINE
-    return (_SPARSE if run.kind.sparse else _DENSE) if run.correct else _WRONG
+    return (_SPARSE if run.precision.sparse else _DENSE) if run.correct else _WRONG

@@ -1,7 +1,7 @@
-"""The parent's side of a worker: start it, ask it, end it.
+"""Start a worker process, send it requests, and end it.
 
-Requests and replies are lines of JSON, never pickled. The worker is started by name rather than through
-`multiprocessing`, which would import the caller's main module, torch and all, into the measured process.
+Requests and replies are lines of JSON, never pickles. The worker is started by module name: `multiprocessing` would
+import the caller's main module, including torch, into the measured process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """A process with one candidate opened on one model. Use as a context manager, or `close` it.
+    """A process that has loaded one model on one backend. Use as a context manager, or call `close`.
 
     Args:
-        module: dotted name of the candidate's module.
+        module: dotted name of the backend's module.
         model: the .onnx file.
-        python: interpreter of another environment, which needs numpy and the candidate's runtime and nothing of ours;
-            None for this one.
-        arguments: the rest of what ``open`` takes: threads, setting, batch, seq, vocab, seed, lengths.
+        python: interpreter of another environment, which needs numpy and the backend's runtime but not Aerogel; None
+            for the current one.
+        arguments: the other arguments of ``open``: threads, variant, batch, seq, vocab, seed, lengths.
 
     Raises:
-        AerogelError: whatever opening the candidate raised in the worker.
+        AerogelError: the error that loading raised in the worker.
         RuntimeLoadError: the worker died.
     """
 
@@ -64,20 +64,20 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        self.open_seconds = float(reply["open_seconds"])
+        self.load_seconds = float(reply["load_seconds"])
         self.details = str(reply["details"])
 
     def run(self, iterations: int) -> tuple[list[float], float]:
         """Time `iterations` inferences.
 
         Returns:
-            Seconds of each, and CPU seconds per second of wall clock over all of them.
+            Seconds of each inference, and CPU seconds per second of wall clock over all of them.
         """
         reply = self._ask("run", iterations=iterations)
         return reply["seconds"], reply["cpu"] / reply["wall"]
 
     def outputs(self) -> list[np.ndarray]:
-        """Outputs of one inference, in the model's order."""
+        """Run one inference and return its outputs, in the model's order."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "outputs.npz"
             self._ask("outputs", file=str(file))
@@ -85,13 +85,13 @@ class Worker:
                 return [arrays[name] for name in sorted(arrays.files)]
 
     def memory(self) -> dict[str, int]:
-        """Bytes resident before_load, after_load and after_runs, and at the peak."""
+        """Return the RSS of the process in bytes: before_load, after_load, after_runs and peak."""
         return self._ask("memory")
 
     def close(self) -> None:
         """End the process."""
         if self._process.stdin:
-            # A process that died with a request unread breaks the pipe; it has ended, as it should.
+            # The pipe is broken if the process died before it read a request.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
         try:
@@ -112,9 +112,9 @@ class Worker:
         self.close()
 
     def _modules(self) -> str:
-        """Where the worker looks for modules: where this process does, however that was arranged.
+        """PYTHONPATH of the worker: the module search path of this process.
 
-        Another environment has packages of its own, of other versions: it gets this package and nothing beside it.
+        A worker of another environment has its own packages; it gets the package `aerogel` only.
         """
         if not self._folder:
             return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
@@ -135,16 +135,16 @@ class Worker:
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             known = reply["error"] in errors.__all__
-            kind: type[AerogelError] = getattr(errors, reply["error"]) if known else RuntimeLoadError
-            raise kind(reply["message"])
+            error: type[AerogelError] = getattr(errors, reply["error"]) if known else RuntimeLoadError
+            raise error(reply["message"])
         return reply
 
     def _death(self) -> str:
-        """How the process ended, with the last line that it wrote to standard error."""
+        """Describe how the process ended, with the last line of its standard error."""
         status = self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if -status == signal.SIGKILL:
-            return f"{how}; free some memory, the system kills processes when it runs out"
+            return f"{how}; the system may be out of memory: free some, or measure a smaller model"
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
         return f"{how} ({lines[-1]})" if lines else how

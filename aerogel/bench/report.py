@@ -1,4 +1,4 @@
-"""A measurement as a table, on the terminal and in Markdown."""
+"""Print results as a table, on the terminal or in Markdown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["markdown", "notes", "table", "title"]
 
 _HEADER = (
-    "model", "runtime", "kind", "median ms", "p90 ms", "p99 ms", "spread", "speed-up", "error", "open s",
-    "resident MB", "peak MB", "file MB",
+    "model", "backend", "precision", "median ms", "p90 ms", "p99 ms", "spread", "speed-up", "relative error",
+    "load s", "RSS MB", "peak MB", "file MB",
 )  # fmt: skip
-_WORDS = 3
-# What a terminal has no room for.
-_WIDE = ("p90 ms", "peak MB")
+_TEXT_COLUMNS = 3
+# Columns that a terminal has no room for.
+_MARKDOWN_ONLY = ("p90 ms", "peak MB")
 
 
 def table(report: Report) -> Table:
-    """The measurement for the terminal."""
+    """Return the table for the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -34,9 +34,9 @@ def table(report: Report) -> Table:
         caption_justify="left",
         box=SIMPLE_HEAD,
     )
-    shown = [number for number, name in enumerate(_HEADER) if name not in _WIDE]
+    shown = [number for number, name in enumerate(_HEADER) if name not in _MARKDOWN_ONLY]
     for number in shown:
-        if number < _WORDS:
+        if number < _TEXT_COLUMNS:
             table.add_column(_HEADER[number], overflow="fold")
         else:
             table.add_column(_HEADER[number].replace(" ", "\n"), justify="right", no_wrap=True)
@@ -46,26 +46,29 @@ def table(report: Report) -> Table:
 
 
 def notes(report: Report) -> list[str]:
-    """What was not measured and why, a line for each reason."""
+    """Return one line for each reason why rows were skipped."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for item in report.skipped:
-        reasons.setdefault((item.model.name, item.reason), []).append(item.candidate)
+        reasons.setdefault((item.model.name, item.reason), []).append(item.backend)
     return [
-        f"{model} was not run on {', '.join(candidates)}: {reason}"
-        for (model, reason), candidates in reasons.items()
+        f"{model} was not run on {', '.join(backends)}: {reason}"
+        for (model, reason), backends in reasons.items()
     ]
 
 
 def markdown(report: Report) -> str:
-    """The measurement as a Markdown table with its title and caption."""
-    lines = [_HEADER, ["---"] * _WORDS + ["---:"] * (len(_HEADER) - _WORDS), *_rows(report)]
+    """Return a Markdown table with its title, caption, notes and warnings."""
+    lines = [_HEADER, ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEADER) - _TEXT_COLUMNS), *_rows(report)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    said = [*(f"Note: {note}" for note in notes(report)), *(f"Warning: {text}" for text in report.warnings)]
-    return "\n\n".join([_heading(report), body, _caption(report), *said]) + "\n"
+    remarks = [
+        *(f"Note: {note}" for note in notes(report)),
+        *(f"Warning: {text}" for text in report.warnings),
+    ]
+    return "\n\n".join([_heading(report), body, _caption(report), *remarks]) + "\n"
 
 
 def title(settings: Settings) -> str:
-    """A point in words."""
+    """Describe a configuration in words."""
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     if not settings.lengths:
         return f"batch {settings.batch}, sequence {settings.seq}, {threads}"
@@ -79,15 +82,15 @@ def _rows(report: Report) -> list[list[str]]:
     for run in report.runs:
         latency = run.latency
         rows.append([
-            run.label, run.candidate, str(run.kind), f"{latency.median:.2f}", f"{latency.p90:.2f}",
-            f"{latency.p99:.2f}", f"{latency.spread:.1%}", _gain(report, run), _error(run),
-            f"{run.open_seconds:.2f}", _megabytes(run.memory["after_runs"]), _megabytes(run.memory["peak"]),
+            run.label, run.backend, str(run.precision), f"{latency.median:.2f}", f"{latency.p90:.2f}",
+            f"{latency.p99:.2f}", f"{latency.spread:.1%}", _speedup(report, run), _error(run),
+            f"{run.load_seconds:.2f}", _megabytes(run.memory["after_runs"]), _megabytes(run.memory["peak"]),
             _megabytes(run.size),
         ])  # fmt: skip
     return rows
 
 
-def _gain(report: Report, run: Run) -> str:
+def _speedup(report: Report, run: Run) -> str:
     if run is report.baseline:
         return "baseline"
     if run.speedup is None:
@@ -96,31 +99,31 @@ def _gain(report: Report, run: Run) -> str:
 
 
 def _error(run: Run) -> str:
-    return "-" if run.difference is None else f"{run.difference:.0e}"
+    return "-" if run.relative_error is None else f"{run.relative_error:.0e}"
 
 
 def _heading(report: Report) -> str:
-    return f"{title(report.settings)}; {report.settings.rounds} rounds of {report.repeats} inferences"
+    return f"{title(report.settings)}; {report.settings.rounds} rounds of {report.iterations} iterations"
 
 
 def _caption(report: Report) -> str:
     machine = describe()
-    found = versions(("onnxruntime",))["onnxruntime"]
-    best = report.baseline
-    limits = {run.kind.precision: run.kind.tolerance for run in report.runs}
+    runtime = versions(("onnxruntime",))["onnxruntime"]
+    baseline = report.baseline
+    limits = {run.precision.dtype: run.precision.tolerance for run in report.runs}
     return (
-        f"Baseline: {best.label} on {best.candidate} ({best.setting}, its fastest setting). "
-        f"Error: largest difference over the reference's largest output; at most "
-        f"{', '.join(f'{limit:g} in {precision}' for precision, limit in limits.items())}. "
+        f"Baseline: {baseline.label} on {baseline.backend} (variant {baseline.variant}, the fastest). "
+        f"Relative error: largest difference from the reference over its largest output; at most "
+        f"{', '.join(f'{limit:g} in {dtype}' for dtype, limit in limits.items())}. "
         f"{machine['cpu']}, {machine['cores']} cores, kernels: {machine['kernels'] or 'none'}; "
-        f"ONNX Runtime {found}{_others(report)}."
+        f"ONNX Runtime {runtime}{_details(report)}."
     )
 
 
-def _others(report: Report) -> str:
-    """What the other runtimes said of themselves, each once."""
-    said = dict.fromkeys(run.details for run in report.runs if run.details)
-    return "".join(f"; {details}" for details in said)
+def _details(report: Report) -> str:
+    """Details of the other runtimes, each once."""
+    found = dict.fromkeys(run.details for run in report.runs if run.details)
+    return "".join(f"; {details}" for details in found)
 
 
 def _megabytes(size: int) -> str:

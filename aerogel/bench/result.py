@@ -1,4 +1,4 @@
-"""What is measured and what came out: settings, runs and the report of them."""
+"""Settings of a benchmark, and its results."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from aerogel.system.threads import check_threads
 __all__ = ["STOCK", "Report", "Run", "Settings", "Skipped"]
 
 STOCK = "onnxruntime"
-"""The candidate whose outputs are taken as right and whose times are the baseline."""
+"""Backend whose outputs are the expected ones and whose latency is the baseline."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured: `rounds` rounds of `repeats` inferences (None: as many as take half a second).
+    """One configuration: threads, batch and sequence lengths, and how often to measure.
 
     Attributes:
+        threads: threads inside one inference.
+        batch: sequences per inference.
+        seq: tokens per sequence, padding included.
+        rounds: rounds; every backend takes its turn in each.
+        repeats: iterations per round. None means as many as take half a second.
+        seed: seed of the random token ids.
         lengths: real tokens of each of the `batch` sequences, the longest of which is `seq`; the others are padded.
-            Empty: all are `seq` long.
+            Empty means that all are `seq` tokens long.
 
     Raises:
-        UsageError: a number that cannot be meant.
+        UsageError: a number is out of range.
     """
 
     threads: int = 1
@@ -42,13 +48,13 @@ class Settings:
         for name in ("batch", "seq", "rounds", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name} {value} is out of range; give at least 1")
+                raise UsageError(f"--{name} {value}: must be at least 1")
         check_seed(self.seed)
         if self.lengths and (
             min(self.lengths) < 1 or (len(self.lengths), max(self.lengths)) != (self.batch, self.seq)
         ):
             raise UsageError(
-                f"--lengths do not fit: {self.batch} lengths from 1 to {self.seq}, the longest {self.seq}, are needed"
+                f"--lengths: must be {self.batch} integers from 1 to {self.seq}, the longest {self.seq}"
             )
 
     @property
@@ -59,59 +65,72 @@ class Settings:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A candidate that had nothing to measure on a model, and why."""
+    """A model and backend that were not measured, with the reason."""
 
     model: Path
-    candidate: str
+    backend: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was measured of one candidate on one model.
+    """Result of one model on one backend.
 
     Attributes:
-        label: what the model is called in tables.
-        kind: what was computed, and so how exact it must be.
-        setting: the setting that was measured, the fastest of `tried` (median milliseconds by setting).
-        details: what the runtime says of itself.
-        size: bytes of the file that was opened.
-        open_seconds: time to open the model.
-        memory: bytes resident before_load, after_load and after_runs, and at the peak, of the worker process.
-        share: CPU seconds per second of wall clock.
-        reference: file whose outputs on stock ONNX Runtime were taken as right.
-        difference: relative to those (see `compare.difference`); None where the run is that one itself.
-        speedup: against the baseline; None where the outputs are wrong.
+        model: the file that was asked for.
+        label: the model's name in tables.
+        backend: name of the backend.
+        precision: arithmetic of the run, which sets the tolerance of its outputs.
+        variant: the variant that was measured: the fastest of `variant_ms`.
+        variant_ms: median milliseconds of each variant during warm-up; empty if there is only one.
+        details: version and mode that the runtime reports.
+        size: bytes of the file that was loaded, external data included.
+        load_seconds: seconds to load the model.
+        memory: RSS of the worker process in bytes: before_load, after_load, after_runs and peak.
+        cpu_utilization: CPU seconds per second of wall clock.
+        reference: file whose outputs on stock ONNX Runtime are the expected ones.
+        relative_error: see `compare.relative_error`; None for the reference's own run.
+        latency: see `Latency`.
+        speedup: over the baseline; None if the outputs are wrong.
     """
 
     model: Path
     label: str
-    candidate: str
-    kind: Precision
-    setting: str
-    tried: dict[str, float]
+    backend: str
+    precision: Precision
+    variant: str
+    variant_ms: dict[str, float]
     details: str
     size: int
-    open_seconds: float
+    load_seconds: float
     memory: dict[str, int]
-    share: float
+    cpu_utilization: float
     reference: Path
-    difference: float | None
+    relative_error: float | None
     latency: Latency
     speedup: Speedup | None
 
     @property
     def correct(self) -> bool:
-        """Whether the outputs are the reference's, within the tolerance of the kind."""
-        return self.difference is None or self.difference <= self.kind.tolerance
+        """Whether the outputs agree with the reference's, within the tolerance of the precision."""
+        return self.relative_error is None or self.relative_error <= self.precision.tolerance
 
 
 @dataclass(frozen=True)
 class Report:
-    """One measurement. `baseline` is one of `runs`; `repeats` is the number of inferences in each round."""
+    """Results of one configuration.
+
+    Attributes:
+        settings: the configuration.
+        iterations: iterations per round that were run.
+        runs: one result per row, in the order of the table.
+        baseline: the run of `runs` with speed-up 1.
+        skipped: rows that were not measured.
+        warnings: reasons to doubt the numbers.
+    """
 
     settings: Settings
-    repeats: int
+    iterations: int
     runs: list[Run]
     baseline: Run
     skipped: list[Skipped] = field(default_factory=list)

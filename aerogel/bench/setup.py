@@ -1,4 +1,4 @@
-"""Opening candidates in workers, each with its fastest setting."""
+"""Load jobs in worker processes, each with the fastest variant of its backend."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from aerogel.bench.result import STOCK, Settings
 from aerogel.bench.statistics import summarise
 from aerogel.registry import Registry
 
-__all__ = ["Opened", "Progress", "Runs", "alternate", "fill_round", "open_fastest", "stock_outputs"]
+__all__ = [
+    "Opened", "Progress", "Runs", "alternate", "iterations_per_round", "open_fastest", "stock_outputs",
+]  # fmt: skip
 
-# A round of the slowest candidate lasts about this long where --repeats is not given.
+# Duration of a round of the slowest backend if --repeats is not given.
 _ROUND_SECONDS = 0.5
-_TUNING_ROUNDS = 3
+_WARMUP_ROUNDS = 3
 
 Progress = Callable[[str, int, int], None]
 
 
 class Runs(Protocol):
-    """Anything that can be timed: a `Worker`, or a stand-in for one."""
+    """Anything that can be timed: a `Worker`, or a substitute in tests."""
 
     def run(self, iterations: int) -> tuple[list[float], float]:
         """See `Worker.run`."""
@@ -39,96 +41,103 @@ class Runs(Protocol):
 
 @dataclass
 class Opened:
-    """A pair whose worker runs: its setting, the file that was opened, median milliseconds by setting tried."""
+    """A job that is loaded in a worker.
 
-    pair: Job
+    Attributes:
+        job: what is measured.
+        worker: the process that runs it.
+        variant: the variant that is loaded.
+        file: the file that is loaded, after conversion.
+        variant_ms: median milliseconds of each variant during warm-up; empty if there is only one.
+    """
+
+    job: Job
     worker: Worker
-    setting: str
+    variant: str
     file: OnnxFile
-    tried: dict[str, float] = field(default_factory=dict)
+    variant_ms: dict[str, float] = field(default_factory=dict)
 
 
-def open_fastest(pair: Job, settings: Settings, candidates: Registry[Backend], work: Path) -> Opened:
-    """Open a worker per setting of the candidate, time them in turns, keep the fastest and end the others.
+def open_fastest(job: Job, settings: Settings, registry: Registry[Backend], work: Path) -> Opened:
+    """Start a worker for each variant of the backend, time them in turns, and keep the fastest.
 
     Args:
-        pair: what to open.
-        settings: the point that is measured.
-        candidates: registry of candidates.
-        work: folder for converted files, which are found there again.
+        job: what to load.
+        settings: the configuration to measure.
+        registry: all backends.
+        work: folder in which converted files are kept for reuse.
 
     Raises:
         AerogelError: the model cannot be converted, loaded or run.
     """
-    candidate = candidates.get(pair.candidate)
-    folder = work / f"{_fingerprint(pair.model.path)}-{pair.candidate}"
-    tried: dict[str, float] = {}
+    backend = registry.get(job.backend)
+    folder = work / f"{_fingerprint(job.model.path)}-{job.backend}"
+    variant_ms: dict[str, float] = {}
     with ExitStack() as stack:
         workers, files = {}, {}
-        for setting in candidate.settings:
-            files[setting] = candidate.prepare(pair.model.path, setting, folder, settings.batch, settings.seq)
-            workers[setting] = stack.enter_context(
-                _worker(pair, settings, candidates, setting, files[setting])
-            )
+        for variant in backend.variants:
+            files[variant] = backend.prepare(job.model.path, variant, folder, settings.batch, settings.seq)
+            workers[variant] = stack.enter_context(_worker(job, settings, registry, variant, files[variant]))
         if len(workers) > 1:
-            timed = alternate(list(workers.values()), _TUNING_ROUNDS, fill_round(workers.values()))
-            for setting, rounds in zip(workers, timed, strict=True):
-                tried[setting] = summarise([seconds for seconds, _ in rounds]).median
-        best = min(workers, key=lambda setting: tried.get(setting, 0.0))
+            iterations = iterations_per_round(workers.values())
+            timed = alternate(list(workers.values()), _WARMUP_ROUNDS, iterations)
+            for variant, rounds in zip(workers, timed, strict=True):
+                variant_ms[variant] = summarise([seconds for seconds, _ in rounds]).median
+        best = min(workers, key=lambda variant: variant_ms.get(variant, 0.0))
         winner = workers.pop(best)
-        # All went well: from here on only the losers end.
+        # Nothing failed. Close only the slower workers from here on.
         stack.pop_all()
     for worker in workers.values():
         worker.close()
     file = files[best]
-    return Opened(pair, winner, best, pair.model if file == pair.model.path else scan(file), tried)
+    return Opened(job, winner, best, job.model if file == job.model.path else scan(file), variant_ms)
 
 
-def stock_outputs(model: OnnxFile, settings: Settings, candidates: Registry[Backend]) -> list[np.ndarray]:
-    """What stock ONNX Runtime gives on `model`."""
-    pair = Job(model, STOCK, "", model)
-    setting = candidates.get(STOCK).settings[0]
-    with _worker(pair, settings, candidates, setting, model.path) as worker:
+def stock_outputs(model: OnnxFile, settings: Settings, registry: Registry[Backend]) -> list[np.ndarray]:
+    """Return the outputs of stock ONNX Runtime on `model`."""
+    job = Job(model, STOCK, "", model)
+    variant = registry.get(STOCK).variants[0]
+    with _worker(job, settings, registry, variant, model.path) as worker:
         return worker.outputs()
 
 
 def alternate(
-    workers: Sequence[Runs], rounds: int, repeats: int, progress: Progress | None = None
+    workers: Sequence[Runs], rounds: int, iterations: int, progress: Progress | None = None
 ) -> list[list[tuple[list[float], float]]]:
-    """Give every worker its turn in every round, forwards and backwards by turns.
+    """Run every worker in every round, in reverse order every second round.
 
-    A, B, B, A, A, B ... : whatever drifts (clock, temperature, a neighbour's work) falls on all alike.
+    The order A, B, B, A, A, B ... spreads drift (clock, temperature, other processes) evenly over all workers.
 
     Returns:
-        Per worker and round, what `Worker.run` returned.
+        For each worker and round, the result of `Worker.run`.
     """
     timed: list[list[tuple[list[float], float]]] = [[] for _ in workers]
     for number in range(rounds):
         order = range(len(workers)) if number % 2 == 0 else range(len(workers) - 1, -1, -1)
         for index in order:
-            timed[index].append(workers[index].run(repeats))
+            timed[index].append(workers[index].run(iterations))
         if progress:
             progress("measuring", number + 1, rounds)
     return timed
 
 
-def fill_round(workers: Iterable[Runs]) -> int:
-    """Inferences that take the slowest worker about `_ROUND_SECONDS`, between 3 and 200."""
+def iterations_per_round(workers: Iterable[Runs]) -> int:
+    """Return how many iterations take the slowest worker about half a second, between 3 and 200."""
     slowest = max(min(worker.run(2)[0]) for worker in workers)
     return min(max(math.ceil(_ROUND_SECONDS / slowest), 3), 200)
 
 
-def _worker(pair: Job, settings: Settings, candidates: Registry[Backend], setting: str, file: Path) -> Worker:
+def _worker(job: Job, settings: Settings, registry: Registry[Backend], variant: str, file: Path) -> Worker:
     return Worker(
-        candidates.module(pair.candidate),
+        registry.module(job.backend),
         file,
-        python=candidates.get(pair.candidate).python(),
+        python=registry.get(job.backend).python(),
         threads=settings.threads,
-        setting=setting,
+        variant=variant,
         batch=settings.batch,
         seq=settings.seq,
-        # The reference's: what is compared must have been fed the same.
-        vocab=vocabulary(pair.reference.path),
+        # The reference's vocabulary: outputs can be compared only if the inputs are the same.
+        vocab=vocabulary(job.reference.path),
         seed=settings.seed,
         lengths=settings.lengths,
     )

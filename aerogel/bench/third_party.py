@@ -1,4 +1,4 @@
-"""Runtimes of others, which may need an environment of their own."""
+"""Third-party backends, which may be installed in another environment."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _SECONDS = 60.0
 
 
 class ThirdPartyBackend(Backend):
-    """A runtime that takes plain operators only.
+    """A runtime that runs standard operators only, that is dense exports.
 
-    It is looked for under the interpreter that the environment variable `variable` names, or else under this one.
+    The environment variable `variable` names the interpreter that has the package. Without it, the current one is used.
 
     Attributes:
-        package: what is imported.
+        package: name of the package to import.
         install: arguments of ``pip install``.
-        computes: what it computes on a dense export.
-        needs: command of a Python that it has wheels for.
+        dense_precision: precision on a dense export.
+        python_command: command of a Python version that the package has wheels for.
     """
 
-    rival = True
+    third_party = True
     package: str
     install: str
-    computes: Precision
-    needs: str = "python3"
+    dense_precision: Precision
+    python_command: str = "python3"
 
     @property
     def variable(self) -> str:
@@ -44,52 +44,52 @@ class ThirdPartyBackend(Backend):
         return f"AEROGEL_PYTHON_{self.package.upper()}"
 
     def python(self) -> Path | None:
-        """The interpreter of the rival's own environment, or None for this one."""
+        """Return the interpreter that `variable` names, or None for the current one."""
         named = os.environ.get(self.variable)
         return Path(named) if named else None
 
     def refuse(self, model: OnnxFile) -> str | None:
-        """Refuses where the package is not installed, and models that call functions."""
+        """Refuse every model if the package is not installed, and models that call sparse functions."""
         python = self.python()
         if python and not python.is_file():
             return f"{self.variable}={python} is not a file; name the interpreter of an environment with {self.package}"
         if not _installed(self.package, python):
-            return self.mend()
+            return self.install_hint()
         if model.sparse:
-            return "it takes plain operators only; export the checkpoint with --format dense for it"
+            return "it runs standard operators only; export the checkpoint with --format dense for it"
         return None
 
-    def mend(self) -> str:
-        """What to do where the package is not installed."""
+    def install_hint(self) -> str:
+        """Return a message that tells how to install the package."""
         return (
-            f"{self.package} is not installed; run: {self.needs} -m venv DIR && DIR/bin/pip install {self.install}, "
-            f"and set {self.variable}=DIR/bin/python"
+            f"{self.package} is not installed; run: {self.python_command} -m venv DIR && DIR/bin/pip install "
+            f"{self.install}, and set {self.variable}=DIR/bin/python"
         )
 
-    def kind(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - it takes dense exports only
-        """What it computes, as declared."""
-        return self.computes
+    def precision(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - it runs dense exports only
+        """Return `dense_precision`."""
+        return self.dense_precision
 
-    def runtime(self) -> ModuleType:
-        """Import the package, in the worker.
+    def import_package(self) -> ModuleType:
+        """Import the package. Call this in the worker only.
 
         Raises:
-            MissingExtraError: it is not installed there.
+            MissingExtraError: the package is not installed.
         """
         try:
             return importlib.import_module(self.package)
         except ModuleNotFoundError as error:
             if error.name != self.package:
                 raise
-            raise MissingExtraError(self.mend()) from error
+            raise MissingExtraError(self.install_hint()) from error
 
 
 @functools.cache
 def _installed(package: str, python: Path | None) -> bool:
     if python is None:
         return importlib.util.find_spec(package) is not None
-    found = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
     try:
-        return subprocess.run([python, "-c", found], check=False, timeout=_SECONDS).returncode == 0
+        return subprocess.run([python, "-c", code], check=False, timeout=_SECONDS).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

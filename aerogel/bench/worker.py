@@ -1,8 +1,7 @@
-"""The process that one candidate is measured in: ``python -m aerogel.bench.worker``.
+"""The process that measures one model on one backend: ``python -m aerogel.bench.worker``.
 
-It imports numpy and the candidate's runtime, nothing else, so that its memory is the candidate's memory.
-Requests come on standard input and replies go to standard output, one JSON object a line (see
-`aerogel.bench.process`).
+It imports numpy and the backend's runtime only, so that its memory is that of the backend. It reads requests from
+standard input and writes replies to standard output, one JSON object per line (see `aerogel.bench.process`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["main"]
 
 
 class _Opened:
-    """A candidate that has loaded its model and run it once."""
+    """A model that is loaded and has run once."""
 
     def __init__(
         self,
@@ -36,17 +35,17 @@ class _Opened:
         module: str,
         model: str,
         threads: int,
-        setting: str,
+        variant: str,
         batch: int,
         seq: int,
         vocab: int,
         seed: int,
         lengths: Sequence[int] = (),
     ) -> None:
-        candidate: Backend = importlib.import_module(module).BACKEND
+        backend: Backend = importlib.import_module(module).BACKEND
         self._memory = {"before_load": memory.resident()}
         start = time.perf_counter()
-        self._runner = candidate.open(Path(model), threads, setting, batch, seq)
+        self._runner = backend.open(Path(model), threads, variant, batch, seq)
         self._open_seconds = time.perf_counter() - start
         self._memory["after_load"] = memory.resident()
         try:
@@ -64,16 +63,16 @@ class _Opened:
             raise
         except MemoryError:
             raise UsageError(
-                f"{model}: --batch {batch} --seq {seq} do not fit into memory; give smaller ones"
+                f"{model}: --batch {batch} --seq {seq} do not fit into memory; give smaller numbers"
             ) from None
         except Exception as error:  # every runtime raises its own types
             raise UsageError(f"{model} does not run at --batch {batch} --seq {seq}: {error}") from error
 
     def opened(self) -> dict[str, Any]:
-        return {"open_seconds": self._open_seconds, "details": self._runner.details}
+        return {"load_seconds": self._open_seconds, "details": self._runner.details}
 
     def run(self, iterations: int) -> dict[str, Any]:
-        """Time `iterations` inferences, after one that only brings the model back into the caches."""
+        """Time `iterations` inferences, after one that warms the caches."""
         self._runner.run(self._feeds)
         gc.collect()
         gc.disable()
@@ -99,8 +98,8 @@ class _Opened:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # Runtimes print to the process's standard output when they please: replies get a private copy of it, and
-    # everybody else's words go to standard error.
+    # Runtimes print to standard output too. Replies go to a private copy of it; all other output is redirected to
+    # standard error.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     opened: Any = None
@@ -116,7 +115,7 @@ def main() -> None:
         except AerogelError as error:
             reply = {"error": type(error).__name__, "message": str(error)}
         except MemoryError:
-            reply = {"error": "RuntimeLoadError", "message": "memory ran out; measure with a smaller --batch"}
+            reply = {"error": "RuntimeLoadError", "message": "out of memory; measure with a smaller --batch"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -1,7 +1,7 @@
-"""The `aerogel` command. Each module of this folder is one verb; an underscore in front marks a helper.
+"""The `aerogel` command. Each module of this folder is one verb; a leading underscore marks a helper.
 
-A verb's module defines `HELP` (one line), `add_arguments(parser)` and `run(args)`; it imports nothing heavy
-at the top, so that `aerogel --help` stays instant.
+A verb's module defines `HELP` (one line), `add_arguments(parser)` and `run(args)`. It imports nothing heavy at module
+level, so that `aerogel --help` stays fast.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ __all__ = ["main", "parsers"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a bad command line as every other error is reported: in one line."""
+    """Reports a bad command line in one line, as every other error."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit status: 0 done, 1 a check that failed, 2 an error."""
-    # Before any verb imports torch, which reads them only once.
+    """Run one command line and return its exit status: 0 success, 1 a check failed, 2 an error."""
+    # Before any verb imports torch, which reads these variables only once.
     set_thread_variables()
     parser, verbs = parsers()
     try:
-        _demand_utf8(sys.argv[1:] if argv is None else argv)
+        _check_utf8(sys.argv[1:] if argv is None else argv)
         args, rest = parser.parse_known_args(argv)
         if rest:
             verbs[args.verb].error(f"unrecognized arguments: {' '.join(rest)}")
         status = int(args.run(args) or 0)
-        # What is still buffered belongs to this run: if it cannot be written, the run failed.
+        # A failure to write buffered output is a failure of this run.
         sys.stdout.flush()
         return status
     except AerogelError as error:
         print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of a pipe ended (`aerogel env | head -1`): that is no error.
+        # The reader of the pipe has closed it (`aerogel env | head -1`), which is not an error.
         _silence_output()
         return 0
     except OSError as error:
         _silence_output()
         print(
-            f"aerogel: error: standard output cannot be written ({one_line(error)}); "
+            f"aerogel: error: cannot write standard output ({one_line(error)}); "
             "free disk space or write to another file",
             file=sys.stderr,
         )
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _demand_utf8(words: Sequence[str]) -> None:
-    """Refuse an argument with bytes that are not UTF-8: no record, table or page can store it."""
+def _check_utf8(words: Sequence[str]) -> None:
+    """Refuse arguments that are not valid UTF-8: records, tables and pages cannot store them."""
     for word in words:
         try:
             word.encode("utf-8")
@@ -72,9 +72,9 @@ def _demand_utf8(words: Sequence[str]) -> None:
 
 
 def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser of the command, and that of each verb by name."""
+    """The parser of the command, and the parser of each verb by name."""
     parser = _Parser(
-        prog="aerogel", description="Prune BERT-class encoders while they learn, and run them sparse."
+        prog="aerogel", description="Prune BERT-class encoders while they train, and run them sparse."
     )
     parser.add_argument("--version", action="version", version=_version())
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -89,7 +89,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
 
 
 def _silence_output() -> None:
-    """Point a standard output that takes no more at nothing, so that the interpreter's last flush succeeds."""
+    """Redirect a closed or full standard output to the null device, so that the interpreter's last flush succeeds."""
     try:
         sys.stdout.flush()
     except OSError:

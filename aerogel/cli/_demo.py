@@ -1,6 +1,6 @@
-"""The whole path in a few minutes: train dense, prune with movement, export, verify, measure, compare.
+"""The demo: train a dense model, prune it with movement pruning, export both, verify and measure them.
 
-This is the one module that imports both training and what comes after it.
+This is the only module that imports both training and the stages after it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from aerogel import runtime
 from aerogel.bench.harness import bench
 from aerogel.bench.result import STOCK, Report, Run, Settings
-from aerogel.bench.schema import document, point
+from aerogel.bench.schema import document, encode
 from aerogel.bench.setup import Progress
 from aerogel.errors import require
 from aerogel.system.atomic_io import atomic_file, check_output
@@ -37,14 +37,14 @@ class DemoConfig:
 
     Attributes:
         hidden: width of the encoder; heads have 64 features, the feed-forward is four times as wide.
-        layers: encoder layers.
+        layers: number of encoder layers.
         epochs: passes over the training rows for the dense model.
-        pruning_epochs: further passes, while it is pruned.
-        train_rows: training rows used; None for all.
+        pruning_epochs: passes while the model is pruned.
+        train_rows: number of training rows; None uses all.
         density: fraction of the encoder's matrices that movement pruning keeps.
         seq: tokens per sequence in the measurement.
-        rounds: turns of each candidate in the measurement.
-        seed: of everything random.
+        rounds: rounds of the measurement.
+        seed: random seed.
     """
 
     hidden: int = 192
@@ -60,11 +60,11 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One model as its exported file runs.
+    """Measurements of one exported model.
 
     Attributes:
         model: "dense" or the pruning method.
-        accuracy: on the evaluation split, by the runtime that `run` measured.
+        accuracy: on the evaluation split, computed by the backend of `run`.
         density: kept fraction of the encoder's matrices.
         run: latency, memory and file size.
     """
@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo found: the dense model's row, then the pruned one's. `report` has all that was measured."""
+    """Results of the demo: the dense model's row, then the pruned model's. `report` is the whole measurement."""
 
     rows: list[Row]
     report: Report
@@ -89,20 +89,20 @@ def demo(
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(lambda *_: None),
 ) -> Result:
-    """Run the demo, leaving checkpoints, ONNX files, demo.json and demo.png in `out`.
+    """Run the demo and write checkpoints, ONNX files, demo.json and demo.png to `out`.
 
     Args:
-        out: folder to write to.
+        out: output folder.
         config: sizes.
-        announce: called with a line of text as each stage begins.
-        progress: gives a function that is called with the name of a stage, the steps done and the steps in all.
-            Training shows its steps by itself.
+        announce: called with a line of text when a stage begins.
+        progress: returns a context whose function is called with a stage, the steps done and the number of steps.
+            Training reports its own steps.
 
     Raises:
         MissingExtraError: an optional dependency is missing.
-        CheckpointError: `out` has a folder that a checkpoint would replace and that is none.
+        CheckpointError: a folder in `out` would be replaced by a checkpoint, but is not a checkpoint.
         OutputError: `out` cannot be written.
-        ParityError: an exported model does not compute what PyTorch does.
+        ParityError: the outputs of an exported model differ from PyTorch's.
     """
     for module, extra in (("transformers", "train"), ("onnxscript", "export"), ("matplotlib", "bench")):
         require(module, extra)
@@ -110,19 +110,19 @@ def demo(
     announce("training a small BERT on the synthetic task")
     with tempfile.TemporaryDirectory(prefix="aerogel-demo-") as folder:
         dense = _train(out, config, "dense", _fresh_model(Path(folder), config))
-    announce(f"movement pruning to {config.density:.0%} while it learns on")
+    announce(f"movement pruning to a density of {config.density:.0%}")
     pruned = _train(out, config, "movement", dense.path)
     announce("exporting both and verifying them against PyTorch")
     files = [_export(dense, "dense", out), _export(pruned, "csr", out)]
-    announce("measuring in turns")
+    announce("measuring both")
     with progress() as step:
         settings = Settings(seq=config.seq, rounds=config.rounds, seed=config.seed)
         report = bench(files, settings, progress=step)
     rows = []
-    for file, made in zip(files, (dense, pruned), strict=True):
-        # The last candidate of a file is the native library where it has something to do, else the stock runtime.
+    for file, model in zip(files, (dense, pruned), strict=True):
+        # The last run of a file is on Aerogel's kernels where they apply, else on stock ONNX Runtime.
         run = [run for run in report.runs if run.model == file][-1]
-        rows.append(Row(made.record.method, _accuracy(file, run), made.accounting.density, run))
+        rows.append(Row(model.record.method, _accuracy(file, run), model.accounting.density, run))
     result = Result(rows, report)
     with atomic_file(out / "demo.json") as temporary:
         temporary.write_text(json.dumps(_document(result), indent=2) + "\n", encoding="utf-8")
@@ -131,7 +131,7 @@ def demo(
 
 
 def _check(out: Path) -> None:
-    """Ask for every place that is written to, before anything is trained."""
+    """Check that every output can be written, before anything is trained."""
     from aerogel.checkpoint import check_target
 
     for method in ("dense", "movement"):
@@ -141,7 +141,7 @@ def _check(out: Path) -> None:
 
 
 def _fresh_model(folder: Path, config: DemoConfig) -> Path:
-    """The task's own small BERT, widened so that its matrices are large enough to gain from sparsity."""
+    """The task's small BERT, made wide enough for its matrices to gain from sparsity."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -189,17 +189,17 @@ def _train(out: Path, config: DemoConfig, method: str, model: Path) -> Checkpoin
     )
 
 
-def _export(made: Checkpoint, form: str, out: Path) -> Path:
+def _export(model: Checkpoint, storage: str, out: Path) -> Path:
     from aerogel.export.config import ExportConfig
     from aerogel.export.run import export
 
-    file = out / "onnx" / form / f"{made.record.method}.onnx"
-    export(ExportConfig(checkpoint=made.path, out=file, format=form))
+    file = out / "onnx" / storage / f"{model.record.method}.onnx"
+    export(ExportConfig(source=model.path, out=file, format=storage))
     return file
 
 
 def _accuracy(file: Path, run: Run) -> float:
-    """Accuracy of an exported file on the evaluation split, with nothing of PyTorch in its path."""
+    """Accuracy of an exported file on the evaluation split, computed without PyTorch."""
     from tokenizers import Tokenizer
 
     from aerogel.data.tasks import TASKS
@@ -207,7 +207,7 @@ def _accuracy(file: Path, run: Run) -> float:
     split = TASKS.get(_TASK).load(None).evaluation[""]
     tokenizer = Tokenizer.from_file(str(file.with_name("tokenizer.json")))
     tokenizer.enable_padding()
-    session = runtime.session(file, library=run.candidate != STOCK)
+    session = runtime.session(file, library=run.backend != STOCK)
     wanted = [item.name for item in session.get_inputs()]
     right = 0
     for start in range(0, len(split), 100):
@@ -228,7 +228,7 @@ def _document(result: Result) -> dict[str, Any]:
             "model": row.model,
             "accuracy": row.accuracy,
             "density": row.density,
-            "candidate": row.run.candidate,
+            "backend": row.run.backend,
             "file_bytes": row.run.size,
             "resident_bytes": row.run.memory["after_runs"],
             "latency_ms": row.run.latency.median,
@@ -236,11 +236,11 @@ def _document(result: Result) -> dict[str, Any]:
         }
         for row in result.rows
     ]
-    return {"models": models, "bench": document([point(result.report)])}
+    return {"models": models, "bench": document([encode(result.report)])}
 
 
 def _plot(result: Result, path: Path) -> None:
-    """One panel per quantity, a bar per model."""
+    """Draw a panel for each quantity, with a bar for each model."""
     panels: list[tuple[str, str, list[float]]] = [
         ("accuracy, %", "%.1f", [100 * row.accuracy for row in result.rows]),
         ("latency, ms", "%.2f", [row.run.latency.median for row in result.rows]),
@@ -249,8 +249,8 @@ def _plot(result: Result, path: Path) -> None:
     ]
     figure = require("matplotlib.figure", "bench").Figure(figsize=(10, 3), layout="constrained")
     names = [f"{row.model}\n{row.density:.0%} of weights" for row in result.rows]
-    for axes, (title, form, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axes.bar_label(axes.bar(names, values, color=["#0072B2", "#E69F00"], width=0.6), fmt=form)
+    for axes, (title, label, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.bar_label(axes.bar(names, values, color=["#0072B2", "#E69F00"], width=0.6), fmt=label)
         axes.set_title(title, fontsize=10)
         axes.set_ylim(0, 1.15 * max(values))
         axes.tick_params(labelsize=9)

@@ -1,4 +1,4 @@
-"""What an installation has: versions, processor, native library, the variables that steer them."""
+"""The report of ``aerogel env``: versions, processor, native library and environment variables."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PACKAGES = (
     "onnx", "onnxscript", "psutil", "matplotlib",
 )  # fmt: skip
 _VARIABLES = {
-    LIBRARY_VARIABLE: "path of another build of the native library; set to nothing, none is used",
-    "AEROGEL_ISA": "instruction set that the kernels use; without it, the fastest available",
-    "AEROGEL_CACHE": "directory of calibrations and of tiles tuned on a GPU; without it, the user's cache directory",
-    "OMP_NUM_THREADS": "threads of PyTorch while training and exporting",
-    "HF_HOME": "where downloaded models are kept",
-    "HF_HUB_OFFLINE": "set to 1, nothing is downloaded",
+    LIBRARY_VARIABLE: "path of the native library to use; empty: use none",
+    "AEROGEL_ISA": "instruction set of the kernels, such as avx2 (default: the fastest available)",
+    "AEROGEL_CACHE": "directory of cost models and of tuned GPU tiles (default: the user's cache directory)",
+    "OMP_NUM_THREADS": "number of PyTorch threads in training and export",
+    "HF_HOME": "directory of downloaded models",
+    "HF_HUB_OFFLINE": "1: download nothing",
 }
 _COMPILERS = ("c++", "g++", "clang++")
 
@@ -39,7 +39,7 @@ def variables() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """The report of ``aerogel env``, ready for JSON. docs/bench.md describes its fields."""
+    """The report as JSON values. docs/bench.md describes its fields."""
     return {
         "aerogel": __version__,
         "python": platform.python_version(),
@@ -54,17 +54,17 @@ def environment() -> dict[str, Any]:
 
 
 def _interpreters() -> dict[str, str]:
-    """The variables that say where other runtimes are installed."""
-    found = (BACKENDS.get(name) for name in BACKENDS.names())
+    """Variables that name the Python interpreters of third-party backends."""
+    backends = (BACKENDS.get(name) for name in BACKENDS.names())
     return {
-        rival.variable: f"Python of another environment that has {rival.package}, for bench --rivals"
-        for rival in found
-        if isinstance(rival, ThirdPartyBackend)
+        backend.variable: f"Python interpreter with {backend.package} installed, for `bench --backends`"
+        for backend in backends
+        if isinstance(backend, ThirdPartyBackend)
     }
 
 
 def _library() -> dict[str, Any]:
-    """The native library: where it is, what it can do here, or the reason why it cannot be used."""
+    """The native library: its path, its instruction sets, or the reason why it cannot be used."""
     path = find_library()
     found: dict[str, Any] = {
         "path": str(path) if path else None,
@@ -73,7 +73,7 @@ def _library() -> dict[str, Any]:
         "instruction_sets": [],
     }
     if path is None:
-        found["reason"] = _missing()
+        found["reason"] = _absence()
         return found
     from aerogel.kernels.cpu import native
 
@@ -82,26 +82,28 @@ def _library() -> dict[str, Any]:
             {"name": isa.name, "available": isa.available, "reason": isa.reason} for isa in native.isas()
         ]
         found["selected"] = native.selected()
-        found["reason"] = _refusal(str(path))
+        found["reason"] = _rejection(str(path))
     except AerogelError as error:
         found["reason"] = str(error)
     return found
 
 
-def _refusal(library: str) -> str | None:
-    """Why ONNX Runtime does not take the library, or None if it does."""
+def _rejection(library: str) -> str | None:
+    """Why ONNX Runtime rejects the library, or None if it accepts it."""
     try:
         runtime.session_options().register_custom_ops_library(library)
     except Exception as error:  # onnxruntime raises its own types, none of them public
-        return f"ONNX Runtime refuses it: {error}"
+        return f"ONNX Runtime rejects it: {error}"
     return None
 
 
-def _missing() -> str:
-    """Why there is no library, and the mend."""
+def _absence() -> str:
+    """Why there is no library, and how to get one."""
     if LIBRARY_VARIABLE in os.environ:
-        return f"{LIBRARY_VARIABLE} is set to nothing; unset it. Models run at dense speed"
+        return f"{LIBRARY_VARIABLE} is empty; unset it to use the library. Models run at dense speed"
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler:
-        return f"it was not built when aerogel was installed; reinstall aerogel ({compiler} is there now)"
-    return "no C++ compiler was found; install GCC or Clang and reinstall aerogel. Models run at dense speed"
+        return (
+            f"it was not built when aerogel was installed; {compiler} is available now, so reinstall aerogel"
+        )
+    return "no C++ compiler found; install GCC or Clang and reinstall aerogel. Models run at dense speed"

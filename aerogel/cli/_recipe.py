@@ -1,4 +1,4 @@
-"""Configurations from a recipe and flags: defaults, then `--config FILE`, then what the command line says."""
+"""Configurations from a recipe and flags. Precedence: flags, then the `--config` file, then defaults."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ C = TypeVar("C")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Declare --config. The other arguments must have no defaults of their own (`argparse.SUPPRESS`), but tables {}."""
+    """Declare --config.
+
+    The parser's other arguments need the default `argparse.SUPPRESS`, or {} where they are tables.
+    """
     parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="recipe: any of these settings; flags go before it"
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="TOML file with any of these settings; flags override it",
     )
 
 
-def config_of(kind: type[C], args: argparse.Namespace) -> C:
-    """The configuration dataclass `kind` that a recipe and the arguments make. Entries of tables are merged.
+def config_of(config: type[C], args: argparse.Namespace) -> C:
+    """Make the configuration dataclass `config` from a recipe and the arguments. Tables are merged entry by entry.
 
     Raises:
         UsageError: a setting is missing, unknown or out of range, or the file cannot be read.
@@ -29,12 +35,12 @@ def config_of(kind: type[C], args: argparse.Namespace) -> C:
     from aerogel.errors import UsageError
     from aerogel.train.recipe import read_recipe
 
-    values = read_recipe(args.config, kind) if args.config else {}
-    for field in fields(kind):  # type: ignore[arg-type]
+    values = read_recipe(args.config, config) if args.config else {}
+    for field in fields(config):  # type: ignore[arg-type]
         if hasattr(args, field.name):
             flag: Any = getattr(args, field.name)
             table = isinstance(flag, Mapping)
             values[field.name] = {**values.get(field.name, {}), **flag} if table else flag
         elif field.default is MISSING and field.default_factory is MISSING and field.name not in values:
-            raise UsageError(f"--{field.name} is missing; give it as a flag or in the --config file")
-    return kind(**values)
+            raise UsageError(f"--{field.name} is required; set it as a flag or in the --config file")
+    return config(**values)

@@ -1,4 +1,4 @@
-"""Signals that ask a verb to stop: noted, so that it ends what it began and writes what it has."""
+"""Signals that stop a verb: they set an event, so that the verb can end its processes and write its results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 __all__ = ["Stop", "stoppable"]
 
-_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(threading.Event):
     """Set when the process is asked to stop.
 
     Attributes:
-        signal: that asked first.
+        signal: the first signal received; None so far.
     """
 
     signal: signal.Signals | None = None
@@ -25,18 +25,18 @@ class Stop(threading.Event):
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Yield an event that an interrupt, a hang-up or a request to terminate sets; a second interrupt acts as ever.
+    """Yield an event that SIGINT, SIGTERM or SIGHUP sets. A second SIGINT has its usual effect.
 
-    What the process ignores (under nohup, say) stays ignored. Only the main thread may call this.
+    Signals that the process ignores, as under nohup, stay ignored. Only the main thread may call this.
     """
     stop = Stop()
-    found = {number: signal.getsignal(number) for number in _ASKING}
-    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    handlers = {number: signal.getsignal(number) for number in _STOPPING}
+    before = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
 
     def note(number: int, _: Any) -> None:
         stop.signal = stop.signal or signal.Signals(number)
         stop.set()
-        # Some send the others twice, to a process and to its group; who interrupts twice is in a hurry.
+        # Only SIGINT: supervisors may send the others twice, to a process and to its group.
         if signal.SIGINT in before:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
 

@@ -1,4 +1,4 @@
-"""`aerogel bench`: latency and memory of exported models against the dense baseline."""
+"""`aerogel bench`: latency and memory of exported models against a dense baseline and other backends."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from aerogel.bench.result import Settings
     from aerogel.bench.setup import Progress
 
-HELP = "measure exported models against the dense baseline and other runtimes"
+HELP = "measure exported models against a dense baseline and other backends"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_measurement_arguments(parser)
     parser.add_argument(
-        "--json", type=arguments.output, metavar="FILE", help="write everything measured to FILE"
+        "--json", type=arguments.output, metavar="FILE", help="write all measurements to FILE"
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep what the --json file has of the same points, models and versions",
+        help="reuse measurements in the --json file of the same configurations, models and versions",
     )
     parser.add_argument(
-        "--markdown", type=arguments.output, metavar="FILE", help="write the tables to FILE as Markdown"
+        "--markdown", type=arguments.output, metavar="FILE", help="write the tables to FILE in Markdown"
     )
     parser.add_argument(
-        "--plot", type=arguments.output, metavar="FILE.png", help="draw latency and memory to FILE.png"
+        "--plot", type=arguments.output, metavar="FILE.png", help="plot latency and memory to FILE.png"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the tables, write what was asked for; 1 if a candidate's outputs were wrong."""
+    """Measure, print the tables, write the requested files; 1 if the outputs of a backend were wrong."""
     from aerogel.bench import plot, report, schema
     from aerogel.errors import UsageError
     from aerogel.system.atomic_io import atomic_file, check_output
@@ -52,14 +52,14 @@ def run(args: argparse.Namespace) -> int:
     for output in filter(None, (args.json, args.markdown, args.plot)):
         check_output(output)
     if args.resume and not args.json:
-        raise UsageError("--resume takes up what the --json file has; give --json too")
+        raise UsageError("--resume reads the --json file; give --json too")
     known = schema.load(args.json) if args.resume else []
     measured: list[dict[str, Any]] = []
     errors = console(stderr=True)
     for number, point in enumerate(points):
         with progress() as step:
             if len(points) > 1:
-                step("points", number, len(points))
+                step("configurations", number, len(points))
             measured.append(_point(args, point, known, step))
         found = schema.parse(measured[-1])
         console().print(report.table(found))
@@ -83,32 +83,34 @@ def run(args: argparse.Namespace) -> int:
 def _point(
     args: argparse.Namespace, point: Settings, known: list[dict[str, Any]], step: Progress
 ) -> dict[str, Any]:
-    """One point, measured or taken from what is known."""
+    """One configuration: measured, or taken from `known`."""
     from aerogel.bench import schema
     from aerogel.bench.backends import BACKENDS, third_party_backends
     from aerogel.bench.harness import bench
     from aerogel.bench.jobs import scan_all
 
-    names = third_party_backends() if args.rivals == ["all"] else args.rivals
+    names = third_party_backends() if args.backends == ["all"] else args.backends
     files = scan_all([args.baseline, *args.models] if args.baseline else args.models)
     pythons = [f"{name} {BACKENDS.get(name).python()}" for name in names]
     mark = schema.identity([file.path for file in files], point, [str(args.baseline), *pythons])
     for item in known:
         if item["identity"] == mark:
             return item
-    report = bench(args.models, point, args.baseline, rivals=names, progress=step)
-    return schema.point(report, mark)
+    report = bench(args.models, point, args.baseline, third_party=names, progress=step)
+    return schema.encode(report, mark)
 
 
 def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
-    """All points and models in PyTorch on a GPU; 1 if a way could not be measured or was wrong."""
+    """Measure all configurations and models in PyTorch on a GPU; 1 if a mode failed or was wrong."""
     from aerogel.errors import UsageError, require
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.printable import escaped
 
-    for flag in ("baseline", "third_party_backends", "lengths", "plot", "resume"):
+    for flag in ("baseline", "backends", "lengths", "plot", "resume"):
         if getattr(args, flag):
-            raise UsageError(f"--{flag} does not apply to --device cuda, which compares with dense PyTorch")
+            raise UsageError(
+                f"--{flag} has no effect with --device cuda, which compares with dense PyTorch; remove it"
+            )
     require("torch", "gpu")
     from aerogel.bench.gpu.model import measure_model, table
 
@@ -133,7 +135,7 @@ def _on_gpu(args: argparse.Namespace, points: list[Settings]) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Refuse outputs that would replace a model, its manifest or weights, or one another."""
+    """Check that no output would overwrite a model, its manifest or weights, or another output."""
     from aerogel.bench.model import external_data
     from aerogel.system.overlap import check_outputs_distinct
 
@@ -143,7 +145,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.lengths is not None:
         taken["the --lengths file"] = Path(args.lengths)
     for what, model in list(taken.items()):
-        if model.name and what != "the --lengths file":  # else the path is no file, and refused with the rest
+        if model.name and what != "the --lengths file":  # without a name, the path is rejected later
             taken[f"the manifest of {what}"] = model.with_suffix(".manifest.json")
             taken |= {f"the weights {file.name} of {what}": file for file in external_data(model)}
     check_outputs_distinct({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}, taken)

@@ -1,4 +1,4 @@
-"""`aerogel demo`: the whole path on a small model, in under four minutes on two cores."""
+"""`aerogel demo`: train, prune, export and measure a small model, in under four minutes on two cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aerogel.cli._demo import Result
 
-HELP = "train, prune, export and measure a small BERT: one table at the end"
+HELP = "train, prune, export and measure a small BERT, and print a table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=output,
         default=Path("out/demo"),
         metavar="DIR",
-        help="folder to write to (default: out/demo)",
+        help="output folder (default: out/demo)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo and print what it found; 1 if a measured output was wrong."""
+    """Run the demo and print its table; 1 if a measured output was wrong."""
     from aerogel.cli._demo import DemoConfig, demo
     from aerogel.errors import require
     from aerogel.system.terminal import console, progress
@@ -48,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for item in result.report.skipped:
         if item.model == result.rows[-1].run.model:
-            notes.print(f"note: {item.model.name} was not run on {item.candidate}: {item.reason}")
+            notes.print(f"note: {item.model.name} was not measured with {item.backend}: {item.reason}")
     for warning in result.report.warnings:
         notes.print(f"warning: {warning}")
     out = console()
@@ -73,7 +71,7 @@ def _table(result: Result) -> Table:
         run = row.run
         table.add_row(
             row.model,
-            run.candidate,
+            run.backend,
             f"{row.accuracy:.1%}",
             f"{row.density:.1%}",
             f"{run.size / 1e6:.1f}",

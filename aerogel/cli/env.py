@@ -1,4 +1,4 @@
-"""`aerogel env`: what this installation has, and why it lacks the rest."""
+"""`aerogel env`: versions, processor, native library and environment variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-HELP = "show versions, processor features and available kernels"
+HELP = "show versions, processor features, kernels and environment variables"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`aerogel export`: a masked checkpoint becomes a verified artifact."""
+"""`aerogel export`: turn a masked checkpoint into a verified artifact."""
 
 from __future__ import annotations
 
@@ -7,87 +7,98 @@ import json
 import sys
 from pathlib import Path
 
+from aerogel.registry import plugin_names
 from aerogel.system import arguments
 
-HELP = "turn a checkpoint into one file that runs sparse, and verify it"
+HELP = "export a checkpoint to one sparse ONNX file and verify it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
+    targets = ", ".join(plugin_names("aerogel.export.targets"))
+    formats = ", ".join([*plugin_names("aerogel.sparse.formats"), "dense"])
+    types = ", ".join(plugin_names("aerogel.ops.value_types"))
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="checkpoint directory")
-    parser.add_argument("--to", default="onnx", metavar="TARGET", help="kind of artifact (default: onnx)")
+    parser.add_argument("--to", default="onnx", metavar="TARGET", help=f"target: {targets} (default: onnx)")
     parser.add_argument(
         "--format",
-        help="how pruned matrices are stored: csr, bsr or dense (default: bsr if they were pruned in blocks, else csr)",
+        metavar="FORMAT",
+        help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
     )
     parser.add_argument(
         "--weights",
         default="fp32",
         metavar="TYPE",
-        help="type of their values: fp32, fp16 or int8 (default: fp32)",
+        help=f"value type of pruned matrices: {types} (default: fp32)",
     )
     parser.add_argument(
         "--embeddings",
         default="fp32",
         metavar="TYPE",
-        help="type of the embedding tables' values: fp32, fp16 or int8 (default: fp32)",
+        help=f"value type of embedding tables: {types} (default: fp32)",
     )
     parser.add_argument(
-        "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="the file to write"
+        "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="file to write"
     )
     parser.add_argument(
-        "--block", type=arguments.block, metavar="RxC", help="blocks to store (default: the checkpoint's)"
+        "--block",
+        type=arguments.block,
+        metavar="RxC",
+        help="rows x columns of stored blocks (default: the checkpoint's)",
     )
     parser.add_argument(
         "--max-density",
         type=float,
         metavar="D",
-        help="a matrix that would store more than this fraction is stored whole (default: the kernel's break-even)",
+        help="store a matrix dense if its stored fraction would exceed D (default: the kernel's break-even)",
     )
     parser.add_argument(
         "--inline",
         action="store_true",
-        help="write plain operators only, for runtimes that refuse functions; the sparse kernels cannot run then",
+        help="write standard operators only, for runtimes without model-local functions; disables the sparse kernels",
     )
     parser.add_argument(
         "--no-fuse",
         action="store_true",
-        help="leave a node for each linear layer instead of one for the encoder",
+        help="keep one node per linear layer instead of one for the encoder",
     )
     parser.add_argument(
         "--verify-text",
         type=Path,
         metavar="FILE",
-        help="also compare outputs over every line of FILE: a text, or two with a tab between (.gz is unpacked)",
+        help="also compare outputs on each line of FILE: one text, or two separated by a tab; may be gzipped",
     )
     parser.add_argument(
         "--verify-task",
         action="store_true",
-        help="also measure the file on the checkpoint's own task; a loss beyond --allow-drop fails the export",
+        help="also evaluate the file on the checkpoint's task; fail if a metric drops by more than --max-metric-drop",
     )
     parser.add_argument(
-        "--task-data", type=Path, metavar="DIR", help="directory of that task's files (default: from the hub)"
+        "--task-data",
+        type=Path,
+        metavar="DIR",
+        help="directory of the task's files (default: download from the hub)",
     )
     parser.add_argument(
-        "--allow-drop",
+        "--max-metric-drop",
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="how much worse, in hundredths of a metric, the file may be than the checkpoint (default: 0.5)",
+        help="largest accepted drop of a metric from the checkpoint's, in percentage points (default: 0.5)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="overwrite files that an earlier export did not make"
+        "--force", action="store_true", help="overwrite files that were not written by an earlier export"
     )
     parser.add_argument(
         "--json",
         type=arguments.output,
         metavar="FILE",
-        help="write the report to FILE; - is standard output",
+        help="write the manifest to FILE; - is standard output",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, verify, print what was done."""
+    """Export, verify, and print the storage plan and the verdict."""
     from aerogel.export import report
     from aerogel.export.config import ExportConfig
     from aerogel.export.output_dir import companions
@@ -99,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.system.terminal import console, progress
 
     config = ExportConfig(
-        checkpoint=args.checkpoint,
+        source=args.checkpoint,
         out=args.out,
         target=args.to,
         format=args.format,
@@ -113,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         verify_text=args.verify_text,
         verify_task=args.verify_task,
         task_data=args.task_data,
-        allow_drop=args.allow_drop,
+        max_metric_drop=args.max_metric_drop,
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
@@ -121,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
             "the --verify-text file": args.verify_text,
             "the model": args.out,
         }
-        if args.out.name:  # else --out is refused with the rest
+        if args.out.name:  # without a name, --out is rejected later
             taken["the model's manifest"] = manifest_path(args.out)
         taken |= {
             f"the model's {file.name}": args.out.parent / file.name for file in companions(args.checkpoint)
@@ -129,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         folders = {
             "the checkpoint itself": args.checkpoint,
             "--task-data": args.task_data,
-            "the folder of calibrations": cache_folder(),
+            "the cache of cost models": cache_folder(),
         }
         check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)

@@ -1,4 +1,4 @@
-"""`aerogel inspect`: what a checkpoint's mask looks like."""
+"""`aerogel inspect`: analyze the mask of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aerogel.system import arguments
 if TYPE_CHECKING:
     from aerogel.inspect.report import Report
 
-HELP = "analyse the mask of a checkpoint: structure, heads, blocks, agreement"
+HELP = "analyze the mask of a checkpoint: structure, heads, blocks, agreement"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,34 +23,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         type=Path,
         metavar="CKPT2",
-        help="another checkpoint of the same model, to compare masks with",
+        help="another checkpoint of the same model; compare the masks",
     )
     parser.add_argument(
-        "--dense", type=Path, metavar="DIR", help="the model before pruning, to compare embeddings with"
+        "--dense", type=Path, metavar="DIR", help="the model before pruning; compare the embeddings"
     )
     parser.add_argument(
         "--text",
         type=Path,
         metavar="FILE",
-        help="with --dense: compare what the encoders make of these lines instead of the word embeddings",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of samples (default: 0)")
-    parser.add_argument(
-        "--html", type=arguments.output, metavar="FILE", help="write everything to one HTML page"
+        help="with --dense: compare last hidden states of the lines of FILE instead of word embeddings",
     )
     parser.add_argument(
-        "--plots", type=arguments.output, metavar="DIR", help="write the pictures to DIR as PNG files"
+        "--seed", type=int, default=0, metavar="N", help="random seed of samples (default: 0)"
+    )
+    parser.add_argument(
+        "--html", type=arguments.output, metavar="FILE", help="write tables and plots to one HTML page"
+    )
+    parser.add_argument(
+        "--plots", type=arguments.output, metavar="DIR", help="write the plots to DIR as PNG files"
     )
     parser.add_argument(
         "--json",
         type=arguments.output,
         metavar="FILE",
-        help="write what was found to FILE; - is standard output",
+        help="write the numbers to FILE; - is standard output",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Analyse, write what was asked for, print the tables and the summary."""
+    """Analyze, write the requested files, print the tables and the summary."""
     from aerogel.errors import UsageError
     from aerogel.export.verification_samples import read_texts
     from aerogel.inspect.report import inspect
@@ -61,14 +63,12 @@ def run(args: argparse.Namespace) -> None:
     to_file = args.json if args.json != Path("-") else None
     _check_outputs(args, to_file)
     if args.text and not args.dense:
-        raise UsageError("--text is read by the dense model and the pruned one; give --dense too")
+        raise UsageError("--text compares the dense model with the pruned one; give --dense too")
     if not 0 <= args.seed < 2**32:
         raise UsageError(f"--seed {args.seed}: must be from 0 to 4294967295")
     first, second = read_texts(args.text) if args.text else ([], None)
     if second is not None:
-        raise UsageError(
-            f"--text {args.text}: has two texts a line; give one, as embeddings are compared text by text"
-        )
+        raise UsageError(f"--text {args.text}: has two texts per line; give one text per line")
     with progress() as step:
         subject = load(
             args.checkpoint, against=args.against, dense=args.dense, texts=tuple(first), seed=args.seed
@@ -104,15 +104,15 @@ def _draw(report: Report, html: Path | None, plots: Path | None) -> None:
     if html:
         with atomic_file(html) as file:
             file.write_text(page(report, images), encoding="utf-8")
-    for drawn in images.values() if plots else ():
-        for name, (image, _) in drawn.items():
+    for section in images.values() if plots else ():
+        for name, (image, _) in section.items():
             assert plots is not None
             with atomic_file(plots / f"{name}.png") as file:
                 file.write_bytes(image)
 
 
 def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
-    """Refuse outputs that cannot be drawn or written, lie in what is read, or would overwrite one another."""
+    """Check that the outputs can be plotted and written, and overwrite neither an input nor one another."""
     from aerogel.errors import require
     from aerogel.system.atomic_io import check_output
     from aerogel.system.cache import cache_folder
@@ -121,7 +121,7 @@ def _check_outputs(args: argparse.Namespace, to_file: Path | None) -> None:
     outputs = {"--html": args.html, "--plots": args.plots, "--json": to_file}
     read = {"the checkpoint": args.checkpoint, "--against": args.against, "--dense": args.dense}
     check_outputs_distinct(
-        outputs, {"the --text file": args.text}, read | {"the folder of calibrations": cache_folder()}
+        outputs, {"the --text file": args.text}, read | {"the cache of cost models": cache_folder()}
     )
     if args.html or args.plots:
         require("matplotlib", "inspect")

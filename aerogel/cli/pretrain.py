@@ -1,4 +1,4 @@
-"""`aerogel pretrain`: go on pre-training an encoder on raw text, pruning it on the way."""
+"""`aerogel pretrain`: pre-train an encoder on raw text while pruning it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aerogel.cli._recipe import config_of
 from aerogel.cli._run import add_run_arguments, adder, print_result, require_training
 from aerogel.system.arguments import output
 
-HELP = "pre-train a model on raw text and find a mask that every task can use"
+HELP = "pre-train a model on raw text while pruning it; every task can use the mask"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,35 +17,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from aerogel.train.pretraining.config import PretrainConfig
 
     add = adder(parser, PretrainConfig)
+    add("model and data", "--text", "text files, or directories of them", nargs="+", action=_Paths,
+        metavar="FILE_OR_DIR")  # fmt: skip
     add(
-        "--text",
-        "files of text, and directories of them",
-        nargs="+",
-        action=_Paths,
-        metavar="FILE_OR_DIR",
+        "model and data", "--model", "directory or hub id of the model to start from", metavar="DIR_OR_HUB_ID"
     )
-    add("--model", "directory or hub id to start from", metavar="DIR_OR_HUB_ID")
-    add("--out", "checkpoint directory to write", type=output, metavar="CKPT")
-    add("--steps", "optimizer steps", type=int, metavar="N")
-    add(
-        "--nsp",
-        "predict next sentences beside masked tokens (default)",
-        action=argparse.BooleanOptionalAction,
-    )
-    add("--from-scratch", "take configuration and tokenizer only, no weights", action="store_true")
-    add("--held-out", "fraction of the documents to evaluate on", type=float, metavar="X")
-    add("--eval-rows", "rows of an evaluation", type=int, metavar="N")
-    add("--shuffle", "documents that are shuffled together, in memory", type=int, metavar="N")
-    add(
-        "--freeze-embeddings",
-        "leave embeddings as they are (default: they are trained)",
-        action=argparse.BooleanOptionalAction,
-    )
+    add("model and data", "--from-scratch",
+        "initialize all weights; use only the configuration and tokenizer of --model",
+        action="store_true")  # fmt: skip
+    add("model and data", "--nsp", "predict next sentences as well as masked tokens (default: yes)",
+        action=argparse.BooleanOptionalAction)  # fmt: skip
+    add("model and data", "--eval-fraction", "fraction of the documents to evaluate on and not to train on",
+        type=float, metavar="X")  # fmt: skip
+    add("model and data", "--eval-rows", "maximum rows of an evaluation", type=int, metavar="N")
+    add("model and data", "--shuffle", "documents in the shuffle buffer, in memory", type=int, metavar="N")
+    add("schedule", "--steps", "number of optimizer steps", type=int, metavar="N")
+    add("optimizer", "--freeze-embeddings", "do not train the embeddings (default: trained)",
+        action=argparse.BooleanOptionalAction)  # fmt: skip
+    add("output", "--out", "checkpoint directory to write", type=output, metavar="CKPT")
     add_run_arguments(parser, add)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Pre-train and print what came out."""
+    """Pre-train and print the metrics and densities."""
     from aerogel.train.pretraining.config import PretrainConfig
 
     config = config_of(PretrainConfig, args)
@@ -56,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Paths(argparse.Action):
-    """A tuple of paths. Every flag adds to the ones before; the recipe's paths then do not count."""
+    """Collects paths in a tuple. Repeated flags add to it; the recipe's paths are then ignored."""
 
     def __call__(
         self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None

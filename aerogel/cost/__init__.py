@@ -1,5 +1,5 @@
-"""How fast this machine multiplies, measured once and kept, and what follows from it for a model.
+"""Cost model of this machine: measured once by `aerogel calibrate`, then used to predict the speed of a model.
 
-`aerogel calibrate` measures (`calibrate`, `grid`, `rest`) and keeps the result (`cache`); exporting and inspecting ask
-it (`model`, `predict`). Nothing here measures unless told to.
+`calibrate`, `grid` and `non_gemm` measure; `cache` keeps the result on disk; `model` and `predict` compute times from
+it for `aerogel export` and `aerogel inspect`. Nothing is measured unless the user runs `aerogel calibrate`.
 """

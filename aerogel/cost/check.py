@@ -1,4 +1,4 @@
-"""Holding a calibration against matrices that it was not made from."""
+"""Compare predictions with measurements of matrices that were not used to calibrate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ from aerogel.cost.models import dense_layers, format_of, pack, packed_layers
 from aerogel.cost.packed_shape import packed_shape_of
 from aerogel.sparse.format import Arrays
 
-__all__ = ["Checked", "Totals", "check", "totals"]
+__all__ = ["Comparison", "ErrorSummary", "check", "summarize"]
 
 Block = tuple[int, int]
-# Name, (out, in), blocks' density, block, type of values; rows and columns are uneven.
-_MADE: tuple[tuple[str, tuple[int, int], float, Block, str], ...] = (
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Packed matrices of one shape and storage, which are measured together."""
+
+    name: str
+    shape: tuple[int, int]
+    block: Block
+    weights: str
+    packed: Sequence[Arrays]
+
+
+# Name, (out, in), density of the blocks, block, value type. Rows and columns are uneven.
+_SYNTHETIC: tuple[tuple[str, tuple[int, int], float, Block, str], ...] = (
     ("bert-base, ffn up", (3072, 768), 0.1, (1, 1), "fp32"),
     ("bert-base, ffn down", (768, 3072), 0.1, (1, 1), "fp32"),
     ("bert-base, ffn up", (3072, 768), 0.2, (1, 1), "fp16"),
@@ -32,30 +45,31 @@ _MADE: tuple[tuple[str, tuple[int, int], float, Block, str], ...] = (
     ("bert-large, ffn up", (4096, 1024), 0.05, (2, 1), "fp32"),
     ("electra-small, ffn up", (1024, 256), 0.3, (4, 1), "fp16"),
 )
-# The ways in which the matrices of a checkpoint are packed: block and type of values.
-_WAYS: tuple[tuple[Block, str], ...] = (((1, 1), "fp32"), ((1, 1), "int8"))
+# How the matrices of a checkpoint are stored: block and value type.
+_STORAGES: tuple[tuple[Block, str], ...] = (((1, 1), "fp32"), ((1, 1), "int8"))
 _DENSE = ((768, 768), (4096, 1024), (256, 1024))
 _COPIES = 8
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One kind of matrix, predicted and measured.
+class Comparison:
+    """Predicted and measured time of one product; the mean if there are several matrices.
 
     Attributes:
-        name: what it is of.
+        name: the model and the matrix's role in it.
         shape: (out, in).
-        kind: "dense", or how it is packed.
-        stored: entries that are stored, over all.
+        storage: "dense", or storage format, block and value type.
+        stored_fraction: stored entries over all entries.
         tokens: rows of the activations.
-        predicted, measured: seconds of one product, the mean where there are several matrices.
-        count: matrices.
+        predicted: seconds.
+        measured: seconds.
+        count: number of matrices.
     """
 
     name: str
     shape: tuple[int, int]
-    kind: str
-    stored: float
+    storage: str
+    stored_fraction: float
     tokens: int
     predicted: float
     measured: float
@@ -63,107 +77,118 @@ class Checked:
 
     @property
     def ratio(self) -> float:
-        """Predicted over measured."""
+        """Predicted over measured time."""
         return self.predicted / self.measured
 
 
 @dataclass(frozen=True)
-class Totals:
-    """How far predictions are off.
+class ErrorSummary:
+    """Errors of several predictions.
 
     Attributes:
-        ratio: all that was predicted over all that was measured.
-        mean: mean distance of the ratios from 1.
-        within: share of the ratios within 15% of 1.
+        ratio: total predicted over total measured time.
+        mean_error: mean of |ratio - 1|.
+        within_15_percent: fraction of the predictions with |ratio - 1| <= 0.15.
     """
 
     ratio: float
-    mean: float
-    within: float
+    mean_error: float
+    within_15_percent: float
 
 
 def check(
-    calibration: CostModel,
+    cost_model: CostModel,
     masks: Mapping[str, np.ndarray],
     tokens: Sequence[int] = (128,),
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> list[Checked]:
-    """Measure matrices on this machine and predict the same.
+) -> list[Comparison]:
+    """Measure matrices on this machine and compare with the cost model.
 
     Args:
-        calibration: what predicts.
-        masks: of a real checkpoint, boolean ``[out, in]`` by name; may be empty.
-        tokens: rows of the activations.
-        progress: told (stage, steps done, steps in all).
+        cost_model: the cost model to check.
+        masks: masks of a checkpoint, boolean ``[out, in]`` by name; may be empty.
+        tokens: numbers of tokens to measure at.
+        progress: called with (stage, steps done, steps in total).
     """
-    watch = Stopwatch(calibration.host.threads)
+    watch = Stopwatch(cost_model.machine.threads)
     random = np.random.default_rng(1)
-    groups = _groups(masks)
-    total = len(_MADE) + len(groups) * len(_WAYS) + len(_DENSE)
-    found: list[Checked] = []
-    for shape in _DENSE:
-        timed = watch.open(dense_layers(_COPIES, shape, random), library=False)
-        for count in tokens:
-            seconds = timed.seconds(_input(count, shape, random)) / _COPIES
-            found.append(Checked("", shape, "dense", 1.0, count, calibration.full(shape, count), seconds, 1))
-        progress("check", len({(c.name, c.shape, c.kind) for c in found}), total)
-    for number, (name, shape, block, weights, packed) in enumerate(_packed(groups, random), len(_DENSE) + 1):
-        found += _measure(calibration, watch, name, shape, (block, weights), packed, tokens, random)
+    groups = _by_shape(masks)
+    total = len(_DENSE) + len(_SYNTHETIC) + len(groups) * len(_STORAGES)
+    found: list[Comparison] = []
+    for number, shape in enumerate(_DENSE, 1):
+        found += _compare_dense(cost_model, watch, shape, tokens, random)
+        progress("check", number, total)
+    for number, case in enumerate(_cases(groups, random), len(_DENSE) + 1):
+        found += _compare_packed(cost_model, watch, case, tokens, random)
         progress("check", number, total)
     return found
 
 
-def totals(found: Sequence[Checked]) -> Totals:
-    """The errors of several predictions together."""
-    ratios = np.array([c.ratio for c in found])
-    return Totals(
-        sum(c.predicted * c.count for c in found) / sum(c.measured * c.count for c in found),
+def summarize(comparisons: Sequence[Comparison]) -> ErrorSummary:
+    """Summarize the errors of several predictions."""
+    ratios = np.array([c.ratio for c in comparisons])
+    return ErrorSummary(
+        sum(c.predicted * c.count for c in comparisons) / sum(c.measured * c.count for c in comparisons),
         float(np.abs(ratios - 1).mean()),
         float((np.abs(ratios - 1) <= 0.15).mean()),
     )
 
 
-def _groups(masks: Mapping[str, np.ndarray]) -> dict[tuple[int, int], list[np.ndarray]]:
-    """Masks of a checkpoint by their shape."""
-    found: dict[tuple[int, int], list[np.ndarray]] = {}
+def _by_shape(masks: Mapping[str, np.ndarray]) -> dict[tuple[int, int], list[np.ndarray]]:
+    """Group the masks of a checkpoint by shape."""
+    groups: dict[tuple[int, int], list[np.ndarray]] = {}
     for mask in masks.values():
-        found.setdefault((mask.shape[0], mask.shape[1]), []).append(mask)
-    return found
+        groups.setdefault((mask.shape[0], mask.shape[1]), []).append(mask)
+    return groups
 
 
-def _packed(
+def _cases(
     groups: Mapping[tuple[int, int], Sequence[np.ndarray]], random: np.random.Generator
-) -> Iterator[tuple[str, tuple[int, int], Block, str, list[Arrays]]]:
-    for name, shape, density, block, weights in _MADE:
+) -> Iterator[_Case]:
+    """The synthetic matrices, then those of the checkpoint; packed one case at a time to save memory."""
+    for name, shape, density, block, weights in _SYNTHETIC:
         mask = random_mask(shape, density, block, random, skewed=True)
-        yield name, shape, block, weights, pack(mask, block, weights, random, _COPIES)
-    for shape, members in groups.items():
-        for block, weights in _WAYS:
-            packed = [pack(mask, block, weights, random)[0] for mask in members]
-            yield f"checkpoint, {len(members)} matrices", shape, block, weights, packed
+        yield _Case(name, shape, block, weights, pack(mask, block, weights, random, _COPIES))
+    for shape, masks in groups.items():
+        for block, weights in _STORAGES:
+            packed = [pack(mask, block, weights, random)[0] for mask in masks]
+            yield _Case(f"checkpoint, {len(masks)} matrices", shape, block, weights, packed)
 
 
-def _measure(
-    calibration: CostModel,
+def _compare_dense(
+    cost_model: CostModel,
     watch: Stopwatch,
-    name: str,
     shape: tuple[int, int],
-    way: tuple[Block, str],
-    packed: Sequence[Arrays],
     tokens: Sequence[int],
     random: np.random.Generator,
-) -> list[Checked]:
-    block, weights = way
-    form = format_of(block)
-    products = [packed_shape_of(arrays, shape) for arrays in packed]
-    timed = watch.open(packed_layers(form, weights, packed, shape), library=True)
-    how = f"{form}{'' if block == (1, 1) else ' {}x{}'.format(*block)} {weights}"
-    stored = float(np.mean([product.stored for product in products]))
+) -> list[Comparison]:
+    timed = watch.load(dense_layers(_COPIES, shape, random), library=False)
     return [
-        Checked(
-            name, shape, how, stored, count,
-            float(np.mean([calibration.packed(product, count) for product in products])),
-            timed.seconds(_input(count, shape, random)) / len(packed), len(packed),
+        Comparison(
+            "", shape, "dense", 1.0, count, cost_model.dense_seconds(shape, count),
+            timed.seconds(_input(count, shape, random)) / _COPIES, 1,
+        )
+        for count in tokens
+    ]  # fmt: skip
+
+
+def _compare_packed(
+    cost_model: CostModel,
+    watch: Stopwatch,
+    case: _Case,
+    tokens: Sequence[int],
+    random: np.random.Generator,
+) -> list[Comparison]:
+    format_name = format_of(case.block)
+    shapes = [packed_shape_of(arrays, case.shape) for arrays in case.packed]
+    timed = watch.load(packed_layers(format_name, case.weights, case.packed, case.shape), library=True)
+    block = "" if case.block == (1, 1) else " {}x{}".format(*case.block)
+    stored = float(np.mean([shape.stored_fraction for shape in shapes]))
+    return [
+        Comparison(
+            case.name, case.shape, f"{format_name}{block} {case.weights}", stored, count,
+            float(np.mean([cost_model.packed_seconds(shape, count) for shape in shapes])),
+            timed.seconds(_input(count, case.shape, random)) / len(case.packed), len(case.packed),
         )
         for count in tokens
     ]  # fmt: skip

@@ -1,30 +1,30 @@
-"""Fitting times by sums of costs."""
+"""Fit measured times by sums of non-negative costs."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["costs"]
+__all__ = ["fit_costs"]
 
 
-def costs(features: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Costs c >= 0 ``[features]`` that bring ``features @ c`` close to measured times.
+def fit_costs(features: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Costs c >= 0 ``[features]`` such that ``features @ c`` approximates measured times.
 
-    What is made small is the sum of squared relative errors. A cost that comes out negative is taken to be zero and
-    the others are fitted anew, the most negative first: a time that falls with more work is noise.
+    Minimizes the sum of squared relative errors. A negative solution is set to zero, the most negative first, and the
+    other costs are fitted again: a time that falls with more work is noise.
 
     Args:
         features: float ``[samples, features]``, not negative.
         seconds: positive times ``[samples]``.
     """
     relative = features / seconds[:, None]
-    sizes = relative.max(axis=0)
-    used = sizes > 0
-    found = np.zeros(features.shape[1])
+    scales = relative.max(axis=0)
+    used = scales > 0
+    costs = np.zeros(features.shape[1])
     while used.any():
-        solution = np.linalg.lstsq(relative[:, used] / sizes[used], np.ones(len(seconds)), rcond=None)[0]
+        solution = np.linalg.lstsq(relative[:, used] / scales[used], np.ones(len(seconds)), rcond=None)[0]
         if (solution >= 0).all():
-            found[used] = solution / sizes[used]
+            costs[used] = solution / scales[used]
             break
         used[np.flatnonzero(used)[solution.argmin()]] = False
-    return found
+    return costs

@@ -1,4 +1,4 @@
-"""What a calibration holds for: the machine and the code that ran on it."""
+"""The machine and the code that a cost model applies to."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from aerogel.system.versions import versions
 
 __all__ = ["Machine", "this_machine"]
 
-# Floats in a vector, by how the instruction set's name begins; 4 where none fits.
+# Floats in a vector, by prefix of the instruction set's name; 4 for any other.
 _WIDTHS = (("avx512", 16), ("avx", 8))
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a calibration was made.
+    """Everything that a cost model depends on; if one field changes, the machine must be calibrated again.
 
     Attributes:
         cpu: the processor's name.
         isa: instruction set of the kernels.
         library: SHA-256 of the native library.
-        onnxruntime: version of the runtime whose dense products are measured.
+        onnxruntime: version of ONNX Runtime, whose dense products are measured.
         threads: threads of a session.
     """
 
@@ -40,20 +40,20 @@ class Machine:
 
     @property
     def key(self) -> str:
-        """A name for it that changes with any of them."""
+        """Hash of all fields, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def width(self) -> int:
-        """Tokens that the kernels take in one vector."""
-        return next((width for start, width in _WIDTHS if self.isa.startswith(start)), 4)
+    def vector_width(self) -> int:
+        """Tokens that the kernels process in one vector."""
+        return next((width for prefix, width in _WIDTHS if self.isa.startswith(prefix)), 4)
 
 
 def this_machine(threads: int) -> Machine:
-    """This machine, with `threads` threads.
+    """This machine, with sessions of `threads` threads.
 
     Raises:
-        UsageError: `threads` is no number of threads, or AEROGEL_ISA names no available instruction set.
+        UsageError: `threads` is not a valid number of threads, or AEROGEL_ISA names an unavailable instruction set.
         RuntimeLoadError: the native library is not built.
     """
     check_threads(threads, "--threads")

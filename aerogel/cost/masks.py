@@ -1,4 +1,4 @@
-"""Masks to measure with: spread evenly, or with busy and idle rows and columns as pruning leaves them."""
+"""Random masks for measurements: uniform, or with uneven rows and columns as pruning produces them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 
 __all__ = ["random_mask"]
 
-# Spread of the logarithm of what rows and columns keep, as magnitude and movement pruning leave it in small BERTs.
-_ROWS, _COLUMNS = 0.7, 0.5
+# Standard deviation of the log density of rows and columns, as measured after magnitude and movement pruning of small
+# BERTs.
+_ROW_SPREAD, _COLUMN_SPREAD = 0.7, 0.5
 
 
 def random_mask(
@@ -18,18 +19,20 @@ def random_mask(
     *,
     skewed: bool = False,
 ) -> np.ndarray:
-    """Boolean ``[rows, columns]`` that keeps about `density` of the blocks (rows, columns) of a matrix.
+    """Boolean mask ``[rows, cols]`` that keeps about `density` of the blocks of a matrix.
 
-    Each block is kept by a throw of its own, with the probability min(1, c r[i] k[j]); r and k are 1, or, if `skewed`,
-    lognormal.
+    Block (i, j) is kept independently with probability min(1, c r[i] k[j]). r and k are 1, or lognormal if `skewed`;
+    c makes the mean equal `density`.
     """
     rows, columns = shape[0] // block[0], shape[1] // block[1]
-    chance = np.full((rows, columns), density)
+    probability = np.full((rows, columns), density)
     if skewed:
-        uneven = _ROWS * random.standard_normal((rows, 1)) + _COLUMNS * random.standard_normal((1, columns))
-        weight = np.exp(uneven)
-        chance = density / weight.mean() * weight
-        for _ in range(5):  # what is cut off at 1 is kept elsewhere
-            chance = np.minimum(1, chance * (density / np.minimum(1, chance).mean()))
-    kept = random.random((rows, columns)) < chance
+        logs = _ROW_SPREAD * random.standard_normal((rows, 1)) + _COLUMN_SPREAD * random.standard_normal(
+            (1, columns)
+        )
+        weight = np.exp(logs)
+        probability = density / weight.mean() * weight
+        for _ in range(5):  # clipping at 1 lowers the mean; scale the others up
+            probability = np.minimum(1, probability * (density / np.minimum(1, probability).mean()))
+    kept = random.random((rows, columns)) < probability
     return np.repeat(np.repeat(kept, block[0], 0), block[1], 1)

@@ -1,4 +1,4 @@
-"""Small ONNX models to be timed."""
+"""Build the small ONNX models that are timed."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ __all__ = ["build", "dense_layers", "format_of", "pack", "packed_layers"]
 def pack(
     mask: np.ndarray, block: tuple[int, int], weights: str, random: np.random.Generator, copies: int = 1
 ) -> list[Arrays]:
-    """Random values under `mask`, packed: CSR if `block` is (1, 1), else BSR.
+    """Store random values under `mask`, in CSR if `block` is (1, 1), else in BSR.
 
-    Of several copies each has its columns moved round by another number of blocks: a processor that met the same
-    matrix again and again would learn it by heart, which it cannot where layers differ.
+    The columns of each copy are rotated by a different number of blocks. Otherwise the branch predictor would learn
+    the one matrix, which it cannot do in a model whose layers differ.
     """
     weight = np.where(mask, random.standard_normal(mask.shape, np.float32), np.float32(0))
-    values, beside = VALUE_TYPES.get(weights).encode(weight, "w")
+    values, auxiliary = VALUE_TYPES.get(weights).encode(weight, "w")
     packed = []
     for _ in range(copies):
         shift = block[1] * int(random.integers(mask.shape[1] // block[1]))
         kept, moved = np.roll(mask, shift, 1), np.roll(values, shift, 1)
-        packed.append(FORMATS.get(format_of(block)).encode(moved, kept, block) | beside)
+        packed.append(FORMATS.get(format_of(block)).encode(moved, kept, block) | auxiliary)
     return packed
 
 
 def format_of(block: tuple[int, int]) -> str:
-    """The storage format that `pack` uses."""
+    """Storage format that `pack` uses for `block`."""
     return "csr" if block == (1, 1) else "bsr"
 
 
 def packed_layers(
-    form: str, weights: str, matrices: Sequence[Arrays], shape: tuple[int, int]
+    format_name: str, weights: str, matrices: Sequence[Arrays], shape: tuple[int, int]
 ) -> onnx.ModelProto:
-    """Products of one input x ``[batch, tokens, in]`` with several matrices of `shape`, an output for each."""
+    """A model that multiplies one input x ``[batch, tokens, in]`` by several packed matrices, one output each."""
     helper = require("onnx", "export").helper
-    function = op_for(form, weights)
+    function = op_for(format_name, weights)
     nodes, tensors = [], {"bias": np.zeros(shape[0], np.float32)}
     for i, arrays in enumerate(matrices):
         tensors |= {f"{name}{i}": arrays[name] for name in function.arrays}
@@ -58,7 +58,7 @@ def packed_layers(
 
 
 def dense_layers(copies: int, shape: tuple[int, int], random: np.random.Generator) -> onnx.ModelProto:
-    """The same with dense matrices: products as ONNX Runtime makes them, and the addition of a bias."""
+    """The same with dense matrices: a MatMul and an Add of the bias for each."""
     helper = require("onnx", "export").helper
     nodes, tensors = [], {"bias": np.zeros(shape[0], np.float32)}
     for i in range(copies):
@@ -76,25 +76,25 @@ def build(
     *,
     mask: bool = False,
 ) -> onnx.ModelProto:
-    """A model of float32 inputs and outputs ``[batch, tokens, features]``, with the features given by name.
+    """A model with float32 inputs and outputs ``[batch, tokens, features]``.
 
     Args:
         nodes: the graph.
         tensors: initializers by name.
-        inputs: features of each input.
-        outputs: features of each output.
-        mask: whether there is an input "mask" as well, int64 ``[batch, tokens]``.
+        inputs: number of features of each input, by name.
+        outputs: number of features of each output, by name.
+        mask: add an input "mask", int64 ``[batch, tokens]``.
     """
     package = require("onnx", "export")
-    helper, numbers = package.helper, package.TensorProto
+    helper, types = package.helper, package.TensorProto
 
     def values(sizes: Mapping[str, int]) -> list[onnx.ValueInfoProto]:
         return [
-            helper.make_tensor_value_info(name, numbers.FLOAT, ["batch", "tokens", size])
+            helper.make_tensor_value_info(name, types.FLOAT, ["batch", "tokens", size])
             for name, size in sizes.items()
         ]
 
-    masks = [helper.make_tensor_value_info("mask", numbers.INT64, ["batch", "tokens"])] * mask
+    masks = [helper.make_tensor_value_info("mask", types.INT64, ["batch", "tokens"])] * mask
     graph = helper.make_graph(
         nodes,
         "calibration",

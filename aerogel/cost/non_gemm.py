@@ -1,6 +1,7 @@
-"""Measuring what is no product in an encoder's layer: attention, activation, normalisation.
+"""Measure the non-GEMM ops of an encoder layer: attention, activation, normalization.
 
-In the fused encoder matrices are all but empty. ONNX Runtime's layers are run whole, and the products are taken off.
+Of the fused encoder, layers with almost empty matrices are timed. Of ONNX Runtime, whole layers are timed and the cost
+of the dense products is subtracted.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerogel.cost.fit import costs
+from aerogel.cost.fit import fit_costs
 from aerogel.cost.measure import Stopwatch
-from aerogel.cost.model import EncoderShape, rest_features
+from aerogel.cost.model import EncoderShape, non_gemm_features
 from aerogel.cost.models import build, pack
 from aerogel.errors import require
 from aerogel.ops.linear_function import DOMAIN
@@ -21,9 +22,9 @@ from aerogel.ops.value_type import VALUE_TYPES
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["dense_encoder", "fused_encoder", "measure_rest", "points"]
+__all__ = ["dense_encoder", "fused_encoder", "measure_non_gemm", "non_gemm_sample_count"]
 
-# Layers, enough for what a run costs by itself to be little.
+# Enough layers to make the fixed cost of a run negligible.
 _LAYERS = 4
 _SHAPES = (
     EncoderShape(_LAYERS, 384, 1536, 12),
@@ -32,7 +33,7 @@ _SHAPES = (
 )
 _SIZES = ((1, 16), (1, 128), (2, 128), (1, 384))  # batch, sequence
 _EPSILON = 1e-12
-# One layer from x{i} to x{i + 1}, as an exported model has it; its tensors carry the layer's number.
+# One layer from x to y, as an exported model has it; `_numbered` adds the layer's number to the names.
 _LAYER = """
   qp = MatMul (x, wq) qf = Add (qp, b) qs = Reshape (qf, split) q = Transpose <perm = [0, 2, 1, 3]> (qs)
   kp = MatMul (x, wk) kf = Add (kp, b) ks = Reshape (kf, split) k = Transpose <perm = [0, 2, 3, 1]> (ks)
@@ -52,65 +53,66 @@ _MASK = """
 """
 
 
-def measure_rest(
+def measure_non_gemm(
     watch: Stopwatch,
-    kind: str,
-    product_seconds: Callable[[tuple[int, int], int], float] | None,
-    done: Callable[[], None],
+    variant: str,
+    dense_seconds: Callable[[tuple[int, int], int], float] | None,
+    advance: Callable[[], None],
 ) -> list[float]:
-    """Costs of `aerogel.cost.model.rest_features`.
+    """Costs of `aerogel.cost.model.non_gemm_features`.
 
     Args:
-        watch: measures.
-        kind: type of the values in a fused encoder, or "dense" for ONNX Runtime.
-        product_seconds: seconds of a dense product of (out, in), tokens; None for a fused encoder.
-        done: called after each of `points()` measurements.
+        watch: times the models.
+        variant: "dense" for ONNX Runtime, or the value type of a fused encoder.
+        dense_seconds: seconds of a dense product, given its (out, in) and tokens; None for a fused encoder.
+        advance: called after each measurement, `non_gemm_sample_count` times.
     """
     random = np.random.default_rng(0)
+    fused = dense_seconds is None
     features, seconds = [], []
     for shape in _SHAPES:
-        make = fused_encoder(kind, shape, random) if product_seconds is None else dense_encoder(shape, random)
-        timed = watch.open(make, library=product_seconds is None)
+        model = fused_encoder(variant, shape, random) if fused else dense_encoder(shape, random)
+        timed = watch.load(model, library=fused)
         for batch, sequence in _SIZES:
             x = random.standard_normal((batch, sequence, shape.hidden), np.float32)
             inputs: dict[str, np.ndarray] = {"x": x, "mask": np.ones((batch, sequence), np.int64)}
-            # Activations stay in the caches; only dense weights do not.
-            spent = timed.seconds(inputs, near=product_seconds is None) / _LAYERS
-            if product_seconds is not None:
-                products = sum(product_seconds(linear, batch * sequence) for linear in shape.linears)
-                spent = max(spent - products, 0.01 * spent)
-            features.append(rest_features(shape, batch, sequence))
-            seconds.append(spent)
-            done()
-    return list(map(float, costs(np.array(features), np.array(seconds))))
+            # Activations stay in the caches; dense weights do not.
+            per_layer = timed.seconds(inputs, cached=fused) / _LAYERS
+            if dense_seconds is not None:
+                products = sum(dense_seconds(linear, batch * sequence) for linear in shape.linears)
+                per_layer = max(per_layer - products, 0.01 * per_layer)
+            features.append(non_gemm_features(shape, batch, sequence))
+            seconds.append(per_layer)
+            advance()
+    return list(map(float, fit_costs(np.array(features), np.array(seconds))))
 
 
-def points() -> int:
-    """Measurements that `measure_rest` makes."""
+def non_gemm_sample_count() -> int:
+    """Number of measurements that `measure_non_gemm` makes."""
     return len(_SHAPES) * len(_SIZES)
 
 
 def fused_encoder(weights: str, shape: EncoderShape, random: np.random.Generator) -> onnx.ModelProto:
-    """An Encoder_v1 node whose matrices keep no more than it takes for no head or neuron to be skipped."""
+    """An Encoder_v1 node whose matrices are as empty as possible without letting the kernel skip a head or a neuron."""
     helper = require("onnx", "export").helper
     hidden, inner = shape.hidden, shape.inner
     tensors = {
         "gain": np.ones(hidden, np.float32), "bias": np.zeros(hidden, np.float32),
         "wide": np.zeros(inner, np.float32),
     }  # fmt: skip
-    inputs, kinds = ["x", "mask"], []
+    inputs, formats = ["x", "mask"], []
     for number, (out, inside) in enumerate(shape.linears):
         mask = np.zeros((out, inside), bool)
-        if number in (3, 5):  # what reads the heads, and the neurons
+        if number in (3, 5):  # o and ffn2 read every head and every neuron
             mask[np.arange(inside) % out, np.arange(inside)] = True
         arrays = pack(mask, (1, 1), weights, random)[0]
         tensors |= {f"{name}{number}": array for name, array in arrays.items()}
-        kinds.append("csr" + VALUE_TYPES.get(weights).suffix)
+        formats.append("csr" + VALUE_TYPES.get(weights).suffix)
         inputs += [*(f"{name}{number}" for name in arrays), "wide" if number == 4 else "bias"]
         inputs += ["gain", "bias"] * (number in (3, 5))
     node = helper.make_node(
         "Encoder_v1", [*inputs[:2], *inputs[2:] * shape.layers], ["y"], domain=DOMAIN, heads=shape.heads,
-        epsilon=_EPSILON, activation="gelu", matrices=" ".join(kinds * shape.layers), tokens="all",
+        epsilon=_EPSILON, activation="gelu", matrices=" ".join(formats * shape.layers), tokens="all",
     )  # fmt: skip
     return build([node], tensors, {"x": hidden}, {"y": hidden}, mask=True)
 
@@ -151,7 +153,7 @@ def _parsed(text: str) -> list[onnx.NodeProto]:
 
 
 def _numbered(name: str, layer: int, layers: int, shared: set[str]) -> str:
-    """The name in one layer of a tensor that every layer has; what one gives is what the next takes."""
+    """Name of a tensor in one layer. Shared names stay; others get its number. y of a layer is x of the next."""
     if name in shared:
         return name
     if name == "x":

@@ -1,9 +1,10 @@
-"""What the time of a product with a packed matrix depends on.
+"""The properties of a packed matrix that determine the time of its product.
 
-The kernels walk panels: the rows that share their columns, 1, 2 or 4 of them. A column is one feature, or four
-neighbouring ones of int8 values. The time grows with the stored slots, the pairs (panel, column) that are not empty.
-Columns are processed tile by tile, and in a tile the panels of one length together: each length adds a cost, which
-matters where rows are few and uneven. The native library reports these numbers (`aerogel.kernels.cpu.native`).
+The kernels process panels: 1, 2 or 4 rows that share their columns. A column is one feature, or four neighbouring
+features of int8 values. A slot is a pair (panel, column); the time grows with the number of stored slots, the ones that
+are not empty. Columns are processed in tiles, and in each tile the panels of equal length are processed together. Every
+distinct length adds a cost, which matters if rows are few and uneven. The native library reports these numbers
+(`aerogel.kernels.cpu.native.matrix_stats`).
 """
 
 from __future__ import annotations
@@ -17,76 +18,78 @@ import numpy as np
 from aerogel.kernels.cpu import native
 from aerogel.ops.value_type import VALUE_TYPES
 
-__all__ = ["HEIGHTS", "PackedShape", "column_features", "packed_shape_of"]
+__all__ = ["PANEL_ROWS", "PackedShape", "column_features", "packed_shape_of"]
 
-HEIGHTS = (4, 2, 1)
-"""Rows that panels can have, the kernels' first choice first."""
+PANEL_ROWS = (4, 2, 1)
+"""Possible rows of a panel, the kernels' first choice first."""
 
-_KINDS = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
+_VALUE_TYPES = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 @dataclass(frozen=True)
 class PackedShape:
-    """A packed matrix, as far as the time of its product depends on it.
+    """A packed matrix, reduced to what determines the time of its product.
 
     Attributes:
         shape: (out_features, in_features).
-        weights: type of its values.
-        height: rows of a panel.
-        share: stored slots over all.
-        stored: entries that the file stores, over all entries.
-        fill: features of a column that a stored block covers, 1 to `column_features(weights)`.
-        lengths: in each chunk of rows and tile of columns the different lengths of panels, added up.
-        segments: chunks times tiles.
+        weights: value type.
+        panel_rows: rows of a panel.
+        slot_fraction: stored slots over all slots.
+        stored_fraction: stored entries over all entries.
+        block_features: features of a column that one stored block covers, 1 to `column_features(weights)`.
+        row_lengths: number of distinct panel lengths, summed over all segments.
+        segments: row chunks times column tiles.
     """
 
     shape: tuple[int, int]
     weights: str
-    height: int
-    share: float
-    stored: float
-    fill: int
-    lengths: int
+    panel_rows: int
+    slot_fraction: float
+    stored_fraction: float
+    block_features: int
+    row_lengths: int
     segments: int
 
     @property
-    def kind(self) -> str:
-        """Name of the kernel that multiplies it."""
-        return f"{self.weights}-{self.height}"
+    def kernel(self) -> str:
+        """Name of the kernel that multiplies this matrix, such as "fp32-4"."""
+        return f"{self.weights}-{self.panel_rows}"
 
     @property
     def bytes(self) -> float:
-        """Bytes that a product reads of it: values of the stored slots and a byte for the column of each."""
-        slots = self.shape[0] * self.shape[1] * self.share
+        """Bytes that one product reads: the values of the stored slots, and one byte of column index per slot."""
+        entries = self.shape[0] * self.shape[1] * self.slot_fraction
         value = {"fp32": 4, "fp16": 2, "int8": 1}[self.weights]
-        return slots * (value + 1 / self.height / column_features(self.weights))
+        return entries * (value + 1 / self.panel_rows / column_features(self.weights))
 
     @property
     def has_dense_form(self) -> bool:
-        """Whether the matrix could stand in the model as an ordinary dense one."""
+        """Whether the matrix could be an ordinary dense initializer of the model."""
         return VALUE_TYPES.get(self.weights).dense
 
-    def whole(self) -> PackedShape:
-        """The same matrix with every slot stored, in panels as high as its sides allow: one length a segment."""
+    def fully_stored(self) -> PackedShape:
+        """The same matrix with every slot stored, in the highest panels that its shape allows."""
         out, inside = self.shape
-        height = 4 if out % 4 == 0 and inside % 4 == 0 else 1
-        features = column_features(self.weights)
-        return PackedShape(self.shape, self.weights, height, 1.0, 1.0, features, self.segments, self.segments)
+        panel_rows = 4 if out % 4 == 0 and inside % 4 == 0 else 1
+        return PackedShape(
+            self.shape, self.weights, panel_rows, slot_fraction=1.0, stored_fraction=1.0,
+            block_features=column_features(self.weights), row_lengths=self.segments, segments=self.segments,
+        )  # fmt: skip
 
-    def at(self, stored: float) -> PackedShape:
-        """The same matrix with other entries stored, spread evenly."""
-        # A slot is stored if any of the blocks in it is.
-        blocks = column_features(self.weights) // self.fill
-        return replace(self, stored=stored, share=1 - (1 - stored) ** blocks)
+    def with_stored_fraction(self, fraction: float) -> PackedShape:
+        """The same matrix with another fraction of its entries stored, spread evenly."""
+        # A slot is stored if any of its blocks is.
+        blocks = column_features(self.weights) // self.block_features
+        return replace(self, stored_fraction=fraction, slot_fraction=1 - (1 - fraction) ** blocks)
 
 
 def column_features(weights: str) -> int:
-    """Neighbouring features that are one column to the kernels."""
+    """Number of neighbouring features that the kernels treat as one column."""
     return 4 if weights == "int8" else 1
 
 
 def packed_shape_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> PackedShape:
-    """The product of a matrix of `shape` with packed arrays, CSR or BSR.
+    """The `PackedShape` of a matrix (out, in) stored in CSR or BSR `arrays`.
 
     Raises:
         FormatError: the arrays are malformed.
@@ -97,11 +100,11 @@ def packed_shape_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) ->
     block_cols = data.shape[2] if data.ndim > 1 else 1
     return PackedShape(
         shape,
-        _KINDS[data.dtype.name],
+        _VALUE_TYPES[data.dtype.name],
         stats.panel_rows,
-        share=stats.slots / stats.all_slots,
-        stored=data.size / (shape[0] * shape[1]),
-        fill=math.gcd(block_cols, stats.column_features),
-        lengths=stats.groups,
+        slot_fraction=stats.slots / stats.all_slots,
+        stored_fraction=data.size / (shape[0] * shape[1]),
+        block_features=math.gcd(block_cols, stats.column_features),
+        row_lengths=stats.groups,
         segments=stats.chunks * stats.tiles,
     )

@@ -1,4 +1,4 @@
-"""What a calibration says of a model: each pruned matrix, and the encoder as a whole where its shape is known."""
+"""Predict the time of each pruned matrix, and of the whole encoder if its shape is known."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aerogel.cost.packed_shape import PackedShape
 from aerogel.hf.families import config_sizes
 from aerogel.hf.names import layer_number
 
-__all__ = ["WORKLOAD", "Entry", "Form", "Workload", "encoder_shape", "predict", "unknown"]
+__all__ = ["WORKLOAD", "Entry", "Workload", "encoder_shape", "predict", "unknown"]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is run: `batch` sequences of `sequence` tokens, on so many threads."""
+    """What is run: `batch` sequences of `sequence` tokens each, on `threads` threads."""
 
     threads: int = 1
     batch: int = 1
@@ -25,7 +25,7 @@ class Workload:
 
 
 WORKLOAD = Workload()
-"""What an export predicts."""
+"""The workload that exports predict."""
 
 
 @dataclass(frozen=True)
@@ -34,146 +34,144 @@ class Entry:
 
     Attributes:
         shape: (out, in).
-        product: what it is packed, or would be; None where that was never asked for.
-        packed: whether it is stored so, and not dense.
+        packed_shape: the matrix as it is or would be packed; None if it was never packed.
+        packed: whether the model stores it packed; else dense.
     """
 
     shape: tuple[int, int]
-    product: PackedShape | None
+    packed_shape: PackedShape | None
     packed: bool
 
 
-@dataclass(frozen=True)
-class Form:
-    """How an encoder is carried.
-
-    Attributes:
-        fused: as one node.
-        first_only: of the last layer, only the first token of each sequence is computed.
-    """
-
-    fused: bool
-    first_only: bool = False
-
-
 def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
-    """The encoder that a model's config.json describes; None where it has other layers than this predicts."""
-    found = config_sizes(config)
-    # Layers that share weights, or whose attention does more.
+    """Shape of the encoder that a config.json describes; None if its layers are not of the predicted kind."""
+    sizes = config_sizes(config)
+    # Shared layers, or attention with more operations than are measured.
     if "num_hidden_groups" in config or config.get("relative_attention"):
         return None
-    if not all(type(value) is int and 0 < value < 2**20 for value in found.values()):
+    if not all(type(value) is int and 0 < value < 2**20 for value in sizes.values()):
         return None
-    return EncoderShape(**{field: int(value) for field, value in found.items() if value})
+    return EncoderShape(**{field: int(value) for field, value in sizes.items() if value})
 
 
-def unknown(why: str) -> dict[str, Any]:
-    """The document of a prediction that cannot be made, for the reason `why`."""
-    return {"why": why}
+def unknown(reason: str) -> dict[str, Any]:
+    """The JSON document of a prediction that cannot be made."""
+    return {"reason": reason}
 
 
 def predict(
-    calibration: CostModel,
+    cost_model: CostModel,
     entries: Mapping[str, Entry],
     encoder: EncoderShape | None,
-    form: Form,
-    setting: Workload = WORKLOAD,
+    *,
+    fused: bool,
+    first_token_only: bool = False,
+    workload: Workload = WORKLOAD,
 ) -> dict[str, Any]:
-    """Predict a model's speed; times are in microseconds.
+    """Predict the speed of a model.
 
     Args:
-        calibration: of the machine and the number of threads.
+        cost_model: of this machine, for `workload.threads` threads.
         entries: the pruned matrices by name.
-        encoder: what they are in, if that is known.
-        form: how it is carried.
-        setting: what is run.
+        encoder: shape of the encoder; None if unknown.
+        fused: the encoder is one node.
+        first_token_only: the last layer computes only the first token of each sequence.
+        workload: what is run.
 
     Returns:
-        A document of plain JSON: where the numbers are from, per matrix the time of a layer of its own packed and dense
-        and the break-even, and in total those of the linear layers, and of the encoder, dense and as stored. What could
-        not be predicted is null.
+        A JSON document; times are in microseconds, and null where no prediction is possible. ``calibration``: machine
+        and time of the cost model. ``matrices``: for each matrix, the time of a layer of its own packed and dense, and
+        the break-even. ``linear`` and ``encoder``: total times of the linear layers and of the encoder, dense and as
+        stored. ``encoder_reason``: why the encoder is not predicted, or empty.
     """
-    model = _Model(calibration, entries, form, setting)
-    whole, why = None, ""
+    model = _Model(cost_model, entries, fused, first_token_only, workload)
+    whole, reason = None, ""
     if encoder is None:
-        why = "its layers are of no known shape"
+        reason = "the shape of its layers is unknown"
     elif Counter(entry.shape for entry in entries.values()) != Counter(encoder.linears * encoder.layers):
-        why = "not all of its matrices are pruned, or it has others"
+        reason = "the pruned matrices are not exactly the six of each layer"
     else:
-        whole = _times(*model.encoder(encoder))
+        whole = _times(*model.encoder_seconds(encoder))
     return {
-        "calibration": {"time": calibration.time, **asdict(calibration.host)},
-        **asdict(setting),
-        "fused": form.fused,
+        "calibration": {"time": cost_model.time, **asdict(cost_model.machine)},
+        **asdict(workload),
+        "fused": fused,
         "matrices": {name: model.matrix(entry) for name, entry in entries.items()},
-        "linear": _times(model.dense_products(), sum(map(model.product, entries.values()))),
+        "linear": _times(model.dense_seconds(), sum(map(model.stored_seconds, entries.values()))),
         "encoder": whole,
-        "encoder_why": why,
+        "encoder_reason": reason,
     }
 
 
 def _times(dense: float, stored: float) -> dict[str, float]:
+    """JSON object of two times, given in seconds."""
     return {"dense_us": 1e6 * dense, "stored_us": 1e6 * stored, "ratio": dense / stored if stored else 1.0}
 
 
 class _Model:
-    """The matrices of a model in one setting; times are in seconds."""
+    """Times, in seconds, of a model's matrices for one workload."""
 
     def __init__(
-        self, calibration: CostModel, entries: Mapping[str, Entry], form: Form, setting: Workload
+        self,
+        cost_model: CostModel,
+        entries: Mapping[str, Entry],
+        fused: bool,
+        first_token_only: bool,
+        workload: Workload,
     ) -> None:
-        self.calibration = calibration
+        self.cost_model = cost_model
         self.entries = entries
-        self.form = form
-        self.setting = setting
-        self.tokens = setting.batch * setting.sequence
-        packed = [entry.product for entry in entries.values() if entry.packed and entry.product]
-        self.total = sum(product.bytes for product in packed)
-        self.eight_bit = any(product.weights == "int8" for product in packed)
+        self.fused = fused
+        self.first_token_only = first_token_only
+        self.workload = workload
+        self.tokens = workload.batch * workload.sequence
+        packed = [entry.packed_shape for entry in entries.values() if entry.packed and entry.packed_shape]
+        self.total_bytes = sum(shape.bytes for shape in packed)
+        self.int8 = any(shape.weights == "int8" for shape in packed)
 
     def matrix(self, entry: Entry) -> dict[str, float | None]:
-        """What the document says of a matrix: of a layer by itself, whatever becomes of it in the model."""
-        product = entry.product
+        """JSON object of one matrix, as a layer of its own, whether or not the model stores it packed."""
+        costs, shape = self.cost_model, entry.packed_shape
         return {
-            "packed_us": 1e6 * self.calibration.packed(product, self.tokens, self.total) if product else None,
-            "dense_us": 1e6 * self.calibration.full(entry.shape, self.tokens),
-            "break_even": self.calibration.break_even(product, self.tokens) if product else None,
+            "packed_us": 1e6 * costs.packed_seconds(shape, self.tokens, self.total_bytes) if shape else None,
+            "dense_us": 1e6 * costs.dense_seconds(entry.shape, self.tokens),
+            "break_even": costs.break_even(shape, self.tokens) if shape else None,
         }
 
-    def product(self, entry: Entry, tokens: int | None = None) -> float:
-        """Seconds of a matrix's product as the model carries it."""
+    def stored_seconds(self, entry: Entry, tokens: int | None = None) -> float:
+        """Time of a matrix's product as the model stores it."""
         tokens = tokens or self.tokens
-        if not entry.packed or entry.product is None:
-            return self.calibration.full(entry.shape, tokens)
-        return self.calibration.packed(entry.product, tokens, self.total, edges=not self.form.fused)
+        if not entry.packed or entry.packed_shape is None:
+            return self.cost_model.dense_seconds(entry.shape, tokens)
+        return self.cost_model.packed_seconds(entry.packed_shape, tokens, self.total_bytes, fused=self.fused)
 
-    def dense_products(self) -> float:
-        """Seconds of all products, were they dense."""
-        return sum(self.calibration.full(entry.shape, self.tokens) for entry in self.entries.values())
+    def dense_seconds(self) -> float:
+        """Time of all products if every matrix were dense."""
+        return sum(self.cost_model.dense_seconds(entry.shape, self.tokens) for entry in self.entries.values())
 
-    def encoder(self, shape: EncoderShape) -> tuple[float, float]:
-        """Seconds of the encoder, dense and as it is stored."""
-        batch, sequence = self.setting.batch, self.setting.sequence
-        rest = self.calibration.layer_rest
-        dense = self.dense_products() + shape.layers * rest("dense", shape, batch, sequence)
-        kind = "dense" if not self.form.fused else "int8" if self.eight_bit else "fp32"
-        full_layers = shape.layers - self.form.first_only
-        stored = full_layers * rest(kind, shape, batch, sequence)
+    def encoder_seconds(self, shape: EncoderShape) -> tuple[float, float]:
+        """Times of the encoder, dense and as stored."""
+        batch, sequence = self.workload.batch, self.workload.sequence
+        non_gemm = self.cost_model.non_gemm_seconds
+        dense = self.dense_seconds() + shape.layers * non_gemm("dense", shape, batch, sequence)
+        variant = "dense" if not self.fused else "int8" if self.int8 else "fp32"
+        full_layers = shape.layers - self.first_token_only
+        stored = full_layers * non_gemm(variant, shape, batch, sequence)
         last = _last_layer(list(self.entries))
-        if self.form.first_only:
-            stored += rest(kind, shape, batch, sequence, queries=1)
+        if self.first_token_only:
+            stored += non_gemm(variant, shape, batch, sequence, queries=1)
         for name, entry in self.entries.items():
-            if not self.form.first_only or name not in last:
-                stored += self.product(entry)
+            if not self.first_token_only or name not in last:
+                stored += self.stored_seconds(entry)
             elif entry.shape == (shape.hidden, shape.hidden):
-                # Keys and values are those of all tokens; queries and what attention gives only of the first.
-                stored += (self.product(entry) + self.product(entry, batch)) / 2
+                # Two of the four square matrices, k and v, are computed for all tokens; q and o for the first only.
+                stored += (self.stored_seconds(entry) + self.stored_seconds(entry, batch)) / 2
             else:
-                stored += self.product(entry, batch)
+                stored += self.stored_seconds(entry, batch)
         return dense, stored
 
 
 def _last_layer(names: Sequence[str]) -> set[str]:
-    """Those of the names that are in the layer with the highest number."""
+    """The names that belong to the layer with the highest number."""
     numbers = {name: number for name in names if (number := layer_number(name)) is not None}
     return {name for name, number in numbers.items() if number == max(numbers.values())}

@@ -1,1 +1,1 @@
-"""Tasks: their data, and the metrics that judge a model on it. Training learns from them, export verifies on them."""
+"""Tasks: labelled data and metrics. Training learns from them; export verifies on them."""

@@ -1,7 +1,7 @@
-"""Tokenised rows: what a model takes, in batches, and what comes out of it, in the order of the rows.
+"""Batch tokenised rows for a model, and collect its outputs in row order.
 
-Rows of like length share a batch, which is padded only to its own longest row: on SST-2, whose phrases are short, that
-is several times less work than padding to the maximal length.
+Rows of similar length share a batch, which is padded to its own longest row. On SST-2, whose phrases are short, this is
+several times less work than padding to the maximum length.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from aerogel.errors import UsageError
 if TYPE_CHECKING:
     from aerogel.data.split import Split
 
-__all__ = ["IGNORED", "Features", "Outputs", "collect", "fast", "length_order", "padding"]
+__all__ = ["IGNORED", "Features", "Outputs", "check_fast_tokenizer", "collect", "length_order", "padding"]
 
 Outputs = Mapping[str, list[np.ndarray]]
 
 IGNORED = -100
-"""Target of a token that does not count in the loss."""
+"""Target of a token that the loss ignores."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """A tokenised split. Every list has one entry for each feature.
+    """A tokenised split. Every list has one entry per feature.
 
     Attributes:
-        split: the rows that the features were made of.
-        inputs: by the name of a model's input, its integers, one for each token.
-        targets: by the name of a model's argument, what its loss is made of: a number, or one for each token.
-        padding: by the name of an input, what fills it on the right; 0 where nothing is said.
-        origin: what the task has to know to turn outputs into predictions.
+        split: rows that the features were made from.
+        inputs: integers by model input name, one per token.
+        targets: targets of the loss by model argument name: one number per feature, or one per token.
+        padding: fill value on the right by input name; 0 if absent.
+        origin: what the task needs to turn outputs into predictions.
     """
 
     split: Split
@@ -48,11 +48,11 @@ class Features:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each feature."""
+        """Number of tokens of each feature."""
         return [len(ids) for ids in self.inputs["input_ids"]]
 
     def take(self, rows: list[int]) -> Features:
-        """Some of the features, in the given order; `origin` and `split` stay those of all."""
+        """Select features, in the given order. `origin` and `split` are unchanged."""
         inputs, targets = (
             {name: [values[row] for row in rows] for name, values in table.items()}
             for table in (self.inputs, self.targets)
@@ -60,14 +60,14 @@ class Features:
         return replace(self, inputs=inputs, targets=targets)
 
     def batch(self, rows: list[int]) -> dict[str, np.ndarray]:
-        """Model inputs int64 ``[rows, longest]``, padded on the right."""
+        """Return model inputs, int64 ``[rows, longest]``, padded on the right."""
         return {
             name: _padded([values[row] for row in rows], self.padding.get(name, 0))
             for name, values in self.inputs.items()
         }
 
     def target_batch(self, rows: list[int]) -> dict[str, np.ndarray]:
-        """Targets of the same rows: int64 or float32 ``[rows]``, or int64 ``[rows, longest]``."""
+        """Return the targets of the rows: int64 or float32 ``[rows]``, or int64 ``[rows, longest]``."""
         return {name: _target([values[row] for row in rows]) for name, values in self.targets.items()}
 
 
@@ -85,27 +85,27 @@ def _padded(values: list[list[int]], fill: int) -> np.ndarray:
 
 
 def padding(tokenizer: Any) -> dict[str, int]:
-    """What fills the inputs of a tokenizer's model."""
+    """Return the fill value of each model input that needs one."""
     return {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
 
 
-def fast(tokenizer: Any, task: str) -> None:
-    """Demand a tokenizer that tells where in the text a token stands.
+def check_fast_tokenizer(tokenizer: Any, task: str) -> None:
+    """Check that the tokenizer is a fast one, which maps each token to its characters in the text.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the tokenizer is a slow one.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
-            f"{task} needs a fast tokenizer, which knows where its tokens stand in the text, and "
-            f"{type(tokenizer).__name__} is none; save a tokenizer.json with --model"
+            f"{task} needs a fast tokenizer, and {type(tokenizer).__name__} is a slow one; "
+            "save a tokenizer.json with the model"
         )
 
 
 def length_order(lengths: list[int], size: int) -> list[list[int]]:
-    """All rows in batches of `size`, shortest first: for evaluation, where order does not matter."""
+    """Batch all rows, shortest first, `size` rows a batch. For evaluation, where order does not matter."""
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    return [order[at : at + size] for at in range(0, len(order), size)]
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def collect(
@@ -117,15 +117,15 @@ def collect(
     per_token: bool,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Outputs:
-    """Outputs of a model for every feature, in their order.
+    """Run a model on every feature and return its outputs in the order of the features.
 
     Args:
-        features: what the model is given.
+        features: model inputs.
         forward: runs one batch.
-        outputs: names of the outputs wanted; each ``[rows, ...]``, or ``[rows, longest, ...]`` with `per_token`.
-        size: features run at once.
+        outputs: names of the outputs; each ``[rows, ...]``, or ``[rows, longest, ...]`` with `per_token`.
+        size: features per batch.
         per_token: cut each output to the feature's own tokens.
-        progress: told how many features are done.
+        progress: called with the number of features done.
     """
     lengths = features.lengths
     result: dict[str, list[Any]] = {name: [None] * len(features) for name in outputs}
@@ -134,7 +134,7 @@ def collect(
         found = forward(features.batch(batch))
         for name in outputs:
             for row, value in zip(batch, found[name], strict=True):
-                # A copy, or the whole padded batch would be kept.
+                # Copy: a view would keep the whole padded batch in memory.
                 result[name][row] = value[: lengths[row]].copy() if per_token else value
         done += len(batch)
         progress(done)

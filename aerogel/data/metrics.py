@@ -1,4 +1,4 @@
-"""The metrics of the tasks: ``(predictions, labels) -> {name: value}``, both of shape ``[rows]``."""
+"""Metrics of the tasks: ``(predictions, labels) -> {name: value}``; both arrays have the shape ``[rows]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["accuracy", "accuracy_and_f1", "correlations", "matthews"]
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Fraction predicted right."""
+    """Fraction of correct predictions."""
     metrics = require("sklearn.metrics", "train")
     return {"accuracy": float(metrics.accuracy_score(labels, predictions))}
 
@@ -18,7 +18,7 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def accuracy_and_f1(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy, and F1 of class 1."""
     metrics = require("sklearn.metrics", "train")
-    # A model that never predicts class 1 has F1 = 0; zero_division says so without a warning.
+    # A model that never predicts class 1 has F1 = 0; zero_division avoids scikit-learn's warning.
     return accuracy(predictions, labels) | {
         "f1": float(metrics.f1_score(labels, predictions, zero_division=0.0))
     }
@@ -31,7 +31,7 @@ def matthews(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def correlations(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Pearson's and Spearman's correlation; 0 where either side is constant and they are undefined."""
+    """Pearson's and Spearman's correlation; 0 if predictions or labels are constant, where both are undefined."""
     stats = require("scipy.stats", "train")
     if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return {"pearson": 0.0, "spearman": 0.0}

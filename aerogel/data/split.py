@@ -1,4 +1,4 @@
-"""The rows of a task, in splits."""
+"""Splits of a task's rows."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ class Split:
     """One split of a task.
 
     Attributes:
-        texts: per row, what the model is given: one sentence or a pair, a question and its context, or the words of
-            a sentence.
-        labels: per row, what is right: the index of its class, its value in a regression, or what the task says.
-        sha256: identity of the data: of the unpacked file, or of the rows where there is no file.
-        classes: class names in the order of their indices; None where there are no classes.
-        left_out: rows of the file that are not among these because the data is broken there.
+        texts: input of each row: a sentence or a pair, a question and its context, or the words of a sentence.
+        labels: truth of each row: a class index, a value in a regression, or an object that the task defines.
+        sha256: hash of the unpacked file; of the rows if the data does not come from a file.
+        classes: class names by index; None if there are no classes.
+        skipped: number of rows of the file that were skipped because they are malformed.
     """
 
     texts: list[Any]
     labels: list[Any]
     sha256: str
     classes: tuple[str, ...] | None = None
-    left_out: int = 0
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,11 +33,11 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """What was loaded.
+    """All splits of a task.
 
     Attributes:
-        train: the training split.
-        evaluation: the evaluation splits by name, "" where there is only one.
+        train: training split.
+        evaluation: evaluation splits by name; the name is "" if there is only one.
     """
 
     train: Split
@@ -46,5 +45,5 @@ class TaskData:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """Class names, for all splits the same."""
+        """Class names, the same for all splits."""
         return self.train.classes

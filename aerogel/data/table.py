@@ -1,4 +1,4 @@
-"""Tasks whose data is a table: tab-separated files, plain or gzipped, or a dataset of the `datasets` library."""
+"""Tasks in table form: tab-separated files, plain or gzipped, or a dataset of the `datasets` library."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class TableTask(SequenceTask):
     """A task declared by its files and columns.
 
     Attributes:
-        texts: columns of the sentence, or of the two sentences.
+        texts: columns of the sentence or the two sentences.
         label: column of the label.
-        labels: the label's values in files, in the order of their class indices; None for a regression.
+        labels: label values in files, by class index; None for a regression.
         metrics: see `SequenceTask`.
-        hub: the same task in the `datasets` library.
-        train: name of the training file; ``.gz`` may follow it.
-        evaluation: names of the evaluation files, by name of the split.
-        header: column names where the file has no header line.
+        hub: the same data on the hub.
+        train: name of the training file, which may also end in ``.gz``.
+        evaluation: (name of the split, name of its file).
+        header: column names, if the file has no header line.
         value_range: accepted values of a regression.
-        skip_ragged: leave out rows with a wrong number of fields instead of refusing the file. For data that is
-            published with such rows.
+        skip_ragged: skip rows with a wrong number of fields instead of rejecting the file. For data that is published
+            with such rows.
     """
 
     texts: tuple[str, ...]
@@ -48,7 +48,7 @@ class TableTask(SequenceTask):
     skip_ragged: bool = False
 
     def load(self, data: Path | None) -> TaskData:
-        """Read the files of directory `data`, a dataset saved there, or, without one, the dataset of the hub."""
+        """Read the files in `data` or a dataset saved there; without `data`, load the dataset from the hub."""
         if data is None or is_saved_dataset(data):
             return self.hub.load(data, self.labels, self.value_range)
         return TaskData(
@@ -59,7 +59,7 @@ class TableTask(SequenceTask):
     def _read(self, folder: Path, name: str) -> Split:
         """Read one file.
 
-        Rows end at line feeds and fields at tabs; quotes mean nothing, as in all GLUE files.
+        Lines are rows and tabs separate fields. Quotes have no special meaning, as in all GLUE files.
         """
         path = find_file(folder, name)
         digest = hashlib.sha256()
@@ -67,33 +67,33 @@ class TableTask(SequenceTask):
         header = self.header or next(rows, (0, ()))[1]
         if not header:
             raise DataError(
-                f"{path} is empty; it must have the columns {', '.join((*self.texts, self.label))}"
+                f"{path} is empty; give a file with the columns {', '.join((*self.texts, self.label))}"
             )
         positions = [_position(path, header, column) for column in (*self.texts, self.label)]
         texts: list[tuple[str, ...]] = []
         labels: list[float] = []
-        left_out = 0
+        skipped = 0
         for line, fields in rows:
             if len(fields) != len(header):
                 if self.skip_ragged:
-                    left_out += 1
+                    skipped += 1
                     continue
                 raise DataError(
-                    f"{path}:{line}: {len(fields)} fields where {len(header)} are expected; correct the line"
+                    f"{path}:{line}: expected {len(header)} fields, found {len(fields)}; correct the line"
                 )
             *sentences, label = (fields[position] for position in positions)
             texts.append(tuple(sentences))
             labels.append(self._parse_label(label, f"{path}:{line}"))
         if not labels:
             raise DataError(f"{path} has no rows; give a file with examples")
-        return Split(texts, labels, digest.hexdigest(), self.labels, left_out)
+        return Split(texts, labels, digest.hexdigest(), self.labels, skipped)
 
-    def _parse_label(self, text: str, place: str) -> float:
-        """Class index, or value in a regression."""
+    def _parse_label(self, text: str, where: str) -> float:
+        """Return the class index, or the value of a regression; `where` is the file and line, for messages."""
         if self.labels is not None:
             if text not in self.labels:
                 raise DataError(
-                    f"{place}: label {text!r} is not one of {', '.join(self.labels)}; "
+                    f"{where}: label {text!r} is not one of {', '.join(self.labels)}; "
                     f"write one of these in column {self.label!r}"
                 )
             return self.labels.index(text)
@@ -104,14 +104,14 @@ class TableTask(SequenceTask):
             value = math.nan
         if not low <= value <= high:
             raise DataError(
-                f"{place}: label {text!r} is not a number from {low:g} to {high:g}; "
+                f"{where}: label {text!r} is not a number from {low:g} to {high:g}; "
                 f"write such a number in column {self.label!r}"
             )
         return value
 
 
 def _rows(path: Path, digest: Digest) -> Iterator[tuple[int, list[str]]]:
-    """Line number from 1 and fields of each line that is not empty; `digest` is fed with the file's bytes."""
+    """Yield the line number, from 1, and the fields of each non-empty line; update `digest` with the file's bytes."""
     for line in read_lines(path, whole=True, digest=digest):
         if line.text:
             yield line.number, line.text.split("\t")

@@ -1,11 +1,9 @@
-"""What a task is: labelled texts in splits, how a model sees them, and what its outputs are worth.
+"""The interface of a task. Training and export use a task through it only.
 
-A task answers four questions, and neither training nor export knows more about it:
-
-* `Task.load`: where its rows come from;
-* `Task.head`, `Task.head_config`: which head of transformers its models have;
-* `Task.encode`: how rows become the numbers that a model takes;
-* `Task.predict`, `Task.measure`: what a model's outputs say, and how good that is.
+* `Task.load` reads the rows.
+* `Task.head` and `Task.head_config` choose the model's head in transformers.
+* `Task.encode` turns rows into model inputs.
+* `Task.predict` turns model outputs into predictions, and `Task.measure` computes their metrics.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ class Task(ABC):
     """One task.
 
     Attributes:
-        head: what follows ``AutoModelFor`` in the name of the class that transformers has for its models.
-        outputs: names of the model's outputs that decide.
-        per_token: whether these have an entry for each token, not only for each row.
-        options: frozen dataclass of what a user may set; its defaults here.
+        head: suffix of the transformers class, as in ``AutoModelFor<head>``.
+        outputs: names of the model outputs that predictions need.
+        per_token: whether these outputs have an entry per token, not only per row.
+        options: frozen dataclass of the task's options.
     """
 
     head: str
@@ -40,34 +38,38 @@ class Task(ABC):
     options: Any = NoOptions()
 
     def configured(self, given: Mapping[str, Any], name: str) -> Task:
-        """The same task with other options.
+        """Return a copy of the task with other options.
 
         Args:
             given: values by option name.
-            name: of the task, for messages.
+            name: name of the task, for messages.
 
         Raises:
-            UsageError: no such option, or a value that it cannot have.
+            UsageError: an unknown option or an invalid value.
         """
         options = read_options(type(self.options), given, f"task {name}", "--task-option")
         made = copy.copy(self)
-        # Tasks that are frozen dataclasses refuse an assignment.
+        # A plain assignment fails for tasks that are frozen dataclasses.
         object.__setattr__(made, "options", options)
         return made
 
     @abstractmethod
     def load(self, data: Path | None) -> TaskData:
-        """Read or make the data.
+        """Read or generate the data.
 
         Raises:
-            DataError: it cannot be read as this task; the message names file and line.
-            UsageError: the task takes no such `data`.
+            DataError: the data is not valid for this task; the message names file and line.
+            UsageError: `data` is missing, or the task takes none.
         """
 
     def head_config(self, labels: tuple[str, ...] | None) -> dict[str, Any]:
-        """Fields of a model's configuration that decide its head, for the class names of `TaskData`."""
+        """Return the fields of the model configuration that define its head.
+
+        Args:
+            labels: class names, see `TaskData.labels`.
+        """
         if labels is None:
-            raise NotImplementedError(f"{type(self).__name__} has no classes and says nothing of its head")
+            raise NotImplementedError(f"{type(self).__name__} has no classes and does not define head_config")
         return {
             "num_labels": len(labels),
             "id2label": dict(enumerate(labels)),
@@ -75,42 +77,42 @@ class Task(ABC):
         }
 
     def classes(self, labels: tuple[str, ...] | None) -> int | None:
-        """Length of the outputs' last axis, for the class names of `TaskData`; None where they have no such axis."""
+        """Length of the last output axis for these class names; None if the outputs have no class axis."""
         return len(labels) if labels is not None else None
 
     @abstractmethod
     def encode(self, split: Split, tokenizer: Any, max_length: int) -> Features:
-        """Tokenise a split: one feature or more for each row.
+        """Tokenise a split into one or more features per row.
 
         Args:
-            split: of this task.
-            tokenizer: of the model.
-            max_length: tokens of the longest feature.
+            split: split of this task.
+            tokenizer: tokenizer of the model.
+            max_length: maximum tokens of a feature.
 
         Raises:
-            UsageError: `max_length` leaves no room for a text, or the tokenizer cannot do what the task needs.
+            UsageError: `max_length` leaves no room for text, or the task does not support the tokenizer.
         """
 
     @abstractmethod
     def predict(self, outputs: Outputs, features: Features) -> list[Any]:
-        """What a model says: one prediction for each row of the split that `features` were made of.
+        """Turn model outputs into one prediction per row of ``features.split``.
 
         Args:
-            outputs: by name, one float32 array for each feature: ``[classes]``, or, per token, ``[tokens]`` or
+            outputs: by name, one float32 array per feature: ``[classes]``, or, with `per_token`, ``[tokens]`` or
                 ``[tokens, classes]`` without padding.
-            features: what the model was given.
+            features: inputs that the outputs were computed from.
         """
 
     @abstractmethod
     def measure(self, predictions: list[Any], split: Split) -> dict[str, float]:
-        """The metrics of predictions by name, each at best 1."""
+        """Compute the metrics of the predictions by name; the best value of each is 1."""
 
     def score(self, outputs: Mapping[str, Outputs], features: Mapping[str, Features]) -> dict[str, float]:
-        """The metrics, named "metric" or, where the task has several evaluation splits, "metric_split".
+        """Compute all metrics, named "metric", or "metric_split" if the task has several evaluation splits.
 
         Args:
-            outputs: see `predict`, by name of the split.
-            features: what the model was given, by name of the split.
+            outputs: outputs by name of the split, see `predict`.
+            features: features by name of the split.
         """
         found = {}
         for name, given in features.items():
@@ -120,6 +122,10 @@ class Task(ABC):
         return found
 
     def fresh_model(self, seed: int) -> tuple[Any, Any]:
-        """A randomly initialised model and its tokenizer, used when no --model is given."""
+        """Create a randomly initialised model and its tokenizer, for runs without --model.
+
+        Raises:
+            UsageError: the task has no model of its own.
+        """
         del seed
         raise UsageError("--model is missing; give a directory or a hub id")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerogel.errors import ExportError, require
-from aerogel.export.parity import TOLERANCE
-from aerogel.export.reference_model import ReferenceModel
+from aerogel.export.reference_model import TOLERANCE
+from aerogel.export.torch_reference import TorchReference
 from aerogel.hf.quiet import quiet
 from aerogel.hf.reason import reason
 from aerogel.ops.linear_function import IR_VERSION, OPSET
@@ -28,7 +28,7 @@ _PREFIX = "model."
 _MASK_TRIAL = 256
 
 
-def capture(source: ReferenceModel) -> ir.Model:
+def capture(source: TorchReference) -> ir.Model:
     """The model as an ONNX graph of opset 18, with batch and sequence length open, not yet simplified.
 
     Raises:
@@ -62,7 +62,7 @@ def capture(source: ReferenceModel) -> ir.Model:
     return model
 
 
-def _wrap(source: ReferenceModel) -> torch.nn.Module:
+def _wrap(source: TorchReference) -> torch.nn.Module:
     """The model as a module of positional inputs and outputs that makes its attention mask only once."""
     import torch
 
@@ -72,12 +72,15 @@ def _wrap(source: ReferenceModel) -> torch.nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.model = source.model
+            # Registered, so that its weights are initializers of the graph.
+            self.head = source.head
 
         def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             named = dict(zip(source.inputs, inputs, strict=True))
+            mask = named["attention_mask"]
             if not plain:
                 named["attention_mask"] = _additive(named["attention_mask"])
-            result = self.model(**named)
+            result = source.forward(named, mask)
             return tuple(result[name] for name in source.outputs)
 
     return Positional().eval()
@@ -90,7 +93,7 @@ def _additive(mask: torch.Tensor) -> torch.Tensor:
     return (1.0 - mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
 
 
-def _takes_additive_mask(source: ReferenceModel) -> bool:
+def _takes_additive_mask(source: TorchReference) -> bool:
     """Whether the model means the same by an additive mask of four dimensions as by the usual one of two.
 
     Most encoders of transformers use such a mask as it is. Their own way from two dimensions gathers over
@@ -104,10 +107,11 @@ def _takes_additive_mask(source: ReferenceModel) -> bool:
         ["one word and another " * length, "short"], padding="max_length", max_length=length
     )
     tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-    tensors["attention_mask"] = _additive(tensors["attention_mask"])
+    mask = tensors["attention_mask"]
+    tensors["attention_mask"] = _additive(mask)
     try:
         with torch.inference_mode():
-            result = source.model(**tensors)
+            result = source.forward(tensors, mask)
     except Exception:  # models check the shape of a mask in their own ways
         return False
     return all(

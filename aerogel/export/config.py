@@ -16,7 +16,8 @@ class ExportConfig:
     """What to export, and how.
 
     Attributes:
-        checkpoint: a masked checkpoint directory.
+        source: what to export: a checkpoint, a directory of transformers or sentence-transformers, an .onnx file, or a
+            hub id.
         out: the artifact to write.
         target: kind of artifact.
         format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
@@ -27,14 +28,16 @@ class ExportConfig:
         max_density: stored fraction above which a matrix stays dense; the function's break-even if None.
         inline: put the functions' bodies in place of their calls.
         fuse: make one node of an encoder that a fusion recognises.
+        token_embeddings: of a sentence-transformers model, export the token states as well.
         force: overwrite files that are not of an earlier export.
         verify_text: compare outputs over every line of this file as well.
         verify_task: measure the artifact on the checkpoint's task.
         task_data: directory of that task's files; None as in training.
-        allow_drop: points that the artifact may be worse on it.
+        revision: branch, tag or commit of a hub id.
+        max_metric_drop: points that the artifact may be worse on it.
     """
 
-    checkpoint: Path
+    source: Path | str
     out: Path
     target: str = "onnx"
     format: str | None = None
@@ -44,8 +47,10 @@ class ExportConfig:
     max_density: float | None = None
     inline: bool = False
     fuse: bool = True
+    token_embeddings: bool = False
     force: bool = False
     verify_text: Path | None = None
     verify_task: bool = False
     task_data: Path | None = None
-    allow_drop: float = ALLOWED_DROP
+    revision: str | None = None
+    max_metric_drop: float = ALLOWED_DROP

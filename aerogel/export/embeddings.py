@@ -34,14 +34,14 @@ class Table:
     Attributes:
         shape: (rows, features).
         weights: type of its values.
-        why: the reason, in words.
+        reason: reason, in words.
         bytes: as stored.
         rounded: what its values mean, float32 ``[rows, features]``.
     """
 
     shape: tuple[int, int]
     weights: str
-    why: str
+    reason: str
     bytes: int
     rounded: np.ndarray
 
@@ -69,15 +69,15 @@ def store_embeddings(model: ir.Model, weights: str, parameters: Container[str]) 
         lookups = [node for node in uses if _looks_up(node, value)]
         if not lookups:
             continue
-        kind, why = weights, "asked for"
+        kind, reason = weights, "asked for"
         if len(lookups) < len(uses):
             other = next(node for node in uses if node not in lookups)
-            kind, why = FP32, f"also used by {other.op_type}"
+            kind, reason = FP32, f"also used by {other.op_type}"
         elif weights == "int8" and len(array) < _FEW:
-            kind, why = "fp16", f"fewer than {_FEW} rows"
+            kind, reason = "fp16", f"fewer than {_FEW} rows"
         values, beside = VALUE_TYPES.get(kind).encode(array, name)
         size = values.nbytes + sum(extra.nbytes for extra in beside.values())
-        tables[name] = Table(array.shape, kind, why, size, VALUE_TYPES.get(kind).decode(values, beside))
+        tables[name] = Table(array.shape, kind, reason, size, VALUE_TYPES.get(kind).decode(values, beside))
         if kind != FP32:
             columns = {key: extra[:, None] for key, extra in beside.items()}
             for node in lookups:

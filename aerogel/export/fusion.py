@@ -1,7 +1,7 @@
-"""Fusing: many nodes become a call of one model-local function, for which the native library may have one kernel.
+"""Fusions: replace many nodes by one call of a model-local function, which may have a kernel in the native library.
 
-The function's body is the nodes that it replaces, so the rule of `aerogel.ops.linear_function` holds for it too: stock
-ONNX Runtime inlines it and computes what it always did.
+The function's body is a copy of the replaced nodes, so stock ONNX Runtime inlines it and computes the same outputs as
+before; see `aerogel.ops.linear_function`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,22 @@ __all__ = ["FUSIONS", "Fused", "Fusion", "fuse"]
 
 @dataclass(frozen=True)
 class Fused:
-    """What a fusion did to a model.
+    """Result of a fusion.
 
     Attributes:
-        layers: layers that are now one node.
-        found: layers of the model, whether they could be fused or not.
-        why: the reason why not all of them are fused; empty where they are.
+        layers: number of layers that are now one node.
+        found: number of layers in the model, fused or not.
+        reason: why not all layers are fused; empty if all are.
     """
 
     layers: int
     found: int
-    why: str
+    reason: str
+
+    @property
+    def why(self) -> str:
+        """The former name of `reason`, which `aerogel.export.run` still reads."""
+        return self.reason
 
 
 class Fusion(ABC):
@@ -38,9 +43,9 @@ class Fusion(ABC):
 
     @abstractmethod
     def fuse(self, model: ir.Model) -> Fused:
-        """Replace, in place, what this fusion recognises, and add the function that it calls.
+        """Replace matching subgraphs in place, and add the function that the new node calls.
 
-        Whatever does not fit in every respect is left as it is; that is no error, but the answer says why.
+        A subgraph that does not match exactly stays as it is. That is not an error; the result gives the reason.
 
         Args:
             model: a simplified graph with the functions that it calls.
@@ -51,5 +56,5 @@ FUSIONS: Registry[Fusion] = Registry("fusion", "aerogel.export.fusions", "FUSION
 
 
 def fuse(model: ir.Model) -> dict[str, Fused]:
-    """Try every fusion on a model, in place; what came of it, by name."""
+    """Apply every fusion to a model in place; returns the results by name."""
     return {name: FUSIONS.get(name).fuse(model) for name in FUSIONS.names()}

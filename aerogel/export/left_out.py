@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aerogel.export.reference_model import ReferenceModel
-
 if TYPE_CHECKING:
     import torch
+
+    from aerogel.export.torch_reference import TorchReference
 
 __all__ = ["left_out"]
 
 
-def left_out(source: ReferenceModel) -> dict[str, dict[str, str]]:
+def left_out(source: TorchReference) -> dict[str, dict[str, str]]:
     """Outputs and weights that are not in the artifact, each by its name with the reason.
 
     A weight is left out if no exported output has a gradient by it.
 
     Returns:
-        ``{"outputs": {name: why}, "weights": {name: why}}``.
+        ``{"outputs": {name: reason}, "weights": {name: reason}}``.
     """
     import torch
 
@@ -30,8 +30,11 @@ def left_out(source: ReferenceModel) -> dict[str, dict[str, str]]:
         for parameter in fixed:
             parameter.requires_grad_(True)
         with torch.enable_grad():
-            result = source.model(**{name: torch.from_numpy(array) for name, array in example.items()})
-        others = [name for name in result if name not in source.outputs]
+            tensors = {name: torch.from_numpy(array) for name, array in example.items()}
+            result = {**source.model(**tensors), **source.forward(tensors, tensors["attention_mask"])}
+        # What a head reads is not lost.
+        read = ("last_hidden_state", "logits") if source.head is not None else ()
+        others = [name for name in result if name not in (*source.outputs, *read)]
         needed = _needed([result[name] for name in source.outputs], parameters)
         needed_by = {name: _needed([result[name]], parameters) for name in others}
     finally:

@@ -1,8 +1,9 @@
-"""A linear layer as it stands in a captured graph, and the rules that recognise one."""
+"""Linear layers of a captured graph, and the rules that recognize them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,19 @@ from aerogel.registry import Registry
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["RULES", "Linear", "LinearRule", "constant_shape", "only_user"]
+__all__ = ["RULES", "Linear", "LinearRule", "constant_shape", "linears", "only_user"]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Nodes that together compute ``output = x W^T + bias``.
+    """The nodes that compute ``output = x W^T + bias``.
 
     Attributes:
         x: input ``[..., in]``.
         weight: initializer ``[out, in]``.
         bias: initializer ``[out]``, or None.
         output: ``[..., out]``.
-        nodes: the nodes that compute it, first to last; nothing else uses what they hand to one another.
+        nodes: the nodes, first to last; no other node reads their intermediate results.
     """
 
     x: ir.Value
@@ -34,14 +35,23 @@ class Linear:
 
 
 class LinearRule(ABC):
-    """One shape that a linear layer takes in a graph. A module of ``rules/`` defines ``RULE``, an instance."""
+    """One pattern of nodes that is a linear layer. A module of ``rules/`` defines ``RULE``, an instance."""
 
     @abstractmethod
     def match(self, node: ir.Node) -> Linear | None:
-        """The linear layer whose multiplication is `node`, or None if `node` is not that of this shape."""
+        """The linear layer whose matrix product is `node`; None if the nodes do not match the pattern."""
 
 
 RULES: Registry[LinearRule] = Registry("rule", "aerogel.export.rules", "RULE")
+
+
+def linears(model: ir.Model) -> Iterator[Linear]:
+    """The linear layers of a graph, in its order."""
+    rules = [RULES.get(name) for name in RULES.names()]
+    for node in model.graph:
+        found = (rule.match(node) for rule in rules)
+        if linear := next(filter(None, found), None):
+            yield linear
 
 
 def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -52,6 +62,6 @@ def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
 
 
 def only_user(value: ir.Value) -> ir.Node | None:
-    """The one node that reads `value`; None if several do, or if it is an output of the graph."""
+    """The only node that reads `value`; None if several do, or if `value` is a graph output."""
     users = [use.node for use in value.uses()]
     return users[0] if len(users) == 1 and not value.is_graph_output() else None

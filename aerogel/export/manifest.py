@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import __version__
-from aerogel.checkpoint import RECORD_FILE, Checkpoint
 from aerogel.export.embeddings import Table
 from aerogel.export.output_dir import companions
-from aerogel.export.parity import TOLERANCE
 from aerogel.export.plan import StoragePlan
+from aerogel.export.reference_model import TOLERANCE
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
     from aerogel.export.config import ExportConfig
+    from aerogel.export.source import Subject
 
 __all__ = ["SCHEMA", "manifest"]
 
@@ -24,7 +24,7 @@ SCHEMA = 1
 
 
 def manifest(
-    checkpoint: Checkpoint,
+    subject: Subject,
     plan: Mapping[str, StoragePlan],
     tables: Mapping[str, Table],
     config: ExportConfig,
@@ -36,7 +36,7 @@ def manifest(
     served: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
-    record, accounting = checkpoint.record, checkpoint.accounting
+    record, accounting = subject.record, subject.accounting
     return {
         "schema": SCHEMA,
         "aerogel": __version__,
@@ -55,7 +55,7 @@ def manifest(
                 "stored": choice.stored,
                 "format": choice.format,
                 "weights": choice.weights,
-                "why": choice.why,
+                "reason": choice.reason,
                 "arrays": {
                     key: {"dtype": array.dtype.name, "shape": list(array.shape)}
                     for key, array in choice.arrays.items()
@@ -69,7 +69,7 @@ def manifest(
             name: {
                 "shape": list(table.shape),
                 "weights": table.weights,
-                "why": table.why,
+                "reason": table.reason,
                 "bytes": table.bytes,
                 "dense_bytes": table.rounded.nbytes,
             }
@@ -80,7 +80,8 @@ def manifest(
         "encoder_density": accounting.encoder_density,
         "parity": {"tolerance": TOLERANCE, **parity},
         "source": {
-            "record_sha256": sha256(checkpoint.path / RECORD_FILE),
+            "kind": subject.kind,
+            **{key: value for key, value in subject.details.items() if key != "embedding"},
             "method": record.method,
             "config": record.config,
             "block": list(record.block),
@@ -93,6 +94,6 @@ def manifest(
         },
         "companions": {
             file.name: hashlib.sha256(served[file.name]).hexdigest() if file.name in served else sha256(file)
-            for file in companions(checkpoint.path)
+            for file in companions(subject.path)
         },
     }

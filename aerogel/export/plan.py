@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from aerogel.checkpoint import WEIGHTS_FILE, Checkpoint, not_finite
+from aerogel.checkpoint import WEIGHTS_FILE, Record, not_finite
 from aerogel.cost.model import CostModel
 from aerogel.cost.packed_shape import PackedShape, packed_shape_of
 from aerogel.cost.predict import WORKLOAD
@@ -19,7 +20,7 @@ from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import check_block
 
-__all__ = ["DENSE", "FP32", "StoragePlan", "default_format", "make_plan", "read_weights"]
+__all__ = ["DENSE", "FP32", "Masked", "StoragePlan", "default_format", "make_plan", "read_weights"]
 
 DENSE = "dense"
 FP32 = "fp32"
@@ -37,7 +38,7 @@ class StoragePlan:
         weight: float32 ``[out, in]``, zeros where pruned.
         kept: entries that the mask keeps.
         format: storage format, or "dense".
-        why: the reason, in words.
+        reason: reason, in words.
         arrays: the packed arrays; empty when dense.
         stored: entries that the format would store, zeros inside blocks included.
         weights: type of the stored values.
@@ -48,7 +49,7 @@ class StoragePlan:
     weight: np.ndarray
     kept: int
     format: str
-    why: str
+    reason: str
     arrays: Arrays
     stored: int
     weights: str = FP32
@@ -75,18 +76,35 @@ class StoragePlan:
         return kind.decode(*kind.encode(self.weight, self.name))
 
 
-def default_format(checkpoint: Checkpoint, block: tuple[int, int] | None = None) -> str:
+def default_format(checkpoint: Masked, block: tuple[int, int] | None = None) -> str:
     """The format to use where none is asked for: blocks where there are any, of `block` or of the checkpoint."""
     return "csr" if (block or checkpoint.record.block) == (1, 1) else "bsr"
 
 
+class Masked(Protocol):
+    """What a plan is made for: a checkpoint, or another model to export."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+
+    @property
+    def record(self) -> Record:
+        """How it was made."""
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """Boolean ``[out, in]`` by weight name."""
+
+
 def make_plan(
-    checkpoint: Checkpoint,
+    checkpoint: Masked,
     format_name: str,
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
     weights: str = FP32,
     calibration: CostModel | None = None,
+    read: Callable[[list[str]], Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, StoragePlan]:
     """Choose a storage for every pruned matrix of a checkpoint.
 
@@ -97,6 +115,7 @@ def make_plan(
         max_density: matrices whose stored entries exceed this fraction stay dense, or, where the weight type has no
             dense form, are stored whole; the break-even if None.
         weights: type of the stored values.
+        read: reads the weights of the matrices named; None reads the checkpoint.
         calibration: what knows each matrix's break-even on this machine; without it, the function's holds for all.
 
     Raises:
@@ -115,7 +134,8 @@ def make_plan(
         raise UsageError(
             f"--weights {weights}: {checkpoint.path} has no pruned matrices to store so; drop it"
         )
-    matrices = read_weights(checkpoint.path, list(checkpoint.masks))
+    names = list(checkpoint.masks)
+    matrices = read(names) if read else read_weights(checkpoint.path, names)
     if format_name == DENSE:
         return {
             name: StoragePlan(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
@@ -134,6 +154,9 @@ def make_plan(
             check_block(mask.shape, block, name)
     plan = {}
     for name, mask in checkpoint.masks.items():
+        if max_density is None and mask.all():
+            plan[name] = _unpruned(name, matrices[name], weights, calibrated=calibration is not None)
+            continue
         values, beside = kind.encode(matrices[name], name)
         arrays = encoder.encode(values, mask, block)
         stored, kept = arrays["data"].size, int(mask.sum())
@@ -141,20 +164,31 @@ def make_plan(
         if calibration and product and max_density is None:
             limit = calibration.break_even(product, WORKLOAD.batch * WORKLOAD.sequence)
         pays = stored / mask.size <= limit
-        why = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
+        reason = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
         if pays:
             plan[name] = StoragePlan(
-                name, matrices[name], kept, format_name, why, arrays | beside, stored, weights, product
+                name, matrices[name], kept, format_name, reason, arrays | beside, stored, weights, product
             )
         elif kind.dense:
-            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, why, {}, stored, product=product)
+            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, reason, {}, stored, product=product)
         else:
             arrays = _whole(values) | beside
             product = packed_shape_of(arrays, mask.shape) if calibration else None
             plan[name] = StoragePlan(
-                name, matrices[name], kept, "bsr", why, arrays, mask.size, weights, product
+                name, matrices[name], kept, "bsr", reason, arrays, mask.size, weights, product
             )
     return plan
+
+
+def _unpruned(name: str, matrix: np.ndarray, weights: str, *, calibrated: bool) -> StoragePlan:
+    """A matrix with no zeros: dense, or all of its blocks where the value type has no dense form."""
+    kind, reason = VALUE_TYPES.get(weights), "not pruned"
+    if kind.dense:
+        return StoragePlan(name, matrix, matrix.size, DENSE, reason, {}, matrix.size)
+    values, beside = kind.encode(matrix, name)
+    arrays = _whole(values) | beside
+    product = packed_shape_of(arrays, (matrix.shape[0], matrix.shape[1])) if calibrated else None
+    return StoragePlan(name, matrix, matrix.size, "bsr", reason, arrays, matrix.size, weights, product)
 
 
 def _whole(values: np.ndarray) -> Arrays:

@@ -1,55 +1,73 @@
-"""What an export predicts of the speed of its artifact."""
+"""Predict the speed of an exported model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aerogel.checkpoint import read_config
 from aerogel.cost.model import CostModel
-from aerogel.cost.predict import WORKLOAD, Entry, Form, Workload, encoder_shape, predict, unknown
+from aerogel.cost.predict import WORKLOAD, Entry, Workload, encoder_shape, predict, unknown
 from aerogel.export.plan import DENSE, StoragePlan
 from aerogel.ops.linear_function import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["form_of", "predicted"]
+__all__ = ["EncoderForm", "form_of", "predicted"]
 
 _ENCODER = "Encoder_v1"
 
 
-def form_of(model: ir.Model, fused: bool) -> Form:
-    """How a rewritten graph carries its encoder; `fused` says whether all of its layers are one node."""
+class EncoderForm(NamedTuple):
+    """How a model contains its encoder.
+
+    Attributes:
+        fused: as one node.
+        first_token_only: the last layer computes only the first token of each sequence.
+    """
+
+    fused: bool
+    first_token_only: bool = False
+
+
+def form_of(model: ir.Model, fused: bool) -> EncoderForm:
+    """How a rewritten graph contains its encoder; `fused` says whether all layers were fused."""
     nodes = [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, _ENCODER)]
-    return Form(
+    return EncoderForm(
         fused and bool(nodes), any(node.attributes["tokens"].as_string() == "first" for node in nodes)
     )
 
 
 def predicted(
-    calibration: CostModel | str,
+    cost_model: CostModel | str,
     plan: Mapping[str, StoragePlan],
     checkpoint: Path,
-    form: Form,
-    setting: Workload = WORKLOAD,
+    form: EncoderForm,
+    workload: Workload = WORKLOAD,
 ) -> dict[str, Any]:
-    """The document of `aerogel.cost.predict.predict` for a plan.
+    """Predict the speed of a storage plan; returns the document of `aerogel.cost.predict.predict`.
 
     Args:
-        calibration: what predicts, or the reason why there is none.
-        plan: the pruned matrices.
-        checkpoint: the directory they are from.
-        form: how they are carried.
-        setting: what is run.
+        cost_model: the cost model of this machine, or the reason for its absence.
+        plan: storage of the pruned matrices by name.
+        checkpoint: directory that the matrices are from.
+        form: how the model contains its encoder.
+        workload: what is run.
     """
     if not any(choice.product or choice.arrays for choice in plan.values()):
         return unknown("nothing is packed")
-    if isinstance(calibration, str):
-        return unknown(calibration)
-    config = read_config(checkpoint)
+    if isinstance(cost_model, str):
+        return unknown(cost_model)
     entries = {
         name: Entry(choice.shape, choice.product, choice.format != DENSE) for name, choice in plan.items()
     }
-    return predict(calibration, entries, encoder_shape(config), form, setting)
+    return predict(
+        cost_model,
+        entries,
+        encoder_shape(read_config(checkpoint)),
+        fused=form.fused,
+        first_token_only=form.first_token_only,
+        workload=workload,
+    )

@@ -1,4 +1,4 @@
-"""The report of an export on the terminal."""
+"""Format the manifest of an export for the terminal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RUNNERS = {
 
 
 def table(document: dict[str, Any]) -> Table:
-    """The pruned matrices and the totals, a row for the same matrix of all layers; the manifest has each by itself."""
+    """The pruned matrices, one row for the same matrix of all layers, and the totals."""
     from rich.table import Table
 
     matrices = document["matrices"]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for name, m in matrices.items():
-        groups.setdefault((name_inside(name), "x".join(map(str, m["shape"])), _kind(m)), []).append(m)
+        groups.setdefault((name_inside(name), "x".join(map(str, m["shape"])), _storage(m)), []).append(m)
 
     rows = Table(title=f"{document['file']}: pruned matrices", show_footer=True)
     rows.add_column("matrix", overflow="fold")
@@ -36,36 +36,34 @@ def table(document: dict[str, Any]) -> Table:
     rows.add_column("density", f"{document['density']:.1%}", justify="right")
     rows.add_column("stored", justify="right")
     rows.add_column("format")
-    rows.add_column("why")
+    rows.add_column("reason")
     rows.add_column("dense", _size(_total(matrices.values(), "dense_bytes")), justify="right")
     rows.add_column("as stored", _size(_total(matrices.values(), "bytes")), justify="right")
-    for (name, shape, form), group in groups.items():
+    for (name, shape, storage), group in groups.items():
         rows.add_row(
-            name, shape, str(len(group)), _range(group, "kept"), _range(group, "stored"), form, group[0]["why"],
+            name, shape, str(len(group)), _range(group, "kept"), _range(group, "stored"), storage, group[0]["reason"],
             _size(_total(group, "dense_bytes")), _size(_total(group, "bytes")),
         )  # fmt: skip
     return rows
 
 
 def speed_table(document: dict[str, Any]) -> Table | None:
-    """What is predicted of the pruned matrices; None where nothing is."""
+    """Predicted times of the pruned matrices; None without a prediction."""
     shapes = {name: (m["shape"][0], m["shape"][1]) for name, m in document["matrices"].items()}
     return speed.table(document["prediction"], shapes)
 
 
 def verdict(document: dict[str, Any]) -> str:
-    """What was written and how it compares with PyTorch, a line for each way to run it."""
+    """What was written, what was skipped, and how each runner compares with PyTorch; one fact a line."""
     lines = [
         f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
     ]
     for name, fused in document["fusions"].items():
-        why = f"; {fused['why']}" if fused["why"] else ""
-        lines.append(
-            f"{name} fusion: {fused['layers'] or 'none'} of {fused['found']} layers in one node{why}"
-        )
+        reason = f"; {fused['reason']}" if fused["reason"] else ""
+        lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
     if not document["fusions"]:
         lines.append("no layers fused, --no-fuse")
-    lines += _left_out(document["left_out"])
+    lines += _skipped(document["left_out"])
     lines += _embeddings(document["embeddings"])
     lines.append(speed.verdict(document["prediction"]))
     for name, result in document["parity"].items():
@@ -74,62 +72,62 @@ def verdict(document: dict[str, Any]) -> str:
         title = _RUNNERS.get(name, name)
         if "not_checked" in result:
             lines.append(f"{title}: not checked, {result['not_checked']}")
-        for kind, c in result.items():
-            if kind == "not_checked":
+        for source, c in result.items():
+            if source == "not_checked":
                 continue
-            what = "the given file" if kind == "file" else f"{c['shapes']} shapes"
+            texts = "the given file" if source == "file" else f"{c['shapes']} shapes"
             lines.append(
-                f"{title}: agrees with PyTorch over {c['texts']} texts ({what}), largest difference "
+                f"{title}: agrees with PyTorch on {c['texts']} texts ({texts}), largest difference "
                 f"{c['difference']:.2g} ({c['relative']:.1g} of the output's scale){_labels(c)}"
             )
             if drift := c.get("drift"):
                 lines.append(
-                    f"{title}: from the unrounded checkpoint, largest difference {drift['difference']:.2g} "
+                    f"{title}: compared with the unrounded checkpoint, largest difference {drift['difference']:.2g} "
                     f"({drift['relative']:.1g} of the output's scale), mean {drift['mean']:.2g}{_labels(drift)}"
                 )
     if task := document["task"]:
         title = _RUNNERS.get(task["runner"], task["runner"])
         for metric, value in task["metrics"].items():
             lines.append(
-                f"{task['name']}, {title}: {metric} {100 * value:.2f} where the checkpoint has "
-                f"{100 * task['checkpoint'][metric]:.2f} (by {task['checkpoint_from']})"
+                f"{task['name']}, {title}: {metric} {100 * value:.2f}, checkpoint "
+                f"{100 * task['checkpoint'][metric]:.2f} (from {task['checkpoint_from']})"
             )
     return "\n".join(lines)
 
 
 def _labels(comparison: dict[str, Any]) -> str:
-    """How many decisions are the same, where there are any."""
+    """How many predicted labels agree; empty for outputs without labels."""
     if not comparison["labels"]:
         return ""
     return f", {comparison['agreeing']} of {comparison['labels']} labels agree"
 
 
-def _left_out(found: dict[str, dict[str, str]]) -> list[str]:
-    """A line for each output that is not exported, and for the weights that are left out for the same reason."""
-    lines = [f"output {name} is left out: {why}" for name, why in found["outputs"].items()]
+def _skipped(skipped: dict[str, dict[str, str]]) -> list[str]:
+    """A line for each output that is not exported, and for each reason why weights are not exported."""
+    lines = [f"output {name} skipped: {reason}" for name, reason in skipped["outputs"].items()]
     reasons: dict[str, list[str]] = {}
-    for name, why in found["weights"].items():
-        reasons.setdefault(why, []).append(name)
-    for why, names in reasons.items():
+    for name, reason in skipped["weights"].items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        lines.append(f"{len(names)} weight{'s' * (len(names) > 1)} left out: {shown}; {why}")
+        lines.append(f"{len(names)} weight{'s' * (len(names) > 1)} skipped: {shown}; {reason}")
     return lines
 
 
 def _embeddings(tables: dict[str, dict[str, Any]]) -> list[str]:
-    """One line for the embedding tables, if there are any."""
+    """One line for the embedding tables, or none if there are no tables."""
     if not tables:
         return []
-    kinds: dict[str, list[str]] = {}
+    by_type: dict[str, list[str]] = {}
     for name, t in tables.items():
-        kinds.setdefault(t["weights"], []).append(name.removesuffix(".weight").rpartition(".")[2])
-    told = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
+        by_type.setdefault(t["weights"], []).append(name.removesuffix(".weight").rpartition(".")[2])
+    types = "; ".join(f"{value_type} {', '.join(names)}" for value_type, names in by_type.items())
     stored, dense = _size(_total(tables.values(), "bytes")), _size(_total(tables.values(), "dense_bytes"))
-    return [f"embeddings: {stored}{f' for {dense}' if stored != dense else ''}: {told}"]
+    return [f"embeddings: {stored}{f' instead of {dense}' if stored != dense else ''}: {types}"]
 
 
-def _kind(matrix: dict[str, Any]) -> str:
-    """Format of a matrix and, unless it is the usual one, type of its values."""
+def _storage(matrix: dict[str, Any]) -> str:
+    """Storage format of a matrix, with the value type unless it is fp32."""
     weights = matrix["weights"]
     return str(matrix["format"]) + (f"-{weights}" if weights != "fp32" else "")
 
@@ -139,9 +137,9 @@ def _total(matrices: Iterable[dict[str, Any]], key: str) -> int:
 
 
 def _range(matrices: list[dict[str, Any]], key: str) -> str:
-    """Least and greatest share of entries, as one figure where they agree."""
-    shares = [m[key] / (m["shape"][0] * m["shape"][1]) for m in matrices]
-    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    """Minimum and maximum fraction of entries, as one number if both print alike."""
+    fractions = [m[key] / (m["shape"][0] * m["shape"][1]) for m in matrices]
+    low, high = f"{min(fractions):.1%}", f"{max(fractions):.1%}"
     return low if low == high else f"{low}-{high}"
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aerogel.errors import ExportError
-from aerogel.export.linear import RULES, Linear
+from aerogel.export.linear import Linear, linears
 from aerogel.export.plan import DENSE, StoragePlan
 from aerogel.ops.functions import op_for
-from aerogel.ops.linear_function import DOMAIN
+from aerogel.ops.linear_function import DOMAIN, OPSET
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,17 +19,29 @@ if TYPE_CHECKING:
 __all__ = ["attach_functions", "constant", "rewrite"]
 
 
-def rewrite(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
+def rewrite(model: ir.Model, plan: Mapping[str, StoragePlan]) -> set[str]:
     """Replace, in place, every linear layer whose weight the plan stores packed.
+
+    Returns:
+        Names of unpruned matrices that are left alone: something else than a linear layer uses them.
 
     Raises:
         ExportError: a pruned matrix is not in the graph, differs from the checkpoint's, or is used by something
             that no rule recognises as a linear layer.
     """
+    found = list(linears(model))
+    known = {linear.weight.name for linear in found}
+    # A model that nobody pruned may use a matrix in its own ways: it stays as it is.
+    skipped = {
+        name
+        for name, matrix in plan.items()
+        if matrix.kept == matrix.weight.size and not _replaceable(model, name, known)
+    }
+    plan = {name: matrix for name, matrix in plan.items() if name not in skipped}
     for choice in plan.values():
         _check_value(model, choice)
     packed = {name: choice for name, choice in plan.items() if choice.format != DENSE}
-    for linear in list(_linears(model)):
+    for linear in found:
         if linear.weight.name in packed:
             _replace(model, linear, packed[linear.weight.name])
     _drop_dead_transposes(model, packed)
@@ -41,6 +53,16 @@ def rewrite(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
                 "export knows; export it with --format dense"
             )
         del model.graph.initializers[name]
+    return skipped
+
+
+def _replaceable(model: ir.Model, name: str, known: Container[str | None]) -> bool:
+    """Whether a matrix is in the graph, and linear layers are all that use it."""
+    value = model.graph.initializers.get(name)
+    if value is None or name not in known:
+        return False
+    users = [use.node for use in value.uses()]
+    return all(node.op_type in ("Transpose", "Gemm") for node in users)
 
 
 def attach_functions(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
@@ -50,16 +72,10 @@ def attach_functions(model: ir.Model, plan: Mapping[str, StoragePlan]) -> None:
     kinds = {(choice.format, choice.weights) for choice in plan.values() if choice.format != DENSE}
     for kind in sorted(kinds):
         function = ir.serde.deserialize_function(op_for(*kind).proto())
+        # The bodies mean the same in every operator set from 18 on, and a model and its functions must agree.
+        function.opset_imports[""] = max(OPSET, model.graph.opset_imports.get("", OPSET))
         model.functions[function.identifier()] = function
         model.graph.opset_imports[DOMAIN] = 1
-
-
-def _linears(model: ir.Model) -> Iterator[Linear]:
-    rules = [RULES.get(name) for name in RULES.names()]
-    for node in model.graph:
-        found = (rule.match(node) for rule in rules)
-        if linear := next(filter(None, found), None):
-            yield linear
 
 
 def _check_value(model: ir.Model, choice: StoragePlan) -> None:
@@ -67,7 +83,8 @@ def _check_value(model: ir.Model, choice: StoragePlan) -> None:
     value = model.graph.initializers.get(choice.name)
     if value is None or value.const_value is None:
         raise ExportError(
-            f"{choice.name} is pruned but not in the captured graph; is it used by the model at all?"
+            f"{choice.name} is pruned but not in the captured graph, so no exported output depends on it; leave it "
+            "unpruned"
         )
     if not np.array_equal(value.const_value.numpy(), choice.weight, equal_nan=True):
         raise ExportError(

@@ -1,4 +1,4 @@
-"""Clean a rewritten graph up, into the forms that ONNX Runtime's own fusions recognise."""
+"""Simplify a rewritten graph into the patterns that ONNX Runtime's own fusions recognize."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["simplify"]
 
 
 def simplify(model: ir.Model) -> None:
-    """Fold constants, drop what is unused, and drop notes about where the graph came from. In place.
+    """Fold constants, and remove unused nodes, metadata and doc strings; in place.
 
-    Calls into the domain "aerogel" have no definition yet and are left as they are.
+    Calls of functions in the domain "aerogel" have no definition yet and stay as they are.
     """
     import onnx_ir.passes.common as passes
     from onnxscript import optimizer
@@ -29,7 +29,7 @@ def simplify(model: ir.Model) -> None:
 
 
 def _transpose_weights(model: ir.Model) -> None:
-    """Store dense weights as MatMul takes them, under a name that says so: the optimiser spares large tensors."""
+    """Store dense weights transposed, as MatMul reads them. The optimizer does not fold large tensors."""
     import onnx_ir as ir
 
     for node in list(model.graph):
@@ -52,8 +52,8 @@ def _transpose_weights(model: ir.Model) -> None:
 def _order_gelu(model: ir.Model) -> None:
     """Turn ``x * (0.5 * (1 + erf(x / sqrt 2)))`` into ``(x * (1 + erf(x / sqrt 2))) * 0.5``.
 
-    ONNX Runtime fuses only the second (into Gelu, and with the bias before it into BiasGelu). Both give the same
-    bits: a factor of one half is exact.
+    ONNX Runtime fuses only the second form, into Gelu, or BiasGelu with the bias before it. Both forms give the same
+    bits, because a product with 0.5 is exact.
     """
     for node in model.graph:
         if node.op_type != "Erf":
@@ -63,10 +63,10 @@ def _order_gelu(model: ir.Model) -> None:
         product = _user(half_times, "Mul")
         if x is None or half_times is None or product is None or x not in product.inputs:
             continue
-        at = next((i for i, value in enumerate(half_times.inputs) if _is_half(value)), None)
-        if at is not None:
-            half = half_times.inputs[at]
-            half_times.replace_input_with(at, x)
+        index = next((i for i, value in enumerate(half_times.inputs) if _is_half(value)), None)
+        if index is not None:
+            half = half_times.inputs[index]
+            half_times.replace_input_with(index, x)
             product.replace_input_with(list(product.inputs).index(x), half)
 
 
@@ -78,10 +78,10 @@ def _input(node: ir.Node | None, index: int) -> ir.Value | None:
     return node.inputs[index] if node is not None else None
 
 
-def _user(node: ir.Node | None, kind: str) -> ir.Node | None:
-    """The one node that reads what `node` gives, if it is of that kind."""
+def _user(node: ir.Node | None, op_type: str) -> ir.Node | None:
+    """The only node that reads the output of `node`, if it has that operator type."""
     user = only_user(node.outputs[0]) if node is not None else None
-    return user if user is not None and user.op_type == kind else None
+    return user if user is not None and user.op_type == op_type else None
 
 
 def _is_half(value: ir.Value | None) -> bool:

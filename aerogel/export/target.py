@@ -1,4 +1,4 @@
-"""What an artifact can be: a kind of file, how it is written, and how it is run for verification."""
+"""Export targets: the kinds of artifact, how each is written, and how it is run for verification."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Target(ABC):
     """One kind of artifact. A module of ``targets/`` defines ``TARGET``, an instance.
 
     Attributes:
-        suffix: how its file name ends.
+        suffix: suffix of the file name, such as ".onnx".
     """
 
     suffix: str
@@ -31,30 +31,30 @@ class Target(ABC):
 
         Args:
             model: the rewritten graph with its functions.
-            path: the file to make; nothing is there yet.
-            inline: put the functions' bodies in place of their calls.
+            path: the file to create; must not exist.
+            inline: replace each function call by the function's body.
 
         Returns:
-            What the manifest says of it.
+            Fields for the manifest.
 
         Raises:
-            ExportError: the graph cannot be written in this form.
+            ExportError: the graph cannot be written as this kind of artifact.
         """
 
     @abstractmethod
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
-        """Ways to run the artifact at `path`, by name; a string in place of a function says why one cannot be had.
+        """Runners of the artifact at `path` by name, slowest first; a string is the reason why a runner is unavailable.
 
         Raises:
-            RuntimeLoadError: a runtime that is there refuses the artifact.
+            RuntimeLoadError: an available runtime cannot load the artifact.
         """
 
     @abstractmethod
     def unrounded(self, path: Path) -> Runner:
-        """Run the artifact at `path`, on what runs it without kernels of ours, with activations left as they are.
+        """A runner of the artifact at `path` on a stock runtime, without the rounding of activations.
 
-        Rounding them is all that is left out: what stands in the file is checked closely so, see
-        `aerogel.export.parity`. May write beside `path`.
+        Everything else is unchanged, so the stored weights can be verified with a tight tolerance; see
+        `aerogel.export.parity`. May write temporary files next to `path`.
         """
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel.checkpoint import Checkpoint, Record
+from aerogel.checkpoint import Record
 from aerogel.data.features import Features, Outputs, collect
 from aerogel.data.split import Split
 from aerogel.data.task import Task
 from aerogel.data.tasks import TASKS
 from aerogel.errors import ExportError, ParityError, UsageError
 from aerogel.export.parity import Runner
+from aerogel.export.plan import Masked
 
 if TYPE_CHECKING:
     from aerogel.export.reference_model import ReferenceModel
@@ -88,7 +89,7 @@ class TaskEval:
                 raise ParityError(
                     f"{metric} on {self.name} is {100 * value:.2f} where the checkpoint has "
                     f"{100 * checkpoint[metric]:.2f}, and a drop of {self.allowed_drop:g} is allowed; store more "
-                    "precisely, or raise --allow-drop"
+                    "precisely, or raise --max-metric-drop"
                 )
         return {
             "name": self.name,
@@ -148,7 +149,7 @@ class TaskEval:
         )
 
 
-def load_task_eval(checkpoint: Checkpoint, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> TaskEval:
+def load_task_eval(checkpoint: Masked, data: Path | None, allowed_drop: float = ALLOWED_DROP) -> TaskEval:
     """Read the evaluation data of a checkpoint's task.
 
     Args:
@@ -161,7 +162,7 @@ def load_task_eval(checkpoint: Checkpoint, data: Path | None, allowed_drop: floa
         DataError: the data cannot be read.
     """
     if not (math.isfinite(allowed_drop) and allowed_drop >= 0):
-        raise UsageError(f"--allow-drop {allowed_drop} is out of range; give points, 0 or more")
+        raise UsageError(f"--max-metric-drop {allowed_drop} is out of range; give points, 0 or more")
     record = checkpoint.record
     if record.task is None:
         raise UsageError(

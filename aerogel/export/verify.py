@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerogel.export import parity
 from aerogel.export.embeddings import Table
-from aerogel.export.plan import StoragePlan
-from aerogel.export.reference import round_activations, rounded
+from aerogel.export.plan import FP32, StoragePlan
 from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
@@ -71,8 +70,10 @@ def verify(
             yield batch
             progress("verify", next(steps), total)
 
-    reference = rounded(source, plan, tables)
-    original = None if reference is source else source
+    values = {name: matrix.rounded() for name, matrix in plan.items() if matrix.weights != FP32}
+    values |= {name: table.rounded for name, table in tables.items() if table.weights != FP32}
+    reference = source.rounded(values) if values else source
+    original = source if values else None
     report: dict[str, Any] = {
         name: {"not_checked": run} if isinstance(run, str) else {} for name, run in runners.items()
     }
@@ -80,7 +81,7 @@ def verify(
         closely = {UNROUNDED: target.unrounded(artifact)}
         (comparison,) = parity.compare(reference, told(inputs["bundled"]), closely, per_token).values()
         report[UNROUNDED] = {"bundled": asdict(comparison)}
-        round_activations(reference, plan)
+        reference.round_activations({name: matrix.weights for name, matrix in plan.items()})
     for kind, batches in inputs.items():
         found = parity.compare(reference, told(batches), usable, per_token, original, ties=ties)
         for name, comparison in found.items():

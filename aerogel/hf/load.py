@@ -9,6 +9,7 @@ from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError
 from aerogel.hf.pickled import weight_options
 from aerogel.hf.reason import reason
+from aerogel.hf.weights import merged_pruning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,34 +20,39 @@ OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 """Options of ``from_pretrained``: download nothing, run no code from the directory."""
 
 
-def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
-    """Load the model of a directory in float32 and evaluation mode, as the class in its configuration.
+def load_model(path: Path, attention: str | None = "eager", head: str | None = None) -> PreTrainedModel:
+    """Load the model of a directory in float32 and evaluation mode.
 
     Args:
         path: the directory.
-        attention: attention implementation of transformers; None for its default. Capturing a model needs "eager",
-            which consists of plain operations.
+        attention: the attention implementation of transformers to use; None for its default. An export needs plain
+            operations, which "eager" is.
+        head: see `model_class`.
 
     Raises:
-        CheckpointError: transformers cannot read the directory, a weight is missing, or a weight is NaN or infinite.
+        CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
+            NaN or infinite.
         ExportError: transformers does not have the class.
     """
     import torch
 
-    config, kind = model_class(path)
+    config, kind = model_class(path, head)
     name, weights = kind.__name__, weight_options(path)
     try:
+        merged = merged_pruning(path)
         model, info = kind.from_pretrained(
-            path, config=config, dtype=torch.float32, attn_implementation=attention, output_loading_info=True,
-            **weights, **OFFLINE,
+            None if merged else path, config=config, dtype=torch.float32, attn_implementation=attention,
+            output_loading_info=True, state_dict=merged, **({} if merged else weights), **OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(
             f"{path}: transformers cannot load {name} ({reason(error)}); restore config.json and the weights"
         ) from error
-    if missing := sorted(info["missing_keys"]):
+    # Without a head nothing reads the pooler, and many files lack its weights.
+    optional = ("pooler.",) if head == "" else ()
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(optional)):
         raise CheckpointError(
-            f"{path}: {name} needs {missing[0]}, which the weights lack; write the checkpoint again"
+            f"{path}: {name} needs {missing[0]}, which the weights lack; save the model again"
         )
     for parameter, value in model.named_parameters():
         if not bool(value.isfinite().all()):
@@ -55,12 +61,17 @@ def load_model(path: Path, attention: str | None = "eager") -> PreTrainedModel:
     return loaded
 
 
-def model_class(path: Path) -> tuple[Any, Any]:
-    """The configuration in a directory, and the transformers class that it names.
+def model_class(path: Path, head: str | None = None) -> tuple[Any, Any]:
+    """The configuration of a directory, and the class of its model.
+
+    Args:
+        path: the directory.
+        head: what follows ``AutoModelFor`` in the name of the class to use; "" for the model without a head; None for
+            the class that config.json names, or the model without a head where it names none.
 
     Raises:
         CheckpointError: transformers cannot read config.json.
-        ExportError: transformers does not have the class, or cannot import it.
+        ExportError: transformers does not have the class.
     """
     import transformers
 
@@ -70,7 +81,9 @@ def model_class(path: Path) -> tuple[Any, Any]:
         raise CheckpointError(
             f"transformers cannot read {path / 'config.json'} ({reason(error)}); restore it"
         ) from error
-    name = str((config.architectures or ["nothing"])[0])
+    if head is not None or not config.architectures:
+        return config, _auto_class(path, config, head or "")
+    name = str(config.architectures[0])
     try:
         kind: Any = getattr(transformers, name, None)
     except ImportError as error:
@@ -87,3 +100,17 @@ def model_class(path: Path) -> tuple[Any, Any]:
             "install a release that has it"
         )
     return config, kind
+
+
+def _auto_class(path: Path, config: Any, head: str) -> Any:
+    """The class that transformers has for a configuration and a head."""
+    import transformers
+
+    name = f"AutoModelFor{head}" if head else "AutoModel"
+    try:
+        found = getattr(transformers, name)._model_mapping[type(config)]
+    except KeyError as error:
+        raise ExportError(
+            f"{path / 'config.json'}: transformers has no {name} for {config.model_type}"
+        ) from error
+    return found[0] if isinstance(found, tuple | list) else found

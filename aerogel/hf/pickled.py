@@ -47,7 +47,7 @@ def pickled_files(name: str | Path) -> list[Path]:
     if not index.is_file():
         return []
     try:
-        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        parts = set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
         if not parts or any(Path(part).name != part for part in parts):
             raise ValueError("weight_map must name files of the same folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

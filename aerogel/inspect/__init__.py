@@ -1,1 +1,1 @@
-"""What a checkpoint's mask looks like: numbers, statistics against chance, pictures. Needs no training code."""
+"""Analysis of a checkpoint's mask: numbers, statistics against random masks, plots. Needs no training code."""

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no scripts, nothing loaded from elsewhere, every text escaped."""
+"""The report as one self-contained HTML page: no scripts, no external resources, all text escaped."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ figcaption, .note { color: #555; font-size: 0.875rem; }
 
 
 def page(report: Report, images: Mapping[str, Mapping[str, tuple[bytes, str]]]) -> str:
-    """The page.
+    """The HTML page.
 
     Args:
-        report: its texts and tables.
-        images: per section's name and picture's name, a PNG file and its caption.
+        report: source of texts and tables.
+        images: PNG file and caption, by name of the section and of the plot.
     """
     record, path = report.subject.checkpoint.record, str(report.subject.checkpoint.path)
     facts = [f"method {record.method}", f"task {record.task or 'none'}", f"scope {record.scope}"]
@@ -47,11 +47,11 @@ def page(report: Report, images: Mapping[str, Mapping[str, tuple[bytes, str]]]) 
         body += [_table(table) for table in finding.tables]
         body += [f'<p class="note">{escape(note)}</p>' for note in finding.notes]
         for image, caption in images.get(name, {}).values():
-            said = escape(caption)
+            text = escape(caption)
             body.append(
-                f'<figure><img src="{figures.data_uri(image)}" alt="{said}"><figcaption>{said}</figcaption></figure>'
+                f'<figure><img src="{figures.data_uri(image)}" alt="{text}"><figcaption>{text}</figcaption></figure>'
             )
-    # The policy holds even if a text slipped through unescaped: nothing is loaded, nothing runs.
+    # Defense in depth: even if a text were unescaped, the policy allows no scripts and no external resources.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

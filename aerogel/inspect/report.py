@@ -1,4 +1,4 @@
-"""The report of one checkpoint: the findings of every section."""
+"""The report of a checkpoint: the findings of all sections."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """Findings of all sections.
 
     Attributes:
-        subject: what was inspected.
+        subject: the inspected checkpoint.
         findings: (name, section, finding) in the order of the sections.
     """
 
@@ -30,11 +30,11 @@ class Report:
 
     @property
     def summary(self) -> list[str]:
-        """The plain-language summary, a sentence or two for each section."""
+        """The summary in plain sentences, about one per section."""
         return [sentence for _, _, finding in self.findings for sentence in finding.summary]
 
     def document(self) -> dict[str, Any]:
-        """Everything found as JSON values."""
+        """The findings as JSON values."""
         record = self.subject.checkpoint.record
         return {
             "schema": SCHEMA,
@@ -49,16 +49,16 @@ class Report:
         }
 
     def pictures(self) -> dict[str, list[Picture]]:
-        """Pictures of every section, by its name."""
+        """Plots by section name."""
         return {name: section.draw(self.subject, finding) for name, section, finding in self.findings}
 
 
 def inspect(subject: Subject, step: Callable[[str, int, int], None] = lambda *_: None) -> Report:
-    """Run every section over `subject`.
+    """Run all sections on `subject`.
 
     Args:
-        subject: what to inspect.
-        step: told of the progress: a stage, steps done, steps in all.
+        subject: the checkpoint to inspect.
+        step: called with a stage, the steps done and the number of steps.
 
     Raises:
         CheckpointError: a weight is not finite, or a model cannot be loaded.

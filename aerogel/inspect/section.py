@@ -1,4 +1,4 @@
-"""What a section of the report is: numbers first, pictures of them if they are asked for, and sentences."""
+"""Base class of the report's sections, and the tables, plots and findings that they return."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Finding", "Picture", "Section", "Table"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
+    """A table whose cells are strings.
 
     Attributes:
-        title: what it shows.
+        title: heading of the table.
         header: names of the columns.
-        rows: as many texts each as the header has.
-        words: so many columns, from the left, are words; the others are numbers.
+        rows: cells of each row, one per column.
+        words: number of leading columns with words, which are left-aligned; the others are numbers.
     """
 
     title: str
@@ -33,13 +33,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a section found.
+    """Results of a section.
 
     Attributes:
-        data: JSON values.
-        tables: the same for readers.
-        notes: definitions and limits that the tables need.
-        summary: sentences for the plain-language summary at the end.
+        data: the numbers, as JSON values.
+        tables: the numbers for readers.
+        notes: definitions and limits that explain the tables.
+        summary: sentences for the summary at the end of the report.
     """
 
     data: dict[str, Any]
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure; `name` is that of its file, without the ending."""
+    """A plot: its file name without suffix, its caption and the matplotlib figure."""
 
     name: str
     caption: str
@@ -61,8 +61,8 @@ class Section(ABC):
     """One section of the report.
 
     Attributes:
-        title: its heading.
-        order: sections stand in the order of these numbers.
+        title: heading of the section.
+        order: sections are sorted by this number.
     """
 
     title: str
@@ -70,9 +70,9 @@ class Section(ABC):
 
     @abstractmethod
     def analyse(self, subject: Subject) -> Finding | None:
-        """The numbers; None where the section has nothing to say about `subject`."""
+        """Compute the numbers and tables; None if the section does not apply to `subject`."""
 
     def draw(self, subject: Subject, finding: Finding) -> list[Picture]:
-        """Pictures of what `analyse` found."""
+        """Plot the result of `analyse`."""
         del subject, finding
         return []

@@ -1,8 +1,7 @@
-"""How far a mask is from chance. Every moment here is exact under its null hypothesis; no simulation is needed.
+"""Statistics of masks compared with random masks. All means and variances are exact; nothing is simulated.
 
-The null hypothesis of `dispersion` and `overlap`: the K kept ones of N entries are a uniformly random subset. With
-falling factorials (x)_a = x (x - 1) ... (x - a + 1) and k_a = (K)_a / (N)_a, the counts c_j of m groups of n entries
-each have
+Null hypothesis of `dispersion` and `overlap`: the K kept entries are a uniformly random subset of all N. With falling
+factorials (x)_a = x (x - 1) ... (x - a + 1) and k_a = (K)_a / (N)_a, the counts c_j of m groups of n entries each have
 
     E[(c_i)_a (c_j)_b] = (n)_a (n)_b k_{a+b}      for i != j,      E[(c_i)_a] = (n)_a k_a
 """
@@ -20,18 +19,18 @@ from aerogel.errors import require
 
 __all__ = ["Deviation", "correlation", "dispersion", "overlap", "total"]
 
-# Beyond it floating point has no number, and JSON no infinity.
-_LOG10_LEAST = -300.0
+# Smallest log10 p that is reported: smaller probabilities underflow, and JSON has no infinity.
+_MIN_LOG10 = -300.0
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """A statistic beside its mean and variance under chance.
+    """A statistic with its mean and variance under the null hypothesis.
 
     Attributes:
-        observed: its value.
-        expected: its mean.
-        variance: its variance; 0 where the mask leaves chance no room.
+        observed: value of the statistic.
+        expected: its mean under the null hypothesis.
+        variance: its variance under the null hypothesis; 0 if only one mask is possible.
     """
 
     observed: float
@@ -40,31 +39,31 @@ class Deviation:
 
     @property
     def ratio(self) -> float | None:
-        """Observed over expected; 1 is chance."""
+        """Observed over expected; about 1 for a random mask."""
         return self.observed / self.expected if self.expected else None
 
     @property
     def z(self) -> float | None:
-        """Standard deviations above chance."""
+        """Standard deviations above the expected value."""
         return (self.observed - self.expected) / math.sqrt(self.variance) if self.variance > 0 else None
 
     @property
     def log10_p(self) -> float | None:
-        """log10 of the probability that chance reaches the observed value, for a statistic that is a sum of squares.
+        """log10 of the probability of at least the observed value, for a statistic that is a sum of squares.
 
-        By the gamma distribution of the same mean and variance, which for a sum of many squares is close; far in the
-        tail (below 1e-6 or so) it says "very small" rather than how small, and ends at -300.
+        Uses the gamma distribution of the same mean and variance. It approximates a sum of many squares well, except
+        far in the tail: below about 1e-6, read the value as "very small". The minimum is -300.
         """
         if self.variance <= 0:
             return None
         gamma = require("scipy.stats", "inspect").gamma
         shape, scale = self.expected**2 / self.variance, self.variance / self.expected
         tail = float(gamma.logsf(self.observed, shape, scale=scale)) / math.log(10)
-        return max(tail, _LOG10_LEAST)
+        return max(tail, _MIN_LOG10)
 
 
 def total(parts: Iterable[Deviation]) -> Deviation:
-    """The sum of statistics of independent masks."""
+    """Sum of statistics of independent masks."""
     found = list(parts)
     return Deviation(
         sum(part.observed for part in found),
@@ -74,7 +73,7 @@ def total(parts: Iterable[Deviation]) -> Deviation:
 
 
 def dispersion(mask: np.ndarray, axis: int) -> Deviation:
-    """How unevenly the kept entries of a boolean ``[rows, cols]`` are spread over its rows (axis 0) or columns (1).
+    """How unevenly the kept entries of a boolean ``[rows, cols]`` are distributed over rows (axis 0) or columns (1).
 
     The statistic is D = sum over groups of (c_j - K / m)^2 with the counts c_j of the m rows or columns, m times the
     variance of the counts. With S = sum (c_j)_2, D = S + K - K^2 / m, and
@@ -95,7 +94,7 @@ def dispersion(mask: np.ndarray, axis: int) -> Deviation:
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> Deviation:
-    """How many entries two boolean masks of one shape both keep, against two random masks of their counts.
+    """Number of entries that two boolean masks of the same shape both keep, against random masks of equal counts.
 
     The count is hypergeometric: mean K1 K2 / N, variance K1 K2 (N - K1) (N - K2) / (N^2 (N - 1)).
     """

@@ -1,4 +1,4 @@
-"""What is inspected: the masked matrices of a checkpoint, each with its place and its part in a layer."""
+"""The inspected checkpoint: its masked matrices, each with its layer and its part in the layer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Matrix:
     """One masked weight.
 
     Attributes:
-        name: of the weight in model.safetensors.
-        layer: number of its layer.
-        part: its part in the layer: one of `PARTS`, or the module's own name.
+        name: name of the weight in model.safetensors.
+        layer: number of the layer.
+        part: part in the layer: one of `PARTS`, or the name of the module.
         mask: boolean ``[out, in]``, True where a weight is kept.
-        block: (rows, cols) that were kept or dropped together.
+        block: (rows, cols) that were kept or pruned together.
     """
 
     name: str
@@ -36,28 +36,28 @@ class Matrix:
 
     @property
     def density(self) -> float:
-        """Fraction kept."""
+        """Fraction of weights kept."""
         return float(np.count_nonzero(self.mask) / self.mask.size)
 
     @property
     def grid(self) -> np.ndarray:
-        """The mask as it was decided: boolean ``[out / r, in / c]``, one entry a block."""
+        """The mask with one entry per block: boolean ``[out / r, in / c]``."""
         rows, cols = self.block
         return self.mask[::rows, ::cols]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and what it is compared with.
+    """A checkpoint and the models that it is compared with.
 
     Attributes:
-        checkpoint: verified.
-        matrices: in the order of layers, then of `PARTS`.
-        heads: attention heads of a layer; None where config.json does not say.
+        checkpoint: the verified checkpoint.
+        matrices: its masked matrices, ordered by layer, then by `PARTS`.
+        heads: attention heads per layer; None if config.json does not say.
         against: another checkpoint of the same model.
         dense: directory of the model before pruning.
-        texts: sentences whose embeddings are compared; without any, the table of word embeddings is.
-        seed: of samples.
+        texts: texts whose last hidden states are compared; if empty, word embeddings are compared.
+        seed: random seed of samples.
     """
 
     checkpoint: Checkpoint
@@ -75,11 +75,11 @@ class Subject:
 
     @property
     def parts(self) -> list[str]:
-        """Names of the parts that occur, in their order."""
+        """Names of the parts that occur, in the order of `PARTS`."""
         return sorted({matrix.part for matrix in self.matrices}, key=_rank)
 
     def of(self, part: str) -> list[Matrix]:
-        """The matrices of one part, a layer each."""
+        """The matrices of one part, one per layer."""
         return [matrix for matrix in self.matrices if matrix.part == part]
 
     def layer(self, number: int) -> dict[str, Matrix]:
@@ -87,7 +87,7 @@ class Subject:
         return {matrix.part: matrix for matrix in self.matrices if matrix.layer == number}
 
     def weights(self) -> Iterator[tuple[Matrix, np.ndarray]]:
-        """Every matrix with its weight ``[out, in]``, read one at a time.
+        """Each matrix with its weight ``[out, in]``; weights are read one at a time.
 
         Raises:
             CheckpointError: a weight is not finite.
@@ -97,7 +97,9 @@ class Subject:
             for matrix in self.matrices:
                 weight = stored.get_tensor(matrix.name)
                 if not np.isfinite(weight).all():
-                    raise CheckpointError(f"{file}: {matrix.name} has values that are not finite; train anew")
+                    raise CheckpointError(
+                        f"{file}: {matrix.name} has NaN or infinite values; train the model again"
+                    )
                 yield matrix, weight
 
 
@@ -109,21 +111,21 @@ def load(
     texts: tuple[str, ...] = (),
     seed: int = 0,
 ) -> Subject:
-    """Read and verify a checkpoint and the one it is compared with.
+    """Read and verify a checkpoint and the checkpoint that it is compared with.
 
     Raises:
         CheckpointError: a checkpoint is damaged.
-        UsageError: it has no masks, or `against` has others than this one's.
+        UsageError: the checkpoint has no masks, or the masks of `against` have other names or shapes.
     """
     require("safetensors", "inspect")
     made = checkpoint.load(path)
     if not made.masks:
         raise UsageError(
-            f"{path} has no masks: it was made with method {made.record.method}; give a pruned checkpoint"
+            f"{path} has no masks (its method is {made.record.method}); give a pruned checkpoint"
         )
     other = checkpoint.load(against) if against else None
     if other:
-        _demand_same(made, other)
+        _check_same_model(made, other)
     matrices = [_matrix(name, mask, made.record.block) for name, mask in made.masks.items()]
     matrices.sort(key=lambda matrix: (matrix.layer, *_rank(matrix.part)))
     return Subject(made, matrices, _heads(path), other, dense, texts, seed)
@@ -131,9 +133,9 @@ def load(
 
 def _matrix(name: str, mask: np.ndarray, block: tuple[int, int]) -> Matrix:
     words = name.removesuffix(".weight").split(".")
-    place = next((at for at, word in enumerate(words) if word.isdecimal()), None)
-    layer = 0 if place is None else int(words[place][:9])
-    module = ".".join(words if place is None else words[place + 1 :])
+    position = next((index for index, word in enumerate(words) if word.isdecimal()), None)
+    layer = 0 if position is None else int(words[position][:9])
+    module = ".".join(words if position is None else words[position + 1 :])
     part = next((part for part, endings in PARTS.items() if module.endswith(endings)), module)
     return Matrix(name, layer, part, mask, block)
 
@@ -147,12 +149,12 @@ def _heads(path: Path) -> int | None:
     return head_count(config)
 
 
-def _demand_same(one: Checkpoint, other: Checkpoint) -> None:
+def _check_same_model(one: Checkpoint, other: Checkpoint) -> None:
     for name in sorted(one.masks.keys() | other.masks.keys()):
         shapes = [made.masks[name].shape if name in made.masks else None for made in (one, other)]
         if shapes[0] != shapes[1]:
-            said = ["none" if shape is None else "x".join(map(str, shape)) for shape in shapes]
+            shown = ["missing" if shape is None else "x".join(map(str, shape)) for shape in shapes]
             raise UsageError(
-                f"--against {other.path}: its mask of {name} is {said[1]}, that of {one.path} {said[0]}; "
-                "give two checkpoints of one model"
+                f"--against {other.path}: mask of {name} is {shown[1]}, in {one.path} it is {shown[0]}; "
+                "give two checkpoints of the same model"
             )

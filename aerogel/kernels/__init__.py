@@ -1,1 +1,1 @@
-"""Sparse kernels, one folder per kind of machine."""
+"""Sparse kernels, one folder per device type."""

@@ -1,1 +1,1 @@
-"""The ONNX operators: signature, function body, value types."""
+"""The ONNX functions of Aerogel: signatures, bodies and value types."""

@@ -1,11 +1,11 @@
-"""What carries a packed matrix through an ONNX file: a model-local function of the domain "aerogel".
+"""The ONNX model-local functions, domain "aerogel", that multiply by a packed matrix.
 
-A node calls the function with the packed arrays as initializers. Its body, in standard operators, rebuilds the dense
-weight; any ONNX Runtime from 1.17 on inlines it and folds it to one dense matrix when a session is created. Where the
-native library is registered, its kernel of the same name runs instead and the body is ignored.
+A node calls the function with the packed arrays as initializers. The function's body, in standard operators, rebuilds
+the dense weight; any ONNX Runtime from 1.17 on inlines the body and folds it to one dense matrix when it creates a
+session. If the native library is registered, its kernel of the same name runs instead and the body is ignored.
 
-A signature never changes once released: the kernel's schema rules wherever the library is registered, so a changed
-one gets a new version in its name.
+The signature of a released function never changes, because the library's schema must match every file ever exported.
+A different signature gets a new version in its name.
 """
 
 from __future__ import annotations
@@ -20,68 +20,69 @@ from aerogel.errors import ExportError, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DOMAIN", "IR_VERSION", "MOST_COLUMNS", "OPSET", "LinearFunction"]
+__all__ = ["DOMAIN", "IR_VERSION", "MAX_COLUMNS", "OPSET", "LinearFunction"]
 
 DOMAIN = "aerogel"
 """Operator domain of the functions; version 1."""
 
 OPSET = 18
-"""The operator set that torch.onnx is written for. Newer ones bring nothing that ONNX Runtime 1.17 runs faster."""
+"""The operator set that torch.onnx writes. ONNX Runtime 1.17 runs none of the newer ones faster."""
 
 IR_VERSION = 8
-"""The file format that belongs to opset 18, and the first with model-local functions."""
+"""The file format of opset 18, and the first with model-local functions."""
 
-MOST_COLUMNS = 2**20
-"""Columns of a packed matrix that the kernels take: kMostColumns of aerogel/kernels/cpu/src/packed.cc."""
+MAX_COLUMNS = 2**20
+"""Maximum columns of a packed matrix: kMostColumns of aerogel/kernels/cpu/src/packed.cc."""
 
 
 @dataclass(frozen=True)
 class LinearFunction:
-    """The ONNX function that multiplies by a matrix of one storage format: ``y = x W^T + b``.
+    """The ONNX function that computes ``y = x W^T + bias`` for W in one storage format and value type.
 
-    Its inputs are x (float32 ``[..., in]``), the arrays of the format in the format's order, and bias (float32
-    ``[out]``); its attribute is the integer in_features, its output y (float32 ``[..., out]``).
+    Inputs: x, float32 ``[..., in]``; the arrays of the format, in the format's order; bias, float32 ``[out]``.
+    Attribute: in_features, an integer. Output: y, float32 ``[..., out]``.
 
     Attributes:
         name: name of the function and of its kernel, with its version.
-        arrays: the format's arrays, in the order of the node's inputs.
-        break_even: stored entries over all entries at which the dense matrix is as fast, by the height of the
-            kernel's panels: of the heights given, the largest that divides the blocks' rows counts. For where there is
-            no calibration: the lower of what a Zen 5 and a Zen 4 core have with AVX-512, see docs/calibration.md.
-        body: nodes in ONNX's text syntax. Every output shape must be inferable before the values are known, or
-            ONNX Runtime will not fold it: no NonZero, Compress or Unique, and no node whose result goes unused.
-        most_places: rows times columns that the body and the kernel can both count; the kernel's limit by default.
+        arrays: names of the format's arrays, in the order of the node's inputs.
+        break_even: stored fraction at which the dense matrix is as fast, by panel rows. The largest panel rows that
+            divide the rows of a block apply. Used if this machine is not calibrated. Each value is the lower of those
+            measured on a Zen 5 and a Zen 4 core with AVX-512, see docs/calibration.md.
+        body: nodes in ONNX's text syntax. ONNX Runtime folds them only if every output shape can be inferred before
+            the values are known and every result is used: no NonZero, Compress or Unique.
+        max_elements: maximum rows times columns that both the body and the kernel can index; the kernel's limit by
+            default.
     """
 
     name: str
     arrays: tuple[str, ...]
     break_even: Mapping[int, float]
     body: str
-    most_places: int = 2**36
+    max_elements: int = 2**36
 
     def max_density(self, block: tuple[int, int]) -> float:
-        """Break-even density of a matrix stored in blocks of (rows, cols)."""
-        return self.break_even[max(height for height in self.break_even if block[0] % height == 0)]
+        """Break-even of a matrix stored in blocks of (rows, cols)."""
+        return self.break_even[max(rows for rows in self.break_even if block[0] % rows == 0)]
 
     def check_shape(self, shape: tuple[int, ...], name: str) -> None:
-        """Refuse a matrix of more entries, pruned ones included, or more columns than the kernels take.
+        """Check that a matrix is small enough for the body and the kernel.
 
         Raises:
-            ExportError: it has more; calls it `name`.
+            ExportError: matrix `name` has more than `MAX_COLUMNS` columns or more than `max_elements` elements.
         """
-        if shape[1] > MOST_COLUMNS:
+        if shape[1] > MAX_COLUMNS:
             raise ExportError(
-                f"{name} has {shape[1]} columns, and {self.name} takes at most {MOST_COLUMNS}; "
+                f"{name} has {shape[1]} columns, more than the {MAX_COLUMNS} that {self.name} supports; "
                 "export it with --format dense"
             )
-        if math.prod(shape) > self.most_places:
+        if math.prod(shape) > self.max_elements:
             raise ExportError(
-                f"{name} is {'x'.join(map(str, shape))}, and {self.name} counts {self.most_places} places; "
-                "export it with another --format, such as bsr or dense"
+                f"{name} is {'x'.join(map(str, shape))}, more than the {self.max_elements} elements that {self.name} "
+                "supports; export it with another --format, such as bsr or dense"
             )
 
     def proto(self) -> onnx.FunctionProto:
-        """The function as it stands in a file."""
+        """The function as an ONNX message."""
         require("onnx", "export")
         import onnx.parser
 

@@ -1,4 +1,4 @@
-"""How the values of a matrix are stored: as they are, in half precision, in 8 bits."""
+"""Value types: how the values of a matrix are stored, such as fp32, fp16 or int8."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["VALUE_TYPES", "ValueType"]
 
 
 class ValueType(ABC):
-    """One way to store values. A module of ``weights/`` defines ``VALUE_TYPE``, an instance.
+    """How values are stored. A module of ``value_types/`` defines ``VALUE_TYPE``, an instance.
 
     Attributes:
-        suffix: what the names of the functions that carry it end in.
-        dense: whether a dense matrix of the graph is what it would make of a matrix that does not pay to store
-            sparse. If not, that matrix is stored in blocks, all of them present.
-        rounds_activations: whether `activations` changes anything.
+        suffix: suffix of the names of the functions for this type.
+        dense: whether a matrix above break-even can be stored as an ordinary dense initializer. If not, it is stored
+            in blocks, all of them present.
+        rounds_activations: whether `activations` changes its input.
     """
 
     suffix: str
@@ -33,23 +33,23 @@ class ValueType(ABC):
 
     @abstractmethod
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:
-        """Round `weight` ``[rows, columns]``, float32, to what is stored.
+        """Round `weight`, float32 ``[rows, cols]``, to this type.
 
         Returns:
-            Its values in the type they are stored as, of the same shape, and the arrays that stand beside them in
-            the file, by name.
+            The rounded values, of the same shape, and auxiliary arrays by name, such as scales.
 
         Raises:
-            ExportError: it has values that this type cannot store; calls it `name`.
+            ExportError: weight `name` has values that this type cannot represent.
         """
 
     @abstractmethod
-    def decode(self, values: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What stored values mean, as float32."""
+    def decode(self, values: np.ndarray, auxiliary: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Convert values and auxiliary arrays of `encode` back to float32."""
 
     def activations(self, x: torch.Tensor) -> torch.Tensor:
-        """What the product makes of its input ``[..., in]``, float32, before it multiplies."""
+        """Round activations, float32 ``[..., in]``, as the kernel does before the product."""
         return x
 
 
-VALUE_TYPES: Registry[ValueType] = Registry("weight type", "aerogel.ops.value_types", "VALUE_TYPE")
+VALUE_TYPES: Registry[ValueType] = Registry("value type", "aerogel.ops.value_types", "VALUE_TYPE")
+"""All value types, one a file."""

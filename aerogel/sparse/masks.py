@@ -54,7 +54,7 @@ def kept_count(density: float, size: int) -> int:
         UsageError: `density` is not in (0, 1].
     """
     if not 0.0 < density <= 1.0:
-        raise UsageError(f"--density {density}: must be above 0 and at most 1")
+        raise UsageError(f"density {density}: must be above 0 and at most 1")
     return max(1, int(density * size + 0.5))
 
 

@@ -1,1 +1,1 @@
-"""Grids of training runs: run, resumed, summarised over seeds, interpolated to a density, drawn."""
+"""Grids of training runs: run and resume them, summarize over seeds, interpolate in density, plot."""

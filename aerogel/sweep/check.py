@@ -1,4 +1,4 @@
-"""What is wrong with a sweep's runs and shows before any of them begins."""
+"""Checks of a sweep's runs before the first one starts."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ __all__ = ["check_runs"]
 
 
 def check_runs(runs: Sequence[Run]) -> None:
-    """Whether each run's task and method are there, and take the options given to them.
+    """Check that each run's task and method exist and accept the options given to them.
 
     Raises:
-        UsageError: there is no such task or method, it has no such option or no scores to keep, or the value cannot be
-            meant.
+        UsageError: an unknown task, method or option, a value out of range, or --save-scores for a method without
+            scores.
     """
     for run in runs:
         TASKS.get(run.config.task).configured(run.config.task_options, run.config.task)
     methods = {run.config.method: METHODS.get(run.config.method) for run in runs}
     for run in runs:
-        if run.config.freeze_mask:  # which is a method by itself
+        if run.config.freeze_mask:  # replaces the method
             continue
         name, given = run.config.method, run.config.options
-        if run.config.keep_scores and not methods[name].learns_scores():
+        if run.config.save_scores and not methods[name].learns_scores():
             raise UsageError(
-                f"--keep-scores: method {name} learns no scores; give it a [[grid]] without, in a --config file"
+                f"--save-scores: method {name} learns no scores; "
+                "put it into a [[grid]] without save_scores in a --config file"
             )
         unknown = next(
             (option for option in given if option not in option_names(methods[name].Options)), None
         )
-        takers = [
+        accepting = [
             other for other, method in methods.items() if unknown and unknown in option_names(method.Options)
         ]
-        if takers:
+        if accepting:
             raise UsageError(
-                f"--option {unknown}: method {name} has no such option, as {' and '.join(takers)} has; "
-                "give each method a [[grid]] of its own in a --config file"
+                f"--option {unknown}: {' and '.join(accepting)} accept it, method {name} does not; "
+                "give each method its own [[grid]] in a --config file"
             )
         read_options(methods[name].Options, given, f"method {name}")

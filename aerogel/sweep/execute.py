@@ -1,4 +1,4 @@
-"""Running a sweep: a process for each run, several at a time; what finished is not run again."""
+"""Execution of a sweep: one process per run, several at the same time. Finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ __all__ = ["Outcome", "execute"]
 _SCHEMA = 1
 _NUMBERS = ("density", "encoder_density", "seconds")
 _OUTCOME = {"schema": int, "identity": Any, "metrics": Each(float), **dict.fromkeys(_NUMBERS, float)}
-# Seconds that a process has to end in before it is killed.
+# Seconds between the request to terminate a process and its kill.
 _GRACE = 10.0
-_STOPPED = "stopped before its end; sweep again to go on"
+_STOPPED = "stopped before the end; run the sweep again to continue"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         run: the run.
-        error: one line, why it failed; None if it finished.
+        error: one line that says why the run failed; None if it finished.
         metrics: by name.
-        density: achieved, over the pruned matrices.
-        encoder_density: achieved, over all encoder parameters.
-        seconds: of the last process; a run that was killed and resumed took longer.
-        reused: whether an earlier sweep ran it.
+        density: achieved density of the pruned matrices.
+        encoder_density: achieved density of all encoder parameters.
+        seconds: wall time of the last process, without those of a run that was killed and resumed.
+        reused: whether the result is from an earlier sweep.
     """
 
     run: Run
@@ -65,19 +65,19 @@ def execute(
     progress: Callable[[Outcome, int], None] = lambda *_: None,
     stop: threading.Event | None = None,
 ) -> list[Outcome]:
-    """Run what has not finished, `jobs` at a time; a run that fails ends no other.
+    """Run what has not finished, `jobs` runs at the same time. A failed run does not stop the others.
 
-    A run that was killed goes on from its saved state. A failed one is tried again by the next sweep.
+    A run that was killed resumes from its saved state. The next sweep repeats failed runs.
 
     Args:
-        runs: as `plan` made them.
-        jobs: processes at a time.
-        discard_weights: delete each checkpoint once its numbers are kept.
-        progress: told of each outcome, and of how many there are.
-        stop: ends the sweep where it is set: no process is begun, and those that run are ended.
+        runs: as returned by `plan`.
+        jobs: number of processes at the same time.
+        discard_weights: delete each checkpoint once its results are saved.
+        progress: called with each outcome and the number of outcomes so far.
+        stop: when set, no process is started and the running ones are terminated.
 
     Returns:
-        Outcomes in the order of `runs`. A run that was stopped, or not begun, is one that failed.
+        Outcomes in the order of `runs`. A run that was stopped or not started has an error.
     """
     stop = stop or threading.Event()
     found: dict[str, Outcome] = {}
@@ -87,8 +87,8 @@ def execute(
         progress(outcome, len(found))
 
     for run in runs:
-        if kept := _kept(run):
-            note(kept)
+        if saved := _saved(run):
+            note(saved)
     environment = _environment(jobs)
     children: set[subprocess.Popen[str]] = set()
     lock = threading.Lock()
@@ -100,13 +100,13 @@ def execute(
         }
         try:
             while waiting and not stop.is_set():
-                # A timeout lets a signal in.
+                # The timeout lets signal handlers run.
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     note(future.result())
         finally:
             stop.set()
-            _end(children, lock, waiting)
+            _terminate(children, lock, waiting)
     for future in waiting:
         outcome = future.result()
         if outcome.error is None:
@@ -115,10 +115,10 @@ def execute(
     return [found[run.name] for run in runs]
 
 
-def _end(
+def _terminate(
     children: set[subprocess.Popen[str]], lock: threading.Lock, waiting: Collection[Future[Outcome]]
 ) -> None:
-    """End the processes that still run; the threads of `waiting` see it."""
+    """Terminate the running processes, then kill those that do not end; the threads of `waiting` then return."""
     try:
         with lock:
             for child in children:
@@ -138,8 +138,8 @@ def _execute(
     lock: threading.Lock,
     stop: threading.Event,
 ) -> Outcome:
-    """One run in a process of its own."""
-    began = time.monotonic()
+    """Run `run` in its own process."""
+    start = time.monotonic()
     run.config.out.parent.mkdir(parents=True, exist_ok=True)
     with lock:
         if stop.is_set():
@@ -150,20 +150,25 @@ def _execute(
             env=environment,
         )  # fmt: skip
         children.add(child)
-    _, said = child.communicate()
+    _, errors = child.communicate()
     with lock:
         children.discard(child)
-    seconds = round(time.monotonic() - began, 2)
+    seconds = round(time.monotonic() - start, 2)
     if child.returncode:
-        # A terminal interrupts the children too, and what they say of it is no news.
-        error = _STOPPED if stop.is_set() else _reason(child.returncode, said)
+        # A terminal interrupts the children too; their message about it is not the reason.
+        error = _STOPPED if stop.is_set() else _reason(child.returncode, errors)
         return Outcome(run, error=error, seconds=seconds)
     try:
-        made = checkpoint.load(run.config.out)
+        trained = checkpoint.load(run.config.out)
         outcome = Outcome(
-            run, None, made.record.metrics, made.accounting.density, made.accounting.encoder_density, seconds
+            run,
+            None,
+            trained.record.metrics,
+            trained.accounting.density,
+            trained.accounting.encoder_density,
+            seconds,
         )
-        _keep(outcome)
+        _save(outcome)
         if discard:
             shutil.rmtree(run.config.out)
     except AerogelError as error:
@@ -172,19 +177,19 @@ def _execute(
 
 
 def _environment(jobs: int) -> dict[str, str]:
-    """Variables of each of `jobs` processes at a time: they share the cores, unless the user has set other numbers."""
-    mine = user_environment()
-    return {"TOKENIZERS_PARALLELISM": "false"} | mine | thread_variables(mine, processes=jobs)
+    """Environment of each of `jobs` processes: they share the cores, unless the user has set numbers of threads."""
+    given = user_environment()
+    return {"TOKENIZERS_PARALLELISM": "false"} | given | thread_variables(given, processes=jobs)
 
 
-def _reason(status: int, said: str) -> str:
-    """The one line that an error of ours is, or the last of a traceback."""
+def _reason(status: int, errors: str) -> str:
+    """Why a process failed: the last line that it printed, which is Aerogel's error or the end of a traceback."""
     if status < 0:
         with suppress(ValueError):
-            return f"killed by {signal.Signals(-status).name}; sweep again to go on"
-    lines = [line for line in said.splitlines() if line.strip()]
+            return f"killed by {signal.Signals(-status).name}; run the sweep again to continue"
+    lines = [line for line in errors.splitlines() if line.strip()]
     return (
-        lines[-1].strip().removeprefix("aerogel: error: ")[:500] if lines else f"ended with status {status}"
+        lines[-1].strip().removeprefix("aerogel: error: ")[:500] if lines else f"exited with status {status}"
     )
 
 
@@ -192,8 +197,8 @@ def _file(run: Run) -> Path:
     return run.config.out.with_name(f"{run.config.out.name}.json")
 
 
-def _keep(outcome: Outcome) -> None:
-    """Write the numbers of a finished run."""
+def _save(outcome: Outcome) -> None:
+    """Write the results of a finished run."""
     document = {
         "schema": _SCHEMA, "identity": outcome.run.identity, "metrics": outcome.metrics, "density": outcome.density,
         "encoder_density": outcome.encoder_density, "seconds": outcome.seconds,
@@ -202,11 +207,11 @@ def _keep(outcome: Outcome) -> None:
         file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _kept(run: Run) -> Outcome | None:
-    """What an earlier sweep wrote of the same run.
+def _saved(run: Run) -> Outcome | None:
+    """The results that an earlier sweep saved for the same run; None without them.
 
     Raises:
-        DataError: the file is not what `_keep` writes.
+        DataError: the file is malformed, or is of another run or version.
     """
     file = _file(run)
     if not file.exists():
@@ -214,11 +219,13 @@ def _kept(run: Run) -> Outcome | None:
     try:
         found = read(file, _OUTCOME)
         if (found["schema"], found["identity"]) != (_SCHEMA, run.identity):
-            raise MalformedJsonError("of another run or version")
+            raise MalformedJsonError("it is of another run or version")
         if text := unprintable(found["metrics"]):
             raise MalformedJsonError(f"{text[:80]} cannot be printed")
     except (OSError, MalformedJsonError) as error:
-        raise DataError(f"{file} is not the outcome of a run ({error}); remove it to run again") from error
+        raise DataError(
+            f"{file} is not a valid result of this run ({error}); delete it to repeat the run"
+        ) from error
     metrics = {name: float(value) for name, value in found["metrics"].items()}
     density, encoder_density, seconds = (float(found[name]) for name in _NUMBERS)
     return Outcome(run, None, metrics, density, encoder_density, seconds, reused=True)

@@ -1,4 +1,4 @@
-"""What a sweep runs: every combination of the settings that have several values."""
+"""The runs of a sweep: every combination of the settings that have several values."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from aerogel.train.recipe import check_known, field_types, read_toml, typed
 __all__ = ["TABLES", "Run", "Sweep", "plan", "read_sweep", "settable"]
 
 TABLES = {"option": "options", "task-option": "task_options"}
-"""Settings that are tables, by the word that their entries have in front: option lambda, task-option stride."""
+"""Settings that are tables, by the prefix of their entries' flat names: "option lambda", "task-option stride"."""
 
-# What a run that does not prune has no use for; options too.
+# Settings, besides options, that have no effect on a run without pruning.
 _OF_PRUNING = (
-    "density", "block", "scope", "score_lr", "initial_warmup", "final_warmup", "final_epochs", "keep_scores",
+    "density", "block", "scope", "score_lr", "initial_warmup", "final_warmup", "final_epochs", "save_scores",
 )  # fmt: skip
-# Given for the sweep as a whole, or not at all.
+# Settings that a sweep chooses for its runs.
 _OF_SWEEP = ("out", "log", "tensorboard")
-# Nobody waits for so many; a slip such as a list in the wrong place makes them quickly.
-_MOST = 1000
-# A run's folder, or what stands beside it; a label may have dots.
+# Most runs of a sweep. A mistake, such as a list in the wrong setting, soon exceeds it.
+_MAX_RUNS = 1000
+# Name of a run's folder, or of a file next to it; a label may contain dots.
 _NAME = re.compile(r"(?P<name>.*-(?P<identity>[0-9a-f]{8}))(\.json|\.log\.jsonl|\.state\.pt)?$")
 
 
@@ -40,10 +40,10 @@ class Run:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder; begins with what tells it from the others, ends with `identity`.
+        name: name of its folder: the settings that vary, then `identity`.
         config: its configuration.
-        swept: the method, and by flat name the settings in which its runs differ.
-        identity: changes with every setting and file that could change the outcome.
+        swept: the method, and by flat name the settings that vary among the runs of the method.
+        identity: hash of every setting and input file that could change the outcome.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Run:
     identity: str
 
     def command(self) -> list[str]:
-        """The arguments of `aerogel` that make this run."""
+        """The arguments of `aerogel` that start this run."""
         words = ["train"]
         for field in fields(TrainConfig):
             value, flag = getattr(self.config, field.name), "--" + field.name.replace("_", "-")
@@ -64,61 +64,64 @@ class Run:
             elif isinstance(value, bool):
                 words.append(flag if value else "--no-" + flag[2:])
             else:
-                # One word, so that a value may begin with a hyphen.
+                # One argument, so that a value may begin with a hyphen.
                 words.append(f"{flag}={_text(value)}")
         return words
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its file and flags describe it. Settings are by flat name: options are "option NAME".
+    """A sweep. Settings are keyed by flat name: options are "option NAME".
 
     Attributes:
         base: settings of all runs; a list is swept.
-        grids: settings of a part of the runs each, which go before `base`.
-        at: densities to interpolate to.
-        metric: the metric to draw; None for the task's first.
+        grids: settings of one part of the runs each; they override `base`.
+        interpolate_density: densities at which metrics are interpolated.
+        metric: metric to plot and to compare by; None for the task's first.
     """
 
     base: dict[str, Any]
     grids: list[dict[str, Any]]
-    at: tuple[float, ...] = ()
+    interpolate_density: tuple[float, ...] = ()
     metric: str | None = None
 
 
 def settable() -> dict[str, Any]:
-    """Types of the settings that a sweep may have, by name."""
+    """Types of the settings that a sweep accepts, by name."""
     return {name: kind for name, kind in field_types(TrainConfig).items() if name not in _OF_SWEEP}
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a sweep's TOML file: settings of `aerogel train`, `[[grid]]` tables of more of them, `at` and `metric`.
+    """Read a sweep's TOML file: settings of `aerogel train`, `[[grid]]` tables, `interpolate_density` and `metric`.
 
     Raises:
-        UsageError: it cannot be read, has an unknown key or a value of another type.
+        UsageError: the file cannot be read, or has an unknown key or a value of the wrong type.
     """
     document, types = read_toml(path), settable()
-    check_known(path, document, (*types, "grid", "at", "metric"))
+    check_known(path, document, (*types, "grid", "interpolate_density", "metric"))
     grids = document.pop("grid", [{}])
     if type(grids) is not list or not all(type(grid) is dict for grid in grids) or not grids:
-        raise UsageError(f"{path}: grid must be tables, each begun with [[grid]]")
-    at = document.pop("at", [])
-    densities = tuple(typed(f"{path}: at", value, float) for value in (at if type(at) is list else [at]))
+        raise UsageError(f"{path}: grid must be a list of tables; write each as [[grid]]")
+    given = document.pop("interpolate_density", [])
+    densities = tuple(
+        typed(f"{path}: interpolate_density", value, float)
+        for value in (given if type(given) is list else [given])
+    )
     metric = typed(f"{path}: metric", document.pop("metric"), str) if "metric" in document else None
     for grid in grids:
         check_known(path, grid, types)
-    made = [_values(path, table, types) for table in (document, *grids)]
-    return Sweep(made[0], made[1:], densities, metric)
+    tables = [_values(path, table, types) for table in (document, *grids)]
+    return Sweep(tables[0], tables[1:], densities, metric)
 
 
 def plan(sweep: Sweep, out: Path) -> list[Run]:
-    """All runs of a sweep, below the folder `out`.
+    """The runs of a sweep; their checkpoints go below the folder `out`.
 
-    Where other methods are swept too, a dense run is their reference: it leaves out the settings of pruning, and runs
-    that then are the same are made once.
+    If the sweep has other methods too, its dense runs are their reference: they ignore the settings of pruning, and
+    duplicates among them run once.
 
     Raises:
-        UsageError: a setting is missing or out of range, there are none or too many runs, or two are the same.
+        UsageError: a setting is missing or out of range, there are too many runs, or two runs are equal.
     """
     flat = [
         {"method": "dense"} | setting
@@ -127,11 +130,11 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
     ]
     if any(row["method"] != "dense" for row in flat):
         flat = _with_references(flat)
-    _demand_few(len(flat))
+    _check_count(len(flat))
     runs, earlier = [], _earlier(out / "runs")
     for row in flat:
         if "task" not in row:
-            raise UsageError("--task is missing; give it as a flag or in the --config file")
+            raise UsageError("--task is required; set it as a flag or in the --config file")
         setting = _fields(row)
         swept = {"method": row["method"]} | {name: row[name] for name in row if _varies(name, row, flat)}
         identity = _identity(TrainConfig(out=out, **setting))
@@ -140,55 +143,55 @@ def plan(sweep: Sweep, out: Path) -> list[Run]:
             *(f"{name}={_text(swept[name])}" for name in sorted(swept) if name != "method"),
         ]
         label = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join(words))[:80]
-        # What is swept is in the label, and may be more than when the run was made.
+        # A run keeps its earlier name even if more settings vary now.
         name = earlier.get(identity, f"{label}-{identity}")
         runs.append(
             Run(name, TrainConfig(out=out / "runs" / name, progress=False, **setting), swept, identity)
         )
     names = [run.name for run in runs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"the sweep has the run {twice} twice; take one out")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"the sweep has the run {duplicate} twice; remove one")
     return runs
 
 
 def _with_references(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`rows`, the dense ones without the settings of pruning; those that became the same once."""
-    made: list[dict[str, Any]] = []
+    """`rows` with the settings of pruning removed from dense ones, and without duplicates of these."""
+    unique: list[dict[str, Any]] = []
     for row in rows:
-        # The mask of --freeze-mask is a method's, and that refuses by itself what it does not take.
+        # --freeze-mask replaces the method, and checks its own settings.
         if row["method"] != "dense" or row.get("freeze_mask"):
-            made.append(row)
+            unique.append(row)
             continue
         kept = {name: row[name] for name in row if name not in _OF_PRUNING and not name.startswith("option ")}
-        if kept not in made:
-            made.append(kept)
-    return made
+        if kept not in unique:
+            unique.append(kept)
+    return unique
 
 
 def _varies(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the runs of the method of `row` differ in a setting."""
+    """Whether runs of the method of `row` differ in the setting `name`."""
     return any(
         row["method"] == other["method"] and (name not in other or other[name] != row[name]) for other in rows
     )
 
 
 def _values(path: Path, table: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a table of the file by flat name, each of its field's type; lists of them stay lists."""
-    made: dict[str, Any] = {}
+    """Values of a table of the file by flat name, converted to the types of their fields; lists stay lists."""
+    values: dict[str, Any] = {}
     for key, value in table.items():
         what = f"{path}: {key}"
         word = next((word for word, field in TABLES.items() if field == key), None)
         if word is None:
-            made[key] = _each(value, lambda one, what=what, key=key: typed(what, one, types[key]))  # type: ignore[misc]
+            values[key] = _each(value, lambda one, what=what, key=key: typed(what, one, types[key]))  # type: ignore[misc]
             continue
         if type(value) is not dict:
             typed(what, value, types[key])
         for name, item in value.items():
-            made[f"{word} {name}"] = _each(
+            values[f"{word} {name}"] = _each(
                 item,
                 lambda one, what=what, key=key, name=name: typed(what, {name: one}, types[key])[name],  # type: ignore[misc]
             )
-    return made
+    return values
 
 
 def _each(value: Any, check: Callable[[Any], Any]) -> Any:
@@ -200,46 +203,48 @@ def _combinations(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     choices: list[Sequence[Any]] = [value if type(value) is list else [value] for value in table.values()]
     for name, values in zip(table, choices, strict=True):
         if not values:
-            raise UsageError(f"{name} has an empty list of values; give one, or leave it out")
-    _demand_few(math.prod(map(len, choices)))
+            raise UsageError(f"{name} is an empty list; give a value, or remove the setting")
+    _check_count(math.prod(map(len, choices)))
     return [dict(zip(table, chosen, strict=True)) for chosen in itertools.product(*choices)]
 
 
-def _demand_few(count: int) -> None:
-    if count > _MOST:
-        raise UsageError(f"the sweep has {count} runs, more than {_MOST}; make it smaller")
+def _check_count(count: int) -> None:
+    if count > _MAX_RUNS:
+        raise UsageError(f"the sweep has {count} runs; at most {_MAX_RUNS} are allowed")
 
 
 def _fields(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `TrainConfig` that a setting by flat names means."""
-    made: dict[str, Any] = {}
+    """Fields of `TrainConfig` from settings by flat name."""
+    values: dict[str, Any] = {}
     for name, value in setting.items():
         word, _, option = name.partition(" ")
         if option:
-            made.setdefault(TABLES[word], {})[option] = value
+            values.setdefault(TABLES[word], {})[option] = value
         else:
-            made[name] = value
-    return made
+            values[name] = value
+    return values
 
 
 def _earlier(folder: Path) -> dict[str, str]:
-    """Names of the runs of earlier sweeps, finished or not, by identity."""
+    """Names of earlier runs in `folder`, finished or not, by identity."""
     names = (_NAME.match(file.name) for file in sorted(folder.iterdir())) if folder.is_dir() else ()
     return {name["identity"]: name["name"] for name in names if name}
 
 
 def _identity(config: TrainConfig) -> str:
-    """Eight digits for the settings, and for size and time of the files that are read."""
+    """Eight hexadecimal digits: a hash of the settings, and of size and time of the input files."""
     stamps, out = [], config.out.resolve()
-    # An option may name a folder too: that of a mask.
-    for place in (config.model, config.data, config.teacher, *config.options.values()):
-        # os.path says no, and does not raise, where a hub id is no path at all.
-        if isinstance(place, (str, Path)) and os.path.isdir(place):  # noqa: PTH112
-            files = [file for file in sorted(Path(place).rglob("*")) if file.is_file()]
-            # What the sweep itself writes is not read by it.
-            if out == Path(place).resolve():
-                raise UsageError(f"--out {config.out}: is read from too; choose another")
-            if out.is_relative_to(Path(place).resolve()):
+    # An option may name a folder too, such as that of a mask.
+    for path in (config.model, config.data, config.teacher, *config.options.values()):
+        # os.path returns False, where pathlib raises, for a hub id that cannot be a path.
+        if isinstance(path, (str, Path)) and os.path.isdir(path):  # noqa: PTH112
+            files = [file for file in sorted(Path(path).rglob("*")) if file.is_file()]
+            # Files that the sweep writes are not its inputs.
+            if out == Path(path).resolve():
+                raise UsageError(
+                    f"--out {config.out} is also an input of this sweep; choose another directory"
+                )
+            if out.is_relative_to(Path(path).resolve()):
                 files = [file for file in files if not file.resolve().is_relative_to(out)]
             stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     known = json.dumps([__version__, config.settings(), stamps], sort_keys=True, default=str)
@@ -247,7 +252,7 @@ def _identity(config: TrainConfig) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as the command line takes it."""
+    """A value as it is written on the command line."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""A sweep's results: JSON document, tables for the terminal and in Markdown, picture of density against a metric."""
+"""Results of a sweep: a JSON document, tables, and a plot of a metric against density."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Results:
-    """What a sweep found.
+    """Results of a sweep.
 
     Attributes:
-        outcomes: of all runs.
-        groups: over seeds.
-        points: at the densities that were asked for.
-        metric: the one that is drawn; None if no run finished.
+        outcomes: the outcome of each run.
+        groups: runs that differ in their seed only, summarized.
+        points: metrics interpolated at requested densities.
+        metric: metric that is plotted and compared; None if no run finished.
     """
 
     outcomes: list[Outcome]
@@ -44,17 +44,17 @@ class Results:
         return pareto(self.groups, self.metric) if self.metric else []
 
     @property
-    def drawn(self) -> list[Group]:
-        """Groups with a place in the picture: a logarithmic axis has none for what kept nothing."""
+    def plotted(self) -> list[Group]:
+        """Groups in the plot: those with the metric and a density above 0, as the axis is logarithmic."""
         return [g for g in self.groups if self.metric in g.metrics and g.density and g.density.mean > 0]
 
     @property
     def failures(self) -> list[Outcome]:
-        """Runs without an outcome."""
+        """Outcomes of the runs that failed."""
         return [outcome for outcome in self.outcomes if outcome.error is not None]
 
     def document(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """The results as JSON values."""
         front = self.front
         return {
             "schema": SCHEMA,
@@ -66,7 +66,7 @@ class Results:
         }
 
     def tables(self) -> list[Table]:
-        """Groups, and what was interpolated."""
+        """A table of the groups, and one of interpolated metrics if there are any."""
         names = list(dict.fromkeys(name for group in self.groups for name in group.metrics))
         front, failed = self.front, (("failed",) if self.failures else ())
         rows = [
@@ -80,7 +80,7 @@ class Results:
         ]  # fmt: skip
         header: tuple[str, ...]
         header = ("method", "settings", "density", "encoder density", "n", *failed, *names, "Pareto")
-        made = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
+        tables = [Table("Mean ± standard deviation over seeds", header, rows, words=2)]
         if self.points:
             rows = [
                 [
@@ -92,10 +92,10 @@ class Results:
                 for point in self.points
             ]  # fmt: skip
             header = ("method", "settings", "density", "n", *failed, *names)
-            made.append(
-                Table("Interpolated in density, between neighbouring runs of a seed", header, rows, words=2)
+            tables.append(
+                Table("Interpolated in density, between neighboring runs of a seed", header, rows, words=2)
             )
-        return made
+        return tables
 
     def markdown(self) -> str:
         """The tables and failures in Markdown."""
@@ -114,13 +114,13 @@ class Results:
         return "\n\n".join(parts) + "\n"
 
     def picture(self) -> Figure:
-        """Density against the metric: a colour a method, a line a curve, bars of one standard deviation, the front.
+        """Plot the metric against density: a color per method, a line per curve, error bars of one standard deviation.
 
-        Of several problems no front is drawn.
+        The Pareto front is drawn if all groups have the same problem.
         """
         figure, plots = figures.axes(1, 1, 7.5, 4.5)
         plot = plots[0, 0]
-        known = self.drawn
+        known = self.plotted
         methods = list(dict.fromkeys(group.method for group in known))
         named: set[str] = set()
         for curve in dict.fromkeys(group.curve for group in known):
@@ -154,7 +154,7 @@ class Results:
         plot.set_xscale("log")
         ticks: list[float] = []
         for density in sorted(g.density.mean for g in known if g.density and g.method != "dense"):
-            # Nearer ones would be printed over each other.
+            # Labels of closer ticks would overlap.
             if not ticks or density > 1.1 * ticks[-1]:
                 ticks.append(float(f"{density:.2g}"))
         if ticks and len(ticks) < 12:
@@ -167,7 +167,7 @@ class Results:
 
 
 def results(outcomes: Sequence[Outcome], at: Sequence[float], metric: str | None) -> Results:
-    """Summarise `outcomes`; `metric` None takes the first that the first finished run has."""
+    """Summarize `outcomes`. If no run has `metric`, the first metric of the first finished run is used."""
     found = groups(outcomes)
     names = list(dict.fromkeys(name for group in found for name in group.metrics))
     chosen = metric if metric in names else (names[0] if names else None)

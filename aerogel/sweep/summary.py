@@ -1,4 +1,4 @@
-"""Outcomes over seeds, and at densities between those that runs came out at."""
+"""Summaries of outcomes: over seeds, interpolated in density, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aerogel.sweep.execute import Outcome
 
 __all__ = ["Group", "Point", "Spread", "groups", "interpolate", "pareto"]
 
-# What moves a run along its curve of density against metric; all else makes another curve.
+# Settings that move a run along its curve of metric against density; any other setting starts another curve.
 _KNOBS = ("density", "option lambda", "option gamma")
 _PROBLEM = ("task", "data", "eval_rows", "task_options")
 
 
 def _close(density: float) -> float:
-    """How far the density that whole weights allow may be from the one asked for."""
+    """Difference up to which a run's density counts as `density`; weights are whole, so few densities are exact."""
     return min(5e-4, 0.01 * density)
 
 
@@ -46,13 +46,13 @@ class Group:
     """Runs that differ in their seed only.
 
     Attributes:
-        method: of the runs.
-        swept: what tells the group from the others.
-        density: achieved, over the pruned matrices.
-        encoder_density: achieved, over all encoder parameters.
+        method: method of the runs.
+        swept: the settings that distinguish the group.
+        density: achieved density of the pruned matrices.
+        encoder_density: achieved density of all encoder parameters.
         metrics: by name.
-        failed: runs without an outcome.
-        problem: what was to be learnt and measured; results of another are not to be held against these.
+        failed: number of runs that failed.
+        problem: task, data and evaluation; only metrics of the same problem are comparable.
     """
 
     method: str
@@ -65,26 +65,26 @@ class Group:
 
     @property
     def curve(self) -> str:
-        """The swept settings that move a group off its curve of density against metric."""
+        """Key of the curve that the group is on: its swept settings except those that move along a curve."""
         return _key({name: value for name, value in self.swept.items() if name not in _KNOBS})
 
     @property
     def label(self) -> str:
-        """The swept settings in words, without the method."""
+        """The swept settings as text, without the method."""
         shown = {name: value for name, value in self.swept.items() if name != "method"}
         return ", ".join(f"{name.removeprefix('option ')} {_text(value)}" for name, value in shown.items())
 
 
 @dataclass(frozen=True)
 class Point:
-    """A metric at a density that was asked for.
+    """Metrics of a curve, interpolated at a requested density.
 
     Attributes:
-        method: of the curve.
-        curve: what tells the curve from others of the method.
-        density: asked for.
-        metrics: by name, over the seeds whose runs lie on both sides; empty if there is none.
-        failed: runs of the curve without an outcome; one of them may have been the neighbour.
+        method: method of the curve.
+        curve: the settings that distinguish the curve.
+        density: the requested density.
+        metrics: by name, over the seeds with runs on both sides of the density; empty without such a seed.
+        failed: number of failed runs of the curve; one of them may have been a nearer neighbor.
     """
 
     method: str
@@ -95,7 +95,7 @@ class Point:
 
 
 def groups(outcomes: Iterable[Outcome]) -> list[Group]:
-    """Outcomes summarised over seeds, in the order in which they first occur."""
+    """Outcomes summarized over seeds, in the order of their first occurrence."""
     made = []
     for swept, members in _gather(outcomes, lambda name: name != "seed"):
         done = [outcome for outcome in members if outcome.metrics is not None]
@@ -114,9 +114,9 @@ def groups(outcomes: Iterable[Outcome]) -> list[Group]:
 
 
 def interpolate(outcomes: Iterable[Outcome], densities: Sequence[float]) -> list[Point]:
-    """Metrics at `densities`, linear in density between neighbouring runs of one method and seed, then over the seeds.
+    """Metrics at `densities`: linear in density between neighboring runs of a curve and seed, summarized over seeds.
 
-    As the movement-pruning paper did for methods whose density is an outcome. Nothing is extrapolated.
+    The movement-pruning paper does this for methods whose density is an outcome. Nothing is extrapolated.
     """
     points = []
     for curve, members in _gather(outcomes, lambda name: name != "seed" and name not in _KNOBS):
@@ -140,7 +140,7 @@ def interpolate(outcomes: Iterable[Outcome], densities: Sequence[float]) -> list
 
 
 def _between(runs: Sequence[Outcome], density: float) -> dict[str, float]:
-    """Metrics at `density` on the line between the two runs next to it."""
+    """Metrics at `density`, interpolated between the nearest run on each side; empty without one."""
     close = _close(density)
     below = [run for run in runs if run.density <= density + close]
     above = [run for run in runs if run.density >= density - close]
@@ -148,16 +148,16 @@ def _between(runs: Sequence[Outcome], density: float) -> dict[str, float]:
         return {}
     low, high = max(below, key=lambda run: run.density), min(above, key=lambda run: run.density)
     span = high.density - low.density
-    # Within the tolerance both may be the same run, or the wrong way round.
+    # Within the tolerance, both may be the same run, or `low` may have the higher density.
     weight = min(1.0, max(0.0, (density - low.density) / span)) if span > close else 0.0
     first, second = low.metrics or {}, high.metrics or {}
     return {name: first[name] + weight * (second[name] - first[name]) for name in first if name in second}
 
 
 def pareto(found: Sequence[Group], metric: str) -> list[Group]:
-    """Groups that no other of the same problem beats: none has the same density or less and a higher mean of `metric`.
+    """Groups on the Pareto front of their problem: no other has at most its density and a higher mean of `metric`.
 
-    Problem by problem, the sparsest first.
+    Ordered by problem, then by density.
     """
     problems: dict[str, list[Group]] = {}
     for group in found:
@@ -179,7 +179,7 @@ def pareto(found: Sequence[Group], metric: str) -> list[Group]:
 def _gather(
     outcomes: Iterable[Outcome], keep: Callable[[str], bool]
 ) -> list[tuple[dict[str, Any], list[Outcome]]]:
-    """Outcomes that agree in the swept settings whose names are kept, with those settings."""
+    """Outcomes grouped by the swept settings whose names `keep` accepts, with those settings."""
     found: dict[str, tuple[dict[str, Any], list[Outcome]]] = {}
     for outcome in outcomes:
         swept = {name: value for name, value in outcome.run.swept.items() if keep(name)}

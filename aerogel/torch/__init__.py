@@ -1,9 +1,9 @@
-"""Pruned models in plain PyTorch, on the CPU kernels or on a GPU.
+"""Run pruned models in plain PyTorch, on the CPU kernels or on a GPU.
 
     model = aerogel.torch.sparsify("checkpoint")  # or a live model with exact zeros
     print(aerogel.torch.report(model))
 
-Here ``torch`` is always PyTorch: modules of this package import each other by their full names.
+In this package ``torch`` always means PyTorch; the modules import one another by their full names.
 """
 
 from aerogel.errors import require

@@ -1,4 +1,4 @@
-"""Where packed matrices are multiplied: on the CPU by the native library, on GPUs by Triton."""
+"""Backends for packed matrices: the native library on the CPU, Triton on GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import StorageFormat, best, candidates
+from aerogel.torch.format_selection import StorageFormat, candidates, select
 from aerogel.torch.linear import SparseLinear
 from aerogel.torch.loader import Matrix
 from aerogel.torch.packed import FLOATS, check_library
@@ -19,39 +19,45 @@ __all__ = ["Backend", "Cpu"]
 
 
 class Backend(ABC):
-    """How the pruned layers of one model are stored and run.
+    """Stores and runs the pruned layers of one model.
 
-    Making one refuses, before a model is changed, what cannot be meant or cannot run here.
+    The constructor checks all settings and the machine, before a model is changed.
     """
 
     device: torch.device
     multiple: int
-    """Sides that a shrunk matrix must have a multiple of."""
+    """Both sides of a shrunk matrix must be multiples of this."""
 
     @abstractmethod
     def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
-        """How to store the matrix called `name`; None where dense is faster.
+        """Choose the storage format of matrix `name`; None if dense is faster.
 
         Raises:
-            UsageError: the one way that was asked for does not fit the matrix.
+            UsageError: the user chose one format and it does not fit the matrix.
         """
 
     @abstractmethod
     def layer(
-        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, storage: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
-        """The layer that multiplies by `matrix` stored in that `way`, of values of `dtype`.
+        """Make the layer that multiplies by `matrix`, stored as `storage` with values of `dtype`.
 
         Raises:
-            UsageError: its values or its mask are not what that way can store.
+            UsageError: the format cannot store the values or the mask.
         """
 
 
 class Cpu(Backend):
-    """See `aerogel.torch.sparsify` for the arguments; `own_block` is what the model was pruned in, None: unknown.
+    """The native library.
+
+    Args:
+        format: see `aerogel.torch.sparsify`.
+        block: see `aerogel.torch.sparsify`.
+        own_block: block that the model was pruned in; None if it is unknown.
+        max_density: see `aerogel.torch.sparsify`.
 
     Raises:
-        UsageError: unknown format, or a block where there is nothing to store in blocks.
+        UsageError: an unknown format, or a block for a format without blocks.
         RuntimeLoadError: there is no native library.
     """
 
@@ -65,20 +71,20 @@ class Cpu(Backend):
         max_density: float | None,
     ) -> None:
         check_library()
-        self._ways = candidates(format, block, own_block)
-        self.multiple = math.lcm(*(side for way in self._ways for side in way.block))
+        self._formats = candidates(format, block, own_block)
+        self.multiple = math.lcm(*(side for storage in self._formats for side in storage.block))
         self._max_density = max_density
 
     def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
-        """See `Backend.choose`. The break-even is export's."""
-        return best(name, mask, self._ways, self._max_density)
+        """See `Backend.choose`. The break-even is the same as in export."""
+        return select(name, mask, self._formats, self._max_density)
 
     def layer(
-        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, storage: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
         """See `Backend.layer`."""
         if dtype not in FLOATS:
             raise UsageError(f"{name} is {dtype}; convert the model with model.float()")
-        arrays = matrix.tensors(way.format, way.block)
+        arrays = matrix.tensors(storage.format, storage.block)
         arrays["data"] = arrays["data"].to(dtype)
         return SparseLinear(arrays, bias, matrix.mask.shape[1])

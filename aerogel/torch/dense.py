@@ -1,4 +1,4 @@
-"""Packed matrices made dense, in operations that torch can trace and that run on any device."""
+"""Convert packed matrices to dense ones, in operations that torch can trace and that run on any device."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["to_dense"]
 def to_dense(
     data: torch.Tensor, indices: torch.Tensor, indptr: torch.Tensor, in_features: int
 ) -> torch.Tensor:
-    """The dense ``[out, in]`` of a CSR or BSR matrix, of the dtype of `data`; see `aerogel.sparse.formats`.
+    """Return the dense ``[out, in]`` matrix of CSR or BSR arrays, in the dtype of `data`; see `aerogel.sparse.formats`.
 
-    The arrays must be sound: nothing is checked here.
+    The arrays must be valid; they are not checked.
     """
     blocks = data if data.ndim == 3 else data[:, None, None]
     entries, r, c = blocks.shape

@@ -1,4 +1,4 @@
-"""Sparse layers in state dicts: as the dense ``weight`` that any program can read."""
+"""Save sparse layers in state dicts as a dense ``weight``, which any program can read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["DenseState", "as_numpy"]
 
 
 class DenseState(nn.Module):
-    """A module whose packed arrays are in its state dict as one dense ``weight`` ``[out, in]``.
+    """A module whose state dict contains one dense ``weight`` ``[out, in]`` instead of the packed arrays.
 
-    So ``save_pretrained`` and ``torch.save(model.state_dict())`` write what the dense model would, and a state dict of
-    the dense model can be loaded. The layer packs it again: what is not zero is kept. State dicts that have the packed
-    arrays themselves are loaded as they are.
+    So ``save_pretrained`` and ``torch.save(model.state_dict())`` write the same as the dense model, and a state dict of
+    the dense model can be loaded: the layer packs its nonzero weights. A state dict with the packed arrays is loaded
+    unchanged.
     """
 
     in_features: int
@@ -28,18 +28,18 @@ class DenseState(nn.Module):
     @property
     @abstractmethod
     def array_names(self) -> tuple[str, ...]:
-        """Names of the buffers or parameters that the state dict replaces by ``weight``; values first."""
+        """Names of the packed buffers or parameters, which ``weight`` replaces in the state dict; values first."""
 
     @abstractmethod
     def dense_weight(self) -> torch.Tensor:
-        """The dense ``[out, in]`` weight, detached."""
+        """Return the dense ``[out, in]`` weight, detached."""
 
     @abstractmethod
     def pack_weight(self, weight: torch.Tensor) -> None:
-        """Take the values of a dense ``[out, in]`` weight, of the dtype and on the device that the layer shall have.
+        """Pack a dense ``[out, in]`` weight; the layer gets its dtype and device.
 
         Raises:
-            AerogelError: the layer cannot store it.
+            AerogelError: the layer cannot store the weight.
         """
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -73,11 +73,13 @@ class DenseState(nn.Module):
         missing_keys += [name for name in missing if name not in arrays]
         unexpected_keys += [name for name in unexpected if name != weight]
         if weight in state_dict:
-            self._take(weight, state_dict[weight], bool(local_metadata.get("assign_to_params_buffers")))
+            self._load_weight(
+                weight, state_dict[weight], bool(local_metadata.get("assign_to_params_buffers"))
+            )
         elif strict:
             missing_keys.append(weight)
 
-    def _take(self, name: str, found: Any, assign: bool) -> None:
+    def _load_weight(self, name: str, found: Any, assign: bool) -> None:
         shape = [self.out_features, self.in_features]
         if not isinstance(found, torch.Tensor) or list(found.shape) != shape or not found.is_floating_point():
             shown = (
@@ -86,12 +88,12 @@ class DenseState(nn.Module):
                 else type(found).__name__
             )
             raise FormatError(
-                f"{name} must be a float tensor {shape}, not {shown}; load the state of the same model"
+                f"{name} must be a float tensor {shape}, not {shown}; load a state dict of the same model"
             )
         values = getattr(self, self.array_names[0])
         self.pack_weight(found.detach().to(values.device, found.dtype if assign else values.dtype))
 
 
 def as_numpy(weight: torch.Tensor) -> np.ndarray:
-    """For formats that pack on the CPU: float32, to which smaller types are widened without loss."""
+    """Convert a weight to float32 on the CPU, exactly for smaller types, for the formats that pack there."""
     return weight.float().cpu().numpy()

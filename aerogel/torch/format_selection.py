@@ -1,4 +1,4 @@
-"""Whether a pruned matrix is worth packing, and how."""
+"""Select the storage format of each pruned matrix on the CPU."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from aerogel.ops.functions import op_for
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import block_scores, check_block
 
-__all__ = ["AUTO", "StorageFormat", "best", "candidates"]
+__all__ = ["AUTO", "StorageFormat", "candidates", "select"]
 
 AUTO = "auto"
-# Four rows are the least that reach the speed of the dense product per entry stored.
+# The smallest block with the speed of the dense product per stored entry.
 _BLOCK = (4, 1)
 
 
 @dataclass(frozen=True)
 class StorageFormat:
-    """A way to store a matrix: name of the format, and (rows, cols) of its blocks."""
+    """Name of a storage format and (rows, cols) of its blocks."""
 
     format: str
     block: tuple[int, int]
 
     @property
     def break_even(self) -> float:
-        """Entries stored, over all, at which the dense product is as fast. The number that export goes by."""
+        """Stored fraction at which the dense product is as fast, the same number as in export."""
         return op_for(self.format).max_density(self.block)
 
     def stored(self, mask: np.ndarray, name: str) -> float:
-        """Share of the entries of a matrix called `name` that would be stored, zeros inside blocks included.
+        """Return the stored fraction of matrix `name` in this format.
 
         Raises:
             UsageError: the block does not divide the matrix.
@@ -45,20 +45,20 @@ class StorageFormat:
 def candidates(
     format: str, block: tuple[int, int] | None = None, own_block: tuple[int, int] | None = None
 ) -> list[StorageFormat]:
-    """The ways to consider.
+    """List the storage formats to consider.
 
     Args:
         format: "csr", "bsr", or "auto" for both.
-        block: what bsr is asked to store; None leaves it to `own_block`.
-        own_block: what the model was pruned in, (1, 1) if in none; None where that is not known.
+        block: block of bsr that the user chose, if any.
+        own_block: block that the model was pruned in, (1, 1) without blocks; None if it is unknown.
 
     Raises:
-        UsageError: unknown format, or a block where there is nothing to store in blocks.
-        ExportError: a known format that kernels cannot multiply by.
+        UsageError: an unknown format, or a block for a format without blocks.
+        ExportError: a known format that has no kernel.
     """
     if format == AUTO:
-        pruned_in = own_block if own_block != (1, 1) else None
-        return [StorageFormat("csr", (1, 1)), StorageFormat("bsr", block or pruned_in or _BLOCK)]
+        model_block = own_block if own_block != (1, 1) else None
+        return [StorageFormat("csr", (1, 1)), StorageFormat("bsr", block or model_block or _BLOCK)]
     op_for(format)
     if FORMATS.get(format).blocked:
         return [StorageFormat(format, block or own_block or _BLOCK)]
@@ -69,24 +69,25 @@ def candidates(
     return [StorageFormat(format, (1, 1))]
 
 
-def best(
-    name: str, mask: np.ndarray, ways: Sequence[StorageFormat], max_density: float | None = None
+def select(
+    name: str, mask: np.ndarray, formats: Sequence[StorageFormat], max_density: float | None = None
 ) -> StorageFormat | None:
-    """The way that should be fastest for the matrix called `name`; None where dense is.
+    """Select the format predicted to be fastest for matrix `name`; None if dense is.
 
-    Time is taken to grow with the entries stored and to meet that of the dense product at the break-even. Among several
-    ways, those whose blocks do not divide the matrix are left out.
+    The predicted time is proportional to the stored entries and equals the dense time at the break-even. If there are
+    several formats, those whose blocks do not divide the matrix are skipped.
 
     Raises:
-        UsageError: the one way there is has a block that does not divide the matrix.
+        UsageError: there is only one format, and its block does not divide the matrix.
     """
-    fitting = [
-        way
-        for way in ways
-        if len(ways) == 1 or not (mask.shape[0] % way.block[0] or mask.shape[1] % way.block[1])
+    fractions = {
+        storage: storage.stored(mask, name)
+        for storage in formats
+        if len(formats) == 1 or not (mask.shape[0] % storage.block[0] or mask.shape[1] % storage.block[1])
+    }
+    faster = [
+        storage
+        for storage, fraction in fractions.items()
+        if fraction <= (storage.break_even if max_density is None else max_density)
     ]
-    shares = {way: way.stored(mask, name) for way in fitting}
-    paying = [
-        way for way in fitting if shares[way] <= (way.break_even if max_density is None else max_density)
-    ]
-    return min(paying, key=lambda way: shares[way] / way.break_even, default=None)
+    return min(faster, key=lambda storage: fractions[storage] / storage.break_even, default=None)

@@ -1,4 +1,4 @@
-"""What the sparse layers of all devices have in common."""
+"""The interface of sparse layers on all devices."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["SparseLayer"]
 
 @runtime_checkable
 class SparseLayer(Protocol):
-    """A linear layer whose weight is stored packed.
+    """A linear layer with a packed weight.
 
     Attributes:
         in_features: columns of the weight.
         out_features: rows of the weight.
         format: name of the storage format.
-        block: (rows, cols) of stored blocks; (1, 1) where there are none.
+        block: (rows, cols) of the stored blocks; (1, 1) without blocks.
     """
 
     in_features: int
@@ -31,7 +31,7 @@ class SparseLayer(Protocol):
     def block(self) -> tuple[int, int]: ...  # noqa: D102 - above
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored of the weight, values first."""
+        """Return the tensors that store the weight, values first."""
 
     def to_linear(self) -> nn.Linear:
-        """The dense layer that computes the same, on the same device and in the same dtype."""
+        """Return the equivalent dense layer, on the same device and in the same dtype."""

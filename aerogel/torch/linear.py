@@ -1,4 +1,4 @@
-"""A linear layer whose weight is stored and multiplied packed."""
+"""A linear layer with a packed weight, for the CPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["SparseLinear"]
 class SparseLinear(DenseState):
     """``y = x W^T + b`` with W in CSR or BSR, for inference on the CPU.
 
-    The arrays are buffers: they are copied and moved with the model, and no optimizer sees them. A state dict has the
-    dense ``weight`` in their stead, see `DenseState`. A gradient flows to x, none to the weights.
+    The arrays are buffers: they are copied and moved with the model, and optimizers ignore them. A state dict contains
+    the dense ``weight`` instead, see `DenseState`. Gradients flow to x, not to the weights.
 
     Args:
         arrays: CSR data ``[entries]`` or BSR data ``[blocks, r, c]``; indices, uint16 or int32; indptr, int32.
-        bias: ``[out_features]``, or None for none.
+        bias: ``[out_features]``, or None.
         in_features: columns of W.
 
     Attributes:
@@ -36,7 +36,7 @@ class SparseLinear(DenseState):
         out_features: rows of W.
 
     Raises:
-        FormatError: the arrays break the rules of their format, or the bias does not fit them.
+        FormatError: the arrays are malformed, or the bias does not fit them.
     """
 
     data: torch.Tensor
@@ -70,17 +70,17 @@ class SparseLinear(DenseState):
 
         Args:
             linear: the layer; its weight and bias are copied, its hooks are not.
-            mask: boolean ``[out, in]``, True where a weight is kept; None keeps those that are not zero.
+            mask: boolean ``[out, in]``, True where a weight is kept. Default: nonzero weights are kept.
             format: "csr" or "bsr".
             block: (rows, cols) of the stored blocks.
 
         Raises:
             FormatError: the mask does not fit the weight.
-            UsageError: unknown format, a block that does not divide the weight or that the format does not have, or a
-                hook or a parametrization that computes the weight.
+            UsageError: an unknown format, a block that does not divide the weight, a block for a format without blocks,
+                or a hook or a parametrization computes the weight.
         """
         weight, bias = current("the layer", linear), current("the layer", linear, "bias")
-        assert weight is not None  # an nn.Linear has one
+        assert weight is not None  # an nn.Linear always has a weight
         if weight.dtype not in FLOATS:
             raise UsageError(f"the layer's weight is {weight.dtype}; convert the model with model.float()")
         encoder = FORMATS.get(format)
@@ -111,10 +111,10 @@ class SparseLinear(DenseState):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dense ``[out, in]`` weight, a new tensor at each access: for code that reads it, not for speed.
+        """The dense ``[out, in]`` weight, built at each access: for code that reads it, not for speed.
 
         Raises:
-            FormatError: the arrays, since replaced, break the rules of their format.
+            FormatError: the arrays were replaced by malformed ones.
         """
         self.check()
         return to_dense(self.data, self.indices, self.indptr, self.in_features)
@@ -129,10 +129,10 @@ class SparseLinear(DenseState):
         return self.weight.detach()
 
     def pack_weight(self, weight: torch.Tensor) -> None:
-        """See `DenseState`. Format and block stay.
+        """See `DenseState`. Format and block do not change.
 
         Raises:
-            UsageError: a dtype that kernels do not take.
+            UsageError: a dtype that the kernels do not support.
         """
         if weight.dtype not in FLOATS:
             raise UsageError(f"the weight is {weight.dtype}; load one in float32, float16 or bfloat16")
@@ -142,18 +142,22 @@ class SparseLinear(DenseState):
             setattr(self, name, tensor.to(weight.dtype) if name == "data" else tensor)
 
     def check(self) -> None:
-        """Read every index and raise FormatError unless the arrays make a sound matrix."""
+        """Check the arrays, including every index.
+
+        Raises:
+            FormatError: the arrays are not a valid matrix, or the bias does not fit it.
+        """
         arrays = {"indices": _numpy(self.indices), "indptr": _numpy(self.indptr), "data": _numpy(self.data)}
         FORMATS.get(self.format).check(arrays, (self.out_features, self.in_features), full=True)
         if self.bias is not None and self.bias.shape != (self.out_features,):
             raise FormatError(f"bias must be [{self.out_features}], not {list(self.bias.shape)}")
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored of the weight, values first."""
+        """Return the tensors that store the weight, values first."""
         return self.data, self.indices, self.indptr
 
     def to_linear(self) -> nn.Linear:
-        """The dense layer that computes the same, on the same device and in the same dtype."""
+        """Return the equivalent dense layer, on the same device and in the same dtype."""
         weight = self.weight
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         linear.weight = nn.Parameter(weight)
@@ -162,19 +166,18 @@ class SparseLinear(DenseState):
         return linear.train(self.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply to x ``[..., in_features]``, of float32, float16 or bfloat16; the result has its dtype.
+        """Compute y ``[..., out_features]`` from x ``[..., in_features]``, both float32, float16 or bfloat16.
 
         Raises:
-            UsageError: another dtype or device, or weights that are asked for a gradient.
-            FormatError: another shape, or arrays, since replaced, that break the rules of their format.
+            UsageError: another dtype or device, or weights that require a gradient.
+            FormatError: another shape, or arrays that were replaced by malformed ones.
             RuntimeLoadError: there is no native library.
         """
         operator = bsr_linear if self.data.ndim == 3 else csr_linear
         return operator(x, self.data, self.indices, self.indptr, self.bias, self.in_features)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Outside torch.save, torch cannot unpickle unsigned 16-bit tensors. They travel as signed ones, which indices
-        # never are.
+        # Outside torch.save, torch cannot unpickle uint16 tensors. Pickle them as int16, which indices never are.
         buffers = dict(self._buffers)
         if self.indices.dtype == torch.uint16:
             buffers["indices"] = self.indices.view(torch.int16)
@@ -186,7 +189,7 @@ class SparseLinear(DenseState):
             self.indices = self.indices.view(torch.uint16)
 
     def extra_repr(self) -> str:
-        """What is printed of the layer."""
+        """Describe the layer for ``print(model)``."""
         stored = self.data.numel() / (self.in_features * self.out_features)
         blocks = f", block={self.block[0]}x{self.block[1]}" if self.data.ndim == 3 else ""
         return (
@@ -196,6 +199,6 @@ class SparseLinear(DenseState):
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    """For looking at: numpy has no bfloat16, so that is widened."""
+    """Convert to numpy for the check; bfloat16 is widened to float32, because numpy has none."""
     tensor = tensor.detach().cpu()
     return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)

@@ -1,4 +1,4 @@
-"""The dense layers of a live model: which can be swapped, what their weights are now, and what hangs on them."""
+"""The dense layers of a live model: find them, read their weights, and check and move their hooks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from aerogel.errors import UsageError
 
 __all__ = ["check_movable", "check_plain", "check_readable", "current", "find", "move_hooks"]
 
-# Hooks that see inputs, outputs and their gradients. A sparse layer has the same ones.
+# Hooks on inputs, outputs and their gradients. They work the same on a sparse layer.
 _MOVED = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook",
 )  # fmt: skip
-# Hooks that see the layer's own entries of a state dict, which a sparse layer makes by itself.
+# Hooks on the layer's entries of a state dict, which differ in a sparse layer.
 _STATE = (
     "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
 _PARTS = ("weight", "bias")
-# How PyTorch's older hooks that compute a parameter are removed.
+# How to remove PyTorch's older hooks that compute a parameter.
 _REMEDIES = {
     WeightNorm: "call torch.nn.utils.remove_weight_norm(layer)",
     SpectralNorm: "call torch.nn.utils.remove_spectral_norm(layer)",
@@ -32,10 +32,10 @@ _REMEDIES = {
 
 
 def find(model: nn.Module) -> dict[str, nn.Linear]:
-    """The dense layers by the name of their weight; one that the model has under several names, by each.
+    """Return the dense layers by weight name; a layer with several names appears under each.
 
-    Subclasses are left out: their users may need more of them than their product, as attention of torch.nn does.
-    A parametrization makes a subclass too, but the layer stays an ``nn.Linear`` to its user, so it is included.
+    Subclasses are excluded: their users may need more than the product, as torch.nn's attention does. A parametrized
+    ``nn.Linear`` is technically a subclass, but is included.
     """
     return {
         f"{name}.weight" if name else "weight": module
@@ -45,14 +45,14 @@ def find(model: nn.Module) -> dict[str, nn.Linear]:
 
 
 def check_readable(model: nn.Module, linears: Mapping[str, nn.Linear]) -> None:
-    """Refuse layers whose weight or bias something computes that is not `torch.nn.utils.prune`.
+    """Check that no adapter, hook or parametrization other than `torch.nn.utils.prune` computes a weight or bias.
 
     Args:
-        model: the whole model, in which wrappers are looked for.
-        linears: layers by the name of their weight.
+        model: the whole model, which is searched for wrappers.
+        linears: layers by weight name.
 
     Raises:
-        UsageError: names the layer, and what to call first.
+        UsageError: something else computes it; the message names the layer and what to call first.
     """
     wrappers = {
         id(parent._modules["base_layer"]): parent
@@ -71,13 +71,13 @@ def check_readable(model: nn.Module, linears: Mapping[str, nn.Linear]) -> None:
 
 
 def current(name: str, linear: nn.Linear, part: str = "weight") -> torch.Tensor | None:
-    """The weight ``[out, in]`` or the bias ``[out]`` that the layer's next call will use, without a gradient.
+    """Return the weight ``[out, in]`` or bias ``[out]`` that the layer's next call will use, detached.
 
-    Under `torch.nn.utils.prune` the attribute of that name is as old as the last forward pass. The product of the
-    parameter and its mask is what counts, and is computed here.
+    Under `torch.nn.utils.prune` only a forward pass updates the attribute, so the product of the parameter and its mask
+    is computed here.
 
     Args:
-        name: of the weight, for messages.
+        name: name of the weight, for messages.
         linear: the layer.
         part: "weight" or "bias".
 
@@ -85,7 +85,7 @@ def current(name: str, linear: nn.Linear, part: str = "weight") -> torch.Tensor 
         The tensor; None for a layer without a bias.
 
     Raises:
-        UsageError: another hook or a parametrization computes it; names what to call first.
+        UsageError: another hook or a parametrization computes it; the message says what to call first.
     """
     layer = name.removesuffix(".weight")
     if parametrize.is_parametrized(linear, part):
@@ -99,16 +99,16 @@ def current(name: str, linear: nn.Linear, part: str = "weight") -> torch.Tensor 
     original, mask = linear._parameters.get(f"{part}_orig"), linear._buffers.get(f"{part}_mask")
     if original is not None and mask is not None:
         return (original * mask).detach()
-    known = (remedy for kind, remedy in _REMEDIES.items() if _has_hook(linear, kind, part))
+    known = (remedy for hook_type, remedy in _REMEDIES.items() if _has_hook(linear, hook_type, part))
     remedy = next(known, f"make layer.{part} a parameter")
     raise UsageError(f"{layer}: a hook or a wrapper computes its {part}; {remedy} first")
 
 
 def check_plain(name: str, linear: nn.Linear) -> None:
-    """Refuse a layer whose weight or bias is not a parameter by itself, and so cannot be changed in place.
+    """Check that weight and bias are plain parameters, which can be changed in place.
 
     Raises:
-        UsageError: names the layer, and what to call first.
+        UsageError: they are computed; the message names the layer and what to call first.
     """
     for part in _PARTS:
         current(name, linear, part)
@@ -120,11 +120,11 @@ def check_plain(name: str, linear: nn.Linear) -> None:
 
 
 def check_movable(name: str, layer: nn.Module) -> None:
-    """Refuse a layer of which something would be lost if another took its position in the model.
+    """Check that a layer can be replaced without losing hooks or state.
 
     Args:
-        name: of the layer, for messages.
-        layer: dense or sparse.
+        name: name of the layer, for messages.
+        layer: dense or sparse layer.
 
     Raises:
         UsageError: names what would be lost.
@@ -132,41 +132,40 @@ def check_movable(name: str, layer: nn.Module) -> None:
     shown = name or "(model)"
     if "forward" in vars(layer):
         raise UsageError(
-            f"{shown}: its forward was replaced on this object (accelerate does so); undo that first, with accelerate: "
+            f"{shown}: its forward method was replaced, as accelerate does; restore it first, with "
             "accelerate.hooks.remove_hook_from_module(model, recurse=True)"
         )
     if layer._backward_hooks and layer._is_full_backward_hook is False:
         raise UsageError(
-            f"{shown}: a hook of register_backward_hook sees autograd's own nodes, which differ in the new layer; "
-            "remove it, or register it with register_full_backward_hook"
+            f"{shown}: a hook from register_backward_hook depends on autograd nodes, which differ in the new layer; "
+            "remove it, or use register_full_backward_hook"
         )
     if any(getattr(layer, hooks) for hooks in _STATE):
         raise UsageError(
-            f"{shown}: hooks on its state dict cannot move to the new layer; remove them, or register them on the "
-            "module above"
+            f"{shown}: state-dict hooks cannot move to the new layer; remove them, or register them on the parent "
+            "module"
         )
     if isinstance(layer, nn.Linear):
         own = {part + ending for part in _PARTS for ending in ("", "_orig", "_mask")}
         extra = [key for key in (*layer._parameters, *layer._buffers, *layer._modules) if key not in own]
         if extra:
             raise UsageError(
-                f"{shown}: has {extra[0]!r} besides its weight and bias, which the new layer would lack; remove it, "
-                "or keep it in the module above"
+                f"{shown}: the new layer would lose {extra[0]!r}; remove it, or move it to the parent module"
             )
 
 
 def move_hooks(old: nn.Module, new: nn.Module) -> None:
-    """Give a new layer the hooks of the old one, whose handles stay valid; those of `torch.nn.utils.prune` end here."""
+    """Move the hooks of a layer to a new one, except those of `torch.nn.utils.prune`. Hook handles stay valid."""
     for name in _MOVED:
-        # The dictionaries themselves: a handle removes its hook from the one that it was registered in.
+        # Share the dictionaries: a handle removes its hook from the dictionary where it was registered.
         setattr(new, name, getattr(old, name))
     for key, hook in list(new._forward_pre_hooks.items()):
         if isinstance(hook, prune.BasePruningMethod):
             del new._forward_pre_hooks[key]
 
 
-def _has_hook(linear: nn.Linear, kind: type, part: str) -> bool:
+def _has_hook(linear: nn.Linear, hook_type: type, part: str) -> bool:
     return any(
-        isinstance(hook, kind) and getattr(hook, "name", None) == part
+        isinstance(hook, hook_type) and getattr(hook, "name", None) == part
         for hook in linear._forward_pre_hooks.values()
     )

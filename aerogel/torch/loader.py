@@ -1,6 +1,6 @@
-"""Models on disk, read a tensor at a time: a checkpoint directory, or an exported .onnx file with its manifest.
+"""Read a model from disk one tensor at a time: a checkpoint directory, or an exported .onnx file with its manifest.
 
-Neither is ever whole in memory as dense matrices: what is packed is packed matrix by matrix.
+The dense matrices are never all in memory at once, because each is packed before the next is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Matrix", "Stored", "open_stored"]
 
 _FLOATS = (np.float32, np.float16)
 _DENSE = "dense"
-_MOST_VALUES = 2**40
+_MAX_VALUES = 2**40
 _SIDE = Number(int, 1, 2**31 - 1)
 _MANIFEST = {
     "sha256": str,
@@ -40,10 +40,14 @@ _MANIFEST = {
 
 @dataclass(frozen=True)
 class Matrix:
-    """One pruned matrix: float `weight` ``[out, in]``, boolean `mask` of its shape, and `arrays` where it lies packed.
+    """One pruned matrix.
 
     Attributes:
-        arrays: as `format` with `block` has them; None where it lies dense.
+        weight: float ``[out, in]``.
+        mask: boolean of the same shape.
+        format: storage format of `arrays`.
+        block: (rows, cols) of the blocks of `arrays`.
+        arrays: arrays of the packed matrix in the file; None if the file stores it dense.
     """
 
     weight: np.ndarray
@@ -53,11 +57,11 @@ class Matrix:
     arrays: Arrays | None = None
 
     def tensors(self, format: str, block: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """The arrays of that format: as they lie, or packed anew."""
+        """Return the arrays of this format and block: those of the file if they match, otherwise packed here."""
         arrays = self.arrays
         if arrays is None or (self.format, self.block) != (format, block):
             arrays = FORMATS.get(format).encode(self.weight, self.mask, block)
-        # What lies in a file is read-only.
+        # Arrays mapped from a file are read-only; torch needs writable ones.
         return {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in arrays.items()}
 
 
@@ -65,9 +69,9 @@ class Stored(ABC):
     """A model on disk.
 
     Attributes:
-        path: what errors name.
-        folder: where config.json lies.
-        block: (rows, cols) that it was pruned in.
+        path: path for messages.
+        folder: directory of config.json.
+        block: (rows, cols) of the blocks that the model was pruned in.
         matrices: names of the pruned weights.
     """
 
@@ -78,23 +82,23 @@ class Stored(ABC):
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor that is not in `matrices`, by its name in the model."""
+        """Yield the name in the model and the value of every tensor that is not in `matrices`."""
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
-        """(rows, cols) of one of `matrices`, before `matrix` needs memory for it."""
+        """Return (rows, cols) of one of `matrices` without reading it."""
 
     @abstractmethod
     def matrix(self, name: str) -> Matrix:
-        """One of `matrices`, dense and as it is stored; call this once for each."""
+        """Read one of `matrices`. Call this once for each."""
 
 
 def open_stored(path: Path) -> Stored:
     """Open a checkpoint directory, or an exported .onnx file.
 
     Raises:
-        CheckpointError: the directory is not a sound checkpoint.
-        RuntimeLoadError: the file is not a sound artifact with its manifest.
+        CheckpointError: the directory is not a valid checkpoint.
+        RuntimeLoadError: the file is not a valid export with its manifest.
     """
     return _Artifact(path) if path.suffix == ".onnx" else _Checkpoint(path)
 
@@ -105,14 +109,14 @@ class _Checkpoint(Stored):
         self.path = self.folder = path
         self.block = checkpoint.record.block
         self.matrices = list(checkpoint.masks)
-        # Masks leave one by one, as they are packed.
+        # `matrix` removes each mask when it is packed, to free its memory.
         self._masks = checkpoint.masks
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         with self._opened("pt") as file:
-            for name in file.keys():  # noqa: SIM118 - no mapping
+            for name in file.keys():  # noqa: SIM118 - safetensors files are not mappings
                 if name not in self.matrices:
-                    # A copy: what is read lies in the mapped file.
+                    # Copy: the tensor is a view of the mapped file.
                     yield name, file.get_tensor(name).clone()
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -134,7 +138,7 @@ class _Artifact(Stored):
         self.path, self.folder = path, find_companion(path, path.with_name("config.json")).parent
         onnx = require("onnx", "export")
         try:
-            # Read once: a file that is replaced between two reads would go with the manifest of the other.
+            # Read once: if the file were replaced between two reads, hash and model would not match.
             data = path.read_bytes()
         except OSError as error:
             raise RuntimeLoadError(
@@ -143,8 +147,8 @@ class _Artifact(Stored):
         self._manifest = _read_manifest(path, hashlib.sha256(data).hexdigest())
         try:
             model = onnx.load_model_from_string(data)
-        except Exception as error:  # protobuf's own, several
-            raise RuntimeLoadError(f"{path} is not an ONNX file ({error}); export it anew") from error
+        except Exception as error:  # one of several protobuf errors
+            raise RuntimeLoadError(f"{path} is not an ONNX file ({error}); export it again") from error
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._described: dict[str, Any] = self._manifest["matrices"]
         self.matrices = [name for name, entry in self._described.items() if entry["format"] != _DENSE]
@@ -153,7 +157,9 @@ class _Artifact(Stored):
 
     def _has(self, name: str) -> bool:
         if f"{name}.data" not in self._tensors:
-            raise RuntimeLoadError(f"{self.path} lacks {name}.data, which its manifest names; export it anew")
+            raise RuntimeLoadError(
+                f"{self.path}: {name}.data is in the manifest but not in the file; export it again"
+            )
         return True
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -164,13 +170,13 @@ class _Artifact(Stored):
             array = self._array(name)
             if name.endswith(".weight.data") and array.dtype not in _FLOATS:
                 raise RuntimeLoadError(
-                    f"{self.path}: {name} is stored as {array.dtype}; open the checkpoint, or export it with "
-                    "--embeddings fp32 or fp16"
+                    f"{self.path}: {name} is stored as {array.dtype}, which PyTorch's layers cannot use; open the "
+                    "checkpoint, or export it with --embeddings fp32 or fp16"
                 )
             if name.endswith(".transposed"):
                 yield name.removesuffix(".transposed"), torch.from_numpy(array.T.copy())
             elif name.endswith(".weight.data"):
-                # A table of embeddings in half precision.
+                # An embedding table in half precision.
                 yield name.removesuffix(".data"), torch.from_numpy(array.astype(np.float32))
             else:
                 yield name, torch.from_numpy(array.copy())
@@ -187,14 +193,14 @@ class _Artifact(Stored):
         arrays = {key: self._array(f"{name}.{key}") for key in format.names}
         if arrays["data"].dtype not in _FLOATS:
             raise RuntimeLoadError(
-                f"{self.path}: {name} is stored as {arrays['data'].dtype}, and PyTorch's kernels multiply floats; "
+                f"{self.path}: {name} is stored as {arrays['data'].dtype}, but the PyTorch layers need floats; "
                 "open the checkpoint, or export it with --weights fp32 or fp16"
             )
         try:
             weight = format.decode(arrays, shape)
             mask = format.decode(arrays | {"data": np.ones(arrays["data"].shape, bool)}, shape)
         except FormatError as error:
-            raise RuntimeLoadError(f"{self.path}: {name}: {error}; export it anew") from error
+            raise RuntimeLoadError(f"{self.path}: {name}: {error}; export it again") from error
         block = arrays["data"].shape[1:] if format.blocked else (1, 1)
         return Matrix(weight.astype(np.float32), mask, entry["format"], (block[0], block[1]), arrays)
 
@@ -203,42 +209,40 @@ class _Artifact(Stored):
 
         tensor = self._tensors.get(name)
         if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise RuntimeLoadError(f"{self.path} lacks {name}; export it anew")
+            raise RuntimeLoadError(f"{self.path}: {name} is missing; export it again")
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
         except (ValueError, TypeError, KeyError) as error:
-            raise RuntimeLoadError(f"{self.path}: {name} cannot be read ({error}); export it anew") from error
+            raise RuntimeLoadError(f"{self.path}: cannot read {name} ({error}); export it again") from error
 
     def _shared(self, name: str, entry: Any) -> torch.Tensor:
         if isinstance(entry, str):
             return torch.from_numpy(self._array(entry).copy())
-        if math.prod(entry) > _MOST_VALUES:
+        if math.prod(entry) > _MAX_VALUES:
             raise RuntimeLoadError(
-                f"{manifest_path(self.path)}: shared.{name} has {math.prod(entry)} values, more than any model; "
+                f"{manifest_path(self.path)}: shared.{name} has {math.prod(entry)} values, more than {_MAX_VALUES}; "
                 "export the model again"
             )
-        # Expanded, so that it takes no memory before its shape is compared with the model's.
+        # Expand, so that the zeros take no memory before their shape is checked against the model.
         return torch.zeros(()).expand(entry)
 
 
 def _read_manifest(path: Path, digest: str) -> dict[str, Any]:
-    """The manifest of a file with this SHA-256."""
+    """Read and check the manifest of the file with this SHA-256."""
     file = find_companion(path, manifest_path(path))
     try:
         document: dict[str, Any] = read(file, _MANIFEST)
     except OSError as error:
         raise RuntimeLoadError(
-            f"{file} is missing or cannot be read; keep it beside the .onnx file, or open the checkpoint"
+            f"cannot read {file} ({error.strerror}); keep it next to the .onnx file, or open the checkpoint"
         ) from error
     except MalformedJsonError as error:
-        raise RuntimeLoadError(
-            f"{file} is no manifest of an export ({error}); export the model again"
-        ) from error
+        raise RuntimeLoadError(f"{file} is not a valid manifest ({error}); export the model again") from error
     if document["sha256"] != digest:
         raise RuntimeLoadError(f"{file} is not the manifest of {path.name}; export the model again")
     if "shared" not in document:
         raise RuntimeLoadError(
-            f"{file} does not say which tensors the file shares, as those of earlier versions; export the model again"
+            f"{file} has no field 'shared', because an earlier version wrote it; export the model again"
         )
     unknown = sorted(
         {entry["format"] for entry in document["matrices"].values()} - {_DENSE, *FORMATS.names()}

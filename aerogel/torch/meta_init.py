@@ -1,4 +1,4 @@
-"""A model of transformers without its weights, and filling it a tensor at a time."""
+"""Build a transformers model without weights, and load them one tensor at a time."""
 
 from __future__ import annotations
 
@@ -11,64 +11,65 @@ from torch import nn
 
 from aerogel.errors import CheckpointError, require
 
-__all__ = ["build", "complete", "fill"]
+__all__ = ["build", "finish", "load"]
 
 
 def build(folder: Path) -> nn.Module:
-    """The model that config.json in `folder` describes, in evaluation mode, its parameters on the meta device.
+    """Build the model of config.json in `folder`, in evaluation mode, with parameters on the meta device.
 
     Raises:
-        CheckpointError: transformers cannot read config.json, or cannot make such a model.
-        ExportError: the class that it names is none of transformers.
+        CheckpointError: transformers cannot read config.json or build the model.
+        ExportError: config.json names a class that transformers does not have.
     """
     require("transformers", "export")
     from aerogel.hf.load import model_class
     from aerogel.hf.quiet import quiet
 
     with quiet():
-        config, kind = model_class(folder)
+        config, cls = model_class(folder)
         try:
-            with _without_parameters():
-                model: nn.Module = kind(config).eval()
-        except Exception as error:  # sizes that do not fit one another: any type
+            with _meta_parameters():
+                model: nn.Module = cls(config).eval()
+        except Exception as error:  # inconsistent sizes raise errors of any type
             raise CheckpointError(
-                f"{folder / 'config.json'}: transformers cannot make {kind.__name__} "
-                f"({type(error).__name__}: {error}); restore it"
+                f"{folder / 'config.json'}: transformers cannot build {cls.__name__} "
+                f"({type(error).__name__}: {error}); restore the file"
             ) from error
     return model
 
 
-def fill(
+def load(
     model: nn.Module,
     tensors: Iterable[tuple[str, torch.Tensor]],
     device: torch.device,
     dtype: torch.dtype,
     path: Path,
 ) -> None:
-    """Put tensors in the places of parameters of the same names, floats as `dtype`. Other names are passed over.
+    """Load tensors into the parameters of the same names, as `dtype` on `device`. Other names are skipped.
 
     Raises:
-        CheckpointError: one has another shape than the model's.
+        CheckpointError: a tensor has another shape than the parameter.
     """
-    places = dict(model.named_parameters(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in tensors:
-        if name not in places:
+        if name not in parameters:
             continue
-        if tensor.shape != places[name].shape:
+        if tensor.shape != parameters[name].shape:
             raise CheckpointError(
-                f"{path}: {name} is {list(tensor.shape)} and config.json makes it {list(places[name].shape)}; "
-                "restore config.json and the weights"
+                f"{path}: {name} has shape {list(tensor.shape)}, config.json requires "
+                f"{list(parameters[name].shape)}; restore config.json and the weights"
             )
         owner, _, leaf = name.rpartition(".")
-        value = nn.Parameter(tensor.to(device, dtype).contiguous(), requires_grad=places[name].requires_grad)
+        requires_grad = parameters[name].requires_grad
+        value = nn.Parameter(tensor.to(device, dtype).contiguous(), requires_grad=requires_grad)
         setattr(model.get_submodule(owner), leaf, value)
 
 
-def complete(model: nn.Module, device: torch.device, dtype: torch.dtype, path: Path) -> None:
-    """Tie what the model ties, and bring its buffers to where the parameters are.
+def finish(model: nn.Module, device: torch.device, dtype: torch.dtype, path: Path) -> None:
+    """Tie the tied weights, check that all parameters are loaded, and move buffers to `device` and `dtype`.
 
     Raises:
-        CheckpointError: parameters were not filled.
+        CheckpointError: a parameter was not loaded.
     """
     tie = getattr(model, "tie_weights", None)
     if tie is not None:
@@ -76,7 +77,7 @@ def complete(model: nn.Module, device: torch.device, dtype: torch.dtype, path: P
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if missing:
         raise CheckpointError(
-            f"{path}: {type(model).__name__} needs {missing[0]}, which the weights lack; write the checkpoint anew"
+            f"{path}: the weights lack {missing[0]}, which {type(model).__name__} needs; write the checkpoint again"
         )
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -84,16 +85,16 @@ def complete(model: nn.Module, device: torch.device, dtype: torch.dtype, path: P
 
 
 @contextlib.contextmanager
-def _without_parameters() -> Iterator[None]:
-    """Within, modules are made with parameters on the meta device, and buffers as always.
+def _meta_parameters() -> Iterator[None]:
+    """Create modules with parameters on the meta device and ordinary buffers.
 
-    `torch.device("meta")` would make buffers of no value too, and nothing on disk has those that are not saved.
+    `torch.device("meta")` would also leave buffers without values, and files do not contain non-persistent buffers.
     """
     register = nn.Module.register_parameter
 
     def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
         if param is not None and not param.is_meta:
-            # Memory that was asked for and never written to is not resident.
+            # The initial tensor was never written to, so it took no physical memory.
             param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
         register(self, name, param)
 

@@ -9,8 +9,8 @@
     bias     ``[out]``, or None
     y        ``[..., out]``, contiguous, of the dtype of x; sums are float32
 
-They are registered when this module is imported. Shapes follow from shapes alone, so that torch.compile and
-torch.export see through them. Weights are constants: x has a gradient, they have none.
+Importing this module registers them. Output shapes depend only on input shapes, so torch.compile and torch.export can
+trace them. Weights are constants: gradients flow to x only.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from aerogel.torch.packed import FLOATS, packed
 
 __all__ = ["bsr_linear", "csr_linear", "threads_for"]
 
-# Multiplications that a further thread must have to do. The library starts threads for each call, which takes about
-# as long as two million of them.
+# Multiplications per additional thread. The library starts threads for each call, which costs about as much as two
+# million multiplications.
 _GRAIN = 1 << 22
 
 _SCHEMA = "(Tensor x, Tensor data, Tensor indices, Tensor indptr, Tensor? bias, int in_features) -> Tensor"
-# FRAGMENT: operators for other kinds of machines may be defined elsewhere.
+# FRAGMENT: other modules may define operators for other devices.
 _library = torch.library.Library("aerogel", "FRAGMENT")
 
 
 def threads_for(entries: int, tokens: int) -> int:
-    """How many of torch's threads a product of so many stored entries with so many tokens is worth.
+    """Choose the number of threads for a product of `entries` stored entries with `tokens` rows of x.
 
-    The result of a product does not depend on it.
+    It is at most torch's number of threads and does not change the result.
     """
     return max(1, min(torch.get_num_threads(), entries * tokens // _GRAIN))
 
 
 def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
-    """Register one operator whose data has so many dimensions."""
+    """Register the operator `name`, whose data has this number of dimensions."""
 
     def on_cpu(
         x: torch.Tensor,
@@ -56,17 +56,15 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
     ) -> torch.Tensor:
         if x.dtype not in FLOATS:
             raise UsageError(
-                f"{name} takes x in float32, float16 or bfloat16, not {str(x.dtype).removeprefix('torch.')}; "
+                f"{name}: x must be float32, float16 or bfloat16, not {str(x.dtype).removeprefix('torch.')}; "
                 "convert it with x.float()"
             )
         if data.ndim != dimensions:
-            raise FormatError(
-                f"{name} takes data of {dimensions} dimensions, not of shape {list(data.shape)}"
-            )
+            raise FormatError(f"{name}: data must have {dimensions} dimensions, not shape {list(data.shape)}")
         if x.ndim == 0 or x.shape[-1] != in_features:
-            raise FormatError(f"{name} takes x [..., {in_features}], not {list(x.shape)}")
+            raise FormatError(f"{name}: x must be [..., {in_features}], not {list(x.shape)}")
         linear = packed(data, indices, indptr, bias, in_features)
-        # Neither is left to torch's defaults, which anyone may set.
+        # Explicit dtype and device, because a program may change torch's defaults.
         y = torch.empty((*x.shape[:-1], linear.out_features), dtype=torch.float32, device="cpu")
         rows, tokens = x.float().contiguous(), x.numel() // in_features
         linear.run(rows.data_ptr(), tokens, y.data_ptr(), threads_for(data.numel(), tokens))
@@ -74,8 +72,8 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
 
     def elsewhere(x: torch.Tensor, data: torch.Tensor, *_: Any) -> torch.Tensor:
         raise UsageError(
-            f"{name} runs on dense tensors on the CPU, not with x on {x.device} ({x.layout}) and weights on "
-            f"{data.device}; move both there, or sparsify the model for its device: sparsify(model, device='cuda')"
+            f"{name} needs dense tensors on the CPU, but x is on {x.device} ({x.layout}) and the weights on "
+            f"{data.device}; move both to the CPU, or call sparsify(model, device='cuda') on the original model"
         )
 
     def shape_only(
@@ -91,17 +89,17 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
         height = data.shape[1] if dimensions == 3 else 1
         return x.new_empty((*x.shape[:-1], (indptr.shape[0] - 1) * height))
 
-    def remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         del output
         _, data, indices, indptr, bias, ctx.in_features = inputs
         if data.requires_grad or (bias is not None and bias.requires_grad):
             raise UsageError(
-                f"the weights of {name} cannot be trained; make the model dense first (aerogel.torch.densify)"
+                f"the weights of {name} cannot be trained; make the model dense first, with aerogel.torch.densify"
             )
         ctx.save_for_backward(data, indices, indptr)
 
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # dL/dx[t, k] = sum_n dL/dy[t, n] W[n, k], with W made dense: what it costs without sparsity.
+        # dL/dx[t, k] = sum_n dL/dy[t, n] W[n, k], with W made dense, at dense cost.
         data, indices, indptr = ctx.saved_tensors
         weight = to_dense(data, indices, indptr, ctx.in_features)
         return (grad.float() @ weight.float()).to(grad.dtype), None, None, None, None, None
@@ -110,7 +108,7 @@ def _define(name: str, dimensions: int) -> Callable[..., torch.Tensor]:
     _library.impl(name, on_cpu, "CPU")
     _library.impl(name, elsewhere, "CompositeExplicitAutograd")
     torch.library.register_fake(f"aerogel::{name}", shape_only, lib=_library)
-    torch.library.register_autograd(f"aerogel::{name}", backward, setup_context=remember, lib=_library)
+    torch.library.register_autograd(f"aerogel::{name}", backward, setup_context=save_inputs, lib=_library)
     operator: Callable[..., torch.Tensor] = getattr(torch.ops.aerogel, name).default
     return operator
 

@@ -1,8 +1,8 @@
-"""The kernels' own form of a matrix, prepared at its first use and kept as long as the tensors it was made from.
+"""Cache matrices in the kernels' packed form: packed at first use, dropped with the tensors they were made from.
 
-A module holds plain tensors only, so that copying, pickling, moving and loading it need no special care; what the
-kernels made of them is found by the tensors themselves. It counts only while they are the same objects, at the same
-addresses, unaltered: any in-place operation that autograd would notice, and any replacement, prepares anew.
+Modules contain plain tensors only, so that they can be copied, pickled, moved and loaded as usual. The cache finds the
+packed matrix by the tensors. An entry is valid while these are the same objects at the same addresses and unmodified:
+an in-place operation that autograd counts, or a replacement of a tensor, packs the matrix again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aerogel.kernels.cpu.library import find_library
 __all__ = ["FLOATS", "check_library", "packed"]
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-"""Dtypes that are taken. Sums are float32, to which the others are widened without loss."""
+"""Supported dtypes. Kernels compute in float32, to which the others are widened exactly."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Entry:
     linear: native.SparseLinear
 
 
-# By the identities of the tensors. An entry goes when the first of them does, before that identity can be another's.
+# By the id() of the tensors. An entry is dropped when the first of them dies, before its id can be reused.
 _entries: dict[tuple[int, ...], _Entry] = {}
 
 
@@ -41,11 +41,11 @@ def packed(
     bias: torch.Tensor | None,
     in_features: int,
 ) -> native.SparseLinear:
-    """The layer that these tensors on the CPU describe, ready to run. See `native.SparseLinear` for their shapes.
+    """Return the packed layer of these CPU tensors. See `native.SparseLinear` for their shapes.
 
     Raises:
         FormatError: the tensors are malformed.
-        UsageError: data or bias is of a dtype that is not taken.
+        UsageError: data or bias has an unsupported dtype.
         RuntimeLoadError: there is no native library.
     """
     tensors = (data, indices, indptr) if bias is None else (data, indices, indptr, bias)
@@ -58,10 +58,10 @@ def packed(
     for name, tensor in (("data", data), ("bias", bias)):
         if tensor is not None and tensor.dtype not in FLOATS:
             raise UsageError(
-                f"{name} of SparseLinear is {str(tensor.dtype).removeprefix('torch.')}, but kernels sum in float32; "
-                "convert the model with model.float()"
+                f"SparseLinear: {name} must be float32, float16 or bfloat16, not "
+                f"{str(tensor.dtype).removeprefix('torch.')}; convert the model with model.float()"
             )
-    # Kernels read float16 as it is. numpy has no bfloat16.
+    # Kernels read float16 directly. bfloat16 is widened, because numpy has none.
     values = data if data.dtype == torch.float16 else data.float()
     arrays = {"data": _array(values), "indices": _array(indices), "indptr": _array(indptr)}
     linear = native.SparseLinear(arrays, None if bias is None else _array(bias.float()), in_features)
@@ -69,28 +69,28 @@ def packed(
     def drop(_: object) -> None:
         _entries.pop(key, None)
 
-    # The layer may read `data` where it lies, but holds an alias of it: the tensor itself dies with its last user.
+    # The layer may read the memory of `data`, but references an alias: the tensor object itself can still die.
     _entries[key] = _Entry(tuple(weakref.ref(tensor, drop) for tensor in tensors), state, linear)
     return linear
 
 
 def check_library() -> None:
-    """Refuse, before a model is changed, a machine on which it could not run.
+    """Check, before a model is changed, that this machine can run it.
 
     Raises:
-        RuntimeLoadError: the native library is not there or cannot be loaded.
-        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
+        RuntimeLoadError: the native library is missing or cannot be loaded.
+        UsageError: AEROGEL_ISA names an instruction set that is unknown or not available.
     """
     if find_library() is None:
         raise RuntimeLoadError(
             "SparseLinear needs the native library, which is not built; install a C++17 compiler and reinstall "
-            "aerogel, or run the model dense (aerogel.torch.densify)"
+            "aerogel, or make the model dense with aerogel.torch.densify"
         )
     native.selected()
 
 
 def _state(tensor: torch.Tensor) -> tuple[int, int]:
-    # Tensors made in inference mode count no versions.
+    # Tensors created in inference mode have no version counter.
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 

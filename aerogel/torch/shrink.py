@@ -1,14 +1,14 @@
-"""Removing what pruning left without effect: attention heads and feed-forward neurons, from transformers' encoders.
+"""Remove attention heads and feed-forward neurons without effect from transformers' encoders.
 
-A head has no effect where the columns of the attention's output matrix that read it are zero, and a constant one where
-its rows of the value matrix are: attention weights sum to 1, so that each token gets the value's bias b_v. A neuron j
-has no effect where column j of the second matrix is zero, and the constant one f(b_j) where row j of the first is.
-Constants go into the bias of the matrix that reads them:
+A head has no effect if its columns of the attention's output matrix are zero. It has a constant effect if its rows of
+the value matrix are zero: attention weights sum to 1, so every token gets the value's bias b_v. A neuron j has no
+effect if column j of the second matrix is zero, and the constant effect f(b_1[j]) if row j of the first matrix is zero.
+Constant effects are added to the bias of the matrix that reads them:
 
     b_o += sum_i W_o[:, i] b_v[i]        i over the columns of the removed heads
     b_2 += sum_j W_2[:, j] f(b_1[j])     j over the removed neurons
 
-so that the smaller model computes the same, but for rounding.
+The smaller model computes the same outputs up to rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ShrinkReport", "check_shrinkable", "shrink"]
 
 @dataclass(frozen=True)
 class ShrinkReport:
-    """What was removed: `heads` of `all_heads`, `neurons` of `all_neurons`, in all layers together."""
+    """Numbers of removed heads and neurons, and of all before, over all layers."""
 
     heads: int
     all_heads: int
@@ -57,19 +57,19 @@ class _FeedForward:
 
 
 def shrink(model: nn.Module, multiple: int = 1) -> ShrinkReport:
-    """Remove heads and neurons that are wholly pruned, in place.
+    """Remove heads and neurons that are fully pruned, in place.
 
-    Encoders built as BERT, RoBERTa, ELECTRA and DistilBERT are known; layers built otherwise are left as they are. The
-    result is equal but for rounding in evaluation mode. It does not fit the model's configuration any more: run it, but
-    do not save it with ``save_pretrained``.
+    Supports encoders with the layers of BERT, RoBERTa, ELECTRA and DistilBERT; other layers stay unchanged. In
+    evaluation mode the outputs are equal up to rounding. The model no longer matches its configuration: run it, but do
+    not save it with ``save_pretrained``.
 
     Args:
-        model: with exact zeros where it is pruned.
-        multiple: neurons go in groups of so many neighbours, and heads only where their size is a multiple, so that
-            blocks of such sides still divide the remaining ones. One head and one group always stay.
+        model: model with exact zeros where it is pruned.
+        multiple: sides of the remaining matrices stay multiples of this, so that blocks still divide them: neurons are
+            removed in groups of this size, heads only if their size is a multiple. One head and one group always stay.
 
     Raises:
-        UsageError: a hook computes a weight of such a layer, as `torch.nn.utils.prune` does; nothing has been changed.
+        UsageError: a hook such as `torch.nn.utils.prune` computes a weight of such a layer; the model is unchanged.
     """
     check_shrinkable(model)
     heads = [0, 0]
@@ -77,9 +77,9 @@ def shrink(model: nn.Module, multiple: int = 1) -> ShrinkReport:
     with torch.no_grad():
         for layer in list(model.modules()):
             if attention := _attention(layer):
-                found = attention.query.out_features // attention.size
+                total = attention.query.out_features // attention.size
                 heads[0] += _remove_heads(attention, multiple)
-                heads[1] += found
+                heads[1] += total
             if feed_forward := _feed_forward(layer):
                 neurons[1] += feed_forward.first.out_features
                 neurons[0] += _remove_neurons(feed_forward, multiple)
@@ -87,10 +87,10 @@ def shrink(model: nn.Module, multiple: int = 1) -> ShrinkReport:
 
 
 def check_shrinkable(model: nn.Module) -> None:
-    """Refuse a model of which a hook computes a weight that `shrink` may cut.
+    """Check that no hook computes a weight that `shrink` may cut.
 
     Raises:
-        UsageError: names the layer, and what to call first.
+        UsageError: a hook does; the message names the layer and what to call first.
     """
     names = {id(module): name for name, module in model.named_modules()}
     for layer in model.modules():
@@ -134,23 +134,23 @@ def _at(module: object, path: str) -> object:
 
 
 def _remove_heads(attention: _Attention, multiple: int) -> int:
-    """Remove dead heads; how many."""
+    """Remove dead heads and return their number."""
     if attention.size % multiple:
         return 0
     unread = ~attention.output.weight.bool().any(0)
     constant = ~attention.value.weight.bool().any(1)
     dead = unread.view(-1, attention.size).all(1) | constant.view(-1, attention.size).all(1)
-    dead = _spare_one(dead)
+    dead = _keep_first(dead)
     if not dead.any():
         return 0
-    gone = dead.repeat_interleave(attention.size)
+    removed = dead.repeat_interleave(attention.size)
     if attention.value.bias is not None:
-        _fold(attention.output, gone, attention.value.bias.double())
+        _fold(attention.output, removed, attention.value.bias.double())
     for linear in (attention.query, attention.key, attention.value):
-        _keep_rows(linear, ~gone)
-    _keep_columns(attention.output, ~gone)
-    left = int((~dead).sum())
-    for names, value in ((HEAD_COUNTS, left), (HEAD_WIDTHS, left * attention.size)):
+        _keep_rows(linear, ~removed)
+    _keep_columns(attention.output, ~removed)
+    remaining = int((~dead).sum())
+    for names, value in ((HEAD_COUNTS, remaining), (HEAD_WIDTHS, remaining * attention.size)):
         for name in names:
             if hasattr(attention.module, name):
                 setattr(attention.module, name, value)
@@ -158,32 +158,32 @@ def _remove_heads(attention: _Attention, multiple: int) -> int:
 
 
 def _remove_neurons(layer: _FeedForward, multiple: int) -> int:
-    """Remove dead neurons; how many."""
+    """Remove dead neurons and return their number."""
     first, second = layer.first, layer.second
     dead = ~first.weight.bool().any(1) | ~second.weight.bool().any(0)
     group = multiple if len(dead) % multiple == 0 else len(dead)
-    groups = _spare_one(dead.view(-1, group).all(1))
+    groups = _keep_first(dead.view(-1, group).all(1))
     if not groups.any():
         return 0
-    gone = groups.repeat_interleave(group)
+    removed = groups.repeat_interleave(group)
     bias = torch.zeros_like(first.weight[:, 0]) if first.bias is None else first.bias
-    _fold(second, gone, layer.activation(bias.double()))
-    _keep_rows(first, ~gone)
-    _keep_columns(second, ~gone)
-    return int(gone.sum())
+    _fold(second, removed, layer.activation(bias.double()))
+    _keep_rows(first, ~removed)
+    _keep_columns(second, ~removed)
+    return int(removed.sum())
 
 
-def _spare_one(dead: torch.Tensor) -> torch.Tensor:
-    """The first stays where all are dead: layers of transformers cannot be without."""
+def _keep_first(dead: torch.Tensor) -> torch.Tensor:
+    """Keep the first head or group if all are dead: transformers' layers need at least one."""
     if dead.all():
         dead = dead.clone()
         dead[0] = False
     return dead
 
 
-def _fold(linear: nn.Linear, gone: torch.Tensor, constant: torch.Tensor) -> None:
-    """Add what `constant` inputs ``[in]``, float64, give through the columns that are `gone` to the bias."""
-    added = linear.weight[:, gone].double() @ constant[gone]
+def _fold(linear: nn.Linear, removed: torch.Tensor, constant: torch.Tensor) -> None:
+    """Add the product of the `removed` columns with their `constant` inputs, float64 ``[in]``, to the bias."""
+    added = linear.weight[:, removed].double() @ constant[removed]
     if not added.any():
         return
     bias = 0.0 if linear.bias is None else linear.bias.double()

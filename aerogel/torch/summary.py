@@ -1,4 +1,4 @@
-"""What of a model is sparse, as it stands."""
+"""Summarize the sparse and dense layers of a model."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class LayerSummary:
         name: path of the module in the model.
         shape: (out_features, in_features).
         format: "csr", "bsr", on a GPU "packed" or "2:4", or "dense".
-        block: (rows, cols) of the stored blocks; (1, 1) where there are none.
-        kept: weights that are not zero.
-        stored: weights stored, zeros inside blocks included.
-        bytes: of the weight as it is stored, indices included.
-        dense_bytes: of the same weight stored dense.
+        block: (rows, cols) of the stored blocks; (1, 1) without blocks.
+        kept: number of nonzero weights.
+        stored: number of stored weights, including zeros in blocks.
+        bytes: bytes of the stored weight, including indices.
+        dense_bytes: bytes of the weight if it were dense.
     """
 
     name: str
@@ -40,24 +40,24 @@ class LayerSummary:
 
     @property
     def density(self) -> float:
-        """Share of the weights that are not zero."""
+        """Nonzero weights over all weights."""
         return self.kept / (self.shape[0] * self.shape[1])
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All linear layers of a model; printed, a line each and the totals of those that are sparse."""
+    """All linear layers of a model. As text: one line per layer, then totals of the sparse layers."""
 
     layers: tuple[LayerSummary, ...]
 
     @property
     def sparse(self) -> tuple[LayerSummary, ...]:
-        """The layers that are not dense."""
+        """The sparse layers."""
         return tuple(layer for layer in self.layers if layer.format != "dense")
 
     @property
     def density(self) -> float:
-        """Share of weights that are not zero over the sparse layers; 1 where there are none."""
+        """Nonzero weights over all weights of the sparse layers; 1 without sparse layers."""
         size = sum(layer.shape[0] * layer.shape[1] for layer in self.sparse)
         return sum(layer.kept for layer in self.sparse) / size if size else 1.0
 
@@ -68,7 +68,7 @@ class Summary:
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of the same weights, were all stored dense."""
+        """Bytes of these weights if all were dense."""
         return sum(layer.dense_bytes for layer in self.layers)
 
     def __str__(self) -> str:
@@ -80,13 +80,13 @@ class Summary:
             [
                 *lines,
                 f"{len(self.sparse)} of {len(self.layers)} linear layers sparse, {self.density:.1%} of their weights "
-                f"kept; {self.bytes / 1e6:.2f} MB instead of {self.dense_bytes / 1e6:.2f}",
+                f"kept; {self.bytes / 1e6:.2f} MB instead of {self.dense_bytes / 1e6:.2f} MB",
             ]
         )
 
 
 def report(model: nn.Module) -> Summary:
-    """Summary of the linear layers of a model."""
+    """Summarize the linear layers of a model."""
     found: Iterable[LayerSummary | None] = (_layer(name, module) for name, module in model.named_modules())
     return Summary(tuple(layer for layer in found if layer))
 
@@ -94,18 +94,18 @@ def report(model: nn.Module) -> Summary:
 def _layer(name: str, module: nn.Module) -> LayerSummary | None:
     tensors: tuple[torch.Tensor, ...]
     if isinstance(module, SparseLayer):
-        tensors, form, block = module.stored_tensors(), module.format, module.block
+        tensors, format, block = module.stored_tensors(), module.format, module.block
     elif isinstance(module, nn.Linear):
-        # What a parametrization or another hook computes is counted as it stands.
+        # A weight computed by a parametrization or another hook is read through its attribute.
         weight = current(name, module) if "weight_mask" in module._buffers else module.weight
-        assert weight is not None  # an nn.Linear has one
-        tensors, form, block = (weight,), "dense", (1, 1)
+        assert weight is not None  # an nn.Linear always has a weight
+        tensors, format, block = (weight,), "dense", (1, 1)
     else:
         return None
     shape = (module.out_features, module.in_features)
     stored = tensors[0]
     return LayerSummary(
-        name, shape, form, block, int(stored.count_nonzero()), stored.numel(),
+        name, shape, format, block, int(stored.count_nonzero()), stored.numel(),
         sum(tensor.numel() * tensor.itemsize for tensor in tensors), shape[0] * shape[1] * stored.itemsize,
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""Training with pruning: tasks, methods, the loop, and the checkpoint at its end. Needs the extra `train`."""
+"""Training and pruning: methods, the training loop and the run that writes a checkpoint. Needs the extra `train`."""
 
 from aerogel.system.cores import set_thread_variables
 
-# Before torch, which every module below imports: it reads them only once.
+# Torch reads these variables once, on import, so they are set before any module here imports it.
 set_thread_variables()

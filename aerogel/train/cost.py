@@ -1,8 +1,8 @@
-"""What a training step of each pruning method costs beside a dense one: ``python -m aerogel.train.cost``.
+"""Time of a training step of each pruning method, relative to dense: ``python -m aerogel.train.cost``.
 
-Steps of all methods alternate on one model each, of equal sizes and random weights, while the schedule lowers the
-density: where masks are made anew in every step. Then comes the step with which the descent ends, one of obert's
-events. Embeddings are frozen for all, dense included, as `aerogel train` does when it prunes.
+Each method trains its own model; the models have equal sizes and random weights. The methods take turns, step by step,
+during the schedule's descent, where every step computes new masks. The last step of the descent, which is an event of
+obert, is timed separately. Embeddings are frozen for all methods, dense included, as in `aerogel train` with pruning.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from aerogel.train.schedule import Cubic
 __all__ = ["main", "measure"]
 
 _DENSE = "dense"
-# Steps of the run whose middle is measured, and of its warm-up.
+# Steps of the simulated run, which is timed from its middle, and steps of its warm-up.
 _TOTAL, _WARMUP = 4000, 400
 _VOCABULARY = 30_522
 
@@ -44,57 +44,60 @@ _VOCABULARY = 30_522
 def measure(
     methods: Sequence[str], config: TrainConfig, sizes: dict[str, Any], steps: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of `steps` steps of each method, one method after another in turn, and of the one that ends the descent.
+    """Time `steps` steps of each method, and the step that ends the descent.
 
     Args:
-        methods: names.
+        methods: names of methods.
         config: batch, length, density, block, precision and device of the runs.
-        sizes: of the encoder, as transformers' BertConfig calls them.
-        steps: steps of each, after two that do not count.
+        sizes: encoder sizes, as fields of transformers' BertConfig.
+        steps: timed steps per method; two untimed steps come first.
+
+    Returns:
+        Seconds of each step, by method; and seconds of the step that ends the descent, by method.
     """
     with Processes(config.device) as processes:
         loops = {name: _loop(name, config, sizes, processes) for name in methods}
         batch = _batch(config)
         seconds: dict[str, list[float]] = {name: [] for name in methods}
-        for turn in range(steps + 2):
+        for round_ in range(steps + 2):
             for name, loop in loops.items():
-                took = _timed(loop, batch, processes)
-                if turn > 1:
-                    seconds[name].append(took)
+                elapsed = _time_step(loop, batch, processes)
+                if round_ > 1:
+                    seconds[name].append(elapsed)
         last = {}
         for name, loop in loops.items():
-            loop.step = loop.now().finish
-            last[name] = _timed(loop, batch, processes)
+            loop.step = loop.context().finish
+            last[name] = _time_step(loop, batch, processes)
     return seconds, last
 
 
-def _timed(loop: Loop, batch: dict[str, Tensor], processes: Processes) -> float:
-    """Make a step; its seconds."""
-    _wait(processes.device)
+def _time_step(loop: Loop, batch: dict[str, Tensor], processes: Processes) -> float:
+    """Run one step; return its seconds."""
+    _synchronize(processes.device)
     began = time.perf_counter()
-    loop.train_step(batch, loop.now())
-    _wait(processes.device)
+    loop.train_step(batch, loop.context())
+    _synchronize(processes.device)
     loop.step += 1
     return time.perf_counter() - began
 
 
 def summary(seconds: dict[str, list[float]], last: dict[str, float]) -> list[dict[str, Any]]:
-    """What `measure` found, by method.
+    """Statistics of the times that `measure` returns.
 
     Returns:
-        Per method the median in milliseconds, median and quartiles of its ratio to the dense step of the turn, the
-        ratio of the means, and the milliseconds of the step that ends the descent.
+        Per method: median in milliseconds, median and quartiles of the ratio to the dense step of the same round,
+        ratio of the means, and milliseconds of the step that ends the descent.
     """
-    found = []
+    rows = []
     for name, values in seconds.items():
         dense = seconds[_DENSE]
         low, middle, high = np.percentile(np.divide(values, dense), (25, 50, 75))
-        found.append(
+        rows.append(
             {"method": name, "milliseconds": float(np.median(values)) * 1e3}
             | {"ratio": float(middle), "low": float(low), "high": float(high)}
             | {"mean_ratio": float(np.mean(values) / np.mean(dense)), "last_milliseconds": last[name] * 1e3}
         )
-    return found
+    return rows
 
 
 def _loop(name: str, config: TrainConfig, sizes: dict[str, Any], processes: Processes) -> Loop:
@@ -104,13 +107,15 @@ def _loop(name: str, config: TrainConfig, sizes: dict[str, Any], processes: Proc
     )
     for parameter in embedding_parameters(model):
         parameter.requires_grad_(False)
-    kind = METHODS.get(name)
-    target = (
-        SparsityConfig(config.density, config.block, config.scope) if kind.prunes else SparsityConfig(1.0)
+    method_class = METHODS.get(name)
+    sparsity = (
+        SparsityConfig(config.density, config.block, config.scope)
+        if method_class.prunes
+        else SparsityConfig(1.0)
     )
-    method = kind(prunable(model), target)
-    schedule = Cubic(1.0, target.density, _TOTAL, _WARMUP, 1.0, 2.0)
-    no_rows: Any = None  # the batch is made here
+    method = method_class(prunable(model), sparsity)
+    schedule = Cubic(1.0, sparsity.density, _TOTAL, _WARMUP, 1.0, 2.0)
+    no_rows: Any = None  # the loop is called with one batch, from _batch
     loop = Loop(config, model, method, schedule, no_rows, TaskLoss(), processes, {})
     loop.step = _TOTAL // 2
     return loop
@@ -123,31 +128,35 @@ def _batch(config: TrainConfig) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table and return the exit status."""
+    """Parse the arguments, print the table and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m aerogel.train.cost", description="cost of a training step of each method"
+        prog="python -m aerogel.train.cost", description="time of a training step of each method"
     )
     known = [name for name in METHODS.names() if METHODS.get(name).prunes]
     parser.add_argument("--methods", default=",".join(known), metavar="NAME,...")
-    parser.add_argument("--steps", type=int, default=16, metavar="N", help="timings of each (default: 16)")
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="rows (default: 32)")
+    parser.add_argument(
+        "--steps", type=int, default=16, metavar="N", help="timed steps per method (default: 16)"
+    )
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="rows per step (default: 32)")
     parser.add_argument("--length", type=int, default=128, metavar="N", help="tokens per row (default: 128)")
     parser.add_argument(
-        "--hidden", type=int, default=384, metavar="N", help="width (default: 384, as MiniLM)"
+        "--hidden", type=int, default=384, metavar="N", help="hidden size (default: 384, as MiniLM)"
     )
     parser.add_argument("--layers", type=int, default=6, metavar="N", help="layers (default: 6)")
-    parser.add_argument("--density", type=float, default=0.1, metavar="D", help="target (default: 0.1)")
+    parser.add_argument(
+        "--density", type=float, default=0.1, metavar="D", help="target density (default: 0.1)"
+    )
     parser.add_argument("--scope", default="local", choices=("local", "global"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all times to FILE")
     args = parser.parse_args(argv)
     try:
         _report(args)
@@ -161,7 +170,7 @@ def _report(args: argparse.Namespace) -> None:
     config = TrainConfig(
         task="synthetic", out=Path("unused"), batch=args.batch, max_length=args.length, density=args.density,
         scope=args.scope, precision=args.precision, threads=args.threads, device=args.device,
-        score_lr=0.1,  # scores begin in the middle of the run, and could not reach any density with less
+        score_lr=0.1,  # scores start in the middle of the run; a lower rate could not reach any density
     )  # fmt: skip
     if args.steps < 1:
         raise UsageError(f"--steps {args.steps}: must be at least 1")

@@ -1,8 +1,8 @@
-"""Reaching a density that a penalty decides: the penalty's strength is steered while the run lasts.
+"""Control of the density where it follows from a penalty: the penalty's strength is adjusted during training.
 
-A method whose weights or scores s are pushed down by a penalty keeps what stays above a threshold. What is watched is
-not the density, which says nothing until values cross the threshold, but the value that will have to be the last one
-kept: the v-quantile q of s, v being the density asked for. It must arrive at the threshold when the schedule ends.
+A penalty pushes weights or scores s down, and values above a threshold are kept. The density itself tells nothing
+until values cross the threshold. So the controller tracks the v-quantile q of s, v being the target density: the value
+that has to be the smallest one kept. It must arrive at the threshold when the schedule ends.
 """
 
 from __future__ import annotations
@@ -18,159 +18,157 @@ from aerogel.errors import UsageError
 from aerogel.sparse.masks import kept_count, ranked
 from aerogel.train.method import SparsityConfig, StepContext
 
-__all__ = ["Controller", "boundary", "bracket", "is_steered"]
+__all__ = ["DensityController", "boundary", "bracket", "controls_density"]
 
-# Looks at the scores during the schedule's descent. Each sorts all scores once.
-_LOOKS = 100
-# Of the difference between the speed wanted and the speed found, as parts of the full one, to the strength's logarithm.
+# Updates during the schedule's descent. Each sorts all scores once.
+_UPDATES = 100
+# Change of log(strength) per unit of the error of the speed.
 _GAIN = 1.0
 _LARGEST_CHANGE = math.log(2.0)
-# Where no end is near, arrive in so many looks: what remains at the end of the descent is corrected after it.
+# Shortest time to the threshold that is aimed at, in updates. Errors that remain when the descent ends are corrected
+# after it.
 _HORIZON = 10
 
 
-def is_steered(target: SparsityConfig, option: str, raw: float | None) -> bool:
-    """Whether a density is asked for, so that the strength of the penalty is to be found.
+def controls_density(sparsity: SparsityConfig, option: str, strength: float | None) -> bool:
+    """Whether the run sets a density, so that a controller must find the strength of the penalty.
 
     Args:
-        target: of the run.
+        sparsity: of the run.
         option: name of the option that sets the strength.
-        raw: its value; None where it is not given.
+        strength: its value; None if it is not set.
 
     Raises:
-        UsageError: both are given, or neither.
+        UsageError: both the density and the strength are set, or neither.
     """
-    if raw is not None and target.density < 1.0:
+    if strength is not None and sparsity.density < 1.0:
         raise UsageError(
-            f"--option {option}={raw:g} decides the density, so --density {target.density:g} cannot be asked for "
-            "too; give one of them"
+            f"density {sparsity.density:g} and option {option}={strength:g} exclude each other: the penalty decides "
+            "the density; drop one of them"
         )
-    if raw is None and target.density >= 1.0:
-        raise UsageError(
-            f"the density follows from a penalty; give --density below 1, or --option {option}=X"
-        )
-    return raw is None
+    if strength is None and sparsity.density >= 1.0:
+        raise UsageError(f"this method needs a density below 1 or option {option}=X; set one of them")
+    return strength is None
 
 
 def _interval(step: StepContext) -> int:
-    """Steps between two looks."""
-    return max(1, (step.finish - step.begin) // _LOOKS)
+    """Steps between two updates."""
+    return max(1, (step.finish - step.begin) // _UPDATES)
 
 
 def bracket(values: Iterable[Tensor], density: float) -> tuple[float | None, float]:
-    """The largest value that is not among the `density` largest ones, None if all are, and the smallest of these."""
+    """Largest value that is pruned and smallest value that is kept, at `density`; None first if all are kept."""
     flat = torch.cat([value.detach().reshape(-1) for value in values])
-    gone = flat.shape[0] - kept_count(density, flat.shape[0])
-    least = float(ranked(flat, gone))
-    if gone == 0:
-        return None, least
-    below = flat < least
-    # Fewer are below than go where some of those that go equal one that stays.
-    tied = int(below.sum()) < gone
-    return (least if tied else float(flat.where(below, -torch.inf).max())), least
+    pruned = flat.shape[0] - kept_count(density, flat.shape[0])
+    smallest_kept = float(ranked(flat, pruned))
+    if pruned == 0:
+        return None, smallest_kept
+    below = flat < smallest_kept
+    # With ties at the boundary, some of the pruned values equal the smallest kept one.
+    tied = int(below.sum()) < pruned
+    return (smallest_kept if tied else float(flat.where(below, -torch.inf).max())), smallest_kept
 
 
 def boundary(values: Iterable[Tensor], density: float) -> float:
-    """Midway between the two of `bracket`."""
-    below, least = bracket(values, density)
-    return least if below is None else (below + least) / 2
+    """Midpoint of `bracket`."""
+    largest_pruned, smallest_kept = bracket(values, density)
+    return smallest_kept if largest_pruned is None else (largest_pruned + smallest_kept) / 2
 
 
-class Controller:
-    """Steers lambda so that the v-quantile q of all scores reaches `goal` when the schedule ends.
+class DensityController:
+    """Adjusts lambda so that the v-quantile q of all scores arrives at `threshold` when the schedule ends.
 
-    With eta the learning rate of the scores, which bounds what Adam moves one of them in a step, and one look every K
-    steps:
+    Adam moves a score by at most its learning rate eta in one step. With one update every K steps:
 
-        found   = (q_t - q_{t-K}) / sum of eta over these K steps          speed of q, in [-1, 1] or nearly so
-        wanted  = (goal - q_t) / sum of eta over the steps that are left
-        lambda <- lambda exp(found - wanted)                               at most doubled or halved
+        speed   = (q_t - q_{t-K}) / sum of eta over these K steps       in [-1, 1], nearly
+        needed  = (threshold - q_t) / sum of eta over the remaining steps
+        lambda <- lambda exp(speed - needed)                            at most doubled or halved
 
-    Speeds are what lambda acts on, so holding them to what is wanted is stable where holding the density is not: scores
-    far above the threshold answer lambda by moving, long before the density does.
+    The speed is controlled because lambda acts on it at once. Controlling the density itself is unstable: scores far
+    above the threshold respond to lambda long before the density does.
 
-    What is left over when the schedule has ended is taken away: each look then adds goal - q to all scores, which is to
-    move the threshold by as much. The survivors are trained on with that.
+    After the end of the schedule, each update adds threshold - q to all scores, which corrects the remaining error as
+    if the threshold had moved. Training of the remaining weights continues with these scores.
 
     Args:
         density: v.
-        goal: the threshold that scores are compared with in the end.
-        strength: lambda to begin with.
+        threshold: scores above it are kept at the end.
+        strength: initial lambda.
 
     Attributes:
-        strength: lambda now.
+        strength: current lambda.
     """
 
-    def __init__(self, density: float, goal: float, strength: float) -> None:
-        self.density, self.goal, self.strength = density, goal, strength
-        self._last: float | None = None
-        self._moved = 0.0
+    def __init__(self, density: float, threshold: float, strength: float) -> None:
+        self.density, self.threshold, self.strength = density, threshold, strength
+        self._last_quantile: float | None = None
+        self._rates = 0.0
 
-    def check(self, found: float, step: StepContext, before: float = 0.0) -> None:
-        """Whether the boundary can come from `found` to the goal.
+    def check(self, quantile: float, step: StepContext, earlier_rates: float = 0.0) -> None:
+        """Check that `quantile` can reach the threshold in the remaining steps.
 
         Args:
-            found: where it is now.
-            step: of the first look.
-            before: learning rates of the steps until then, summed.
+            quantile: current q.
+            step: step of the first update.
+            earlier_rates: sum of the learning rates of the steps before it.
 
         Raises:
-            UsageError: it cannot; the message names the learning rate that would do.
+            UsageError: it cannot; the message gives the factor by which the learning rate must grow.
         """
-        way, reach = abs(self.goal - found), before + self._reach(step)
-        if way > reach:
-            factor = math.ceil(100 * way / reach) / 100  # rounded down it would not do
+        distance, limit = abs(self.threshold - quantile), earlier_rates + self._remaining_rates(step)
+        if distance > limit:
+            factor = math.ceil(100 * distance / limit) / 100  # rounded up, so that the advice is sufficient
             raise UsageError(
-                f"--density {self.density:g} cannot be reached: scores have to move by {way:.3g} and can by "
-                f"{reach:.3g} before the final warm-up; raise --score-lr {factor:g} times, or "
-                "--epochs or --steps"
+                f"density {self.density:g} cannot be reached: scores must move by {distance:.3g} and can move by at "
+                f"most {limit:.3g} before the final warm-up; raise score_lr {factor:g} times, or epochs or steps"
             )
 
     @torch.no_grad()
     def after_step(self, step: StepContext, scores: Sequence[Tensor]) -> Mapping[str, float]:
-        """Look, if it is time, and set `strength`; change `scores` where the schedule has ended.
+        """Update `strength` if an update is due; after the end of the schedule, also shift `scores` in place.
 
         Returns:
-            What changed, for the log.
+            Values for the log: "lambda", "quantile" and "threshold"; empty if nothing changed.
 
         Raises:
-            UsageError: the scores cannot reach the goal in the steps that the schedule has.
+            UsageError: the scores cannot reach the threshold in the remaining steps of the schedule.
         """
-        self._moved += step.score_lr
+        self._rates += step.score_lr
         last_step = step.index == step.total - 1
-        # While the learning rate rises, it does not say how far scores will get.
+        # The remaining rates can be computed only after the warm-up, when the learning rate falls linearly.
         if step.index < max(step.begin, step.warmup):
             return {}
         if (step.index - step.begin) % _interval(step) and not last_step:
             return {}
-        found = boundary(scores, self.density)
-        last, moved = self._last, self._moved
-        self._last, self._moved = found, 0.0
-        if last is None:
-            self.check(found, step)
+        quantile = boundary(scores, self.density)
+        last_quantile, rates = self._last_quantile, self._rates
+        self._last_quantile, self._rates = quantile, 0.0
+        if last_quantile is None:
+            self.check(quantile, step)
             return {}
-        reach = self._reach(step)
-        wanted = min(1.0, max(-1.0, (self.goal - found) / reach))
-        change = _GAIN * ((found - last) / moved - wanted)
+        speed = (quantile - last_quantile) / rates
+        needed = min(1.0, max(-1.0, (self.threshold - quantile) / self._remaining_rates(step)))
+        change = _GAIN * (speed - needed)
         self.strength *= math.exp(min(_LARGEST_CHANGE, max(-_LARGEST_CHANGE, change)))
-        noted = {"lambda": self.strength, "quantile": found, "goal": self.goal}
+        values = {"lambda": self.strength, "quantile": quantile, "threshold": self.threshold}
         if step.index >= step.finish or last_step:
             for score in scores:
-                score.add_(self.goal - found)
-            self._last = self.goal
-        return noted
+                score.add_(self.threshold - quantile)
+            self._last_quantile = self.threshold
+        return values
 
-    def _reach(self, step: StepContext) -> float:
-        """The learning rates of the steps left, summed: eta falls linearly to 0 at the end of the run."""
-        left = max(step.finish - step.index, _HORIZON * _interval(step))
+    def _remaining_rates(self, step: StepContext) -> float:
+        """Sum of the learning rates of the remaining steps: eta falls linearly to 0 at the end of the run."""
+        steps = max(step.finish - step.index, _HORIZON * _interval(step))
         rest = max(1, step.total - step.index)
-        left = min(left, rest)
-        return max(step.score_lr, 1e-12) * (left - left * left / (2 * rest))
+        steps = min(steps, rest)
+        return max(step.score_lr, 1e-12) * (steps - steps * steps / (2 * rest))
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next look depends on."""
-        return {"strength": self.strength, "last": self._last, "moved": self._moved}
+        """State that the next update depends on."""
+        return {"strength": self.strength, "last_quantile": self._last_quantile, "rates": self._rates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.strength, self._last, self._moved = state["strength"], state["last"], state["moved"]
+        """Restore the state from `state_dict`."""
+        self.strength = state["strength"]
+        self._last_quantile, self._rates = state["last_quantile"], state["rates"]

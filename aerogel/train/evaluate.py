@@ -1,4 +1,4 @@
-"""Predictions and metrics of a model on a task's evaluation splits."""
+"""Predictions and metrics of a model on the evaluation splits of a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["evaluate", "predict"]
 
 @torch.inference_mode()
 def predict(model: Any, task: Task, features: Features, size: int) -> Outputs:
-    """The task's outputs for each feature, float32. Leaves the model in evaluation mode.
+    """Compute the model's outputs for each feature, in float32. The model is in evaluation mode afterwards.
 
     Raises:
         TrainingError: an output is not finite.
@@ -29,14 +29,14 @@ def predict(model: Any, task: Task, features: Features, size: int) -> Outputs:
         result = model(**{name: torch.from_numpy(array).to(device) for name, array in batch.items()})
         arrays = {name: result[name].float().cpu().numpy() for name in task.outputs}
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise TrainingError("the model's outputs are not finite in evaluation; lower --lr or --score-lr")
+            raise TrainingError("the model's outputs in evaluation contain NaN or Inf; lower lr or score_lr")
         return arrays
 
     return collect(features, forward, task.outputs, size, per_token=task.per_token)
 
 
 def evaluate(model: Any, task: Task, splits: Mapping[str, Features], size: int) -> dict[str, float]:
-    """The task's metrics, named as `Task.score` names them.
+    """Compute the metrics of the task, by the names that `Task.score` gives them.
 
     Raises:
         TrainingError: an output of the model is not finite.

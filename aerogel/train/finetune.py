@@ -1,4 +1,4 @@
-"""Fine-tuning on a task: its rows, its metrics, and a teacher where there is one."""
+"""Fine-tuning on a task: its rows, its metrics and an optional teacher."""
 
 from __future__ import annotations
 
@@ -27,33 +27,35 @@ __all__ = ["FineTuning"]
 
 
 class FineTuning:
-    """The regime of `aerogel train`."""
+    """The `TrainingSetup` of `aerogel train`."""
 
     def __init__(self, config: TrainConfig, task: Task) -> None:
         self.config, self.task = config, config.task
         self._task = task
 
     def load_data(self) -> dict[str, Any]:
-        """Rows used and SHA-256 of each split."""
+        """Load the splits; returns the rows used and the SHA-256 of each."""
         self._data = _subset(self._task.load(self.config.data), self.config)
-        return _identity(self._data)
+        return _fingerprint(self._data)
 
     def job(self, device: torch.device) -> TrainingJob:
-        """The model with the task's head; all rows, tokenised; the teacher."""
+        """Load the model with the head of the task and the teacher, and tokenize all rows."""
         config, task, data = self.config, self._task, self._data
         model, tokenizer = load_model(config.model, task, data.labels, config.max_length, config.seed)
-        unused = copy.deepcopy(tokenizer)
+        saved_tokenizer = copy.deepcopy(tokenizer)
         splits = {n: task.encode(split, tokenizer, config.max_length) for n, split in data.evaluation.items()}
         objective: Objective = TaskLoss()
-        encoder = tokenizer
+        train_tokenizer = tokenizer
         if config.teacher is not None:
-            teacher, own = load_teacher(config.teacher, task, data.labels, tokenizer, config.max_length)
+            teacher, teacher_tokenizer = load_teacher(
+                config.teacher, task, data.labels, tokenizer, config.max_length
+            )
             objective = Distillation(teacher.to(device), model, config)
-            encoder = tokenizer_for_both(tokenizer, teacher, own)
-        rows = Rows(task.encode(data.train, encoder, config.max_length))
+            train_tokenizer = tokenizer_for_both(tokenizer, teacher, teacher_tokenizer)
+        rows = Rows(task.encode(data.train, train_tokenizer, config.max_length))
         return TrainingJob(
             model,
-            unused,
+            saved_tokenizer,
             rows,
             steps_of(len(rows), config),
             partial(evaluate, model, task, splits, config.batch),
@@ -64,14 +66,14 @@ class FineTuning:
 
 
 def _subset(data: TaskData, config: TrainConfig) -> TaskData:
-    """Draw `config.train_rows` rows of the training split, and `config.eval_rows` of each evaluation split."""
-    # Not drawn with the run's seed: runs that differ in nothing else must be comparable.
-    evaluation = {name: _draw(split, config.eval_rows, 0) for name, split in data.evaluation.items()}
-    return TaskData(_draw(data.train, config.train_rows, config.seed), evaluation)
+    """Sample `config.train_rows` rows of the training split and `config.eval_rows` of each evaluation split."""
+    # Evaluation rows do not depend on the seed: runs with different seeds must be comparable.
+    evaluation = {name: _sample(split, config.eval_rows, 0) for name, split in data.evaluation.items()}
+    return TaskData(_sample(data.train, config.train_rows, config.seed), evaluation)
 
 
-def _draw(split: Split, count: int | None, seed: int) -> Split:
-    """`count` rows of a split."""
+def _sample(split: Split, count: int | None, seed: int) -> Split:
+    """Sample `count` rows of a split without replacement; all rows for None."""
     if count is None or count >= len(split):
         return split
     generator = torch.Generator().manual_seed(seed)
@@ -80,13 +82,13 @@ def _draw(split: Split, count: int | None, seed: int) -> Split:
     return dataclasses.replace(split, texts=texts, labels=labels)
 
 
-def _identity(data: TaskData) -> dict[str, Any]:
+def _fingerprint(data: TaskData) -> dict[str, Any]:
     """Rows used and SHA-256 of each split."""
     splits: Mapping[str, Split] = {"train": data.train} | {
         f"evaluation_{name}" if name else "evaluation": split for name, split in data.evaluation.items()
     }
     return {
         name: {"rows": len(split), "sha256": split.sha256}
-        | ({"left_out": split.left_out} if split.left_out else {})
+        | ({"skipped": split.skipped} if split.skipped else {})
         for name, split in splits.items()
     }

@@ -1,4 +1,4 @@
-"""Fine-tuning of the weights that a finished method left: the last phase of a run with `--final-epochs`."""
+"""Training with a fixed mask: the last phase of a run with `final_epochs`, and the base of the method `frozen`."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ __all__ = ["FixedMask"]
 
 
 class FixedMask(Method):
-    """Train what `masks` keep; the masks stay.
+    """Train the weights that `masks` keep. The masks do not change.
 
     Args:
-        matrices: as they are after `Method.bake`.
-        target: of the method before.
-        masks: of `Method.bake`; None where a saved state is to bring them.
-        options: of a method that is more than this.
+        matrices: Linear modules, as `Method.fold` leaves them.
+        sparsity: of the method that found the masks.
+        masks: as `Method.fold` returns them; None if they will be loaded with a saved state.
+        options: options of a subclass.
     """
 
     def __init__(
         self,
         matrices: Mapping[str, nn.Linear],
-        target: SparsityConfig,
+        sparsity: SparsityConfig,
         masks: Mapping[str, np.ndarray] | None = None,
         options: Any = None,
     ) -> None:
-        super().__init__(matrices, target, options)
+        super().__init__(matrices, sparsity, options)
         for name, mask in (masks or {}).items():
             self.masks[name].mask.copy_(torch.from_numpy(mask))
 
     def prepare(self, model: nn.Module) -> None:
-        """Train the matrices, also where the method before had frozen them."""
+        """Unfreeze the matrices, which the previous method may have frozen."""
         del model
         for weight in self.weights.values():
             weight.requires_grad_(True)
 
     def check(self, steps: Callable[[int], StepContext]) -> None:
-        """The density is there already."""
+        """Do nothing: the density is already reached."""
 
     def before_step(self, step: StepContext) -> None:
-        """Leave the masks as they are."""
+        """Do nothing: the masks are fixed."""
 
-    def settle(self) -> None:
-        """Leave the masks as they are."""
+    def finalize(self) -> None:
+        """Do nothing: the masks are fixed."""

@@ -1,4 +1,4 @@
-"""Gradients of a whole batch, computed in parts: by several processes, and by each in several goes."""
+"""Gradients of a batch, computed in micro-batches by one or several processes."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from torch import Tensor, nn
 
 from aerogel.errors import UsageError
 from aerogel.train.config import RunConfig
-from aerogel.train.loss import counted
+from aerogel.train.loss import target_counts
 from aerogel.train.processes import Processes
 
 __all__ = ["Gradients", "Objective", "seed_torch"]
 
 Objective = Callable[[Any, Mapping[str, Tensor], Mapping[str, int]], Tensor]
-"""Loss of a part of a batch: see `aerogel.train.loss.TaskLoss`."""
+"""Loss of a micro-batch, called as `aerogel.train.loss.TaskLoss` is."""
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def seed_torch(seed: int, step: int, stream: int = 0) -> None:
-    """Seed torch's generators for a step of a run: stream 0 is the method's, n + 1 that of part n of the batch."""
+    """Seed torch for a step of a run. Stream 0 is for the method, stream n + 1 for micro-batch n."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, stream)).generate_state(1)[0]))
 
 
 class Gradients:
     """Forward and backward passes of a run.
 
-    A batch is cut into parts of equal size, to within a row, and the parts are dealt out to the processes. What a part
-    draws at random, as for dropout, depends on the seed, the step and the number of the part. So with the same number
-    of parts it does not matter how many processes there are, but for the order in which parts are added up; of two
-    parts there is but one.
+    A batch is divided into micro-batches of equal size, to within one row, and these are divided among the processes.
+    Random numbers, as for dropout, depend on the seed, the step and the number of the micro-batch. So with the same
+    number of micro-batches, another number of processes changes only the order of summation. With two micro-batches it
+    changes nothing.
 
     Args:
         config: of the run.
         model: on the device of `processes`.
-        objective: the loss of a part.
-        processes: that share the work.
+        objective: the loss of a micro-batch.
+        processes: the processes of the run.
 
     Raises:
-        UsageError: the model or the device cannot do what `config` asks for.
+        UsageError: the model or the device does not support a setting of `config`.
     """
 
     def __init__(
@@ -50,45 +50,47 @@ class Gradients:
     ) -> None:
         self.config, self.objective, self.processes = config, objective, processes
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.parts = config.accumulate or processes.count
+        self.micro_batches = config.accumulate or processes.count
         device = processes.device.type
         if config.precision == "fp16" and device != "cuda":
-            raise UsageError("--precision fp16 is for GPUs; on a CPU use bf16")
+            raise UsageError("precision fp16: needs a GPU; use bf16 on a CPU")
         if config.gradient_checkpointing:
             _checkpoint_activations(model)
         self.forward: Any = model
         if config.compile:
-            # Batches are as long as their longest row: without dynamic shapes each length is compiled anew.
+            # Batches have many lengths. Without dynamic shapes, torch would compile the model again for each.
             self.forward = torch.compile(model, dynamic=True)
-        # Without fp16 it passes everything through.
+        # Does nothing without fp16.
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
 
     def compute(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
-        """Put the gradients of the whole batch's loss, scaled by `scaler`, into the parameters; the same everywhere.
+        """Add the gradients of the loss of the whole batch to the parameters, scaled by `scaler`.
+
+        All processes end up with the same gradients.
 
         Args:
             batch: inputs and targets of all rows of the step, on the CPU.
-            step: number of the step, which decides what is drawn at random.
+            step: index of the step, which seeds the random numbers.
 
         Returns:
             The loss of the whole batch, a scalar.
         """
         config, processes = self.config, self.processes
-        counts = counted(batch)
+        counts = target_counts(batch)
         rows = counts["rows"]
-        parts = self.parts
-        mine = (place * parts // processes.count for place in (processes.index, processes.index + 1))
+        count = self.micro_batches
+        own = (index * count // processes.count for index in (processes.index, processes.index + 1))
         total = torch.zeros((), device=processes.device)
-        for part in range(*mine):
-            first, end = part * rows // parts, (part + 1) * rows // parts
+        for number in range(*own):
+            first, end = number * rows // count, (number + 1) * rows // count
             if first == end:
                 continue
-            share = {name: value[first:end].to(processes.device) for name, value in batch.items()}
-            seed_torch(config.seed, step, part + 1)
+            micro_batch = {name: value[first:end].to(processes.device) for name, value in batch.items()}
+            seed_torch(config.seed, step, number + 1)
             with torch.autocast(
                 processes.device.type, _TYPES.get(config.precision), enabled=config.precision in _TYPES
             ):
-                loss = self.objective(self.forward, share, counts)
+                loss = self.objective(self.forward, micro_batch, counts)
             self.scaler.scale(loss).backward()
             total += loss.detach()
         self._sum(total)
@@ -98,7 +100,7 @@ class Gradients:
         if self.processes.count == 1:
             return
         for parameter in self.parameters:
-            # A process may have had no row, and the model no use for the parameter.
+            # A process may have no rows in this step, and the model may not use the parameter.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -107,12 +109,12 @@ class Gradients:
 
 def _checkpoint_activations(model: Any) -> None:
     try:
-        # The first is the newer name of the second in transformers.
+        # Newer versions of transformers have renamed the method.
         enable = (
             getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         )
         enable({"use_reentrant": False})
     except (AttributeError, ValueError) as error:
         raise UsageError(
-            f"--gradient-checkpointing: {type(model).__name__} cannot do that; drop it"
+            f"gradient_checkpointing: {type(model).__name__} does not support it; turn it off"
         ) from error

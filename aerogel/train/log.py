@@ -1,4 +1,4 @@
-"""The JSON-lines log of a run: one object per line, each with an `event` and the optimizer `step` it belongs to."""
+"""JSON-lines log of a run: one object per line, with its `event` and its optimizer `step`."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from aerogel.system.outputs import file_target, unwritable
 
 __all__ = ["Log", "NoLog", "check_log"]
 
-# Longer than any first line of a log.
-_LINE = 1 << 20
+# Upper bound of the length of a log's first line, in bytes.
+_FIRST_LINE = 1 << 20
 
 
 def check_log(path: Path) -> None:
-    """Ask, before the work, whether a log may replace what is at `path` and at the name its older log is kept under.
+    """Check that a log may replace the files at `path` and at the path of the previous log.
 
     Raises:
-        UsageError: there is a file that is not the log of a run, or one that cannot be read.
+        UsageError: a file there is not the log of a run, or cannot be read.
     """
-    for file in (path, _older(path)):
+    for file in (path, _previous(path)):
         try:
             foreign = file.is_file() and file.stat().st_size > 0 and not _is_log(file)
         except OSError as error:
-            raise UsageError(f"--log {path}: {file} cannot be read ({error.strerror})") from error
+            raise UsageError(
+                f"log {path}: cannot read {file} ({error.strerror}); check the path and its permissions"
+            ) from error
         if foreign:
             raise UsageError(
-                f"--log {path}: {file} exists and is not the log of a run; move it away or choose another --log"
+                f"log {path}: {file} exists and is not the log of a run; move it away or choose another log"
             )
 
 
 def _is_log(path: Path) -> bool:
     with path.open("rb") as stream:
-        line = stream.readline(_LINE)
+        line = stream.readline(_FIRST_LINE)
     try:
         check(parse(line), {"event": str})
     except MalformedJsonError:
@@ -48,25 +50,25 @@ def _is_log(path: Path) -> bool:
     return True
 
 
-def _older(path: Path) -> Path:
+def _previous(path: Path) -> Path:
     return path.with_name(path.name + ".old")
 
 
 class Log:
-    """An append-only log that a resumed run cuts back to where its state was saved.
+    """An append-only log. A resumed run truncates it to its length when the state was saved.
 
-    The log of the run before, whose checkpoint may still exist, is kept beside it with the ending ``.old`` until
-    `settle`. A device or a pipe takes the lines of this process; nothing there is kept, cut back or removed.
+    The log of the previous run, whose checkpoint may still exist, is kept next to it, with the ending ``.old``, until
+    `remove_previous`. A device or a pipe gets the lines of this process only: no previous log, no truncation.
 
     Args:
-        path: the file; its folder is made.
-        keep_bytes: keep so many bytes of the file.
-        tensorboard: folder in which each number is written for TensorBoard too, as EVENT/NAME.
-        step: that a resumed run goes on from; what TensorBoard has of later ones is void. 0 for a new run.
+        path: file to write; its folder is created.
+        keep_bytes: length to truncate the file to; 0 for a new run.
+        tensorboard: folder to which each number is also written for TensorBoard, as EVENT/NAME.
+        step: step that a resumed run starts from; TensorBoard discards later ones. 0 for a new run.
 
     Raises:
         UsageError: the file or folder cannot be written, or is not a log.
-        MissingExtraError: there is no TensorBoard.
+        MissingExtraError: TensorBoard is not installed.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Log:
         self._stream: TextIO
         try:
             target = file_target(path)
-            self._older = None if target.stream else _older(path)
+            self._previous = None if target.stream else _previous(path)
             if target.stream:
                 self._stream = io.TextIOWrapper(target.open(), encoding="utf-8", line_buffering=True)
             else:
@@ -86,21 +88,25 @@ class Log:
         except AerogelError:
             raise
         except OSError as error:
-            raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
+            raise UsageError(
+                f"cannot write log {path} ({error.strerror}); check the path and its permissions"
+            ) from error
         self._written = 0
         try:
             self._board = _board(tensorboard, step) if tensorboard else None
-            if not self._older:
+            if not self._previous:
                 return
-            # After a run that failed, the log to keep is the older one, not the failed run's.
-            if not keep_bytes and path.stat().st_size and not self._older.exists():
-                with atomic_file(self._older) as copy:
+            # If a previous log exists already, the current one is of a failed run and is not kept.
+            if not keep_bytes and path.stat().st_size and not self._previous.exists():
+                with atomic_file(self._previous) as copy:
                     shutil.copyfile(path, copy)
             os.truncate(path, min(keep_bytes, path.stat().st_size))
             self._stream.seek(0, os.SEEK_END)
         except OSError as error:
             self._stream.close()
-            raise UsageError(f"--log {path} cannot be written ({error.strerror})") from error
+            raise UsageError(
+                f"cannot write log {path} ({error.strerror}); check the path and its permissions"
+            ) from error
         except AerogelError:
             self._stream.close()
             raise
@@ -109,7 +115,7 @@ class Log:
         """Append one line.
 
         Raises:
-            OutputError: it cannot be written, as on a full disk.
+            OutputError: the file cannot be written, for example because the disk is full.
         """
         line = json.dumps({"event": event, "step": step, **values}) + "\n"
         try:
@@ -122,50 +128,56 @@ class Log:
                 self._board.add_scalar(f"{event}/{name}", value, step)
 
     def size(self) -> int:
-        """Bytes written so far, kept ones included."""
-        return self._stream.tell() if self._older else self._written
+        """Length of the log in bytes."""
+        return self._stream.tell() if self._previous else self._written
 
-    def settle(self) -> None:
-        """Remove the log of the run before: this run's checkpoint has replaced its checkpoint."""
-        if self._older:
+    def remove_previous(self) -> None:
+        """Remove the log of the previous run, after this run's checkpoint has replaced the previous one."""
+        if self._previous:
             with contextlib.suppress(OSError):
-                self._older.unlink(missing_ok=True)
+                self._previous.unlink(missing_ok=True)
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Every line was flushed as it was written; one that could not be has been reported.
+        # Each line is flushed when it is written, and `write` reports errors.
         with contextlib.suppress(OSError):
             self._stream.close()
         if self._board:
             self._board.close()
 
 
+def _not_writable(what: str, error: OSError) -> UsageError:
+    return UsageError(f"cannot write {what} ({error.strerror}); check the path and its permissions")
+
+
 def _board(folder: Path, step: int) -> Any:
-    """A writer of event files. One for each run and resumption: TensorBoard reads them as one."""
+    """Open a writer of event files. Each run and each resumption adds a file; TensorBoard joins them."""
     require("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     try:
-        # What is of this step or later is void to TensorBoard; a new run's folder may hold an older one's.
+        # TensorBoard discards values from this step on. The folder of a new run may contain those of an earlier run.
         return SummaryWriter(folder, purge_step=step + 1 if step else 0)
     except OSError as error:
-        raise UsageError(f"--tensorboard {folder} cannot be written ({error.strerror})") from error
+        raise UsageError(
+            f"cannot write tensorboard {folder} ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 class NoLog:
-    """The log of a process that writes none."""
+    """Stands in for the log in processes that write none."""
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def size(self) -> int:
-        """0."""
+        """Return 0."""
         return 0
 
-    def settle(self) -> None:
-        """Remove nothing."""
+    def remove_previous(self) -> None:
+        """Do nothing."""
 
     def __enter__(self) -> NoLog:
         return self

@@ -1,4 +1,4 @@
-"""The training loop: one optimizer step after another, and nothing that a method or a task would have to know."""
+"""Training loop: runs optimizer steps, calls the hooks of the method, logs, evaluates and saves the state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aerogel.train.log import Log, NoLog
 from aerogel.train.method import Method, StepContext
 from aerogel.train.pretraining.rows import TextRows
 from aerogel.train.processes import Processes
-from aerogel.train.progress import shown_steps
+from aerogel.train.progress import show_progress
 from aerogel.train.schedule import Cubic, linear_rate
 from aerogel.train.state import State
 
@@ -28,26 +28,27 @@ _LOG_EVERY = 50
 
 
 def steps_of(rows: int, config: TrainConfig, epochs: int | None = None) -> int:
-    """Optimizer steps of `epochs` passes over `rows` training rows; those of the configuration without."""
+    """Number of optimizer steps for `epochs` passes over `rows` rows; `config.epochs` by default."""
     return (config.epochs if epochs is None else epochs) * math.ceil(rows / config.batch)
 
 
 class Loop:
-    """A run of `schedule.total` optimizer steps.
+    """Trains a model for `schedule.total` optimizer steps.
 
     Args:
         config: of the run.
         model: with `method` attached; moved to the device.
         method: called around each step; it sets the masks.
-        schedule: densities by step.
+        schedule: density at each step.
         rows: training rows.
         objective: the loss.
-        processes: that share each step's rows.
-        identity: what a saved state must have been written with (JSON values).
-        before: steps of the run that lie before this loop's; its own count from 0 in `schedule`.
+        processes: the processes of the run; they share the rows of each step.
+        fingerprint: settings, data and versions of the run (JSON values); only a run with the same ones can resume from
+            a saved state.
+        offset: steps of the run before this loop; steps in `schedule` count from 0.
 
     Raises:
-        UsageError: the method knows that it cannot reach its density.
+        UsageError: the method cannot reach its density.
     """
 
     def __init__(
@@ -59,73 +60,73 @@ class Loop:
         rows: Rows | TextRows,
         objective: Objective,
         processes: Processes,
-        identity: dict[str, Any],
-        before: int = 0,
+        fingerprint: dict[str, Any],
+        offset: int = 0,
     ) -> None:
         self.config, self.method, self.schedule, self.rows = config, method, schedule, rows
-        self.processes, self.identity, self.before = processes, identity, before
+        self.processes, self.fingerprint, self.offset = processes, fingerprint, offset
         self.model = model.to(processes.device)
         method.prepare(model)
-        method.check(self.at)
+        method.check(self.context_at)
         scores = list(method.score_parameters())
-        theirs = {id(p) for p in scores}
-        weights = [p for p in model.parameters() if p.requires_grad and id(p) not in theirs]
+        score_ids = {id(p) for p in scores}
+        weights = [p for p in model.parameters() if p.requires_grad and id(p) not in score_ids]
         groups = [
             {"params": weights, "lr": config.lr},
             {"params": scores, "lr": config.score_lr or method.score_lr},
         ]
         self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.0, fused=True)
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.gradients = Gradients(config, model, objective, processes)
         self.step = 0
 
     def resume(self, state: State) -> None:
-        """Go on from `state` instead of the beginning."""
+        """Continue from a saved state."""
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
         self.method.load_state_dict(state.method)
         self.gradients.scaler.load_state_dict(state.scaler)
         self.rows.seek(state.position)
-        self.step = state.step - self.before
+        self.step = state.step - self.offset
 
     def run(self, log: Log | NoLog, evaluate: Callable[[], dict[str, float]]) -> None:
-        """Do all steps that are left, saving the state and evaluating as configured.
+        """Run the remaining steps; save the state and evaluate as configured.
 
         Raises:
-            TrainingError: the loss or a gradient stopped being finite, or another process ended.
+            TrainingError: the loss or a gradient is NaN or Inf, or another process has ended.
         """
-        config, total, before = self.config, self.schedule.total, self.before
-        began, first = time.monotonic(), self.step
+        config, total, offset = self.config, self.schedule.total, self.offset
+        start, first = time.monotonic(), self.step
         mode = config.progress if self.processes.first else False
-        with shown_steps(config.method, first, total, mode) as shown:
-            batches = self.rows.batches(config.batch, config.seed, before + self.step)
+        with show_progress(config.method, first, total, mode) as display:
+            batches = self.rows.batches(config.batch, config.seed, offset + self.step)
             for batch in itertools.islice(batches, total - self.step):
-                now = self.now()
-                loss, noted = self.train_step(self.rows.batch(batch), now)
-                density = now.density
+                context = self.context()
+                loss, events = self.train_step(self.rows.batch(batch), context)
+                density = context.density
                 self.step += 1
-                done = before + self.step
-                shown.update(self.step, loss, density)
-                if noted:
-                    log.write("method", done, **noted)
+                done = offset + self.step
+                display.update(self.step, loss, density)
+                if events:
+                    log.write("method", done, **events)
                 if done % _LOG_EVERY == 0 or self.step == total:
-                    seconds = round((time.monotonic() - began) / (self.step - first), 4)
-                    values = {"loss": loss, "lr": now.lr, "density": density, "seconds_per_step": seconds}
+                    seconds = round((time.monotonic() - start) / (self.step - first), 4)
+                    values = {"loss": loss, "lr": context.lr, "density": density, "seconds_per_step": seconds}
                     log.write("step", done, **values, **self.method.log_values())
                 if self.step == total:
                     break
                 if config.eval_every and done % config.eval_every == 0:
-                    of_method = self.method.log_values()
-                    log.write("evaluation", done, density=density, **of_method, **evaluate())
+                    values = self.method.log_values()
+                    log.write("evaluation", done, density=density, **values, **evaluate())
                 if done % config.save_every == 0:
                     self._save(log)
 
-    def now(self) -> StepContext:
-        """What the schedules say of the next step."""
-        return self.at(self.step)
+    def context(self) -> StepContext:
+        """Context of the next step."""
+        return self.context_at(self.step)
 
-    def at(self, index: int) -> StepContext:
-        """What the schedules say of the step `index`."""
+    def context_at(self, index: int) -> StepContext:
+        """Context of the step `index`: its density and learning rates."""
         schedule = self.schedule
         factor = linear_rate(index, schedule.warmup, schedule.total)
         begin, finish = map(math.ceil, schedule.descent)
@@ -142,60 +143,60 @@ class Loop:
         )
 
     def train_step(
-        self, batch: Mapping[str, torch.Tensor], now: StepContext
+        self, batch: Mapping[str, torch.Tensor], context: StepContext
     ) -> tuple[float, Mapping[str, float]]:
-        """One optimizer step on a whole batch; returns its loss and what there is to tell."""
+        """Run one optimizer step on a whole batch; returns its loss and the values for a "method" line of the log."""
         factor = linear_rate(self.step, self.schedule.warmup, self.schedule.total)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
         self.model.train()
-        seed_torch(self.config.seed, self.before + self.step)
-        self.method.before_step(now)
-        loss = self.gradients.compute(batch, self.before + self.step)
-        self._demand_finite("loss", loss)
+        seed_torch(self.config.seed, self.offset + self.step)
+        self.method.before_step(context)
+        loss = self.gradients.compute(batch, self.offset + self.step)
+        self._check_finite("loss", loss)
         scaler = self.gradients.scaler
         scaler.unscale_(self.optimizer)
-        # After the parts' gradients are summed: the penalty counts once, however many there are.
+        # Added after the gradients of all micro-batches are summed, so that the penalty counts once.
         if (penalty := self.method.penalty()) is not None:
-            self._demand_finite("penalty", penalty)
+            self._check_finite("penalty", penalty)
             penalty.backward()
-        self.method.after_backward(now)
+        self.method.after_backward(context)
         norm = torch.nn.utils.clip_grad_norm_(self.gradients.parameters, self.config.clip)
         if not scaler.is_enabled():
-            self._demand_finite("gradient", norm)
+            self._check_finite("gradient", norm)
         before = scaler.get_scale()
         scaler.step(self.optimizer)
         scaler.update()
         if (scale := scaler.get_scale()) < before:
-            # The gradients did not fit half precision, and the step was not made; the scale is lower now.
+            # The gradients overflowed in half precision: the optimizer skipped the step and the scale was lowered.
             if scale < 1.0:
-                self._demand_finite("gradient", norm)
-            noted: Mapping[str, float] = {"gradient_scale": scale}
+                self._check_finite("gradient", norm)
+            events: Mapping[str, float] = {"gradient_scale": scale}
         else:
-            noted = self.method.after_step(now, self.optimizer)
+            events = self.method.after_step(context, self.optimizer)
         self.optimizer.zero_grad()
-        return float(loss), noted
+        return float(loss), events
 
-    def _demand_finite(self, what: str, value: torch.Tensor) -> None:
+    def _check_finite(self, name: str, value: torch.Tensor) -> None:
         if not bool(torch.isfinite(value)):
-            again = " and run again with --restart" if self.config.state_path.exists() else ""
+            restart = " and run again with restart" if self.config.state_path.exists() else ""
             raise TrainingError(
-                f"the {what} is {float(value.detach()):g} at step {self.before + self.step}; "
-                f"lower --lr or --score-lr{again}"
+                f"the {name} is {float(value.detach()):g} at step {self.offset + self.step}; "
+                f"lower lr or score_lr{restart}"
             )
 
     def _save(self, log: Log | NoLog) -> None:
         def save() -> None:
             state = State(
-                step=self.before + self.step,
+                step=self.offset + self.step,
                 model=self.model.state_dict(),
                 optimizer=self.optimizer.state_dict(),
                 log_bytes=log.size(),
                 position=self.rows.position(),
                 method=self.method.state_dict(),
                 scaler=self.gradients.scaler.state_dict(),
-                fixed=self.before > 0,
+                fixed=self.offset > 0,
             )
-            state.save(self.config.state_path, self.identity)
+            state.save(self.config.state_path, self.fingerprint)
 
         self.processes.on_first(save)

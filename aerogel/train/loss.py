@@ -1,8 +1,8 @@
-"""The loss of a task, from the outputs of its model and the targets of its rows.
+"""Loss of a task, from the outputs of the model and the targets of the rows.
 
-The models of transformers compute the same, as a mean over the batch they are given. Where a batch is cut into parts,
-for several processes or to save memory, the means of parts of unequal size do not add up to the mean of the whole. So
-sums are taken here and divided by the counts of the whole batch.
+The models of transformers compute the same loss as a mean over the batch they get. If a batch is divided into
+micro-batches of unequal size, the means of these do not add up to the mean of the batch. So the loss is computed here
+as a sum, divided by the counts of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aerogel.data.features import IGNORED
 
-__all__ = ["TARGETS", "TaskLoss", "Term", "counted", "inputs_of", "summed_loss", "terms"]
+__all__ = ["TARGETS", "TaskLoss", "Term", "model_inputs", "summed_loss", "target_counts", "terms"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Term:
     """One part of a loss.
 
     Attributes:
-        outputs: names under which models give the logits; the first that is there is meant.
-        weight: of the term's mean in the loss.
+        outputs: possible names of the logits among a model's outputs; the first one present is used.
+        weight: weight of the term's mean in the loss.
         over_tokens: whether the classes are the tokens of the row, as for the start of an answer.
     """
 
@@ -46,22 +46,22 @@ TARGETS: Mapping[str, Term] = {
     "start_positions": Term(("start_logits",), weight=0.5, over_tokens=True),
     "end_positions": Term(("end_logits",), weight=0.5, over_tokens=True),
 }
-"""What a batch may hold beside a model's inputs, and the term of the loss that it is the target of."""
+"""Names of the targets that a batch can contain, and the term of the loss of each."""
 
 
-def counted(batch: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many entries of each target in a batch count, and its "rows"."""
+def target_counts(batch: Mapping[str, Tensor]) -> dict[str, int]:
+    """Number of entries that count in each target of a batch, and its number of "rows"."""
     targets = {name: int((batch[name] != IGNORED).sum()) for name in TARGETS if name in batch}
     return targets | {"rows": len(next(iter(batch.values())))}
 
 
-def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What of a batch the model takes."""
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of a batch without the targets."""
     return {name: value for name, value in batch.items() if name not in TARGETS}
 
 
 def terms(batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> list[tuple[Term, Tensor, float]]:
-    """Per target of a batch: its term, the target, and the factor that makes a sum over entries the term's share."""
+    """For each target of a batch: its term, the target, and the factor that scales a sum over entries."""
     return [
         (term, batch[name], term.weight / max(counts[name], 1))
         for name, term in TARGETS.items()
@@ -70,23 +70,23 @@ def terms(batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> list[tuple[
 
 
 class TaskLoss:
-    """Cross-entropy, or the squared error of a regression: the mean over the whole batch, for a part of it."""
+    """Cross-entropy, or squared error for a regression, of a micro-batch."""
 
     def __call__(self, model: Any, batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> Tensor:
-        """The part's share of the loss: shares of all parts add up to the loss of the whole batch.
+        """Loss of a micro-batch. The losses of all micro-batches add up to the mean loss of the batch.
 
         Args:
-            model: a model of transformers, or what calls one.
-            batch: inputs and targets of the part, on the model's device.
-            counts: `counted` of the whole batch.
+            model: a model of transformers, or a wrapper of one.
+            batch: inputs and targets of the micro-batch, on the model's device.
+            counts: `target_counts` of the whole batch.
         """
-        outputs = model(**inputs_of(batch))
-        shares = [f * summed_loss(term.logits(outputs), y) for term, y, f in terms(batch, counts)]
-        return torch.stack(shares).sum()
+        outputs = model(**model_inputs(batch))
+        losses = [f * summed_loss(term.logits(outputs), y) for term, y, f in terms(batch, counts)]
+        return torch.stack(losses).sum()
 
 
 def summed_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Loss summed over entries: logits ``[..., classes]`` and indices ``[...]``, or values ``[rows]``."""
+    """Sum of the loss over entries: logits ``[..., classes]`` and class indices ``[...]``, or values ``[rows]``."""
     if target.is_floating_point():
         return F.mse_loss(logits.squeeze(-1), target, reduction="sum")
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="sum", ignore_index=IGNORED)

@@ -1,17 +1,17 @@
-"""What a pruning method is: a mask in front of each weight, and what it does around each optimizer step.
+"""Base class of pruning methods: one mask per weight, and hooks around each optimizer step.
 
-A method is attached to a model for one run. The mask acts through `torch.nn.utils.parametrize` on each Linear's
-``weight``, so that the forward pass of any encoder sees W' = W * M and nothing else about the model changes.
+A method is attached to a model for one run. It registers a parametrization (`torch.nn.utils.parametrize`) on the
+``weight`` of each Linear, so that the forward pass of any encoder uses W' = W * M. The model is not changed otherwise.
 
-The loop calls, in each step:
+The loop calls these hooks in each step:
 
-    before_step(step)              masks and schedules for the forward pass
-    penalty()                      added to the task's loss, by a backward pass of its own; gradients flow into W and S
+    before_step(step)              set masks and strengths for the forward pass
+    penalty()                      term added to the loss; its gradients flow into W and S in a separate backward pass
     after_backward(step)           gradients are complete and not yet clipped
-    after_step(step, optimizer)    the optimizer has moved W and S
+    after_step(step, optimizer)    the optimizer has updated W and S
 
-What must outlive a kill is held in the masks' parameters and buffers, which are part of the model's state, or given by
-`Method.state_dict`.
+State that a resumed run needs is stored in parameters and buffers of the masks, which are part of the model's state, or
+returned by `Method.state_dict`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Mask", "Method", "SparsityConfig", "StepContext"]
 
 @dataclass(frozen=True)
 class SparsityConfig:
-    """What a run prunes to: density in (0, 1], (rows, cols) blocks, "local" or "global" scope."""
+    """Sparsity that a run prunes to: density in (0, 1], block (rows, cols), scope "local" or "global"."""
 
     density: float
     block: tuple[int, int] = (1, 1)
@@ -44,18 +44,18 @@ class SparsityConfig:
 
 @dataclass(frozen=True)
 class StepContext:
-    """One optimizer step as a method sees it.
+    """Position of an optimizer step in the schedules of the run.
 
     Attributes:
-        index: of the step, from 0.
-        total: steps of the run.
-        density: what the schedule keeps now.
-        progress: part of the schedule's way from its first to its last value that is done, in [0, 1].
+        index: index of the step, from 0.
+        total: number of steps of the run.
+        density: density of the schedule in this step.
+        progress: completed fraction of the schedule's descent, measured in density, in [0, 1].
         lr: learning rate of the weights in this step.
         score_lr: learning rate of the scores in this step.
-        begin: index of the first step of the schedule's descent.
-        finish: index of the first step at the schedule's last value; `total` if there is none.
-        warmup: steps in which the learning rates rise; from then on they fall linearly to 0 at `total`.
+        begin: index of the first step of the descent.
+        finish: index of the first step at the final density; `total` without such a step.
+        warmup: number of steps in which the learning rates rise; afterwards they fall linearly to 0 at `total`.
     """
 
     index: int
@@ -70,9 +70,9 @@ class StepContext:
 
 
 class Mask(nn.Module):
-    """Parametrization W' = W * M of one weight ``[out, in]``; pruned weights get no gradient.
+    """Parametrization W' = W * M of one weight ``[out, in]``. Pruned weights get no gradient.
 
-    `mask` is float32 (1 kept, 0 pruned): multiplying by booleans is ten times slower on a CPU.
+    `mask` is float32 (1 kept, 0 pruned): multiplication by booleans is ten times slower on a CPU.
     """
 
     mask: Tensor
@@ -89,22 +89,22 @@ class Mask(nn.Module):
 class Method:
     """A pruning method attached to the matrices of one model.
 
-    A method that ranks weights gives `scores` and no more. Others override what they do differently.
+    A method that ranks weights implements `scores` and nothing else. Other methods override the hooks.
 
     Args:
         matrices: Linear modules by the name of their weight; changed in place.
-        target: what to prune to.
-        options: an `Options` of this method; None for its defaults.
+        sparsity: the sparsity to reach.
+        options: an instance of `Options`; None for the defaults.
 
     Attributes:
-        Options: frozen dataclass of the method's own options, each with a default. Its `__post_init__` refuses values
-            that cannot be meant; a field `lambda_` is the option "lambda".
-        prunes: whether the method makes masks at all.
-        density_is_outcome: the density follows from a penalty. `target.density` is then what a controller steers to
-            over all matrices together; 1 leaves the penalty as the options say.
-        score_lr: peak learning rate of `score_parameters` where the run gives none.
+        Options: frozen dataclass of the method's options, each with a default. Its `__post_init__` checks the values. A
+            field `lambda_` is the option "lambda".
+        prunes: whether the method computes masks.
+        density_is_outcome: the density follows from a penalty. `sparsity.density` is then the density of all matrices
+            together that the method adjusts the penalty for; 1 uses the strength set in the options.
+        score_lr: default peak learning rate of `score_parameters`.
         weights: the trained parameters W ``[out, in]``, pruned entries included.
-        masks: the parametrization in front of each of them.
+        masks: the parametrization of each weight.
 
     Raises:
         UsageError: the block does not divide a matrix.
@@ -116,82 +116,83 @@ class Method:
     score_lr: ClassVar[float] = 1e-2
 
     def __init__(
-        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+        self, matrices: Mapping[str, nn.Linear], sparsity: SparsityConfig, options: Any = None
     ) -> None:
         self.matrices = dict(matrices)
-        self.target = target
+        self.sparsity = sparsity
         self.options = self.Options() if options is None else options
         self.weights = {name: linear.weight for name, linear in self.matrices.items()}
         self.masks: dict[str, Mask] = {}
         for name, linear in self.matrices.items():
-            check_block(tuple(linear.weight.shape), target.block, name)
+            check_block(tuple(linear.weight.shape), sparsity.block, name)
         for name, linear in self.matrices.items():
             self.masks[name] = self.mask_for(linear.weight)
             parametrize.register_parametrization(linear, "weight", self.masks[name])
 
     @classmethod
-    def reads(cls, options: Any) -> dict[str, Path]:
-        """Files that decide the outcome besides model and data, by what they are: a run is not resumed with others."""
+    def files_read(cls, options: Any) -> dict[str, Path]:
+        """Files that affect the result, by name; a run resumes only if they are unchanged."""
         del options
         return {}
 
     def mask_for(self, weight: Tensor) -> Mask:
-        """The parametrization that this method puts in front of a weight."""
+        """Create the parametrization of a weight."""
         return Mask(weight)
 
     def prepare(self, model: nn.Module) -> None:
-        """Called once, before the optimizer is made: freeze what this method does not train."""
+        """Called once, before the optimizer is created: freeze parameters that the method does not train."""
 
     def check(self, steps: Callable[[int], StepContext]) -> None:
-        """Called once, before the first step: refuse a density of which it is known that it cannot be reached.
+        """Called once, before the first step: check that the density can be reached.
 
         Args:
-            steps: gives the step of an index.
+            steps: returns the context of the step with a given index.
 
         Raises:
-            UsageError: it cannot; the message names what would do.
+            UsageError: it cannot be reached; the message names a setting that would work.
         """
         del steps
-        density, (rows, cols) = self.target.density, self.target.block
-        for names in self.ranked_together():
+        density, (rows, cols) = self.sparsity.density, self.sparsity.block
+        for names in self.budget_groups():
             blocks = sum(self.weights[name].numel() for name in names) // (rows * cols)
-            # Rounded to nothing, and one is kept all the same.
+            # The count rounds to 0, but at least one block is always kept.
             if density * blocks < 0.5:
-                what, smaller = "weights", ""
+                unit, smaller = "weights", ""
                 if rows * cols > 1:
-                    what, smaller = f"{rows}x{cols} blocks", " or a smaller --block"
+                    unit, smaller = f"{rows}x{cols} blocks", " or a smaller block"
                 where = names[0] if len(names) == 1 else f"the {len(names)} matrices ranked with {names[0]}"
                 raise UsageError(
-                    f"--density {density:g} leaves none of the {blocks} {what} of {where}; "
+                    f"density {density:g}: keeps 0 of the {blocks} {unit} of {where}; "
                     f"give at least {1 / blocks:.2g}{smaller}"
                 )
 
-    def ranked_together(self) -> list[list[str]]:
-        """Names of the matrices that share one budget, for each budget."""
+    def budget_groups(self) -> list[list[str]]:
+        """Groups of matrix names. The matrices of a group are ranked together and share one budget."""
         names = list(self.matrices)
-        return [names] if self.target.scope == "global" else [[name] for name in names]
+        return [names] if self.sparsity.scope == "global" else [[name] for name in names]
 
-    def learnt_scores(self) -> dict[str, nn.Parameter]:
-        """Per matrix, the score of each block ``[out / r, in / c]``, where scores are parameters."""
+    def learned_scores(self) -> dict[str, nn.Parameter]:
+        """Scores that are trained parameters, ``[out / r, in / c]`` per matrix; empty by default."""
         return {}
 
     @classmethod
     def learns_scores(cls) -> bool:
-        """Whether there are any."""
-        return cls.learnt_scores is not Method.learnt_scores
+        """Whether the method trains scores."""
+        return cls.learned_scores is not Method.learned_scores
 
     def score_parameters(self) -> list[nn.Parameter]:
-        """Parameters that are trained at the score learning rate."""
-        return list(self.learnt_scores().values())
+        """Parameters trained at the score learning rate."""
+        return list(self.learned_scores().values())
 
     def scores(self) -> dict[str, Tensor]:
-        """Per matrix, the current score of each block ``[out / r, in / c]``; the highest are kept."""
+        """Current score of each block, ``[out / r, in / c]`` per matrix; the highest scores are kept."""
         raise NotImplementedError
 
     def before_step(self, step: StepContext) -> None:
-        """Called before the forward pass: by default the masks are made anew at the density of the schedule.
+        """Called before the forward pass. By default, updates the masks to the density of the schedule.
 
-        Here, and only here, several processes draw the same random numbers, and a resumed run those it drew before.
+        Use random numbers only in this hook. Torch is seeded before it, so that all processes and a resumed run get
+        the same numbers.
         """
         self.update(step.density)
 
@@ -200,31 +201,31 @@ class Method:
         return None
 
     def after_backward(self, step: StepContext) -> None:
-        """Called when all gradients of this step are there, before they are clipped."""
+        """Called when all gradients of the step are complete, before they are clipped."""
 
     def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
         """Called after the optimizer's step.
 
         Returns:
-            Values for a line of its own in the log; empty, as mostly, for none.
+            Values for a separate line of the log; empty for no line.
         """
         del step, optimizer
         return {}
 
     def log_values(self) -> dict[str, float]:
-        """What the method adds to the log's regular lines."""
+        """Values that the method adds to the regular lines of the log."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """State that is in no parameter or buffer of the masks: tensors, numbers and containers of them."""
+        """State outside of the masks' parameters and buffers: tensors, numbers and containers of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state from `state_dict`."""
 
     @torch.no_grad()
     def update(self, density: float) -> None:
-        """Set every mask to the highest scores, at `density`.
+        """Set every mask to keep the highest scores, at `density`.
 
         Raises:
             TrainingError: a score is NaN.
@@ -233,36 +234,36 @@ class Method:
             for mask in self.masks.values():
                 mask.mask.fill_(1.0)
             return
-        # numpy selects several times faster than torch on a CPU; on a GPU the scores stay where they are.
+        # On a CPU, numpy selects several times faster than torch. On a GPU, the scores stay there.
         scores = {name: _on_host(score.detach()) for name, score in self.scores().items()}
         try:
-            masks = top_masks(scores, density, scope=self.target.scope)
+            masks = top_masks(scores, density, scope=self.sparsity.scope)
         except UsageError as error:
             name = next((name for name, score in scores.items() if bool((score != score).any())), None)
             if name is None:
                 raise
-            raise TrainingError(f"the scores of {name} are not numbers; lower --lr") from error
+            raise TrainingError(f"the scores of {name} contain NaN; lower lr or score_lr") from error
         for name, kept in masks.items():
             self.set_mask(name, kept)
 
     @torch.no_grad()
     def set_mask(self, name: str, kept: Any) -> None:
-        """Set the mask of one matrix to `kept`, booleans ``[out / r, in / c]`` as array or tensor."""
-        whole = expand_blocks(kept, self.target.block)
+        """Set the mask of one matrix to `kept`, booleans ``[out / r, in / c]`` in an array or a tensor."""
+        whole = expand_blocks(kept, self.sparsity.block)
         self.masks[name].mask.copy_(torch.from_numpy(whole) if isinstance(whole, np.ndarray) else whole)
 
-    def settle(self) -> None:
-        """Make the masks final. Called once, after the last step."""
-        self.update(self.target.density)
+    def finalize(self) -> None:
+        """Compute the final masks. Called after the last step."""
+        self.update(self.sparsity.density)
 
     @torch.no_grad()
-    def bake(self) -> dict[str, np.ndarray]:
-        """Settle, make the masks part of the weights and take the parametrizations away.
+    def fold(self) -> dict[str, np.ndarray]:
+        """Finalize the masks, fold them into the weights and remove the parametrizations.
 
         Returns:
-            Per matrix name, the boolean mask ``[out, in]``; its weight is exactly +0.0 wherever that is False.
+            Per matrix name, the boolean mask ``[out, in]``; the weight is exactly +0.0 where the mask is False.
         """
-        self.settle()
+        self.finalize()
         result = {}
         for name, linear in self.matrices.items():
             kept = self.masks[name].eval().mask.bool()

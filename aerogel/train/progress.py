@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal; elsewhere, on request, a plain line every few seconds."""
+"""Progress display of a run: a bar on a terminal; otherwise, on request, a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Literal, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["LINE_SECONDS", "Shown", "shown_steps"]
+__all__ = ["LINE_SECONDS", "ProgressDisplay", "show_progress"]
 
-# Between two lines where there is no terminal.
+# Time between two plain lines.
 LINE_SECONDS = 5.0
 
 
-class Shown(AbstractContextManager["Shown"], Protocol):
-    """What the loop reports its steps to."""
+class ProgressDisplay(AbstractContextManager["ProgressDisplay"], Protocol):
+    """Display that the loop reports its steps to."""
 
     def update(self, done: int, loss: float, density: float) -> None:
-        """Report that `done` steps are done, the last with this loss and density."""
+        """Report `done` completed steps, and the loss and density of the last one."""
 
 
-def shown_steps(name: str, done: int, total: int, mode: bool | Literal["lines"]) -> Shown:
-    """Show on standard error how far the run `name` is, which begins with `done` of `total` steps done.
+def show_progress(name: str, done: int, total: int, mode: bool | Literal["lines"]) -> ProgressDisplay:
+    """Show the progress of a run on standard error.
 
     Args:
-        name: what the run is called.
-        done: steps done.
+        name: label of the run.
+        done: steps completed at the start.
         total: steps of the run.
-        mode: False shows nothing, True a bar if that is a terminal, "lines" also a plain line every `LINE_SECONDS` if
-            it is not.
+        mode: False shows nothing; True shows a bar if standard error is a terminal; "lines" also prints a plain line
+            every `LINE_SECONDS` if it is not.
     """
     console = Console(stderr=True)
     if mode and console.is_terminal:
@@ -39,7 +39,7 @@ def shown_steps(name: str, done: int, total: int, mode: bool | Literal["lines"])
     return _Lines(name, done, total) if mode == "lines" else _Silence()
 
 
-class _Silence(Shown):
+class _Silence(ProgressDisplay):
     def update(self, done: int, loss: float, density: float) -> None:
         pass
 
@@ -47,7 +47,7 @@ class _Silence(Shown):
         pass
 
 
-class _Bar(Shown):
+class _Bar(ProgressDisplay):
     def __init__(self, name: str, done: int, total: int, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -70,17 +70,17 @@ class _Bar(Shown):
         self._progress.stop()
 
 
-class _Lines(Shown):
+class _Lines(ProgressDisplay):
     def __init__(self, name: str, done: int, total: int) -> None:
         self._name, self._first, self._total = name, done, total
-        self._began = self._last = time.monotonic()
+        self._start = self._last = time.monotonic()
 
     def update(self, done: int, loss: float, density: float) -> None:
         now = time.monotonic()
         if now - self._last < LINE_SECONDS:
             return
         self._last = now
-        remaining = (now - self._began) / (done - self._first) * (self._total - done)
+        remaining = (now - self._start) / (done - self._first) * (self._total - done)
         print(
             f"{self._name}: step {done} of {self._total}, density {density:.3f}, loss {loss:.3f}, "
             f"about {remaining:.0f} s remaining",

@@ -1,4 +1,4 @@
-"""Recipes: TOML files whose keys are the fields of a configuration."""
+"""Recipes: TOML files whose keys are fields of a configuration."""
 
 from __future__ import annotations
 
@@ -21,62 +21,65 @@ else:
 
 __all__ = ["check_known", "field_types", "read_recipe", "read_toml", "typed"]
 
-# What is given for a run and not for a recipe.
+# Fields that can be set only for a single run.
 _NOT_IN_RECIPES = ("restart", "progress")
-_KINDS = {
-    bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path in quotes",
+_TYPE_NAMES = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path in quotes",
     tuple[int, int]: 'a block in quotes, such as "4x1"', tuple[Path, ...]: "a list of paths",
     Mapping[str, Any]: "a table",
 }  # fmt: skip
 
 
-def read_recipe(path: Path, kind: type[Any]) -> dict[str, Any]:
-    """The values of a recipe for the configuration dataclass `kind`, each of its field's type.
+def read_recipe(path: Path, config_type: type[Any]) -> dict[str, Any]:
+    """Read a recipe for the configuration dataclass `config_type`.
+
+    Returns:
+        Values by field name, each of the type of its field.
 
     Raises:
-        UsageError: the file cannot be read, has a key that `kind` does not, or a value of another type.
+        UsageError: the file cannot be read, a key is unknown, or a value has the wrong type.
     """
-    values, types = read_toml(path), field_types(kind)
+    values, types = read_toml(path), field_types(config_type)
     check_known(path, values, types)
     return {key: typed(f"{path}: {key}", value, types[key]) for key, value in values.items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table that a TOML file is.
+    """Read a TOML file as a table.
 
     Raises:
-        UsageError: it cannot be read, or is not TOML.
+        UsageError: the file cannot be read, or is not TOML.
     """
     try:
         content = read_bytes(path)
     except DataError as error:
-        raise UsageError(f"--config {error}") from error
+        raise UsageError(f"config {error}") from error
     try:
-        # TOML ends a line with LF or CR LF, and Windows' editors may put a byte order mark before the first one.
+        # `decode` removes a byte order mark, which editors on Windows may write; TOML allows LF and CR LF.
         table: dict[str, Any] = tomllib.loads(decode(path, content))
     except (ValueError, RecursionError) as error:  # DataError and TOMLDecodeError are ValueErrors
-        raise UsageError(f"--config {path} is not TOML ({error}); correct it") from error
+        raise UsageError(f"config {path}: not valid TOML ({error}); correct it") from error
     return table
 
 
-def field_types(kind: type[Any]) -> dict[str, Any]:
-    """Types of the fields of a configuration that may stand in a recipe; None is taken out of them."""
-    hints = get_type_hints(kind)
+def field_types(config_type: type[Any]) -> dict[str, Any]:
+    """Types of the fields of a configuration that a recipe may set, without None."""
+    hints = get_type_hints(config_type)
     return {
-        field.name: next((t for t in get_args(hint) if hint != Mapping[str, Any] and t in _KINDS), hint)
+        field.name: next((t for t in get_args(hint) if hint != Mapping[str, Any] and t in _TYPE_NAMES), hint)
         if type(None) in get_args(hint)
         else hint
-        for field in fields(kind)
+        for field in fields(config_type)
         if field.name not in _NOT_IN_RECIPES
         for hint in (hints[field.name],)
     }
 
 
 def check_known(path: Path, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse keys that are not `known`.
+    """Check that all keys are known.
 
     Raises:
-        UsageError: names the file, the key, the nearest known one and all.
+        UsageError: a key is unknown; the message names the file, the key and the known keys.
     """
     names = sorted(known)
     for key in given:
@@ -86,36 +89,36 @@ def check_known(path: Path, given: Iterable[str], known: Iterable[str]) -> None:
             raise UsageError(f"{path}: unknown key {key!r}; {hint}known: {', '.join(names)}")
 
 
-def typed(what: str, value: Any, kind: Any) -> Any:
-    """A value of TOML as one of the type `kind`; `what` names it in messages.
+def typed(name: str, value: Any, expected: Any) -> Any:
+    """Convert a TOML value to the type `expected`; `name` names it in messages.
 
     Raises:
-        UsageError: it is of another type.
+        UsageError: the value has another type.
     """
-    # Exact types: True is an int to isinstance.
+    # Exact types are compared, because isinstance(True, int) is true.
     if (
-        kind is float
+        expected is float
         and type(value) in (int, float)
         and abs(value) < sys.float_info.max
         and not math.isnan(value)
     ):
         return float(value)
-    if kind is Path and type(value) is str and value and "\0" not in value:
+    if expected is Path and type(value) is str and value and "\0" not in value:
         return Path(value)
     if (
-        kind == tuple[int, int]
+        expected == tuple[int, int]
         and type(value) is str
         and re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", value, re.A)
     ):
         rows, cols = value.split("x")
         return int(rows), int(cols)
-    if kind == tuple[Path, ...] and type(value) is list:
-        return tuple(typed(what, item, Path) for item in value)
-    if get_origin(kind) is get_origin(Mapping[str, Any]) and type(value) is dict:
-        for name, item in value.items():
+    if expected == tuple[Path, ...] and type(value) is list:
+        return tuple(typed(name, item, Path) for item in value)
+    if get_origin(expected) is get_origin(Mapping[str, Any]) and type(value) is dict:
+        for key, item in value.items():
             if type(item) not in (bool, int, float, str):
-                raise UsageError(f"{what}.{name} must be one value, not {item!r}")
+                raise UsageError(f"{name}.{key} must be one value, not {item!r}")
         return value
-    if kind in (bool, int, str) and type(value) is kind:
+    if expected in (bool, int, str) and type(value) is expected:
         return value
-    raise UsageError(f"{what} must be {_KINDS[kind]}, not {value!r}")
+    raise UsageError(f"{name} must be {_TYPE_NAMES[expected]}, not {value!r}")

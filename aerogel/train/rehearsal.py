@@ -1,4 +1,4 @@
-"""What a run does after its last step, done once before its first: a fault found there would lose the whole run."""
+"""Rehearsal: saving and evaluating, tried before the first step, so that a failure after the last loses no run."""
 
 from __future__ import annotations
 
@@ -24,21 +24,26 @@ __all__ = ["rehearse_evaluation", "rehearse_saving"]
 
 
 def rehearse_saving(
-    out: Path, model: Any, tokenizer: Any, record: Record, write_model: Callable[[Path], object], more: int
+    out: Path,
+    model: Any,
+    tokenizer: Any,
+    record: Record,
+    write_model: Callable[[Path], object],
+    state_bytes: int,
 ) -> None:
-    """Write a checkpoint with full masks beside `out`, load it back, compare, and delete it.
+    """Write a checkpoint with all-ones masks next to `out`, load it, compare it with the model, and delete it.
 
     Args:
-        out: where the checkpoint will be written.
-        model: before a method is attached to it.
-        tokenizer: of the model, as it is saved.
-        record: with the settings and the data of the run.
+        out: path that the final checkpoint will have.
+        model: the model, before a method is attached to it.
+        tokenizer: the tokenizer to save.
+        record: record with the settings and the data of the run.
         write_model: see `aerogel.checkpoint.save`.
-        more: bytes that the run needs on the same disk besides the checkpoint.
+        state_bytes: bytes that the run needs on the same disk in addition to the checkpoint.
 
     Raises:
-        CheckpointError: what was loaded is not what was saved.
-        OutputError: the checkpoint cannot be written, or the disk has no room for all that the run will write.
+        CheckpointError: the loaded model or tokenizer differs from the saved one.
+        OutputError: the checkpoint cannot be written, or the disk has too little free space for the run.
     """
     out = out.resolve()
     folder = out.with_name(f".{out.name}.rehearsal")
@@ -46,14 +51,14 @@ def rehearse_saving(
     try:
         shutil.rmtree(folder, ignore_errors=True)
         checkpoint.save(folder, record, masks, write_model)
-        _demand_room(out, more)
-        _demand_equal(folder, model, tokenizer)
+        _check_free_space(out, state_bytes)
+        _check_equal(folder, model, tokenizer)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def rehearse_evaluation(model: Any, task: Task, splits: Mapping[str, Features], size: int) -> None:
-    """Evaluate the `size` longest features of each split, and compute the metrics from outputs of zeros.
+    """Run the model on the `size` longest features of each split, and compute the metrics of all-zero outputs.
 
     Raises:
         TrainingError: an output of the model is not finite.
@@ -63,57 +68,57 @@ def rehearse_evaluation(model: Any, task: Task, splits: Mapping[str, Features], 
     for name, features in splits.items():
         lengths = features.lengths
         longest = sorted(range(len(features)), key=lambda row: lengths[row])[-size:]
-        found = predict(model, task, features.take(longest), size)
+        outputs = predict(model, task, features.take(longest), size)
         zeros[name] = {
-            output: [_zeros(values[0], length if task.per_token else None) for length in lengths]
-            for output, values in found.items()
+            output_name: [_zeros(values[0], length if task.per_token else None) for length in lengths]
+            for output_name, values in outputs.items()
         }
     task.score(zeros, splits)
 
 
 def _zeros(like: np.ndarray, tokens: int | None) -> np.ndarray:
-    """An output of zeros, with `tokens` on its first axis if it has one for tokens."""
+    """Zeros of the shape of `like`, with `tokens` as the size of the first axis, if given."""
     return np.zeros(like.shape if tokens is None else (tokens, *like.shape[1:]), np.float32)
 
 
-def _demand_room(out: Path, more: int) -> None:
-    """Look at the free bytes while a checkpoint is written already."""
+def _check_free_space(out: Path, needed: int) -> None:
+    """Check that `needed` bytes are free; called while the rehearsed checkpoint is on the disk."""
     free = shutil.disk_usage(out.parent).free
-    if free < more:
+    if free < needed:
         raise OutputError(
-            f"{out.parent} has {free:,} bytes free besides the checkpoint, and the state of the run takes {more:,}; "
-            "make room or choose another --out"
+            f"{out.parent}: {free:,} bytes free after the checkpoint, and the state of the run needs {needed:,}; "
+            "free disk space or choose another out"
         )
 
 
-def _demand_equal(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Load what was saved as plain transformers does, and compare all of it."""
-    kind = type(model)
+def _check_equal(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Load the saved model and tokenizer with plain transformers, and compare them with the originals."""
+    model_class = type(model)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            loaded, info = kind.from_pretrained(
+            loaded, info = model_class.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False,
                 output_loading_info=True,
             )  # fmt: skip
-            words = transformers.AutoTokenizer.from_pretrained(
+            loaded_tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
     except AerogelError:
         raise
-    except Exception as error:  # transformers raises errors of many kinds
+    except Exception as error:  # transformers raises errors of many types
         raise CheckpointError(
-            f"transformers cannot load a {kind.__name__} that it saved ({type(error).__name__}: {error}); "
-            "give another --model, or install another version of transformers"
+            f"transformers cannot load the {model_class.__name__} that it saved ({type(error).__name__}: {error}); "
+            "choose another model, or install another version of transformers"
         ) from error
     before, after = model.state_dict(), loaded.state_dict()
     changed = [name for name, value in before.items() if name not in after or not value.equal(after[name])]
-    if odd := [*sorted(info["missing_keys"]), *sorted(before.keys() ^ after.keys()), *changed]:
+    if different := [*sorted(info["missing_keys"]), *sorted(before.keys() ^ after.keys()), *changed]:
         raise CheckpointError(
-            f"{odd[0]} of {kind.__name__} is not the same after it is saved and loaded; "
-            "give another --model, or install another version of transformers"
+            f"{different[0]} of {model_class.__name__} changes when it is saved and loaded; "
+            "choose another model, or install another version of transformers"
         )
-    if words.get_vocab() != tokenizer.get_vocab():
+    if loaded_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise CheckpointError(
-            f"the {type(tokenizer).__name__} of --model has another vocabulary after it is saved and loaded; "
-            "give the model's fast tokenizer"
+            f"the vocabulary of the model's {type(tokenizer).__name__} changes when it is saved and loaded; "
+            "give the model its fast tokenizer (tokenizer.json)"
         )

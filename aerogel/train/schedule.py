@@ -1,6 +1,6 @@
-"""The two schedules of a run, as plain functions of the optimizer step.
+"""Schedules of the density and the learning rate, as functions of the optimizer step.
 
-Steps count from 0; a value for step t holds for the forward and backward pass of that step.
+Steps count from 0. The value for step t is used in the forward and backward pass of that step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Cubic", "check_warmup", "linear_rate", "warmup_steps"]
 
 @dataclass(frozen=True)
 class Cubic:
-    """The cubic density schedule of gradual pruning (Zhu and Gupta 2017; Sanh et al. 2020, section 4).
+    """Cubic density schedule of gradual pruning (Zhu and Gupta 2017; Sanh et al. 2020, section 4).
 
     With W = `warmup` learning-rate warm-up steps, T = `total` steps, i = `initial`, f = `final`:
 
@@ -24,15 +24,15 @@ class Cubic:
         v_t = v_f                                                            for t > T - f W
 
     Attributes:
-        start: density v_i before pruning begins.
-        end: density v_f that the run ends with.
-        total: optimizer steps of the run.
-        warmup: learning-rate warm-up steps, the unit of `initial` and `final`.
-        initial: warm-ups before pruning begins.
-        final: warm-ups, at the end, at the final density.
+        start: initial density v_i.
+        end: final density v_f.
+        total: optimizer steps T of the run.
+        warmup: learning-rate warm-up steps W.
+        initial: length of the phase at the initial density, in units of W.
+        final: length of the phase at the final density, in units of W.
 
     Raises:
-        UsageError: the warm-ups leave no step for the descent.
+        UsageError: no steps remain for the descent.
     """
 
     start: float
@@ -45,30 +45,30 @@ class Cubic:
     def __post_init__(self) -> None:
         if self.initial < 0 or self.final < 0:
             raise UsageError(
-                f"--initial-warmup {self.initial:g} and --final-warmup {self.final:g} must not be negative"
+                f"initial_warmup {self.initial:g}, final_warmup {self.final:g}: both must be 0 or more"
             )
         if self.warmup * (self.initial + self.final) >= self.total:
             raise UsageError(
-                f"{self.warmup} warm-up steps x ({self.initial:g} initial + {self.final:g} final) reach the "
-                f"{self.total} steps of the run, so nothing would be pruned gradually; lower --warmup, "
-                "--initial-warmup or --final-warmup, or raise --epochs or --steps"
+                f"{self.warmup} warm-up steps x ({self.initial:g} initial + {self.final:g} final) must be fewer than "
+                f"the {self.total} steps of the run; lower warmup, initial_warmup or final_warmup, or raise epochs or "
+                "steps"
             )
 
     @property
     def descent(self) -> tuple[float, float]:
-        """Where the descent begins and where it has ended, in steps: i W and T - f W."""
+        """First and last point of the descent, in steps: i W and T - f W."""
         return self.initial * self.warmup, self.total - self.final * self.warmup
 
     def density(self, step: int) -> float:
         """v_t, in [end, start]."""
-        left = self._left(step)
-        return self.start if left == 1.0 else self.end + (self.start - self.end) * left
+        remaining = self._remaining(step)
+        return self.start if remaining == 1.0 else self.end + (self.start - self.end) * remaining
 
     def progress(self, step: int) -> float:
-        """(v_i - v_t) / (v_i - v_f), also where v_i = v_f: 0 before pruning begins, 1 from T - f W on."""
-        return 1.0 - self._left(step)
+        """(v_i - v_t) / (v_i - v_f): 0 before the descent, 1 from T - f W on; defined for v_i = v_f too."""
+        return 1.0 - self._remaining(step)
 
-    def _left(self, step: int) -> float:
+    def _remaining(self, step: int) -> float:
         begin, finish = self.descent
         if step < begin:
             return 1.0
@@ -78,32 +78,32 @@ class Cubic:
 
 
 def check_warmup(warmup: float) -> None:
-    """Refuse a `--warmup` that means no number of steps, however long the run is.
+    """Check `warmup`, a fraction of the run below 1 or a number of steps.
 
     Raises:
-        UsageError: negative, not finite, or a number of steps that is not whole.
+        UsageError: it is negative, not finite, or above 1 and not whole.
     """
     if not 0 <= warmup < math.inf or (warmup > 1 and not warmup.is_integer()):
-        raise UsageError(f"--warmup {warmup:g}: give a fraction below 1 or a whole number of steps")
+        raise UsageError(f"warmup {warmup:g}: must be a fraction below 1 or a whole number of steps")
 
 
 def warmup_steps(warmup: float, total: int) -> int:
-    """Steps meant by `--warmup`: a fraction of `total` if below 1, else a count of steps.
+    """Number of warm-up steps: `warmup` times `total` if below 1, else `warmup`.
 
     Raises:
-        UsageError: it means no number of steps, or one no shorter than the run.
+        UsageError: `warmup` is out of range, or not fewer steps than the run has.
     """
     check_warmup(warmup)
     steps = int(warmup * total) if warmup < 1 else int(warmup)
     if steps >= total:
         raise UsageError(
-            f"--warmup {steps} reaches the {total} steps of the run; lower it or raise --epochs or --steps"
+            f"warmup {steps}: must be fewer than the {total} steps of the run; lower it or raise epochs or steps"
         )
     return steps
 
 
 def linear_rate(step: int, warmup: int, total: int) -> float:
-    """Learning-rate factor: rises from 0 over `warmup` steps, then falls linearly to 0 at `total`."""
+    """Learning-rate factor: rises linearly from 0 over `warmup` steps, then falls linearly to 0 at `total`."""
     if step < warmup:
         return step / warmup
     return (total - step) / (total - warmup)

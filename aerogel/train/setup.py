@@ -1,4 +1,4 @@
-"""What sets one kind of training apart from another, and what it gives a run to work on."""
+"""Interface between a run and a type of training: fine-tuning on a task or pre-training on text."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["TrainingJob", "TrainingSetup"]
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a run works on.
+    """Model, data and loss of a run.
 
     Attributes:
-        model: in float32, with the head that it is trained with.
-        tokenizer: of the model, as it was loaded: calls of a tokenizer change what it would save.
+        model: model in float32, with its training head.
+        tokenizer: tokenizer as loaded. It must not be called, because calls change the files that it saves.
         rows: training rows.
-        total: optimizer steps.
-        measure: gives the metrics of the model as it is.
-        rehearse: does a small part of what `measure` does, with the rows that need the most memory.
+        total: number of optimizer steps.
+        evaluate: computes the metrics of the current model.
+        rehearse: runs a small part of `evaluate`, on the rows that need the most memory.
         objective: the loss.
-        final: further steps, in which the surviving weights are fine-tuned.
-        notes: entries of the record besides the configuration.
+        final: number of steps after these that train the remaining weights with a fixed mask.
+        notes: entries added to the settings in the record.
     """
 
     model: Any
     tokenizer: Any
     rows: Rows | TextRows
     total: int
-    measure: Callable[[], dict[str, float]]
+    evaluate: Callable[[], dict[str, float]]
     rehearse: Callable[[], object]
     objective: Objective = field(default_factory=TaskLoss)
     final: int = 0
@@ -44,25 +44,25 @@ class TrainingJob:
 
 
 class TrainingSetup(Protocol):
-    """What sets one kind of training apart: `FineTuning` on a task, or pre-training on text."""
+    """A type of training: `FineTuning` on a task, or `Pretraining` on text."""
 
     @property
     def task(self) -> str | None:
-        """Name of the task, None where there is none."""
+        """Name of the task; None for pre-training."""
 
     def load_data(self) -> dict[str, Any]:
-        """Read the data, or see that it is there; returns what identifies it, as JSON values.
+        """Read or check the data; returns its fingerprint, as JSON values.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the data cannot be read.
         """
 
     def job(self, device: torch.device) -> TrainingJob:
-        """Load the model and give the data its form. Called once, after `load_data`.
+        """Load the model and prepare the rows. Called once, after `load_data`.
 
         Args:
-            device: where the run computes.
+            device: device of the run.
 
         Raises:
-            UsageError: there is no such model, or model and data do not fit.
+            UsageError: the model cannot be loaded, or does not fit the data.
         """

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from aerogel.bench.compare import difference, without_padding
+from aerogel.bench.compare import relative_error, without_padding
 
 
-def test_difference_is_relative_to_each_outputs_largest_value() -> None:
+def test_error_is_relative_to_each_outputs_largest_value() -> None:
     expected = [np.array([1.0, -2.0]), np.array([100.0, 0.0])]
     outputs = [np.array([1.0, -2.001]), np.array([100.01, 0.0])]
-    assert difference(outputs, expected) == pytest.approx(0.0005)
-    assert difference(expected, expected) == 0
-    assert difference([np.zeros(2)], [np.zeros(2)]) == 0
+    assert relative_error(outputs, expected) == pytest.approx(0.0005)
+    assert relative_error(expected, expected) == 0
+    assert relative_error([np.zeros(2)], [np.zeros(2)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -26,15 +26,15 @@ def test_difference_is_relative_to_each_outputs_largest_value() -> None:
         ([np.ones(1)], [np.zeros(1)]),
     ],
 )
-def test_what_cannot_be_compared_is_infinitely_wrong(
+def test_outputs_that_cannot_be_compared_have_infinite_error(
     outputs: list[np.ndarray], expected: list[np.ndarray]
 ) -> None:
-    assert difference(outputs, expected) == math.inf
+    assert relative_error(outputs, expected) == math.inf
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nothing_can_be_compared_with_what_is_not_finite(value: float) -> None:
-    assert math.isnan(difference([np.array([value])], [np.array([value])]))
+def test_a_non_finite_reference_gives_nan(value: float) -> None:
+    assert math.isnan(relative_error([np.array([value])], [np.array([value])]))
 
 
 def test_only_outputs_per_token_lose_their_padding() -> None:

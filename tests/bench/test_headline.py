@@ -10,18 +10,18 @@ from aerogel.bench import headline
 from aerogel.cli import main as aerogel
 
 
-def test_every_model_is_made_before_all_are_measured_together() -> None:
-    made = headline.commands(Path("o"), "bert-base", 0.1, ["--threads", "2"])
-    assert [command[0] for command in made] == ["synth", "export", "export", "synth", "export", "bench"]
-    exported = [command[command.index("--out") + 1] for command in made if command[0] == "export"]
+def test_all_models_are_made_before_one_measurement() -> None:
+    found = headline.commands(Path("o"), "bert-base", 0.1, ["--threads", "2"])
+    assert [command[0] for command in found] == ["synth", "export", "export", "synth", "export", "bench"]
+    exported = [command[command.index("--out") + 1] for command in found if command[0] == "export"]
     assert [Path(file).name for file in exported] == ["dense.onnx", "csr.onnx", "bsr.onnx"]
-    assert made[-1][1:6] == [*exported, "--threads", "2"]
-    assert [command[command.index("--block") + 1] for command in made if command[0] == "synth"] == [
+    assert found[-1][1:6] == [*exported, "--threads", "2"]
+    assert [command[command.index("--block") + 1] for command in found if command[0] == "synth"] == [
         "1x1",
         "4x1",
     ]
     # An export reads the checkpoint that the synth before it wrote.
-    for command, before in zip(made[1:5], made[:4], strict=True):
+    for command, before in zip(found[1:5], found[:4], strict=True):
         if before[0] == "synth":
             assert command[1] == before[before.index("--out") + 1]
 
@@ -54,10 +54,10 @@ def test_stops_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     [
         (["--thread-count", "2"], "unrecognized arguments: --thread-count 2"),
         (["--rounds", "many"], "invalid int value: 'many'"),
-        (["--threads", "0"], "--threads 0 is out of range"),
+        (["--threads", "0"], "--threads 0"),
     ],
 )
-def test_what_bench_would_refuse_is_refused_before_the_work(
+def test_bad_bench_arguments_are_refused_before_the_work(
     words: list[str],
     message: str,
     tmp_path: Path,

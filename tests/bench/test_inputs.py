@@ -17,17 +17,17 @@ def fill(
     return feeds(MODEL, inputs, batch=batch, seq=seq, vocab=vocab, seed=seed)
 
 
-def open_input(name: str, kind: str = "tensor(int64)") -> Input:
-    return Input(name, kind, ("batch", None))
+def open_input(name: str, type: str = "tensor(int64)") -> Input:
+    return Input(name, type, ("batch", None))
 
 
 @pytest.mark.parametrize("config", ["{}", '{"vocab_size": "9"}', '{"vocab_size": 0}'])
-def test_a_configuration_that_says_nothing_gives_a_thousand_ids(tmp_path: Path, config: str) -> None:
+def test_a_config_without_a_valid_size_means_a_thousand_ids(tmp_path: Path, config: str) -> None:
     (tmp_path / "config.json").write_text(config)
     assert vocabulary(tmp_path / "model.onnx") == 1000
 
 
-def test_a_link_has_the_configuration_of_its_model(tmp_path: Path) -> None:
+def test_a_link_uses_the_config_of_its_target(tmp_path: Path) -> None:
     (tmp_path / "v3").mkdir()
     (tmp_path / "v3/model.onnx").touch()
     (tmp_path / "v3/config.json").write_text('{"vocab_size": 7, "max_position_embeddings": 5}')
@@ -41,7 +41,7 @@ def test_a_link_has_the_configuration_of_its_model(tmp_path: Path) -> None:
         check_length(link, 7)
 
 
-def test_each_kind_of_input() -> None:
+def test_values_of_each_input() -> None:
     filled = fill(
         open_input("input_ids"),
         open_input("attention_mask", "tensor(int32)"),
@@ -58,7 +58,7 @@ def test_each_kind_of_input() -> None:
     assert all(array.shape == (3, 400) for array in filled.values())
 
 
-def test_masks_end_where_sequences_do() -> None:
+def test_masks_end_with_their_sequences() -> None:
     filled = feeds(
         MODEL,
         [open_input("input_ids"), open_input("attention_mask")],
@@ -87,18 +87,18 @@ def test_the_seed_decides_the_ids() -> None:
         Input("lengths", "tensor(int64)", ("batch", "sequence")),
     ],
 )
-def test_inputs_of_other_kinds_are_refused_by_name(odd: Input) -> None:
+def test_other_inputs_are_refused_by_name(odd: Input) -> None:
     with pytest.raises(UsageError, match=rf"model\.onnx: bench cannot fill input '{odd.name}'"):
         fill(odd)
 
 
-@pytest.mark.parametrize(("shape", "mend"), [((1, "s"), "--batch 1"), (("b", 128), "--seq 128")])
-def test_fixed_shapes_name_the_flag(shape: tuple[int | str, ...], mend: str) -> None:
-    with pytest.raises(UsageError, match=f"give {mend}"):
+@pytest.mark.parametrize(("shape", "flag"), [((1, "s"), "--batch 1"), (("b", 128), "--seq 128")])
+def test_fixed_shapes_name_the_flag(shape: tuple[int | str, ...], flag: str) -> None:
+    with pytest.raises(UsageError, match=f"give {flag}"):
         fill(Input("input_ids", "tensor(int64)", shape))
 
 
-def test_fixed_shapes_that_fit_are_filled() -> None:
+def test_fixed_shapes_that_match_are_filled() -> None:
     assert fill(Input("input_ids", "tensor(int64)", (2, 5)))["input_ids"].shape == (2, 5)
 
 
@@ -110,7 +110,7 @@ def test_fixed_shapes_that_fit_are_filled() -> None:
         ('{"vocab_size": "9"}', 1000),
     ],
 )
-def test_vocabulary_is_that_of_the_config_beside_the_model(tmp_path: Path, text: str, size: int) -> None:
+def test_vocabulary_is_that_of_the_config(tmp_path: Path, text: str, size: int) -> None:
     (tmp_path / "config.json").write_text(text)
     assert vocabulary(tmp_path / "model.onnx") == size
 
@@ -119,7 +119,7 @@ def test_vocabulary_without_a_config(tmp_path: Path) -> None:
     assert vocabulary(tmp_path / "model.onnx") == 1000
 
 
-def test_a_vocabulary_beyond_all_bounds_is_named(tmp_path: Path) -> None:
+def test_an_impossibly_large_vocabulary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(f'{{"vocab_size": {10**18}}}')
     with pytest.raises(UsageError, match=r"config\.json: vocab_size 1000000000"):
         vocabulary(tmp_path / "model.onnx")
@@ -128,11 +128,11 @@ def test_a_vocabulary_beyond_all_bounds_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[]", "{", "[" * 200_000, f'{{"vocab_size": {10**30}}}'])
 def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"config\.json cannot be read as JSON"):
+    with pytest.raises(UsageError, match=r"config\.json as JSON"):
         vocabulary(tmp_path / "model.onnx")
 
 
-def test_the_longest_sequence_is_the_manifests_or_else_the_configurations(tmp_path: Path) -> None:
+def test_the_maximum_length_is_of_the_manifest_or_else_of_the_config(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     check_length(model, 100_000)
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 80}')

@@ -23,7 +23,7 @@ def test_domains_and_size(token_model: Callable[..., Path]) -> None:
     assert sparse.size == sparse.path.stat().st_size
 
 
-def test_agrees_with_onnx_whatever_other_fields_are_there(token_model: Callable[..., Path]) -> None:
+def test_agrees_with_onnx_with_all_other_fields_set(token_model: Callable[..., Path]) -> None:
     path = token_model("model.onnx", sparse=True)
     model = onnx.load(path)
     model.producer_name, model.model_version, model.doc_string = "someone", -1, "x" * 5000
@@ -33,7 +33,7 @@ def test_agrees_with_onnx_whatever_other_fields_are_there(token_model: Callable[
     assert scan(path).domains == {item.domain for item in model.opset_import}
 
 
-def test_external_data_counts(token_model: Callable[..., Path]) -> None:
+def test_external_data_counts_in_the_size(token_model: Callable[..., Path]) -> None:
     path = token_model("model.onnx")
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     data = path.with_name("model.onnx.data")
@@ -57,16 +57,16 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         scan(file)
 
 
-def test_a_file_cut_short_inside_its_graph_is_refused(token_model: Callable[..., Path]) -> None:
+def test_a_truncated_file_is_refused(token_model: Callable[..., Path]) -> None:
     path = token_model("model.onnx")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RuntimeLoadError, match="cut short"):
+    with pytest.raises(RuntimeLoadError, match="truncated"):
         scan(path)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_bytes_raise_anything_else(tmp_path: Path, content: bytes) -> None:
+def test_random_bytes_raise_only_runtime_load_errors(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(content)
     with contextlib.suppress(RuntimeLoadError):

@@ -5,25 +5,25 @@ from pathlib import Path
 import pytest
 
 from aerogel.bench.model import OnnxFile
-from aerogel.bench.precision import TOLERANCES, Precision, stored_precision
+from aerogel.bench.precision import TOLERANCES, Precision, stored_dtype
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("precision", TOLERANCES)
-def test_words_and_back(sparse: bool, precision: str) -> None:
-    kind = Precision(sparse, precision)
-    assert Precision.parse(str(kind)) == kind
-    assert str(kind) == f"{'sparse' if sparse else 'dense'} {precision}"
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_text_round_trip(sparse: bool, dtype: str) -> None:
+    parsed = Precision(sparse, dtype)
+    assert Precision.parse(str(parsed)) == parsed
+    assert str(parsed) == f"{'sparse' if sparse else 'dense'} {dtype}"
 
 
 @pytest.mark.parametrize("text", ["", "sparse", "sparse fp64", "thin fp32", "dense int8 "])
-def test_other_words_are_no_kind(text: str) -> None:
-    with pytest.raises(ValueError, match="no kind"):
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a precision"):
         Precision.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("functions", "precision"),
+    ("functions", "dtype"),
     [
         ({"CsrLinear_v1", "Encoder_v1"}, "fp32"),
         ({"BsrLinearFp16_v1"}, "fp16"),
@@ -31,6 +31,6 @@ def test_other_words_are_no_kind(text: str) -> None:
         (set(), "fp32"),
     ],
 )
-def test_precision_is_that_of_the_functions(functions: set[str], precision: str) -> None:
+def test_stored_dtype_is_that_of_the_functions(functions: set[str], dtype: str) -> None:
     model = OnnxFile(Path("m.onnx"), frozenset({"aerogel"}), 1, frozenset(functions))
-    assert stored_precision(model) == precision
+    assert stored_dtype(model) == dtype

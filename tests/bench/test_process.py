@@ -22,7 +22,7 @@ def start(module: str, model: Path, **changes: Any) -> Worker:
     return Worker(
         module,
         model,
-        **{"threads": 1, "setting": "default", "batch": 1, "seq": 4, "vocab": 50, "seed": 0} | changes,
+        **{"threads": 1, "variant": "default", "batch": 1, "seq": 4, "vocab": 50, "seed": 0} | changes,
     )
 
 
@@ -30,7 +30,7 @@ def stock(model: Path, **changes: Any) -> Worker:
     return start("aerogel.bench.backends.onnxruntime", model, **changes)
 
 
-def test_the_worker_imports_nothing_but_its_runtime(fake_candidates: Fakes, token_model: Models) -> None:
+def test_the_worker_imports_nothing_but_its_runtime(fake_backends: Fakes, token_model: Models) -> None:
     import torch  # noqa: F401 - the parent has it, the worker must not
 
     heavy = (
@@ -44,11 +44,11 @@ def test_the_worker_imports_nothing_but_its_runtime(fake_candidates: Fakes, toke
         "aerogel.train",
         "aerogel.export",
     )
-    fakes = fake_candidates(
+    fakes = fake_backends(
         spy="def outputs(self, ids):\n"
         "    import sys, aerogel.bench.backends.onnxruntime as stock\n"
         "    from pathlib import Path\n"
-        f"    stock.CANDIDATE.open(Path({str(token_model('spied.onnx'))!r}), 1, 'default', 1, 4)\n"
+        f"    stock.BACKEND.open(Path({str(token_model('spied.onnx'))!r}), 1, 'default', 1, 4)\n"
         f"    return [np.array([name in sys.modules for name in {heavy!r} + ('onnxruntime',)])]"
     )
     with start(fakes.module("spy"), token_model("model.onnx")) as worker:
@@ -72,16 +72,16 @@ def test_outputs_are_the_models(token_model: Models) -> None:
     np.testing.assert_allclose(outputs[0], expected[0], rtol=1e-5)
 
 
-def test_times_and_share(token_model: Models) -> None:
+def test_times_and_cpu_utilization(token_model: Models) -> None:
     with stock(token_model("model.onnx")) as worker:
-        seconds, share = worker.run(20)
+        seconds, utilization = worker.run(20)
     assert len(seconds) == 20
     assert all(0 < time < 1 for time in seconds)
-    assert 0 < share < 1.5
-    assert worker.open_seconds > 0
+    assert 0 < utilization < 1.5
+    assert worker.load_seconds > 0
 
 
-def test_memory_is_that_of_one_model_alone(token_model: Models) -> None:
+def test_memory_is_of_one_model_only(token_model: Models) -> None:
     # Tables of 1 and of 200,001 rows of 64 floats: 51.2 million bytes apart.
     small, large = (
         token_model("small.onnx", vocab=1, width=64),
@@ -99,11 +99,11 @@ def test_memory_is_that_of_one_model_alone(token_model: Models) -> None:
         assert memory["after_runs"] <= memory["peak"]
     # Loading reads the file before it copies the table out of it.
     assert 51.2e6 < more["peak"] - more["before_load"] < 51.2e6 * 3 + 60e6
-    # Nothing of this process is in them.
+    # The memory of this process is not included.
     assert less["peak"] < ballast.nbytes
 
 
-def test_errors_come_back_as_what_they_were(token_model: Models, tmp_path: Path) -> None:
+def test_errors_keep_their_types(token_model: Models, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x08\x09")
     with pytest.raises(RuntimeLoadError, match=r"broken\.onnx cannot be loaded"):
@@ -112,9 +112,9 @@ def test_errors_come_back_as_what_they_were(token_model: Models, tmp_path: Path)
         stock(token_model("model.onnx", vocab=2), vocab=1000)
 
 
-def test_a_candidates_own_error_keeps_its_type(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(
-        poor="def open(self, path, threads, setting, batch, seq):\n"
+def test_an_error_of_a_backend_keeps_its_type(fake_backends: Fakes, token_model: Models) -> None:
+    fakes = fake_backends(
+        poor="def open(self, path, threads, variant, batch, seq):\n"
         "    from aerogel.errors import require\n"
         "    require('no_such_runtime', 'bench')"
     )
@@ -122,16 +122,16 @@ def test_a_candidates_own_error_keeps_its_type(fake_candidates: Fakes, token_mod
         start(fakes.module("poor"), token_model("model.onnx"))
 
 
-def test_a_bug_in_a_candidate_shows_its_last_line(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(buggy="def open(self, path, threads, setting, batch, seq):\n    return 1 / 0")
+def test_a_bug_in_a_backend_shows_its_last_line(fake_backends: Fakes, token_model: Models) -> None:
+    fakes = fake_backends(buggy="def open(self, path, threads, variant, batch, seq):\n    return 1 / 0")
     with pytest.raises(
         RuntimeLoadError, match=r"ended with status 1 \(ZeroDivisionError: division by zero\)"
     ):
         start(fakes.module("buggy"), token_model("model.onnx"))
 
 
-def test_what_a_runtime_prints_does_not_disturb(fake_candidates: Fakes, token_model: Models) -> None:
-    fakes = fake_candidates(
+def test_output_of_a_runtime_does_not_disturb_replies(fake_backends: Fakes, token_model: Models) -> None:
+    fakes = fake_backends(
         chatty="def outputs(self, ids):\n    import os\n    print('hello')\n    os.write(1, b'{}\\n')\n    return [ids]"
     )
     with start(fakes.module("chatty"), token_model("model.onnx")) as worker:

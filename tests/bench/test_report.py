@@ -15,29 +15,29 @@ from aerogel.errors import DataError, UsageError
 
 
 def run(
-    label: str, candidate: str, milliseconds: float, kind: str = "dense fp32", difference: float | None = None
+    label: str, backend: str, milliseconds: float, precision: str = "dense fp32", error: float | None = None
 ) -> Run:
     latency = summarise([[milliseconds / 1000] * 3] * 2)
-    wrong = difference is not None and not difference <= Precision.parse(kind).tolerance
+    wrong = error is not None and not error <= Precision.parse(precision).tolerance
     return Run(
         model=Path("out", label),
         label=label,
-        candidate=candidate,
-        kind=Precision.parse(kind),
-        setting="default",
-        tried={"default": milliseconds, "other": milliseconds + 1},
-        details="" if candidate == "onnxruntime" else f"{candidate} 1.0",
+        backend=backend,
+        precision=Precision.parse(precision),
+        variant="default",
+        variant_ms={"default": milliseconds, "other": milliseconds + 1},
+        details="" if backend == "onnxruntime" else f"{backend} 1.0",
         size=12_345_678,
-        open_seconds=0.25,
+        load_seconds=0.25,
         memory={
             "before_load": 30_000_000,
             "after_load": 80_000_000,
             "after_runs": 90_000_000,
             "peak": 120_000_000,
         },
-        share=0.99,
+        cpu_utilization=0.99,
         reference=Path("out/dense.onnx"),
-        difference=difference,
+        relative_error=error,
         latency=latency,
         speedup=None if wrong else speedup(summarise([[0.12] * 3] * 2), latency),
     )
@@ -52,27 +52,27 @@ def measured() -> Report:
         run("csr.onnx", "broken", 1, "sparse fp32", 0.5),
     ]
     skipped = [
-        Skipped(Path("out/csr.onnx"), name, "it takes plain operators only") for name in ("first", "second")
+        Skipped(Path("out/csr.onnx"), name, "it runs standard operators only") for name in ("first", "second")
     ]
     return Report(Settings(rounds=2), 3, runs, runs[0], skipped, ["beware"])
 
 
-def test_document_has_everything_and_is_json(measured: Report) -> None:
-    found = json.loads(json.dumps(schema.document([schema.point(measured, "abc")])))
-    assert found["schema"] == 2
-    (point,) = found["points"]
-    assert set(point) == {
+def test_document_has_every_field_and_is_json(measured: Report) -> None:
+    found = json.loads(json.dumps(schema.document([schema.encode(measured, "abc")])))
+    assert found["schema"] == 3
+    (result,) = found["configurations"]
+    assert set(result) == {
         "time", "identity", "machine", "versions", "library", "settings", "baseline", "runs", "skipped", "warnings",
     }  # fmt: skip
-    assert set(point["machine"]) == {"cpu", "cores", "features", "kernels", "system"}
-    assert set(point["versions"]) == {"aerogel", "numpy", "onnxruntime"}
-    assert point["settings"] == {
-        "threads": 1, "batch": 1, "seq": 128, "rounds": 2, "repeats": 3, "seed": 0, "lengths": [],
+    assert set(result["machine"]) == {"cpu", "cores", "features", "kernels", "system"}
+    assert set(result["versions"]) == {"aerogel", "numpy", "onnxruntime"}
+    assert result["settings"] == {
+        "threads": 1, "batch": 1, "seq": 128, "rounds": 2, "iterations": 3, "seed": 0, "lengths": [],
     }  # fmt: skip
-    assert (point["baseline"], point["identity"]) == (0, "abc")
-    assert [item["candidate"] for item in point["skipped"]] == ["first", "second"]
-    assert point["warnings"] == ["beware"]
-    sparse, int8, broken = point["runs"][1:]
+    assert (result["baseline"], result["identity"]) == (0, "abc")
+    assert [item["backend"] for item in result["skipped"]] == ["first", "second"]
+    assert result["warnings"] == ["beware"]
+    sparse, int8, broken = result["runs"][1:]
     assert sparse["latency_ms"] == {
         "median": pytest.approx(40), "p90": pytest.approx(40), "p99": pytest.approx(40), "spread": 0,
         "round_medians": [pytest.approx(40)] * 2,
@@ -82,43 +82,50 @@ def test_document_has_everything_and_is_json(measured: Report) -> None:
         "low": pytest.approx(3),
         "high": pytest.approx(3),
     }
-    assert (sparse["kind"], sparse["tolerance"], sparse["correct"]) == ("sparse fp32", 1e-4, True)
-    assert (int8["kind"], int8["tolerance"], int8["correct"]) == ("sparse int8", 0.12, True)
-    assert sparse["settings_tried_ms"] == {"default": 40, "other": 41}
+    assert (sparse["precision"], sparse["tolerance"], sparse["correct"]) == ("sparse fp32", 1e-4, True)
+    assert (int8["precision"], int8["tolerance"], int8["correct"]) == ("sparse int8", 0.12, True)
+    assert sparse["variant_ms"] == {"default": 40, "other": 41}
     assert sparse["memory_bytes"]["after_runs"] == 90_000_000
     assert (broken["correct"], broken["speedup"]) == (False, None)
 
 
-def test_a_document_read_back_is_the_report(measured: Report, tmp_path: Path) -> None:
+def test_document_round_trip(measured: Report, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    file.write_text(json.dumps(schema.document([schema.point(measured)])))
-    (point,) = schema.load(file)
-    # The repetitions that were measured stand where those asked for stood.
-    assert schema.parse(point) == replace(measured, settings=replace(measured.settings, repeats=3))
+    file.write_text(json.dumps(schema.document([schema.encode(measured)])))
+    (result,) = schema.load(file)
+    # The settings that are read back have the number of iterations that was run.
+    assert schema.parse(result) == replace(measured, settings=replace(measured.settings, repeats=3))
     assert schema.load(tmp_path / "nothing.json") == []
 
 
 @pytest.mark.parametrize(
     "text",
-    ["no JSON", "[]", "{}", "[" * 200_000, '{"schema": 1, "runs": []}', '{"schema": 2, "points": [{}]}'],
+    [
+        "no JSON",
+        "[]",
+        "{}",
+        "[" * 200_000,
+        '{"schema": 2, "points": []}',
+        '{"schema": 3, "configurations": [{}]}',
+    ],
 )
-def test_other_files_are_no_documents(tmp_path: Path, text: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bench.json"
     file.write_text(text)
-    with pytest.raises(DataError, match=r"bench\.json|measure anew"):
+    with pytest.raises(DataError, match=r"bench\.json|measure again"):
         schema.load(file)
 
 
-@pytest.mark.parametrize("apart", [math.inf, math.nan])
-def test_document_is_strict_json_where_outputs_cannot_be_compared(measured: Report, apart: float) -> None:
-    runs = [*measured.runs[:1], run("csr.onnx", "broken", 1, "sparse fp32", apart)]
+@pytest.mark.parametrize("error", [math.inf, math.nan])
+def test_document_is_strict_json_if_outputs_cannot_be_compared(measured: Report, error: float) -> None:
+    runs = [*measured.runs[:1], run("csr.onnx", "broken", 1, "sparse fp32", error)]
     made = Report(measured.settings, 3, runs, runs[0])
-    found = json.loads(json.dumps(schema.point(made), allow_nan=False))
-    assert (found["runs"][1]["relative_difference"], found["runs"][1]["correct"]) == (None, False)
+    found = json.loads(json.dumps(schema.encode(made), allow_nan=False))
+    assert (found["runs"][1]["relative_error"], found["runs"][1]["correct"]) == (None, False)
     assert not schema.parse(found).runs[1].correct
 
 
-def test_what_could_change_the_outcome_changes_the_identity(
+def test_everything_that_can_change_the_result_changes_the_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "model.onnx"
@@ -143,7 +150,7 @@ def test_what_could_change_the_outcome_changes_the_identity(
 def test_markdown_rows(measured: Report) -> None:
     text = report.markdown(measured)
     lines = text.splitlines()
-    assert lines[0] == "batch 1, sequence 128, 1 thread; 2 rounds of 3 inferences"
+    assert lines[0] == "batch 1, sequence 128, 1 thread; 2 rounds of 3 iterations"
     assert (
         "| dense.onnx | onnxruntime | dense fp32 | 120.00 | 120.00 | 120.00 | 0.0% | baseline | - | 0.25 | 90 "
         "| 120 | 12 |" in lines
@@ -155,16 +162,16 @@ def test_markdown_rows(measured: Report) -> None:
     assert any("| broken |" in line and "| wrong output |" in line for line in lines)
     assert "at most 0.0001 in fp32, 0.12 in int8" in text
     assert text.count("aerogel 1.0") == 1
-    assert "Note: csr.onnx was not run on first, second: it takes plain operators only" in lines
+    assert "Note: csr.onnx was not run on first, second: it runs standard operators only" in lines
     assert lines[-1] == "Warning: beware"
 
 
-def test_the_title_tells_how_much_is_padding() -> None:
+def test_the_title_has_the_fraction_of_padding() -> None:
     settings = Settings(threads=2, batch=3, seq=100, lengths=(20, 30, 100))
     assert report.title(settings) == "batch 3 of 20 to 100 tokens (50% padding), 2 threads"
 
 
-def test_plot_is_a_picture(measured: Report, tmp_path: Path) -> None:
+def test_plot_writes_pictures(measured: Report, tmp_path: Path) -> None:
     plot.plot([measured, measured], tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     plot.plot([measured, measured], tmp_path / "bench.svg")
@@ -172,7 +179,7 @@ def test_plot_is_a_picture(measured: Report, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.png", "bench.svg"]
 
 
-def test_plot_refuses_other_files(measured: Report, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--plot .*bench\.xyz: unknown kind of picture"):
+def test_plot_refuses_other_formats(measured: Report, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--plot .*bench\.xyz: unknown picture format"):
         plot.plot([measured, measured], tmp_path / "bench.xyz")
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ def test_median_is_over_all_iterations_not_over_rounds() -> None:
     assert summarise([[0.001], [0.002], [0.010, 0.010, 0.010, 0.010]]).median == pytest.approx(10)
 
 
-def test_speedup_pairs_rounds_so_that_a_common_drift_cancels() -> None:
+def test_speedup_compares_rounds_so_that_a_common_drift_cancels() -> None:
     drift = [10.0, 20.0, 40.0, 80.0]
     gain = speedup(_latency(drift), _latency([t / 4 for t in drift]))
     assert (gain.low, gain.median, gain.high) == pytest.approx((4, 4, 4))

@@ -17,7 +17,7 @@ Models = Callable[..., Path]
 QUICK = ["--rounds", "2", "--repeats", "2", "--seq", "6"]
 
 
-def test_measures_prints_and_writes(
+def test_bench_prints_tables_and_writes_files(
     token_model: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dense, sparse = token_model("dense.onnx"), token_model("sparse.onnx", sparse=True)
@@ -28,8 +28,8 @@ def test_measures_prints_and_writes(
     printed = capsys.readouterr()
     assert "dense.onnx" in printed.out
     assert "baseline" in printed.out
-    assert "dense.onnx was not run on aerogel: it has no sparse function" in printed.err
-    (point,) = json.loads((out / "b.json").read_text())["points"]
+    assert "dense.onnx was not run on aerogel: it has no sparse functions" in printed.err
+    (point,) = json.loads((out / "b.json").read_text())["configurations"]
     assert point["baseline"] == 0
     assert [run["model"] for run in point["runs"]][:2] == [str(dense), str(sparse)]
     assert all(run["correct"] for run in point["runs"])
@@ -37,11 +37,11 @@ def test_measures_prints_and_writes(
     assert sorted(file.name for file in out.iterdir()) == ["b.json", "b.md", "b.png"]
 
 
-def test_wrong_outputs_are_status_1(
+def test_wrong_outputs_give_status_1(
     token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = token_model("sparse.onnx", sparse=True)
-    # The model runs on stock ONNX Runtime twice; the second run is said to differ by the whole output.
+    # The model runs on stock ONNX Runtime twice; the second run is reported to differ by the whole output.
     monkeypatch.setattr(harness, "_compare", lambda opened, *_: [None, *[1.0] * (len(opened) - 1)])
 
     def twice(files: list[OnnxFile], *_: object) -> tuple[list[Job], list[Skipped]]:
@@ -52,7 +52,7 @@ def test_wrong_outputs_are_status_1(
     assert main(["bench", str(model), *QUICK]) == 1
     printed = capsys.readouterr()
     assert "wrong output" in printed.out
-    assert "gives other outputs" in printed.err
+    assert "differs from" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_wrong_outputs_are_status_1(
         (["MODEL", "--threads", "99999999999"], "--threads 99999999999 is out of range; give an integer"),
         (["FOLDER"], "folder.onnx is a folder; give the .onnx file"),
         (["MODEL", "--seed", "-1"], "--seed -1 is out of range"),
-        (["MODEL", "--seq", "-5"], "--seq -5 is out of range"),
-        (["MODEL", "--batch", "1,0"], "--batch 0 is out of range"),
+        (["MODEL", "--seq", "-5"], "--seq -5: must be at least 1"),
+        (["MODEL", "--batch", "1,0"], "--batch 0: must be at least 1"),
         (["MODEL", "--lengths", "4,0"], "--lengths 4,0: entry 2 is '0'"),
         (["MODEL", "--lengths", "nowhere"], "--lengths nowhere is neither whole numbers"),
         (["MODEL", "--lengths", "4", "--seq", "5"], "leave --seq out"),
-        (["MODEL", "--rivals", "nobody"], "unknown candidate 'nobody'; known: aerogel,"),
-        (["MODEL", "--resume"], "--resume takes up what the --json file has; give --json too"),
+        (["MODEL", "--backends", "nobody"], "unknown candidate 'nobody'; known: aerogel,"),
+        (["MODEL", "--resume"], "--resume reads the --json file; give --json too"),
         (["MODEL", "--baseline", "other.onnx"], "other.onnx does not exist"),
-        (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown kind of picture"),
+        (["MODEL", "--plot", "b.xyz"], "--plot b.xyz: unknown picture format"),
         (["NOT_ONNX"], "text.onnx is not an ONNX file"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     token_model: Models, tmp_path: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "text.onnx"
@@ -93,7 +93,7 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize("option", ["--json", "--markdown", "--plot"])
-def test_outputs_that_cannot_be_written_are_refused_before_measuring(
+def test_unwritable_outputs_are_rejected_before_measuring(
     token_model: Models,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,7 +135,7 @@ def test_ids_past_the_models_vocabulary_are_explained(
         (["--json", "x", "--markdown", "x"], "--markdown x would overwrite --json"),
     ],
 )
-def test_no_output_replaces_a_model_or_another_output(
+def test_outputs_do_not_overwrite_models_or_each_other(
     token_model: Models,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_no_output_replaces_a_model_or_another_output(
     assert [(tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx")] == before
 
 
-def test_a_batch_that_no_memory_holds_is_explained(
+def test_batch_that_does_not_fit_into_memory_is_reported(
     token_model: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", str(token_model("model.onnx")), *QUICK, "--batch", str(10**14)]) == 2
@@ -164,7 +164,7 @@ def test_a_batch_that_no_memory_holds_is_explained(
     assert "--batch 100000000000000 --seq 6 do not fit into memory" in error
 
 
-def test_an_unknown_instruction_set_is_refused_before_anything_is_opened(
+def test_unknown_instruction_set_is_rejected_before_opening_models(
     token_model: Models, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(setup, "Worker", lambda *_, **__: pytest.fail("opened"))
@@ -173,7 +173,7 @@ def test_an_unknown_instruction_set_is_refused_before_anything_is_opened(
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
 
 
-def test_several_points_and_what_was_measured_before(
+def test_resume_reuses_measured_configurations(
     token_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, file = str(token_model("model.onnx")), tmp_path / "b.json"
@@ -181,19 +181,19 @@ def test_several_points_and_what_was_measured_before(
     same = ["bench", model, "--rounds", "2", "--repeats", "2", "--json", str(file)]
     assert main([*same, "--batch", "1,2", "--seq", "3", "--markdown", str(tmp_path / "b.md")]) == 0
     assert (tmp_path / "b.md").read_text().count("| model.onnx | onnxruntime |") == 2
-    first = json.loads(file.read_text())["points"]
+    first = json.loads(file.read_text())["configurations"]
     assert [point["settings"]["batch"] for point in first] == [1, 2]
     measured = []
     real = harness.bench
     monkeypatch.setattr(harness, "bench", lambda *a, **k: measured.append(a[1]) or real(*a, **k))
     assert main([*same, "--batch", "2", "--seq", "3,4", "--resume"]) == 0
     assert [(point.batch, point.seq) for point in measured] == [(2, 4)]
-    second = json.loads(file.read_text())["points"]
+    second = json.loads(file.read_text())["configurations"]
     assert second[0] == first[1]
     assert capsys.readouterr().out.count("batch 2, sequence 3") == 2
 
 
-def test_lengths_are_a_padded_batch(token_model: Models, tmp_path: Path) -> None:
+def test_lengths_define_a_padded_batch(token_model: Models, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     (tmp_path / "lengths.txt").write_text("7\n3\n")
     file = tmp_path / "b.json"
@@ -201,5 +201,5 @@ def test_lengths_are_a_padded_batch(token_model: Models, tmp_path: Path) -> None
     same = ["bench", sparse, "--rounds", "2", "--repeats", "2", "--json", str(file)]
     for words in ("7,3", str(tmp_path / "lengths.txt")):
         assert main([*same, "--lengths", words]) == 0
-        settings = json.loads(file.read_text())["points"][0]["settings"]
+        settings = json.loads(file.read_text())["configurations"][0]["settings"]
         assert (settings["batch"], settings["seq"], settings["lengths"]) == (2, 7, [7, 3])

@@ -20,15 +20,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def measured(
-    made_up: Callable[..., CostModel], monkeypatch: pytest.MonkeyPatch
+    fake_cost_model: Callable[..., CostModel], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], list[int]]:
-    """Let nothing be measured; returns the numbers of threads that calibrations were asked for."""
+    """Replace the measurement; returns the list of thread counts that it was called with."""
     asked: list[int] = []
 
     def pretend(busy: str) -> list[int]:
         def made(threads: int, _: object) -> tuple[CostModel, str]:
             asked.append(threads)
-            return made_up(host=this_machine(threads), place=1e-9, dense=(0, 0, 0, 1e-9)), busy
+            return fake_cost_model(machine=this_machine(threads), slot=1e-9, dense=(0, 0, 0, 1e-9)), busy
 
         monkeypatch.setattr(calibrate, "calibrate", made)
         return asked
@@ -36,7 +36,7 @@ def measured(
     return pretend
 
 
-def test_a_calibration_is_shown_and_kept(
+def test_cost_model_is_printed_and_saved(
     folder: Path, measured: Callable[[str], list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = measured("")
@@ -44,14 +44,14 @@ def test_a_calibration_is_shown_and_kept(
     (file,) = folder.iterdir()
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert f"kept in {file}" in printed.out
+    assert f"saved to {file}" in printed.out
     assert "2 threads" in printed.out
     assert isinstance(cache.find(2), CostModel)
-    assert cli.main(["calibrate", "--threads", "2"]) == 0  # measured anew
+    assert cli.main(["calibrate", "--threads", "2"]) == 0  # measured again
     assert asked == [2, 2]
 
 
-def test_a_busy_machine_is_warned_of(
+def test_busy_machine_gives_a_warning(
     folder: Path, measured: Callable[[str], list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured("other programs took 9% of the time")
@@ -60,7 +60,7 @@ def test_a_busy_machine_is_warned_of(
     assert folder.is_dir()
 
 
-def test_a_check_uses_what_is_known(
+def test_check_uses_the_saved_cost_model(
     folder: Path,
     measured: Callable[[str], list[int]],
     tiny_checkpoint: Callable[..., Path],
@@ -68,11 +68,11 @@ def test_a_check_uses_what_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = measured("")
-    monkeypatch.setattr(check, "_MADE", ())
+    monkeypatch.setattr(check, "_SYNTHETIC", ())
     monkeypatch.setattr(check, "_DENSE", ((16, 16),))
     path = str(tiny_checkpoint("bert", num_hidden_layers=1))
-    assert cli.main(["calibrate", "--check", path, "--tokens", "4"]) == 0
-    assert cli.main(["calibrate", "--check", "--tokens", "4"]) == 0
+    assert cli.main(["calibrate", "--check", path, "--seq", "4"]) == 0
+    assert cli.main(["calibrate", "--check", "--seq", "4"]) == 0
     assert asked == [1]
     assert "checkpoint, 4 matrices" in capsys.readouterr().out
     assert folder.is_dir()
@@ -82,13 +82,13 @@ def test_a_check_uses_what_is_known(
     ("words", "message"),
     [
         (["--threads", "0"], "--threads"),
-        (["--check", "--tokens", "0"], "--tokens"),
-        (["--check", "--tokens", "9999"], "--tokens"),
+        (["--check", "--seq", "0"], "--seq 0: must be from 1 to 4096"),
+        (["--check", "--seq", "9999"], "--seq 9999: must be from 1 to 4096"),
         (["--check", "nowhere"], "nowhere"),
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_bad_requests_are_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["calibrate", *words]) == 2

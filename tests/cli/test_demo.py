@@ -13,7 +13,7 @@ from aerogel.kernels.cpu.library import find_library
 from aerogel.train import progress
 
 
-def test_from_training_to_one_table(
+def test_demo_trains_exports_measures_and_prints_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = functools.partial(
@@ -30,14 +30,14 @@ def test_from_training_to_one_table(
     monkeypatch.setattr(_demo, "DemoConfig", tiny)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     out = tmp_path / "demo"
-    # Someone's own folder, in a place as busy as a home directory.
+    # A user's own folder in the output directory is left untouched.
     (out / "start").mkdir(parents=True)
     (out / "start" / "thesis.tex").touch()
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     assert (out / "start" / "thesis.tex").exists()
     printed = capsys.readouterr()
     assert "Writing model shards" not in printed.err
-    # Slow is not silent: five steps of each training are shown, to a pipe too.
+    # Training reports its steps, also to a pipe.
     for method in ("dense", "movement"):
         assert [f"{method}: step {step} of 5," in printed.err for step in range(1, 6)] == [True] * 5
     rows = [line for line in printed.out.splitlines() if line.startswith("│")]
@@ -48,19 +48,19 @@ def test_from_training_to_one_table(
 
     dense, pruned = json.loads((out / "demo.json").read_text())["models"]
     library = find_library() is not None
-    assert dense["candidate"] == "onnxruntime"
-    assert pruned["candidate"] == ("aerogel" if library else "onnxruntime")
+    assert dense["backend"] == "onnxruntime"
+    assert pruned["backend"] == ("aerogel" if library else "onnxruntime")
     assert pruned["file_bytes"] < dense["file_bytes"]
     made = checkpoint.load(out / "movement")
     assert pruned["density"] == made.accounting.density == pytest.approx(0.2, abs=1e-3)
     assert made.record.seed == 3
-    # What the exported file gets right is what training measured, but for ties that rounding breaks.
+    # The exported file has the accuracy measured in training, except for ties that rounding breaks.
     for row in (dense, pruned):
         measured = checkpoint.load(out / row["model"]).record.metrics["accuracy"]
         assert row["accuracy"] == pytest.approx(measured, abs=0.002)
 
 
-def test_a_missing_extra_is_named_before_anything_is_trained(
+def test_missing_extra_is_reported_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -72,7 +72,7 @@ def test_a_missing_extra_is_named_before_anything_is_trained(
 @pytest.mark.parametrize(
     "taken", ["dense/thesis.tex", "movement/thesis.tex", "demo.json/x", "demo.png/x", "onnx"]
 )
-def test_what_is_in_the_way_is_named_before_anything_is_trained(
+def test_blocked_output_is_reported_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], taken: str
 ) -> None:
     monkeypatch.setattr(_demo, "_train", lambda *_: pytest.fail("it began"))

@@ -7,12 +7,14 @@ import pytest
 from aerogel.cli import _environment, main
 
 
-def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_flag_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["env", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(_environment.environment()))
 
 
-def test_table_names_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_shows_the_state_of_each_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(
         _environment,
         "_library",
@@ -33,16 +35,16 @@ def test_table_names_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert kernels == {"scalar": "available", "avx2": "in use", "avx512": "no: this processor lacks it"}
 
 
-def test_table_says_why_there_is_no_library(
+def test_table_shows_the_reason_for_a_missing_library(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AEROGEL_LIBRARY", "")
     assert main(["env"]) == 0
-    assert "not usable: AEROGEL_LIBRARY is set to nothing" in capsys.readouterr().out
+    assert "not usable: AEROGEL_LIBRARY is empty" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", ["lib[/x].so", "[bold]lib.so", "lib:smile:.so"])
-def test_values_are_shown_as_they_are(
+def test_values_are_printed_without_markup(
     path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AEROGEL_LIBRARY", path)

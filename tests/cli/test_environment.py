@@ -23,7 +23,7 @@ def fake_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         native, "isas", lambda: [Isa("scalar", True, ""), Isa("neon", False, "not an Arm machine")]
     )
     monkeypatch.setattr(native, "selected", lambda: "scalar")
-    monkeypatch.setattr(module, "_refusal", lambda _: None)
+    monkeypatch.setattr(module, "_rejection", lambda _: None)
     return path
 
 
@@ -49,15 +49,15 @@ def test_library_in_use(fake_library: Path) -> None:
     }
 
 
-def test_a_library_that_onnxruntime_refuses(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_rejected_by_onnxruntime(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("AEROGEL_LIBRARY", str(fake_library))
     monkeypatch.setattr(native, "isas", list)
     monkeypatch.setattr(native, "selected", lambda: "scalar")
-    assert "ONNX Runtime refuses it" in environment()["library"]["reason"]
+    assert "ONNX Runtime rejects it" in environment()["library"]["reason"]
 
 
-def test_a_library_that_does_not_load(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_that_does_not_load(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> list[Isa]:
         raise RuntimeLoadError("it is of another machine")
 
@@ -68,28 +68,30 @@ def test_a_library_that_does_not_load(fake_library: Path, monkeypatch: pytest.Mo
     assert library["selected"] is None
 
 
-def test_a_library_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_disabled_by_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_LIBRARY", "")
     library = environment()["library"]
     assert library["path"] is None
-    assert "AEROGEL_LIBRARY is set to nothing" in library["reason"]
+    assert "AEROGEL_LIBRARY is empty" in library["reason"]
 
 
 @pytest.mark.parametrize(
     ("compiler", "reason"),
     [
-        (None, "no C++ compiler was found; install GCC or Clang and reinstall aerogel"),
-        ("/usr/bin/g++", "reinstall aerogel (/usr/bin/g++ is there now)"),
+        (None, "no C++ compiler found; install GCC or Clang and reinstall aerogel"),
+        ("/usr/bin/g++", "/usr/bin/g++ is available now, so reinstall aerogel"),
     ],
 )
-def test_a_library_never_built(monkeypatch: pytest.MonkeyPatch, compiler: str | None, reason: str) -> None:
+def test_library_that_was_not_built(
+    monkeypatch: pytest.MonkeyPatch, compiler: str | None, reason: str
+) -> None:
     monkeypatch.delenv("AEROGEL_LIBRARY", raising=False)
     monkeypatch.setattr(module, "find_library", lambda: None)
     monkeypatch.setattr(module.shutil, "which", lambda name: compiler if name == "g++" else None)
     assert reason in environment()["library"]["reason"]
 
 
-def test_variables_have_their_values_and_meanings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_have_values_and_meanings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", "scalar")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("AEROGEL_PYTHON_DEEPSPARSE", "elsewhere/python")

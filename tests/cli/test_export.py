@@ -30,13 +30,13 @@ def test_export_from_the_command_line(tiny_checkpoint: Callable[..., Path], tmp_
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "attention.self.query" in done.stdout
-    assert "stock ONNX Runtime: agrees with PyTorch over" in done.stdout
+    assert "stock ONNX Runtime: agrees with PyTorch on" in done.stdout
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
         out.with_suffix(".manifest.json").read_text()
     )
 
 
-def test_errors_are_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tiny_checkpoint("bert", num_hidden_layers=1))
@@ -55,7 +55,7 @@ def test_errors_are_one_line_and_status_2(
         assert printed.count("\n") == 1
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+def test_unwritable_report_is_rejected_before_exporting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "export", lambda *_: pytest.fail("exported"))
@@ -66,14 +66,14 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-fuse"]])
-def test_encoders_are_fused_unless_told_otherwise(
+def test_no_fuse_flag_disables_fusion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     asked: list[bool] = []
 
     def export(config: run.ExportConfig, _: object) -> None:
         asked.append(config.fuse)
-        raise UsageError("enough")
+        raise UsageError("stop here")
 
     monkeypatch.setattr(run, "export", export)
     assert cli.main(["export", "ckpt", "--out", str(tmp_path / "m.onnx"), *flags]) == 2
@@ -91,7 +91,7 @@ def test_encoders_are_fused_unless_told_otherwise(
         ("data/dev.tsv", "lies in --task-data"),
     ],
 )
-def test_a_report_replaces_nothing_else(
+def test_report_does_not_overwrite_inputs_or_outputs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     report: str,
@@ -121,7 +121,7 @@ def test_a_report_replaces_nothing_else(
     assert printed.count("\n") == 1
 
 
-def test_a_nameless_output_is_refused_beside_a_report(
+def test_output_without_a_name_is_rejected_with_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],
 ) -> None:  # fmt: skip
@@ -130,17 +130,17 @@ def test_a_nameless_output_is_refused_beside_a_report(
     assert "must name a file that ends in .onnx" in capsys.readouterr().err
 
 
-def test_an_unknown_instruction_set_is_refused_before_the_work(
+def test_unknown_instruction_set_is_rejected_before_exporting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.torch_reference.load_reference", lambda *_: pytest.fail("loaded"))
     monkeypatch.setenv("AEROGEL_ISA", "foo")
     assert cli.main(["export", str(tiny_checkpoint()), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "AEROGEL_ISA: unknown instruction set 'foo'" in capsys.readouterr().err
 
 
-def test_a_weight_that_is_no_number_is_refused(
+def test_nan_weight_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_checkpoint: Callable[..., Path]
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
@@ -163,9 +163,9 @@ def test_malformed_block_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert "'4by1' is not ROWSxCOLS" in capsys.readouterr().err
 
 
-def matrix(kept: int, form: str = "csr", weights: str = "fp32") -> dict[str, object]:
+def matrix(kept: int, format_name: str = "csr", weights: str = "fp32") -> dict[str, object]:
     return {
-        "shape": [10, 20], "kept": kept, "stored": kept, "format": form, "weights": weights, "why": "because",
+        "shape": [10, 20], "kept": kept, "stored": kept, "format": format_name, "weights": weights, "why": "because",
         "bytes": kept * 6, "dense_bytes": 800,
     }  # fmt: skip
 
@@ -187,11 +187,11 @@ DOCUMENT = {
     },
     "left_out": {"outputs": {}, "weights": {}},
     "fusions": {
-        "one": {"layers": 2, "found": 3, "why": "layer 2: Add node x is odd"},
-        "two": {"layers": 0, "found": 1, "why": "it is odd"},
-        "three": {"layers": 4, "found": 4, "why": ""},
+        "one": {"layers": 2, "found": 3, "reason": "layer 2: Add node x is odd"},
+        "two": {"layers": 0, "found": 1, "reason": "it is odd"},
+        "three": {"layers": 4, "found": 4, "reason": ""},
     },
-    "prediction": {"why": "nothing was measured"},
+    "prediction": {"reason": "nothing was measured"},
     "task": None,
     "parity": {
         "tolerance": 1e-4,
@@ -209,7 +209,7 @@ DOCUMENT = {
 }  # fmt: skip
 
 
-def test_table_joins_layers_that_are_stored_alike() -> None:
+def test_table_joins_layers_with_the_same_storage() -> None:
     shown = table(DOCUMENT)
     columns = {str(column.header): list(column.cells) for column in shown.columns}
     assert columns["matrix"] == ["query", "query", "key"]
@@ -220,36 +220,36 @@ def test_table_joins_layers_that_are_stored_alike() -> None:
     assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
 
 
-def test_verdict_tells_the_metrics_of_a_task() -> None:
+def test_verdict_has_the_metrics_of_a_task() -> None:
     task = {
         "name": "sst2", "runner": "aerogel", "metrics": {"accuracy": 0.7901}, "checkpoint": {"accuracy": 0.79128},
         "checkpoint_from": "aerogel.json",
     }  # fmt: skip
     assert verdict(DOCUMENT | {"task": task}).splitlines()[-1] == (
-        "sst2, with the sparse kernels: accuracy 79.01 where the checkpoint has 79.13 (by aerogel.json)"
+        "sst2, with the sparse kernels: accuracy 79.01, checkpoint 79.13 (from aerogel.json)"
     )
 
 
-def test_verdict_says_what_was_and_was_not_checked() -> None:
+def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
     lines = verdict(DOCUMENT).splitlines()
     assert lines[0] == "m.onnx: 2.5 MB, sequences up to 128 tokens"
     assert lines[1:4] == [
         "one fusion: 2 of 3 layers in one node; layer 2: Add node x is odd",
-        "two fusion: none of 1 layers in one node; it is odd",
+        "two fusion: 0 of 1 layers in one node; it is odd",
         "three fusion: 4 of 4 layers in one node",
     ]
-    assert lines[4] == "embeddings: 2.5 kB for 8.2 kB: int8 words; fp16 kinds"
+    assert lines[4] == "embeddings: 2.5 kB instead of 8.2 kB: int8 words; fp16 kinds"
     assert lines[5] == "speed not predicted: nothing was measured"
     lines = lines[5:]
     assert lines[1].startswith(
-        "stock ONNX Runtime: agrees with PyTorch over 24 texts (8 shapes), largest difference 1e-06"
+        "stock ONNX Runtime: agrees with PyTorch on 24 texts (8 shapes), largest difference 1e-06"
     )
     assert lines[1].endswith("23 of 24 labels agree")
     assert "872 texts (the given file)" in lines[2]
     assert "labels" not in lines[2]
     assert lines[3] == (
-        "stock ONNX Runtime: from the unrounded checkpoint, largest difference 0.08 (0.02 of the output's scale), "
-        "mean 0.017, 869 of 872 labels agree"
+        "stock ONNX Runtime: compared with the unrounded checkpoint, largest difference 0.08 "
+        "(0.02 of the output's scale), mean 0.017, 869 of 872 labels agree"
     )
     assert lines[4] == "with the sparse kernels: not checked, the native library is not built on this machine"
     assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused, --no-fuse"

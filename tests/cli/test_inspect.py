@@ -17,7 +17,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Strict(HTMLParser):
-    """Refuses tags that do not match, scripts, and anything that is not inside the page."""
+    """Fails on mismatched tags, scripts and external resources."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Strict(HTMLParser):
         self.text += data
 
 
-def test_everything_is_written(
+def test_all_outputs_are_written(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [" ".join(WORDS[first:] + WORDS[:first]) for first in range(4)]
@@ -76,7 +76,7 @@ def test_everything_is_written(
     assert "all 4 attention heads are alive" in parser.text.lower()
 
 
-def test_names_are_escaped(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+def test_names_are_escaped_in_html(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
     link = tmp_path / "<script>alert(1)<"
     link.symlink_to(tiny_checkpoint())
     assert main(["inspect", str(link), "--html", str(tmp_path / "page.html")]) == 0
@@ -88,7 +88,7 @@ def test_names_are_escaped(tmp_path: Path, tiny_checkpoint: Callable[..., Path])
     assert not re.search(r"https?://", text)
 
 
-def test_json_on_standard_output_is_all_there_is(
+def test_json_on_standard_output_is_the_only_output(
     tiny_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_checkpoint()
@@ -105,13 +105,13 @@ def test_json_on_standard_output_is_all_there_is(
         (["{}", "--dense", "nowhere"], "--dense nowhere has no config.json"),
         (["{}", "--text", "texts"], "give --dense too"),
         (["{}", "--dense", "{}", "--text", "texts"], "texts cannot be read"),
-        (["{}", "--dense", "{}", "--text", "../pairs"], "--text ../pairs: has two texts a line"),
+        (["{}", "--dense", "{}", "--text", "../pairs"], "--text ../pairs: has two texts per line"),
         (["{}", "--html", "{}/page.html"], "lies in the checkpoint"),
         (["{}", "--html", "a", "--json", "a"], "--json a would overwrite --html"),
         (["{}", "--seed", "-1"], "--seed -1"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     tiny_checkpoint: Callable[..., Path],
@@ -131,7 +131,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_it_does_not_load_the_training_code(tiny_checkpoint: Callable[..., Path]) -> None:
+def test_inspect_does_not_import_training_code(tiny_checkpoint: Callable[..., Path]) -> None:
     import subprocess
     import sys
 

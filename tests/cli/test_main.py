@@ -23,13 +23,13 @@ def aerogel(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def only_line(text: str) -> str:
-    """The one line that an error is."""
+    """Check that `text` is one line of an error, and return it."""
     assert text.count("\n") == 1, text
     assert text.startswith("aerogel: error: ")
     return text
 
 
-def test_help_lists_every_verb_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     printed = capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"usage: aerogel {verb}" in capsys.readouterr().out
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_imports_no_heavy_packages() -> None:
     code = (
         "import contextlib, sys\nfrom aerogel.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"
@@ -74,13 +74,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["env", "--yaml"], "unrecognized arguments: --yaml; see aerogel env --help"),
     ],
 )
-def test_bad_command_lines(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_command_lines(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(argv) == 2
     assert words in only_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("argv", [["env"], ["env", "--json"]])
-def test_an_output_that_takes_nothing_is_one_line(argv: list[str]) -> None:
+def test_full_output_device_gives_one_line(argv: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "aerogel", *argv],
@@ -90,13 +90,13 @@ def test_an_output_that_takes_nothing_is_one_line(argv: list[str]) -> None:
     assert "No space left on device" in only_line(done.stderr)
 
 
-def test_a_process_exits_with_2_and_no_traceback() -> None:
+def test_error_exits_with_2_and_no_traceback() -> None:
     done = aerogel("fly")
     assert done.returncode == 2
     only_line(done.stderr)
 
 
-def test_an_error_of_several_lines_is_printed_as_one(
+def test_error_of_several_lines_is_printed_as_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from aerogel.cli import env
@@ -120,7 +120,7 @@ def test_other_exceptions_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) 
         cli.main(["env"])
 
 
-def test_an_interrupt_is_status_130(
+def test_interrupt_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from aerogel.cli import env
@@ -134,11 +134,11 @@ def test_an_interrupt_is_status_130(
 
 
 @pytest.mark.parametrize(("text", "shape"), [("4x1", (4, 1)), ("1x1", (1, 1)), ("32x64", (32, 64))])
-def test_blocks(text: str, shape: tuple[int, int]) -> None:
+def test_block_argument(text: str, shape: tuple[int, int]) -> None:
     assert arguments.block(text) == shape
 
 
 @pytest.mark.parametrize("text", ["4", "4x", "0x1", "4X1", "4x1x1", "-4x1", "", "4 x 1", "٤x1"])
-def test_what_is_no_block(text: str) -> None:
+def test_malformed_block_argument(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not ROWSxCOLS"):
         arguments.block(text)

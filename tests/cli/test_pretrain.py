@@ -20,7 +20,7 @@ def parsed(*words: str) -> PretrainConfig:
     return config_of(PretrainConfig, parser.parse_args(words))
 
 
-def test_flags_are_the_fields_of_the_configuration() -> None:
+def test_flags_match_the_fields_of_the_configuration() -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
     flags = {action.dest for action in parser._actions} - {"help", "config"}
@@ -35,7 +35,7 @@ def test_defaults_and_values() -> None:
     assert (config.nsp, config.from_scratch, config.options) == (False, True, {"gamma": "1e-3"})
 
 
-def test_it_pretrains_and_prints_what_came_out(
+def test_pretrain_prints_metrics_and_initialized_parts(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = "\n\n".join(f"the film was good {n}\nit is not bad\n" + "a very bad film\n" * 5 for n in range(40))
@@ -48,8 +48,8 @@ def test_it_pretrains_and_prints_what_came_out(
         str(tiny_checkpoint("bert", "", 1.0)),
     ]
     words += ["--out", str(tmp_path / "out"), "--steps", "4", "--batch", "8", "--max-length", "32"]
-    words += ["--held-out", "0.2", "--method", "magnitude", "--density", "0.5", "--final-warmup", "0"]
-    capfd.readouterr()  # of making the model
+    words += ["--eval-fraction", "0.2", "--method", "magnitude", "--density", "0.5", "--final-warmup", "0"]
+    capfd.readouterr()  # discard the output of making the model
     assert main([*words, "--warmup", "1", "--threads", "1", "--device", "cpu"]) == 0
     made = checkpoint.load(tmp_path / "out")
     printed = capfd.readouterr()
@@ -59,10 +59,12 @@ def test_it_pretrains_and_prints_what_came_out(
     assert printed.err == ""
 
 
-def test_bad_input_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_input_gives_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (
         main(["pretrain", "--text", "nowhere", "--model", "m", "--out", str(tmp_path / "o"), "--steps", "1"])
         == 2
     )
     error = capsys.readouterr().err
-    assert error == "aerogel: error: --text nowhere is neither a file nor a directory\n"
+    assert error == "aerogel: error: --text nowhere: no such file or directory; check the path\n"

@@ -8,7 +8,7 @@ from aerogel import checkpoint
 from aerogel.cli import main
 
 
-def test_writes_the_checkpoint_and_says_what_it_is(
+def test_synth_writes_a_checkpoint_and_prints_its_density(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "[bold]c"
@@ -24,7 +24,7 @@ def test_writes_the_checkpoint_and_says_what_it_is(
     ("argv", "words"),
     [
         (["--arch", "nothing"], "unknown --arch 'nothing'; known: bert-base"),
-        (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5 is out of range"),
+        (["--arch", "bert-tiny", "--density", "1.5"], "density 1.5: must be above 0 and at most 1"),
         (["--arch", "bert-tiny", "--seed", "-1"], "--seed -1 is out of range; give 0 to 4294967295"),
         (["--arch", "bert-tiny", "--seed", str(2**64)], "is out of range; give 0 to 4294967295"),
         (["--arch", "bert-tiny", "--block", "7x1"], "block 7x1 does not divide"),
@@ -32,7 +32,7 @@ def test_writes_the_checkpoint_and_says_what_it_is(
         (["--arch", "bert-tiny", "--scope", "wide"], "invalid choice: 'wide'"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_invalid_input_gives_one_line_and_writes_nothing(
     tmp_path: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["synth", *argv, "--out", str(tmp_path / "c")]) == 2
@@ -42,7 +42,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_something_else_is_left_alone(
+def test_folder_that_is_not_a_checkpoint_is_not_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "letter.txt").write_text("dear")

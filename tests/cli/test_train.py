@@ -20,11 +20,11 @@ def parsed(*words: str) -> TrainConfig:
     return config_of(TrainConfig, parser.parse_args(words))
 
 
-def test_flags_are_the_fields_of_the_configuration() -> None:
+def test_flags_match_the_fields_of_the_configuration() -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
     flags = {action.dest for action in parser._actions} - {"help", "config"}
-    # A program shows its own progress bar or none; on a terminal there is always one.
+    # `progress` has no flag: the command line always shows a progress bar.
     assert flags == {field.name for field in fields(TrainConfig)} - {"progress"}
 
 
@@ -36,13 +36,13 @@ def test_defaults_and_values() -> None:
     assert (config.block, config.warmup, config.freeze_embeddings) == ((4, 1), 25.0, False)
 
 
-def test_options_are_collected_and_shared_by_no_other_parse() -> None:
+def test_options_are_collected_and_not_shared_between_parses() -> None:
     words = ("--task", "sst2", "--out", "o", "--option", "lambda=1e2", "--option", "kind=a=b")
     assert parsed(*words).options == {"lambda": "1e2", "kind": "a=b"}
     assert parsed("--task", "sst2", "--out", "o").options == {}
 
 
-def test_flags_go_before_the_recipe_and_that_before_defaults(tmp_path: Path) -> None:
+def test_flags_override_the_recipe_which_overrides_defaults(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('task = "sst2"\nlr = 1e-3\nbatch = 8\nblock = "4x1"\n[options]\na = 1\nb = 2\n')
     given = ("--config", str(recipe), "--out", "o")
@@ -53,7 +53,7 @@ def test_flags_go_before_the_recipe_and_that_before_defaults(tmp_path: Path) -> 
     assert (config.lr, config.batch, config.block, config.options) == (3e-5, 8, (1, 1), {"a": 1, "b": "3"})
 
 
-def test_it_trains_and_prints_what_came_out(
+def test_train_prints_metrics_and_densities(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -81,7 +81,7 @@ def test_it_trains_and_prints_what_came_out(
         "--max-length",
         "16",
     ]
-    capfd.readouterr()  # of making the model
+    capfd.readouterr()  # discard the output of making the model
     words += ["--eval-rows", "8"]
     assert main([*words, "--threads", "1", "--device", "cpu", "--out", str(out)]) == 0
     made = checkpoint.load(out)
@@ -90,7 +90,7 @@ def test_it_trains_and_prints_what_came_out(
     assert f"{made.record.metrics['accuracy']:.4f}" in printed.out
     assert "0.2500" in printed.out
     assert "evaluation rows (--eval-rows 8)" in " ".join(printed.out.split())
-    # What rich would take as markup is shown as it is.
+    # Text that rich would read as markup is printed unchanged.
     assert "[/red] out" in " ".join(printed.out.split())
     # No bar, and none of transformers' own, where standard error is not a terminal.
     assert printed.err == ""
@@ -99,19 +99,19 @@ def test_it_trains_and_prints_what_came_out(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--density", "1.5"], "density 1.5 is out of range"),
+        (["--density", "1.5"], "density 1.5: must be above 0 and at most 1"),
         (["--block", "4"], "'4' is not ROWSxCOLS"),
         (["--method", "movment"], "unknown method 'movment'; known: dense, "),
         (["--option", "lambda"], "argument --option: 'lambda' is not NAME=VALUE"),
         (["--option", "a=1", "--option", "a=2"], "argument --option: a is given twice"),
         (["--method", "magnitude", "--option", "eps=1"], "method magnitude has no such option"),
-        (["--config", "none.toml"], "--config none.toml cannot be read"),
+        (["--config", "none.toml"], "config none.toml cannot be read"),
         (["--task-option", "stride=96"], "--task-option stride: task sst2 has no such option; it has none"),
         (["--eval-rows", "0"], "--eval-rows 0: must be at least 1"),
         (["--data", "nowhere"], "nowhere is not a directory"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(
+def test_invalid_input_gives_one_line_and_status_2(
     tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--task", "sst2", "--device", "cpu", "--out", str(tmp_path / "out"), *words]) == 2
@@ -123,6 +123,8 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(("words", "flag"), [([], "--out"), (["--out", "o"], "--task")])
-def test_what_is_missing_is_named(words: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_required_setting_is_named(
+    words: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", *words]) == 2
-    assert f"{flag} is missing; give it as a flag or in the --config file" in capsys.readouterr().err
+    assert f"{flag} is required; set it as a flag or in the --config file" in capsys.readouterr().err

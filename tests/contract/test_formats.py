@@ -1,4 +1,4 @@
-"""Contract of every storage format; new formats are found by their file names."""
+"""Rules for every storage format. New formats are found by their file names."""
 
 from __future__ import annotations
 
@@ -25,46 +25,48 @@ def masked_matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[int,
     kept = random.random((rows, cols)) < draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
     weight = random.standard_normal(mask.shape).astype(np.float32)
-    # Kept entries that are 0.0 or -0.0 are stored like any others.
+    # Kept entries may be zero, of either sign; they are stored like the others.
     weight[random.random(mask.shape) < 0.1] = -0.0
     return weight, mask, block
 
 
-@settings(deadline=None)  # a busy machine must not fail the test
+@settings(deadline=None)  # a slow machine is not a failure
 @given(case=masked_matrices())
 def test_round_trip_is_bit_equal(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
-    form = FORMATS.get(name)
-    arrays = form.encode(weight, mask, block)
-    assert tuple(arrays) == form.names
-    form.check(arrays, weight.shape, full=True)
-    decoded = form.decode(arrays, weight.shape)
+    storage = FORMATS.get(name)
+    arrays = storage.encode(weight, mask, block)
+    assert tuple(arrays) == storage.names
+    storage.check(arrays, weight.shape, full=True)
+    decoded = storage.decode(arrays, weight.shape)
     np.testing.assert_array_equal(
         decoded.view(np.uint32), np.where(mask, weight, np.float32(0)).view(np.uint32)
     )
 
 
-@settings(deadline=None)  # a busy machine must not fail the test
+@settings(deadline=None)  # a slow machine is not a failure
 @given(case=masked_matrices())
 def test_scipy_reads_the_arrays(name: str, case: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
     weight, mask, block = case
     arrays = FORMATS.get(name).encode(weight, mask, block)
-    kind: Any = scipy.sparse.bsr_array if arrays["data"].ndim == 3 else scipy.sparse.csr_array
-    matrix = kind((arrays["data"], arrays["indices"].astype(np.int32), arrays["indptr"]), shape=weight.shape)
+    scipy_class: Any = scipy.sparse.bsr_array if arrays["data"].ndim == 3 else scipy.sparse.csr_array
+    matrix = scipy_class(
+        (arrays["data"], arrays["indices"].astype(np.int32), arrays["indptr"]), shape=weight.shape
+    )
     matrix.check_format(full_check=True)
     np.testing.assert_array_equal(matrix.toarray(), np.where(mask, weight, 0))
 
 
-def test_wide_matrices_have_32_bit_indices(name: str) -> None:
+def test_matrices_beyond_uint16_have_int32_indices(name: str) -> None:
     weight = np.ones((1, 65_537), np.float32)
     arrays = FORMATS.get(name).encode(weight, weight > 0)
     assert arrays["indices"].dtype == np.int32
     assert FORMATS.get(name).encode(weight[:, :-1], weight[:, :-1] > 0)["indices"].dtype == np.uint16
 
 
-def _sample(form: Format) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+def _sample(storage: Format) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     weight = np.arange(1, 37, dtype=np.float32).reshape(6, 6)
-    return form.encode(weight, np.ones((6, 6), bool), (1, 1)), (6, 6)
+    return storage.encode(weight, np.ones((6, 6), bool), (1, 1)), (6, 6)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +76,17 @@ def _sample(form: Format) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         ("indptr", 0, 1), ("indptr", -1, 35), ("indptr", 2, 40), ("indptr", 2, -5), ("indptr", 3, 5),
     ],
 )  # fmt: skip
-def test_full_check_rejects_one_wrong_number(name: str, array: str, position: int, value: int) -> None:
-    form = FORMATS.get(name)
-    arrays, shape = _sample(form)
+def test_full_check_rejects_a_single_wrong_number(name: str, array: str, position: int, value: int) -> None:
+    storage = FORMATS.get(name)
+    arrays, shape = _sample(storage)
     arrays[array][position] = value
     with pytest.raises(FormatError):
-        form.check(arrays, shape, full=True)
+        storage.check(arrays, shape, full=True)
     with pytest.raises(FormatError):
-        form.decode(arrays, shape)
+        storage.decode(arrays, shape)
 
 
-def test_full_check_rejects_indptr_steps_that_overflow_32_bits(name: str) -> None:
+def test_indptr_that_overflows_32_bits_is_refused(name: str) -> None:
     weight = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     arrays = FORMATS.get(name).encode(weight, weight < 3)
     arrays["indptr"] = np.array([0, 2**31 - 1, -2, 2], np.int32)
@@ -94,28 +96,28 @@ def test_full_check_rejects_indptr_steps_that_overflow_32_bits(name: str) -> Non
 
 @pytest.mark.parametrize("array", ["indices", "indptr"])
 def test_cheap_check_rejects_wrong_dtypes_and_lengths(name: str, array: str) -> None:
-    form = FORMATS.get(name)
-    arrays, shape = _sample(form)
+    storage = FORMATS.get(name)
+    arrays, shape = _sample(storage)
     for broken in (arrays[array].astype(np.int64), arrays[array][:-1], arrays[array][:, None]):
         with pytest.raises(FormatError, match=array):
-            form.check({**arrays, array: broken}, shape)
+            storage.check({**arrays, array: broken}, shape)
 
 
 def test_more_entries_than_indptr_can_count_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    form = FORMATS.get(name)
+    storage = FORMATS.get(name)
     kept = np.ones((2, 3), bool)
-    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 6)
-    assert form.encode(np.ones((2, 3), np.float32), kept)["indptr"].tolist() == [0, 3, 6]
-    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 5)
-    with pytest.raises(FormatError, match="6 entries exceed 5, the limit of indptr"):
-        form.encode(np.ones((2, 3), np.float32), kept)
+    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 6)
+    assert storage.encode(np.ones((2, 3), np.float32), kept)["indptr"].tolist() == [0, 3, 6]
+    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 5)
+    with pytest.raises(FormatError, match="6 entries are more than the 5 that indptr can count"):
+        storage.encode(np.ones((2, 3), np.float32), kept)
 
 
-def test_a_mask_of_another_shape_is_refused(name: str) -> None:
-    with pytest.raises(FormatError, match="does not match weight"):
+def test_mask_of_another_shape_is_refused(name: str) -> None:
+    with pytest.raises(FormatError, match="does not fit"):
         FORMATS.get(name).encode(np.ones((2, 2), np.float32), np.ones((2, 3), bool))
 
 
-def test_the_error_for_an_unknown_name_lists_the_known_ones(name: str) -> None:
+def test_unknown_format_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown format 'cssr'.*{name}"):
         FORMATS.get("cssr")

@@ -1,4 +1,4 @@
-"""Contract of every ONNX function; new functions are found by their file names."""
+"""Rules for every ONNX function. New functions are found by their file names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 
-# Operators that ONNX Runtime never folds, or whose output shape depends on values, which prevents folding.
+# Operators that ONNX Runtime does not fold, mostly because their output shapes depend on values.
 UNFOLDABLE = {"NonZero", "Compress", "Unique", "DequantizeLinear"}
 
 CASES = {
-    # (out, in), kept fraction of blocks
+    # (out, in), density of the blocks
     "sparse": ((24, 36), 0.1),
     "half": ((24, 36), 0.5),
     "empty": ((24, 36), 0.0),
@@ -38,10 +38,12 @@ CASES = {
 }
 
 
-PAIRS = [(form, weights) for weights in VALUE_TYPES.names() for form in supported_formats(weights)]
+STORAGES = [
+    (format_name, weights) for weights in VALUE_TYPES.names() for format_name in supported_formats(weights)
+]
 # Operators of a body after the weight is folded.
 PLAIN = Counter(["MatMul", "Add"])
-LEFT = {
+FOLDED = {
     "fp32": PLAIN,
     "fp16": PLAIN,
     "int8": PLAIN + Counter(["Abs", "ReduceMax", "Max", "Div", "Round", "Mul", "Mul", "Mul", "Mul"]),
@@ -49,33 +51,33 @@ LEFT = {
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A storage format and its value type."""
+class Storage:
+    """A storage format and a value type."""
 
-    form: str
+    format: str
     weights: str
 
     @property
     def function(self) -> LinearFunction:
-        return op_for(self.form, self.weights)
+        return op_for(self.format, self.weights)
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(self.form).blocked else [(1, 1)]
+        return [(1, 1), (2, 1), (3, 6), (6, 2)] if FORMATS.get(self.format).blocked else [(1, 1)]
 
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
-        values, beside = VALUE_TYPES.get(self.weights).encode(weight, "w")
-        return FORMATS.get(self.form).encode(values, mask, block) | beside
+        values, auxiliary = VALUE_TYPES.get(self.weights).encode(weight, "w")
+        return FORMATS.get(self.format).encode(values, mask, block) | auxiliary
 
     def stored(self, weight: np.ndarray) -> np.ndarray:
-        """The stored values ``[out, in]``, as integers for integer value types."""
+        """The stored values ``[out, in]``, before scaling."""
         return VALUE_TYPES.get(self.weights).encode(weight, "w")[0]
 
     def exact(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
-        """y in float64, and the largest error of float32."""
+        """y in float64, and the maximum error of float32."""
         stored = self.stored(weight).astype(np.float64)
         if self.weights != "int8":
-            # A float32 sum of n products has an error of at most n roundings of the sum of absolute values.
+            # A float32 sum of n products has an error of at most n roundings of the sum of their absolute values.
             terms = 1 + int(np.count_nonzero(weight, axis=1).max())
             size = (np.abs(x) @ np.abs(stored.T) + np.abs(bias)).max()
             return x.astype(np.float64) @ stored.T + bias, terms * 2**-24 * size
@@ -83,22 +85,22 @@ class Kind:
         q = np.rint(x * (np.float32(127) / m)).astype(np.int64)
         scale = VALUE_TYPES.get("int8").encode(weight, "w")[1]["scale"].astype(np.float64)
         product = (q @ stored.T) * (m.astype(np.float64) / 127) * scale
-        # The integer sum is exact; the constant 1 / 127, three products and a sum are rounded.
+        # The sum is exact. Five roundings follow: the constant 1 / 127, three products and a sum.
         return product + bias, 5 * 2**-24 * (np.abs(product) + np.abs(bias)).max()
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return Kind(*request.param)
+@pytest.fixture(params=STORAGES, ids=lambda storage: "-".join(storage))
+def storage(request: pytest.FixtureRequest) -> Storage:
+    return Storage(*request.param)
 
 
 def problem(
-    shape: tuple[int, int], share: float, block: tuple[int, int], seed: int
+    shape: tuple[int, int], density: float, block: tuple[int, int], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    kept = random.random((shape[0] // block[0], shape[1] // block[1])) < share
-    if share < 1:
-        kept[[0, -1]] = False  # the first and last rows are always empty
+    kept = random.random((shape[0] // block[0], shape[1] // block[1])) < density
+    if density < 1:
+        kept[[0, -1]] = False  # always an empty first and last row of blocks
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
     weight = random.standard_normal(shape).astype(np.float32) * mask
     return weight, mask, random.standard_normal(shape[0]).astype(np.float32)
@@ -107,7 +109,7 @@ def problem(
 def save(
     path: Path, function: LinearFunction, arrays: Arrays, bias: np.ndarray, in_features: int, rank: int = 3
 ) -> None:
-    """A model with one call, y = f(x, arrays, bias); all dimensions of x except the last are dynamic."""
+    """Save a model of one call, y = f(x, arrays, bias); all dimensions of x but the last are dynamic."""
     dims: list[Any] = [f"d{i}" for i in range(rank - 1)]
     graph = helper.make_graph(
         [
@@ -129,7 +131,7 @@ def save(
 
 
 def optimized(path: Path) -> onnx.ModelProto:
-    """The model after the graph optimizations of stock ONNX Runtime."""
+    """The model after stock ONNX Runtime's graph optimizations."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
     options.log_severity_level = 3
@@ -138,50 +140,52 @@ def optimized(path: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_body_multiplies_by_the_matrix(kind: Kind, case: str, tmp_path: Path) -> None:
-    shape, share = CASES[case]
+def test_body_multiplies_by_the_matrix(storage: Storage, case: str, tmp_path: Path) -> None:
+    shape, density = CASES[case]
     random = np.random.default_rng(1)
-    for block in kind.blocks:
-        weight, mask, bias = problem(shape, share, block, seed=0)
-        arrays = kind.encode(weight, mask, block)
+    for block in storage.blocks:
+        weight, mask, bias = problem(shape, density, block, seed=0)
+        arrays = storage.encode(weight, mask, block)
         assert arrays["indices"].dtype == (np.int32 if shape[1] > 65_536 else np.uint16)
-        save(tmp_path / "m.onnx", kind.function, arrays, bias, shape[1])
+        save(tmp_path / "m.onnx", storage.function, arrays, bias, shape[1])
         session = runtime.session(tmp_path / "m.onnx", library=False)
         for leading in ((1, 1), (2, 5)):
             x = random.standard_normal((*leading, shape[1])).astype(np.float32)
-            exact, bound = kind.exact(x, weight, bias)
+            exact, bound = storage.exact(x, weight, bias)
             np.testing.assert_allclose(session.run(None, {"x": x})[0], exact, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("rank", [2, 4])
-def test_inputs_can_have_any_rank(kind: Kind, rank: int, tmp_path: Path) -> None:
+def test_inputs_of_other_ranks(storage: Storage, rank: int, tmp_path: Path) -> None:
     weight, mask, bias = problem((24, 36), 0.2, (1, 1), seed=3)
-    save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask), bias, 36, rank)
+    save(tmp_path / "m.onnx", storage.function, storage.encode(weight, mask), bias, 36, rank)
     x = np.random.default_rng(0).standard_normal((*range(2, rank + 1), 36)).astype(np.float32)
     got = runtime.session(tmp_path / "m.onnx", library=False).run(None, {"x": x})[0]
-    exact, bound = kind.exact(x, weight, bias)
+    exact, bound = storage.exact(x, weight, bias)
     np.testing.assert_allclose(got, exact, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_stock_runtime_folds_the_body_to_one_dense_matrix(kind: Kind, case: str, tmp_path: Path) -> None:
-    shape, share = CASES[case]
-    for block in kind.blocks:
-        weight, mask, bias = problem(shape, share, block, seed=5)
-        save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask, block), bias, shape[1])
+def test_stock_runtime_folds_the_body_to_one_dense_matrix(
+    storage: Storage, case: str, tmp_path: Path
+) -> None:
+    shape, density = CASES[case]
+    for block in storage.blocks:
+        weight, mask, bias = problem(shape, density, block, seed=5)
+        save(tmp_path / "m.onnx", storage.function, storage.encode(weight, mask, block), bias, shape[1])
         graph = optimized(tmp_path / "m.onnx").graph
-        assert Counter(node.op_type for node in graph.node) == LEFT[kind.weights]
+        assert Counter(node.op_type for node in graph.node) == FOLDED[storage.weights]
         product = next(node for node in graph.node if node.op_type == "MatMul")
         dense = {value.name: numpy_helper.to_array(value) for value in graph.initializer}[product.input[1]]
         assert dense.dtype == np.float32
-        np.testing.assert_array_equal(dense, kind.stored(weight).T)
+        np.testing.assert_array_equal(dense, storage.stored(weight).T)
 
 
-def test_the_kernel_matches_the_body(kind: Kind, tmp_path: Path) -> None:
+def test_library_kernel_agrees_with_the_body(storage: Storage, tmp_path: Path) -> None:
     assert find_library() is not None, "build the native library first (pip install .)"
-    for block in kind.blocks:
+    for block in storage.blocks:
         weight, mask, bias = problem((24, 36), 0.3, block, seed=7)
-        save(tmp_path / "m.onnx", kind.function, kind.encode(weight, mask, block), bias, 36)
+        save(tmp_path / "m.onnx", storage.function, storage.encode(weight, mask, block), bias, 36)
         x = np.random.default_rng(0).standard_normal((2, 9, 36)).astype(np.float32)
         body, kernel = (
             runtime.session(tmp_path / "m.onnx", library=library).run(None, {"x": x})[0]
@@ -191,7 +195,7 @@ def test_the_kernel_matches_the_body(kind: Kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())
-def test_body_folds_by_construction(name: str) -> None:
+def test_body_has_only_foldable_nodes(name: str) -> None:
     function = FUNCTIONS.get(name)
     proto = function.proto()
     assert (proto.domain, proto.name) == (DOMAIN, function.name)
@@ -206,33 +210,36 @@ def test_body_folds_by_construction(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())
-def test_names_have_a_version_and_break_evens_are_fractions(name: str) -> None:
+def test_name_has_a_version_and_break_even_is_a_fraction(name: str) -> None:
     function = FUNCTIONS.get(name)
     assert function.name.rpartition("_v")[2].isdigit()
-    # Every block shape supports height 1.
+    # Single-row panels fit every block.
     assert 1 in function.break_even
     assert all(0 < density <= 1 for density in function.break_even.values())
 
 
-def test_arrays_are_those_of_the_format_then_the_auxiliary_ones(kind: Kind) -> None:
-    _, beside = VALUE_TYPES.get(kind.weights).encode(np.ones((2, 2), np.float32), "w")
-    assert kind.function.arrays == (*FORMATS.get(kind.form).names, *beside)
+def test_arrays_are_those_of_the_format_then_the_auxiliary_ones(storage: Storage) -> None:
+    _, auxiliary = VALUE_TYPES.get(storage.weights).encode(np.ones((2, 2), np.float32), "w")
+    assert storage.function.arrays == (*FORMATS.get(storage.format).names, *auxiliary)
 
 
-def test_every_function_has_a_format() -> None:
-    assert {op_for(*pair).name for pair in PAIRS} == {FUNCTIONS.get(name).name for name in FUNCTIONS.names()}
+def test_every_function_belongs_to_a_storage() -> None:
+    assert {op_for(*storage).name for storage in STORAGES} == {
+        FUNCTIONS.get(name).name for name in FUNCTIONS.names()
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS.names())
 def test_matrices_with_too_many_elements_are_refused(name: str) -> None:
     function = FUNCTIONS.get(name)
-    # Bodies of CSR functions have 32-bit positions, the tables of the kernels 36-bit ones.
-    most = 2**31 - 1 if name.startswith("csr") else 2**36
-    function.check_shape((most // 2**20, 2**20), "w")
+    # The bodies of CSR index elements with 32 bits, the kernels with 36.
+    limit = 2**31 - 1 if name.startswith("csr") else 2**36
+    function.check_shape((limit // 2**20, 2**20), "w")
     with pytest.raises(
-        ExportError, match=f"layer.w is {most // 65536 + 1}x65536, and {function.name} counts {most}"
+        ExportError,
+        match=f"layer.w is {limit // 65536 + 1}x65536, more than the {limit} elements that {function.name}",
     ):
-        function.check_shape((most // 65536 + 1, 65536), "layer.w")
+        function.check_shape((limit // 65536 + 1, 65536), "layer.w")
 
 
 @pytest.mark.parametrize("columns", [2**20 + 1, 2**31 - 1])
@@ -241,6 +248,6 @@ def test_matrices_with_too_many_columns_are_refused(name: str, columns: int) -> 
     function = FUNCTIONS.get(name)
     function.check_shape((1, 2**20), "w")
     with pytest.raises(
-        ExportError, match=f"w has {columns} columns, and {function.name} takes at most 1048576"
+        ExportError, match=f"w has {columns} columns, more than the 1048576 that {function.name} supports"
     ):
         function.check_shape((1, columns), "w")

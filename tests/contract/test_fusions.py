@@ -1,4 +1,4 @@
-"""Contract of every fusion; new fusions are found by their file names."""
+"""Rules for every fusion. New fusions are found by their file names."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ g (float[n, 3] x, int64[n, 3] attention_mask) => (float[n, 3] y) <float[3, 3] w 
 
 
 @pytest.mark.parametrize("name", FUSIONS.names())
-def test_unknown_graphs_are_unchanged_and_the_reason_is_given(name: str) -> None:
+def test_unrelated_graph_is_unchanged_and_gets_a_reason(name: str) -> None:
     fusion = FUSIONS.get(name)
     assert isinstance(fusion, Fusion)
     model = ir.from_onnx_text(FOREIGN)
     text = ir.to_proto(model).SerializeToString()
     fused = fusion.fuse(model)
     assert fused.layers == 0
-    assert fused.why
-    assert "\n" not in fused.why
+    assert fused.reason
+    assert "\n" not in fused.reason
     assert ir.to_proto(model).SerializeToString() == text
 
 

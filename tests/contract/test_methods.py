@@ -1,4 +1,4 @@
-"""Contract of every pruning method, on every encoder family."""
+"""Contract of every pruning method, tested on every encoder family."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerogel.train.run import TrainConfig, train
 from aerogel.train.schedule import Cubic
 
 PRUNING = [name for name in METHODS.names() if METHODS.get(name).prunes]
-# Methods that apply the density to each matrix in local scope. The others apply it to several matrices together.
+# Methods that keep the target density in every matrix with local scope. The others share budgets among matrices.
 EXACT = [
     name
     for name in PRUNING
@@ -46,7 +46,7 @@ def run(
         "scope": scope, "epochs": 3, "batch": 16, "max_length": 16, "lr": 1e-3, "threads": 1, "device": "cpu",
     }  # fmt: skip
     if METHODS.get(method).density_is_outcome:
-        # Scores need a high learning rate to change enough in so few steps.
+        # Scores must move far.
         settings |= {"epochs": 10, "score_lr": 0.5}
     return train(TrainConfig(out=tmp_path / out, **settings | values))
 
@@ -60,7 +60,7 @@ def test_every_entry_is_a_method() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
 @pytest.mark.parametrize("method", PRUNING)
-def test_training_reaches_the_density_and_transformers_loads_the_result(
+def test_density_is_reached_and_checkpoint_loads_in_transformers(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -115,7 +115,7 @@ def test_blocks_are_kept_or_pruned_as_a_whole(
             assert whole.all(1).sum() == kept_count(0.25, len(whole))
     blocks = 16_384 // (rows * cols)
     if METHODS.get(method).density_is_outcome:
-        # One block of 8 x 8 is 0.4% of a matrix.
+        # With 8 x 8 blocks, one block is 0.4%.
         assert total == pytest.approx(0.25 * blocks, abs=max(2, 0.005 * blocks))
         scope = "global"
     else:
@@ -123,11 +123,11 @@ def test_blocks_are_kept_or_pruned_as_a_whole(
     assert (result.record.block, result.record.scope) == (block, scope)
 
 
-# "frozen" starts with masks: tests/train/methods/test_frozen.py.
+# "frozen" reads its masks from a checkpoint: see tests/train/methods/test_frozen.py.
 @pytest.mark.parametrize(
     "method", [name for name in METHODS.names() if not METHODS.get(name).prunes and name != "frozen"]
 )
-def test_a_method_that_does_not_prune_writes_no_masks(
+def test_method_that_does_not_prune_writes_no_masks(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
 ) -> None:
     result = run(tmp_path, tiny_checkpoint(density=1.0), sentiment(), method, density=1.0)
@@ -135,13 +135,13 @@ def test_a_method_that_does_not_prune_writes_no_masks(
     assert result.accounting.density == result.accounting.encoder_density == 1.0
 
 
-class Stopped(Exception):  # noqa: N818  # not an error
-    """Stands for any event that ends a run early."""
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """Ends a run early."""
 
 
 @pytest.mark.parametrize("last", [17, 47])
 @pytest.mark.parametrize("method", PRUNING)
-def test_a_resumed_run_writes_the_same_bytes(
+def test_resumed_run_gives_same_bytes(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     sentiment: Callable[..., Path],
@@ -149,12 +149,12 @@ def test_a_resumed_run_writes_the_same_bytes(
     method: str,
     last: int,
 ) -> None:
-    """40 steps, the schedule from 4 to 32, then 12 with fixed masks; the state is saved every 7 steps."""
-    places = (tiny_checkpoint(density=1.0), sentiment())
+    """40 steps with the descent from 4 to 32, then 12 with fixed masks; the state is saved every 7 steps."""
+    paths = (tiny_checkpoint(density=1.0), sentiment())
 
     def once(out: str) -> checkpoint.Checkpoint:
         return run(
-            tmp_path, *places, method, 0.25, out=out, epochs=10, final_epochs=3, score_lr=0.5, save_every=7
+            tmp_path, *paths, method, 0.25, out=out, epochs=10, final_epochs=3, score_lr=0.5, save_every=7
         )
 
     density, steps = Cubic.density, itertools.count()
@@ -176,12 +176,14 @@ def test_a_resumed_run_writes_the_same_bytes(
 
 @pytest.mark.parametrize("block", [(1, 1), (2, 4)])
 @pytest.mark.parametrize("method", PRUNING)
-def test_final_weights_are_those_evaluated_and_zero_where_pruned(method: str, block: tuple[int, int]) -> None:
+def test_folded_weights_equal_evaluated_ones_and_are_zero_where_pruned(
+    method: str, block: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
     linears = {"layer.0.w": nn.Linear(16, 32), "layer.1.w": nn.Linear(32, 8)}
     model = nn.Sequential(linears["layer.0.w"], nn.Tanh(), linears["layer.1.w"])
-    made = METHODS.get(method)(linears, SparsityConfig(0.25, block))
-    weights, scores = list(made.weights.values()), list(made.score_parameters())
+    pruner = METHODS.get(method)(linears, SparsityConfig(0.25, block))
+    weights, scores = list(pruner.weights.values()), list(pruner.score_parameters())
     groups = [{"params": weights, "lr": 0.02}] + ([{"params": scores, "lr": 0.5}] if scores else [])
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     schedule, inputs = Cubic(1.0, 0.25, 40, 4, 1, 2), torch.randn(64, 16)
@@ -189,17 +191,17 @@ def test_final_weights_are_those_evaluated_and_zero_where_pruned(method: str, bl
         progress = schedule.progress(index)
         step = StepContext(index, 40, schedule.density(index), progress, 0.02, 0.5 * (1 - index / 40), 4, 32)
         model.train()
-        made.before_step(step)
-        penalty = made.penalty()
+        pruner.before_step(step)
+        penalty = pruner.penalty()
         loss = (model(inputs) - inputs[:, :8]).square().mean()
         (loss if penalty is None else loss + penalty).backward()
-        made.after_backward(step)
+        pruner.after_backward(step)
         optimizer.step()
-        made.after_step(step, optimizer)
+        pruner.after_step(step, optimizer)
         optimizer.zero_grad()
-    made.settle()
+    pruner.finalize()
     evaluated = model.eval()(inputs)
-    masks = made.bake()
+    masks = pruner.fold()
     assert torch.equal(model(inputs), evaluated)
     for name, mask in masks.items():
         weight = linears[name].weight.detach()
@@ -211,18 +213,18 @@ def test_final_weights_are_those_evaluated_and_zero_where_pruned(method: str, bl
 
 
 @pytest.mark.parametrize("method", PRUNING)
-def test_labels_have_no_effect_with_distillation_alone(
+def test_labels_have_no_effect_with_teacher_loss_only(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path], method: str
 ) -> None:
     start, data = tiny_checkpoint(density=1.0), sentiment()
     teacher = run(tmp_path, start, data, "dense", 1.0, out="teacher").path
-    taught = {"teacher": str(teacher), "kd_weight": 1.0, "ce_weight": 0.0, "hidden_weight": 0.1}
-    one = run(tmp_path, start, data, method, 0.25, out="one", **taught).path
+    settings = {"teacher": str(teacher), "kd_weight": 1.0, "ce_weight": 0.0, "hidden_weight": 0.1}
+    one = run(tmp_path, start, data, method, 0.25, out="one", **settings).path
     rows = (data / "train.tsv").read_text().splitlines()
     swapped = [row[:-1] + {"0": "1", "1": "0"}.get(row[-1], row[-1]) for row in rows]
     (data / "train.tsv").write_text("\n".join(swapped) + "\n")
-    two = run(tmp_path, start, data, method, 0.25, out="two", **taught).path
-    untaught = run(tmp_path, start, data, method, 0.25, out="three").path
-    weights = [(path / checkpoint.WEIGHTS_FILE).read_bytes() for path in (one, two, untaught)]
+    two = run(tmp_path, start, data, method, 0.25, out="two", **settings).path
+    control = run(tmp_path, start, data, method, 0.25, out="three").path
+    weights = [(path / checkpoint.WEIGHTS_FILE).read_bytes() for path in (one, two, control)]
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]

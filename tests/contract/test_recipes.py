@@ -1,4 +1,4 @@
-"""Contract of every recipe: a valid configuration that runs."""
+"""Every recipe is a valid configuration and runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_data(folder: Path, task: str) -> Path:
     return folder
 
 
-def test_recipes_cover_the_methods_and_tasks_of_the_papers() -> None:
+def test_methods_and_tasks_of_the_papers_have_recipes() -> None:
     methods = ("magnitude", "movement", "soft-movement", "l0")
     assert {f"{m}-{t}" for m in methods for t in ("squad", "mnli", "qqp")} <= set(RECIPES)
     assert {"smp-mnli", "obert-squad", "rpp-downstream"} <= set(RECIPES)
@@ -85,14 +85,14 @@ def test_a_recipe_runs(tmp_path: Path, tiny_checkpoint: Callable[..., Path], nam
     values: dict[str, Any] = read_recipe(FOLDER / f"{name}.toml", TrainConfig)
     config = TrainConfig(out=tmp_path / "out", **values)
     model = tiny_checkpoint(density=0.4 if config.freeze_mask else 1.0)
-    # Eight steps of a tiny model; all other settings are those of the recipe.
+    # A tiny model and eight steps; all other settings are the recipe's.
     small = dataclasses.replace(
         config, model=str(model), data=write_data(tmp_path / "data", config.task), epochs=4, batch=2, warmup=1,
         max_length=min(config.max_length, 48), threads=1, device="cpu", progress=False,
         task_options={"stride": 8} if config.task_options else {},
     )  # fmt: skip
     if METHODS.get(config.method).density_is_outcome and config.density < 1:
-        # The density controller needs steps and a high score learning rate to reach a density.
+        # The controller needs more steps to reach the density.
         small = dataclasses.replace(small, epochs=20, score_lr=1.0)
     result = train(small)
     assert result.masks
@@ -113,7 +113,7 @@ def test_a_recipe_for_pretraining_runs(
     assert name == f"{config.method}-pretrain"
     small = dataclasses.replace(
         config, model=str(tiny_checkpoint("bert", "PreTraining", density=1.0)), steps=40, batch=4, max_length=32,
-        lr=1e-2, held_out=0.2, eval_rows=4, threads=1, device="cpu", progress=False,
+        lr=1e-2, eval_fraction=0.2, eval_rows=4, threads=1, device="cpu", progress=False,
     )  # fmt: skip
     result = pretrain(small)
     assert result.accounting.density == pytest.approx(config.density, abs=0.005)

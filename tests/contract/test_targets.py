@@ -1,4 +1,4 @@
-"""Contract of every export target; new targets are found by their file names."""
+"""Rules for every export target. New targets are found by their file names."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def constant(name: str, array: np.ndarray) -> ir.Value:
 
 
 def sparse_model(weights: str = "fp32") -> ir.Model:
-    """y = x W^T + 1 in CSR, for x ``[batch, 4]``."""
+    """y = x W^T + 1, with W in CSR and x ``[batch, 4]``."""
     function = op_for("csr", weights)
-    stored, beside = VALUE_TYPES.get(weights).encode(WEIGHT, "w")
-    arrays = FORMATS.get("csr").encode(stored, WEIGHT != 0) | beside
+    stored, auxiliary = VALUE_TYPES.get(weights).encode(WEIGHT, "w")
+    arrays = FORMATS.get("csr").encode(stored, WEIGHT != 0) | auxiliary
     values = [constant(name, array) for name, array in arrays.items()] + [
         constant("bias", np.ones(3, np.float32))
     ]
@@ -51,7 +51,7 @@ def sparse_model(weights: str = "fp32") -> ir.Model:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_the_artifact_runs_with_every_declared_runtime(target: Target, inline: bool, tmp_path: Path) -> None:
+def test_every_runner_computes_the_model(target: Target, inline: bool, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=inline)
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
@@ -62,11 +62,11 @@ def test_the_artifact_runs_with_every_declared_runtime(target: Target, inline: b
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_rounding_of_activations_can_be_disabled(target: Target, inline: bool, tmp_path: Path) -> None:
+def test_unrounded_does_not_round_activations(target: Target, inline: bool, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model("int8"), path, inline=inline)
-    kind = VALUE_TYPES.get("int8")
-    stored = kind.decode(*kind.encode(WEIGHT, "w"))
+    value_type = VALUE_TYPES.get("int8")
+    stored = value_type.decode(*value_type.encode(WEIGHT, "w"))
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
     exact = x @ stored.T + 1
     np.testing.assert_allclose(target.unrounded(path)({"x": x})["y"], exact, rtol=0, atol=1e-5)
@@ -75,19 +75,19 @@ def test_rounding_of_activations_can_be_disabled(target: Target, inline: bool, t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_details_describe_the_artifact(target: Target, tmp_path: Path) -> None:
+def test_details_describe_inputs_and_outputs(target: Target, tmp_path: Path) -> None:
     details = target.write(sparse_model(), tmp_path / f"model{target.suffix}", inline=False)
     assert details["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 4]}]
     assert details["outputs"] == [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}]
 
 
-def test_only_the_artifact_is_written(target: Target, tmp_path: Path) -> None:
+def test_write_creates_one_file_only(target: Target, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=False)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_error_names_a_damaged_artifact(target: Target, tmp_path: Path) -> None:
+def test_damaged_artifact_is_refused_by_name(target: Target, tmp_path: Path) -> None:
     path = tmp_path / f"model{target.suffix}"
     target.write(sparse_model(), path, inline=False)
     path.write_bytes(path.read_bytes()[:-40])
@@ -95,6 +95,6 @@ def test_the_error_names_a_damaged_artifact(target: Target, tmp_path: Path) -> N
         target.runners(path)
 
 
-def test_the_error_for_an_unknown_target_lists_the_known_ones() -> None:
+def test_unknown_target_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown target 'onx'.*did you mean onnx"):
         TARGETS.get("onx")

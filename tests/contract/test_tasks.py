@@ -1,4 +1,4 @@
-"""Contract of every task, on data generated from its declaration."""
+"""The contract of every task, tested on data generated from its own declaration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = ["good", "bad", "film", "not", "very", "the"]
 
 
 def write(task: TableTask, folder: Path, rows: int = 24) -> Path:
-    """Write the files of `task`: its columns, alternating labels, and a column that no task reads."""
+    """Write the files of `task` with its columns, cycling labels and an unused column."""
     folder.mkdir()
     header = list(task.header or ("unused", *task.texts, task.label))
     values = task.labels or tuple(str(n / 4) for n in range(int(task.value_range[1]) * 4 + 1))
@@ -36,7 +36,7 @@ def write(task: TableTask, folder: Path, rows: int = 24) -> Path:
     return folder
 
 
-def test_the_tasks_of_the_first_release_exist() -> None:
+def test_tasks_of_the_first_release_exist() -> None:
     assert {"cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "synthetic"} <= set(TASKS.names())
 
 
@@ -50,7 +50,7 @@ def test_perfect_predictions_score_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_keep_the_order_of_rows(name: str, tmp_path: Path) -> None:
+def test_table_keeps_the_order_of_rows(name: str, tmp_path: Path) -> None:
     task = TASKS.get(name)
     data = task.load(write(task, tmp_path / "data"))
     assert set(data.evaluation) == {split for split, _ in task.evaluation}
@@ -72,9 +72,7 @@ def test_hub_and_files_agree_on_splits_and_sentences(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_model_trains_on_every_task(
-    name: str, tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_model_trains_on_the_task(name: str, tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
     task = TASKS.get(name)
     result = train(
         TrainConfig(
@@ -87,7 +85,7 @@ def test_a_model_trains_on_every_task(
     assert all(-1.0 <= value <= 1.0 for value in result.record.metrics.values())
 
 
-def test_a_task_with_its_own_model_needs_no_files(tmp_path: Path) -> None:
+def test_synthetic_task_needs_neither_data_nor_model(tmp_path: Path) -> None:
     result = train(
         TrainConfig(
             task="synthetic", out=tmp_path / "out", method="movement", density=0.1, epochs=1, batch=8,

@@ -8,13 +8,13 @@ import pytest
 
 from aerogel.cost.model import CostModel, EncoderShape
 from aerogel.cost.packed_shape import PackedShape
-from aerogel.cost.predict import Entry, Form, Workload, encoder_shape, predict, unknown
+from aerogel.cost.predict import Entry, encoder_shape, predict, unknown
 from aerogel.cost.report import table, verdict
 
-Calibrations = Callable[..., CostModel]
+CostModels = Callable[..., CostModel]
 SHAPE = EncoderShape(layers=2, hidden=8, inner=32, heads=2)
-PLACES = 4 * 64 + 2 * 256  # of a layer
-REST = {"dense": [3e-3, 0, 0, 0, 0], "fp32": [1e-3, 0, 0, 0, 0], "int8": [2e-3, 0, 0, 0, 0]}
+LAYER_ENTRIES = 4 * 64 + 2 * 256
+NON_GEMM = {"dense": [3e-3, 0, 0, 0, 0], "fp32": [1e-3, 0, 0, 0, 0], "int8": [2e-3, 0, 0, 0, 0]}
 
 
 def entries(packed: Callable[[int], bool] = lambda _: True, weights: str = "fp32") -> dict[str, Entry]:
@@ -26,66 +26,70 @@ def entries(packed: Callable[[int], bool] = lambda _: True, weights: str = "fp32
     return found
 
 
-def test_totals_are_sums_of_products_and_of_the_rest(made_up: Calibrations) -> None:
-    calibration = made_up(edges=(1e-6, 0, 0, 0, 0), place=1e-7, dense=(0, 0, 0, 1e-7), rest=REST)
-    found = predict(calibration, entries(), SHAPE, Form(fused=True))
+def test_totals_add_products_and_non_gemm_ops(fake_cost_model: CostModels) -> None:
+    cost_model = fake_cost_model(
+        overhead=(1e-6, 0, 0, 0, 0), slot=1e-7, dense=(0, 0, 0, 1e-7), non_gemm=NON_GEMM
+    )
+    found = predict(cost_model, entries(), SHAPE, fused=True)
     assert json.loads(json.dumps(found)) == found
-    dense = 2 * PLACES * 0.1
+    dense = 2 * LAYER_ENTRIES * 0.1
     assert found["linear"]["dense_us"] == pytest.approx(dense)
-    assert found["linear"]["stored_us"] == pytest.approx(dense * 0.1)  # no edges inside a fused encoder
+    assert found["linear"]["stored_us"] == pytest.approx(dense * 0.1)  # no layout cost inside a fused encoder
     assert found["linear"]["ratio"] == pytest.approx(10)
     assert found["encoder"]["dense_us"] == pytest.approx(dense + 2 * 3000)
     assert found["encoder"]["stored_us"] == pytest.approx(dense * 0.1 + 2 * 1000)
     matrix = found["matrices"]["bert.encoder.layer.0.4.weight"]
-    assert matrix["packed_us"] == pytest.approx(1 + 2.56)  # an operator of its own has its edges
+    assert matrix["packed_us"] == pytest.approx(1 + 2.56)  # a layer of its own has the layout cost
     assert matrix["dense_us"] == pytest.approx(25.6)
     assert matrix["break_even"] == pytest.approx(1 - 1 / 25.6, abs=1e-5)
 
 
-def test_without_fusion_edges_and_the_runtimes_own_layers_count(made_up: Calibrations) -> None:
-    calibration = made_up(edges=(1e-6, 0, 0, 0, 0), place=1e-7, dense=(0, 0, 0, 1e-7), rest=REST)
-    found = predict(calibration, entries(), SHAPE, Form(fused=False))
-    assert found["linear"]["stored_us"] == pytest.approx(2 * PLACES * 0.01 + 12)
-    assert found["encoder"]["stored_us"] == pytest.approx(2 * PLACES * 0.01 + 12 + 2 * 3000)
+def test_unfused_encoder_has_layout_costs_and_dense_non_gemm_ops(fake_cost_model: CostModels) -> None:
+    cost_model = fake_cost_model(
+        overhead=(1e-6, 0, 0, 0, 0), slot=1e-7, dense=(0, 0, 0, 1e-7), non_gemm=NON_GEMM
+    )
+    found = predict(cost_model, entries(), SHAPE, fused=False)
+    assert found["linear"]["stored_us"] == pytest.approx(2 * LAYER_ENTRIES * 0.01 + 12)
+    assert found["encoder"]["stored_us"] == pytest.approx(2 * LAYER_ENTRIES * 0.01 + 12 + 2 * 3000)
 
 
-def test_what_is_stored_dense_takes_as_long_as_dense(made_up: Calibrations) -> None:
-    calibration = made_up(place=1e-7, dense=(0, 0, 0, 1e-7), rest=REST)
-    found = predict(calibration, entries(lambda number: number < 4), SHAPE, Form(fused=True))
+def test_dense_matrices_count_as_dense(fake_cost_model: CostModels) -> None:
+    cost_model = fake_cost_model(slot=1e-7, dense=(0, 0, 0, 1e-7), non_gemm=NON_GEMM)
+    found = predict(cost_model, entries(lambda number: number < 4), SHAPE, fused=True)
     assert found["linear"]["stored_us"] == pytest.approx(2 * (4 * 64 * 0.01 + 512 * 0.1))
     assert found["matrices"]["bert.encoder.layer.0.4.weight"]["packed_us"] == pytest.approx(2.56)
 
 
-def test_eight_bit_products_have_a_rest_of_their_own(made_up: Calibrations) -> None:
-    found = predict(made_up(place=0, rest=REST), entries(weights="int8"), SHAPE, Form(fused=True))
+def test_int8_encoder_has_its_own_non_gemm_costs(fake_cost_model: CostModels) -> None:
+    found = predict(fake_cost_model(slot=0, non_gemm=NON_GEMM), entries(weights="int8"), SHAPE, fused=True)
     assert found["encoder"]["stored_us"] == pytest.approx(2 * 2000)
 
 
-def test_of_the_last_layer_only_what_is_read_is_computed(made_up: Calibrations) -> None:
-    # Time in proportion to tokens, 128 being 8 vectors: one token, of one sequence, is charged as one vector of 16.
-    calibration = made_up(place=1e-7, dense=(0, 0, 0, 0), rest=REST, growth=lambda n: n / 128)
-    found = predict(calibration, entries(), SHAPE, Form(fused=True, first_only=True), Workload(1, 1, 128))
-    first = PLACES * 0.01
+def test_first_token_only_shortens_the_last_layer(fake_cost_model: CostModels) -> None:
+    # Time is proportional to tokens. 128 tokens are 8 vectors; the first token counts as one vector of 16.
+    cost_model = fake_cost_model(slot=1e-7, dense=(0, 0, 0, 0), non_gemm=NON_GEMM, growth=lambda n: n / 128)
+    found = predict(cost_model, entries(), SHAPE, fused=True, first_token_only=True)
+    first = LAYER_ENTRIES * 0.01
     squares, others = 4 * 64 * 0.01, 512 * 0.01
     last = squares * (1 + 1 / 8) / 2 + others / 8
     assert found["encoder"]["stored_us"] == pytest.approx(first + last + 2 * 1000)
 
 
 @pytest.mark.parametrize(
-    ("shape", "chosen", "why"),
-    [(None, entries(), "no known shape"), (SHAPE, dict(list(entries().items())[1:]), "not all")],
+    ("shape", "chosen", "reason"),
+    [(None, entries(), "is unknown"), (SHAPE, dict(list(entries().items())[1:]), "not exactly the six")],
 )
-def test_an_encoder_that_is_not_understood_is_not_predicted(
-    made_up: Calibrations, shape: EncoderShape | None, chosen: dict[str, Entry], why: str
+def test_unknown_encoder_is_not_predicted(
+    fake_cost_model: CostModels, shape: EncoderShape | None, chosen: dict[str, Entry], reason: str
 ) -> None:
-    found = predict(made_up(), chosen, shape, Form(fused=True))
+    found = predict(fake_cost_model(), chosen, shape, fused=True)
     assert found["encoder"] is None
-    assert why in found["encoder_why"]
-    assert f"encoder not predicted: {found['encoder_why']}" in verdict(found)
+    assert reason in found["encoder_reason"]
+    assert f"encoder not predicted: {found['encoder_reason']}" in verdict(found)
 
 
-def test_a_matrix_that_was_never_packed_has_no_break_even(made_up: Calibrations) -> None:
-    found = predict(made_up(), {"a.0.w": Entry((8, 8), None, False)}, None, Form(fused=False))
+def test_matrix_that_was_never_packed_has_no_break_even(fake_cost_model: CostModels) -> None:
+    found = predict(fake_cost_model(), {"a.0.w": Entry((8, 8), None, False)}, None, fused=False)
     assert found["matrices"]["a.0.w"] == {"packed_us": None, "dense_us": 128e6, "break_even": None}
 
 
@@ -105,9 +109,7 @@ def test_a_matrix_that_was_never_packed_has_no_break_even(made_up: Calibrations)
         ({}, None),
     ],
 )
-def test_encoders_are_known_by_their_configuration(
-    config: dict[str, Any], expected: EncoderShape | None
-) -> None:
+def test_encoder_shape_reads_the_config(config: dict[str, Any], expected: EncoderShape | None) -> None:
     assert encoder_shape(config) == expected
     for name in config:
         for value in (0, -1, True, 1.5, "12", None, 2**40, [12]):
@@ -116,9 +118,11 @@ def test_encoders_are_known_by_their_configuration(
     assert encoder_shape({**config, "relative_attention": True}) is None
 
 
-def test_the_report_has_a_row_for_the_same_matrix_of_all_layers(made_up: Calibrations) -> None:
+def test_report_groups_the_same_matrix_of_all_layers(fake_cost_model: CostModels) -> None:
     chosen = entries()
-    found = predict(made_up(place=1e-7, dense=(0, 0, 0, 1e-7), rest=REST), chosen, SHAPE, Form(fused=True))
+    found = predict(
+        fake_cost_model(slot=1e-7, dense=(0, 0, 0, 1e-7), non_gemm=NON_GEMM), chosen, SHAPE, fused=True
+    )
     rows = table(found, {name: entry.shape for name, entry in chosen.items()})
     assert rows is not None
     cells = list(zip(*(column.cells for column in rows.columns), strict=True))
@@ -132,6 +136,6 @@ def test_the_report_has_a_row_for_the_same_matrix_of_all_layers(made_up: Calibra
     assert lines[1].endswith("calibrated 2026-01-02")
 
 
-def test_the_report_says_why_nothing_is_predicted() -> None:
+def test_report_gives_the_reason_of_a_missing_prediction() -> None:
     assert table(unknown("for a reason"), {}) is None
     assert verdict(unknown("for a reason")) == "speed not predicted: for a reason"

@@ -24,14 +24,14 @@ def save(folder: Path, train: dict[str, list], validation: dict[str, list] | Non
     return folder
 
 
-def test_a_saved_dataset_is_read_by_its_own_column_names(tmp_path: Path) -> None:
+def test_reads_a_saved_dataset_by_its_column_names(tmp_path: Path) -> None:
     data = TASK.load(save(tmp_path / "saved", ROWS))
     assert data.train.texts == [("fine",), ("poor",)]
     assert data.train.labels == [1, 0]
     assert data.evaluation[""].sha256 == data.train.sha256
 
 
-def test_classes_are_known_by_name(tmp_path: Path) -> None:
+def test_maps_classes_by_name(tmp_path: Path) -> None:
     def saved(name: str, classes: list[str]) -> Path:
         features = datasets.Features(
             {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=classes)}
@@ -49,12 +49,12 @@ def test_classes_are_known_by_name(tmp_path: Path) -> None:
     ):
         assert task.load(saved(name, classes)).train.labels == expected, name
     with pytest.raises(
-        DataError, match=r"split 'train': its classes are x, y, those of the task bad, good; name"
+        DataError, match=r"split 'train': the classes are x, y; rename them to the task's, bad, good"
     ):
         task.load(saved("others", ["x", "y"]))
 
 
-def test_identity_follows_the_rows(tmp_path: Path) -> None:
+def test_hash_depends_on_the_rows(tmp_path: Path) -> None:
     other = {"sentence": ["fine", "poor"], "label": [1, 1]}
     data = TASK.load(save(tmp_path / "saved", ROWS, other))
     assert data.evaluation[""].sha256 != data.train.sha256
@@ -90,17 +90,17 @@ def test_without_data_the_dataset_is_loaded_by_path_and_name(
         ({"sentence": ["fine", None], "label": [1, 1]}, r"row 1: sentence must be text"),
     ],
 )
-def test_bad_datasets_are_refused(tmp_path: Path, train: dict[str, list], message: str) -> None:
+def test_rejects_bad_datasets(tmp_path: Path, train: dict[str, list], message: str) -> None:
     with pytest.raises(DataError, match=message):
         TASK.load(save(tmp_path / "saved", train))
 
 
-def test_a_missing_split_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"split 'validation' is missing; it has train"):
+def test_missing_split_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split 'validation' is missing; the dataset has train"):
         TASK.load(save(tmp_path / "saved", ROWS, None))
 
 
-def test_a_split_without_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_split_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = datasets.Dataset.from_dict({"sentence": [], "label": []})
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=empty))
     with pytest.raises(DataError, match="split 'train' has no rows"):
@@ -109,20 +109,20 @@ def test_a_split_without_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_damaged_dataset_is_one_error(tmp_path: Path) -> None:
     (save(tmp_path / "saved", ROWS) / "train" / "state.json").unlink()
-    with pytest.raises(DataError, match="cannot be loaded"):
+    with pytest.raises(DataError, match="cannot load dataset"):
         TASK.load(tmp_path / "saved")
 
 
 def test_an_unreachable_hub_is_one_error(tmp_path: Path) -> None:
     hub = HubTable(("sentence",), None, path=str(tmp_path / "nowhere"))
     with pytest.raises(
-        DataError, match=r"cannot be loaded .*; give a directory of its files, or check the network"
+        DataError, match=r"cannot load dataset .*; give a directory of its files, or check the network"
     ):
         TableTask(("x",), "y", ("no", "yes"), accuracy, hub).load(None)
 
 
 @pytest.mark.parametrize("name", ["sst2", "squad", "ner"])
-def test_a_folder_with_the_name_of_the_hub_dataset_is_not_read_in_its_place(
+def test_rejects_folder_with_the_name_of_the_hub_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("loaded"))
@@ -136,12 +136,12 @@ def test_a_folder_with_the_name_of_the_hub_dataset_is_not_read_in_its_place(
         task.load(None)
 
 
-def test_a_dataset_with_a_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_dataset_with_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     source = tmp_path / "evil"
     source.mkdir()
     (source / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     hub = HubTable(("sentence",), None, path=str(source))
-    with pytest.raises(DataError, match="cannot be loaded"):
+    with pytest.raises(DataError, match="cannot load dataset"):
         dataclasses.replace(TASK, hub=hub).load(None)
     assert not (tmp_path / "ran").exists()

@@ -18,7 +18,7 @@ def test_classification_metrics_by_hand() -> None:
     }
 
 
-def test_a_constant_prediction_has_no_f1_and_no_warning() -> None:
+def test_constant_prediction_has_zero_f1_and_no_warning() -> None:
     assert accuracy_and_f1(np.zeros(4, int), np.array([0, 1, 1, 0])) == {"accuracy": 0.5, "f1": 0.0}
     assert matthews(np.zeros(4, int), np.array([0, 1, 1, 0])) == {"matthews": 0.0}
 
@@ -30,25 +30,25 @@ def test_correlations_by_hand() -> None:
     assert found["spearman"] == pytest.approx(0.5)
 
 
-def test_constant_predictions_do_not_correlate() -> None:
+def test_constant_predictions_have_zero_correlation() -> None:
     assert correlations(np.ones(3), np.array([1.0, 2.0, 3.0])) == {"pearson": 0.0, "spearman": 0.0}
 
 
-def test_metrics_are_those_of_their_definitions() -> None:
-    """Formulas written out, over random predictions, also with ties."""
-    draw = np.random.default_rng(0)
+def test_metrics_equal_their_definitions() -> None:
+    """Compare with written-out formulas on random predictions, also with ties."""
+    rng = np.random.default_rng(0)
     for _ in range(20):
-        ours, theirs = draw.integers(0, 2, 50), draw.integers(0, 2, 50)
+        predicted, true = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
         tp, fp, fn, tn = (
-            int(((ours == a) & (theirs == b)).sum()) for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))
+            int(((predicted == a) & (true == b)).sum()) for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))
         )
-        assert accuracy_and_f1(ours, theirs) == {
+        assert accuracy_and_f1(predicted, true) == {
             "accuracy": pytest.approx((tp + tn) / 50),
             "f1": pytest.approx(2 * tp / (2 * tp + fp + fn)),
         }
         below = ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
-        assert matthews(ours, theirs)["matthews"] == pytest.approx((tp * tn - fp * fn) / below)
-        values, truth = draw.integers(0, 8, 30).astype(np.float32), draw.uniform(0, 5, 30)
+        assert matthews(predicted, true)["matthews"] == pytest.approx((tp * tn - fp * fn) / below)
+        values, truth = rng.integers(0, 8, 30).astype(np.float32), rng.uniform(0, 5, 30)
         found = correlations(values, truth)
         assert found["pearson"] == pytest.approx(_pearson(values, truth))
         assert found["spearman"] == pytest.approx(_pearson(_ranks(values), _ranks(truth)))

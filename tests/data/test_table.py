@@ -23,7 +23,7 @@ def folder(tmp_path: Path, train: str | bytes, dev: str = GOOD) -> Path:
     return tmp_path
 
 
-def test_rows_labels_and_identity(tmp_path: Path) -> None:
+def test_reads_rows_labels_and_hash(tmp_path: Path) -> None:
     train = TASK.load(folder(tmp_path, GOOD)).train
     assert train.texts == [("fine ",), ("poor",)]
     assert train.labels == [1, 0]
@@ -38,7 +38,7 @@ def test_gzipped_files_are_the_same_data(tmp_path: Path) -> None:
     assert TASK.load(tmp_path).train == plain
 
 
-def test_byte_order_mark_carriage_returns_and_column_order(tmp_path: Path) -> None:
+def test_accepts_byte_order_mark_carriage_returns_and_any_column_order(tmp_path: Path) -> None:
     task = TableTask(("b", "a"), "label", ("no", "yes"), accuracy, HUB)
     text = "\ufefflabel\ta\tid\tb\r\nyes\tone\t7\ttwo\r\n"
     train = task.load(folder(tmp_path, text, text)).train
@@ -50,7 +50,7 @@ def test_quotes_and_odd_line_separators_are_ordinary_characters(tmp_path: Path) 
     assert train.texts == [('"open\x85 quote\u2028',)]
 
 
-def test_a_file_without_header_is_read_by_declared_positions(tmp_path: Path) -> None:
+def test_reads_file_without_header_by_declared_columns(tmp_path: Path) -> None:
     task = TableTask(("s",), "y", ("0", "1"), accuracy, HUB, header=("id", "y", "mark", "s"))
     train = task.load(folder(tmp_path, "a1\t1\t\tfirst\na2\t0\t*\tsecond\n", "a3\t1\t\tx\n")).train
     assert (train.texts, train.labels) == ([("first",), ("second",)], [1, 0])
@@ -61,42 +61,42 @@ def test_regression_values(tmp_path: Path) -> None:
     assert VALUE.load(folder(tmp_path, text, text)).train.labels == [2.5, 0.0]
 
 
-def test_ragged_rows_are_skipped_only_where_the_task_says_so(tmp_path: Path) -> None:
+def test_skips_ragged_rows_only_with_skip_ragged(tmp_path: Path) -> None:
     ragged = GOOD + "no label here\n" + "late\tyes\n"
     lenient = TableTask(("sentence",), "label", ("no", "yes"), accuracy, HUB, skip_ragged=True)
     assert lenient.load(folder(tmp_path, ragged)).train.labels == [1, 0, 1]
-    with pytest.raises(DataError, match=r"train.tsv:4: 1 fields where 2 are expected"):
+    with pytest.raises(DataError, match=r"train.tsv:4: expected 2 fields, found 1"):
         TASK.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"train.tsv is empty; it must have the columns sentence, label"),
+        ("", r"train.tsv is empty; give a file with the columns sentence, label"),
         ("sentence\tlabel\n", r"train.tsv has no rows"),
         ("sentence\tclass\nfine\tyes\n", r"train.tsv has no column 'label'; its columns are sentence, class"),
         (
             GOOD + "\nodd\tmaybe\n",
             r"train.tsv:5: label 'maybe' is not one of no, yes; write one of these in column 'label'$",
         ),
-        (GOOD + "odd\tyes\textra\n", r"train.tsv:4: 3 fields where 2 are expected"),
+        (GOOD + "odd\tyes\textra\n", r"train.tsv:4: expected 2 fields, found 3"),
         (GOOD.encode() + b"caf\xe9\tyes\n", r"train.tsv:4: not UTF-8"),
     ],
 )
-def test_bad_files_are_refused_by_name_and_line(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_rejects_bad_files_with_name_and_line(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         TASK.load(folder(tmp_path, content))
 
 
 @pytest.mark.parametrize("score", ["", "high", "nan", "inf", "-0.1", "5.01"])
-def test_bad_values_are_refused(tmp_path: Path, score: str) -> None:
+def test_rejects_bad_values(tmp_path: Path, score: str) -> None:
     with pytest.raises(
         DataError, match=r"train.tsv:2: label .* is not a number from 0 to 5; .* column 'score'$"
     ):
         VALUE.load(folder(tmp_path, f"a\tb\tscore\nx\ty\t{score}\n"))
 
 
-def test_missing_splits_and_folders_are_named(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
     (folder(tmp_path, GOOD) / "dev.tsv").unlink()
     with pytest.raises(DataError, match=r"neither dev.tsv nor dev.tsv.gz"):
         TASK.load(tmp_path)
@@ -104,7 +104,7 @@ def test_missing_splits_and_folders_are_named(tmp_path: Path) -> None:
         TASK.load(tmp_path / "nowhere")
 
 
-def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
+def test_rejects_truncated_gzip_file(tmp_path: Path) -> None:
     folder(tmp_path, GOOD)
     (tmp_path / "train.tsv").unlink()
     (tmp_path / "train.tsv.gz").write_bytes(gzip.compress(GOOD.encode() * 50)[:40])

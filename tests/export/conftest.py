@@ -8,16 +8,16 @@ import onnx_ir as ir
 import pytest
 
 from aerogel.export import capture as capturing
-from aerogel.export import reference_model as loading
-from aerogel.export.reference_model import ReferenceModel
+from aerogel.export import torch_reference as loading
+from aerogel.export.torch_reference import TorchReference
 
-Captured = tuple[Path, ReferenceModel, ir.Model]
+Captured = tuple[Path, TorchReference, ir.Model]
 
 
 @pytest.fixture(scope="session")
 def captured(tiny_checkpoint: Callable[..., Path]) -> Callable[..., Captured]:
     """Factory of (checkpoint, source, graph as captured); takes what `tiny_checkpoint` takes, and captures it once."""
-    cache: dict[Path, tuple[ReferenceModel, Any]] = {}
+    cache: dict[Path, tuple[TorchReference, Any]] = {}
 
     def make(*args: Any, **kwargs: Any) -> Captured:
         path = tiny_checkpoint(*args, **kwargs)

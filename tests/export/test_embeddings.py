@@ -48,7 +48,12 @@ def test_half_precision_is_looked_up_and_then_widened() -> None:
     assert [node.op_type for node in made.graph] == ["Gather", "Cast"]
     assert stored(made).keys() == {"t.data"}
     assert stored(made)["t.data"].dtype == np.float16
-    assert (table.shape, table.weights, table.why, table.bytes) == ((ROWS, 8), "fp16", "asked for", ROWS * 16)
+    assert (table.shape, table.weights, table.reason, table.bytes) == (
+        (ROWS, 8),
+        "fp16",
+        "asked for",
+        ROWS * 16,
+    )
     np.testing.assert_array_equal(look_up(made, [3, 0, 79]), TABLE.astype(np.float16)[[3, 0, 79]])
     np.testing.assert_array_equal(table.rounded, TABLE.astype(np.float16))
 
@@ -71,7 +76,7 @@ def test_8_bits_are_looked_up_with_the_rows_scale() -> None:
 def test_a_table_of_few_rows_is_never_in_8_bits() -> None:
     made = model("y = Gather (t, ids)", TABLE[:2])
     (table,) = store_embeddings(made, "int8", ["t"]).values()
-    assert (table.weights, table.why) == ("fp16", "fewer than 64 rows")
+    assert (table.weights, table.reason) == ("fp16", "fewer than 64 rows")
 
 
 def test_several_look_ups_share_the_stored_table() -> None:
@@ -90,7 +95,7 @@ def test_several_look_ups_share_the_stored_table() -> None:
 def test_a_table_that_serves_something_else_stays(body: str, why: str) -> None:
     made = model(body)
     (table,) = store_embeddings(made, "int8", ["t"]).values()
-    assert (table.weights, table.why, table.bytes) == ("fp32", why, TABLE.nbytes)
+    assert (table.weights, table.reason, table.bytes) == ("fp32", why, TABLE.nbytes)
     assert stored(made).keys() == {"t"}
 
 
@@ -111,7 +116,7 @@ def test_what_is_no_parameter_is_no_table() -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(UsageError, match="unknown weight type 'int4'"):
+    with pytest.raises(UsageError, match="unknown value type 'int4'"):
         store_embeddings(model("y = Gather (t, ids)"), "int4", ["t"])
     with pytest.raises(ExportError, match=r"t has a value of 7000\d"):
         store_embeddings(model("y = Gather (t, ids)", TABLE + np.float32(7e4)), "fp16", ["t"])

@@ -9,7 +9,7 @@ from tiny_models import save_config
 
 from aerogel.errors import ExportError
 from aerogel.export.kinds import check_kind
-from aerogel.export.reference_model import load_reference
+from aerogel.export.torch_reference import load_reference
 
 
 def config_of(kind: str, **fields: Any) -> Any:
@@ -21,7 +21,7 @@ def config_of(kind: str, **fields: Any) -> Any:
     [
         ("llama", "sequence", "LlamaForSequenceClassification is a decoder"),
         ("gpt2", "token", "GPT2ForTokenClassification is a decoder"),
-        ("gpt_neox", "plain", "GPTNeoXModel is a decoder"),  # its configuration says is_decoder: false
+        ("gpt_neox", "plain", "GPTNeoXModel is a decoder"),  # its config has is_decoder: false
         ("mamba", "plain", "MambaModel is a decoder"),
         ("t5", "sequence", "T5ForSequenceClassification is an encoder-decoder"),
         ("clip", "plain", "CLIPModel is a multimodal model: it takes pixel_values"),
@@ -34,7 +34,7 @@ def config_of(kind: str, **fields: Any) -> Any:
         ),
     ],
 )
-def test_what_is_no_text_encoder_is_refused_by_name_before_its_weights_are_read(
+def test_other_models_are_refused_before_their_weights_are_read(
     tmp_path: Path, kind: str, head: str, message: str
 ) -> None:
     save_config(tmp_path, kind, head)  # without weights
@@ -43,7 +43,7 @@ def test_what_is_no_text_encoder_is_refused_by_name_before_its_weights_are_read(
     assert "\n" not in str(caught.value)
 
 
-def test_an_encoder_made_a_decoder_is_refused() -> None:
+def test_encoder_configured_as_decoder_is_refused() -> None:
     with pytest.raises(ExportError, match="BertModel is a decoder"):
         check_kind(config_of("bert", is_decoder=True), transformers.BertModel)
 
@@ -59,6 +59,11 @@ def test_an_encoder_made_a_decoder_is_refused() -> None:
         ("t5", {}, "T5EncoderModel"),
         ("llama", {"is_causal": False}, "LlamaModel"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "Gemma3TextModel"),
+        (
+            "sam3_lite_text_text_model",
+            {},
+            "Sam3LiteTextTextModel",
+        ),  # its main input is said to be pixel_values
         ("xlnet", {"attn_type": "bi"}, "XLNetModel"),
     ],
 )

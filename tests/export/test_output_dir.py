@@ -38,11 +38,11 @@ def names(folder: Path) -> set[str]:
 EXPORTED = {"m.onnx", "m.manifest.json", "config.json", "tokenizer.json", "vocab.txt"}
 
 
-def test_companions_are_the_configuration_and_the_tokenizer(checkpoint: Path) -> None:
+def test_companions_are_config_and_tokenizer_files(checkpoint: Path) -> None:
     assert {path.name for path in companions(checkpoint)} == {"config.json", "tokenizer.json", "vocab.txt"}
 
 
-def test_everything_is_put_beside_the_model(checkpoint: Path, tmp_path: Path) -> None:
+def test_model_manifest_and_companions_are_written(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "not" / "yet" / "m.onnx"
     check_out(out, ".onnx", checkpoint, force=False)
     assert not (tmp_path / "not").exists()
@@ -52,9 +52,7 @@ def test_everything_is_put_beside_the_model(checkpoint: Path, tmp_path: Path) ->
     assert json.loads(manifest_path(out).read_text())["file"] == "m.onnx"
 
 
-def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_exports_of_one_checkpoint_can_share_a_folder(checkpoint: Path, tmp_path: Path) -> None:
     for name in ("m.onnx", "other.onnx", "m.onnx"):
         out = tmp_path / "out" / name
         check_out(out, ".onnx", checkpoint, force=False)
@@ -66,16 +64,16 @@ def test_exports_of_one_checkpoint_share_a_folder_and_can_be_repeated(
     assert names(tmp_path / "out") == EXPORTED | {"other.onnx", "other.manifest.json"}
 
 
-def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+def test_foreign_files_are_overwritten_only_with_force(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "m.onnx"
     out.parent.mkdir()
     out.write_text("mine")
-    with pytest.raises(UsageError, match=r"m\.onnx exists and is not of an earlier export.*--force"):
+    with pytest.raises(UsageError, match=r"m\.onnx exists and is not from an earlier export.*--force"):
         check_out(out, ".onnx", checkpoint, force=False)
-    # A manifest of another file does not make it ours, nor does one that is no manifest.
+    # The manifest of another file, or a damaged one, does not prove an export.
     for text in ('{"aerogel": "0", "file": "n.onnx"}', "[" * 200_000):
         manifest_path(out).write_text(text)
-        with pytest.raises(UsageError, match="not of an earlier export"):
+        with pytest.raises(UsageError, match="not from an earlier export"):
             check_out(out, ".onnx", checkpoint, force=False)
     out.unlink()
     manifest_path(out).unlink()
@@ -87,14 +85,14 @@ def test_foreign_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: P
     assert (out.parent / "config.json").read_text() == "config.json"
 
 
-def test_a_foreign_manifest_alone_is_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+def test_foreign_manifest_is_overwritten_only_with_force(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "m.onnx"
     put(checkpoint, out)
     out.unlink()
-    check_out(out, ".onnx", checkpoint, force=False)  # its own model was deleted
+    check_out(out, ".onnx", checkpoint, force=False)  # the export's own model was deleted
     manifest_path(out).write_text("mine")
     with pytest.raises(
-        UsageError, match=r"m\.manifest\.json exists and is not of an earlier export.*--force"
+        UsageError, match=r"m\.manifest\.json exists and is not from an earlier export.*--force"
     ):
         check_out(out, ".onnx", checkpoint, force=False)
     check_out(out, ".onnx", checkpoint, force=True)
@@ -109,13 +107,13 @@ def test_a_foreign_manifest_alone_is_not_overwritten_unasked(checkpoint: Path, t
         ("folder.onnx", r"folder\.onnx is a folder; name the file"),
         ("taken.onnx", r"taken\.manifest\.json is a folder"),
         ("out/model.onnx", r"out/vocab\.txt is a folder"),
-        ("ckpt/model.onnx", "lies in the checkpoint itself"),
-        ("ckpt/onnx/new/model.onnx", "lies in the checkpoint itself"),
-        ("link/model.onnx", "lies in the checkpoint itself"),
+        ("ckpt/model.onnx", "is inside the checkpoint directory"),
+        ("ckpt/onnx/new/model.onnx", "is inside the checkpoint directory"),
+        ("link/model.onnx", "is inside the checkpoint directory"),
         ("file/model.onnx", "cannot be written"),
     ],
 )
-def test_outputs_that_cannot_be(checkpoint: Path, tmp_path: Path, out: str, message: str) -> None:
+def test_unusable_output_paths_are_refused(checkpoint: Path, tmp_path: Path, out: str, message: str) -> None:
     for folder in ("folder.onnx", "taken.manifest.json", "out/vocab.txt"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "file").write_text("")
@@ -124,7 +122,7 @@ def test_outputs_that_cannot_be(checkpoint: Path, tmp_path: Path, out: str, mess
         check_out(tmp_path / out, ".onnx", checkpoint, force=True)
 
 
-def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
+def test_failure_leaves_no_files(tmp_path: Path) -> None:
     def fail() -> None:
         with staging(tmp_path / "deep" / "m.onnx") as folder:
             (folder / "half").write_text("")
@@ -135,7 +133,7 @@ def test_nothing_stays_of_a_failure(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_full_disk_is_reported(tmp_path: Path) -> None:
     def fill() -> None:
         with staging(tmp_path / "m.onnx"):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -145,10 +143,8 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
-def test_a_manifest_never_speaks_of_an_artifact_that_is_not_there(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped after any number of files, the newer manifest only stands where the newer artifact does."""
+def test_manifest_is_written_last(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `place` stops after any number of files, there is no manifest without all other files."""
     real = output_dir.atomic_file
     for last in range(6):
         out = tmp_path / str(last) / "m.onnx"

@@ -42,8 +42,11 @@ def test_a_matrix_too_large_for_the_function_is_named(
     tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), most_places=10))
-    with pytest.raises(ExportError, match=f"{next(iter(loaded.masks))} is .*CsrLinear_v1 counts 10 places"):
+    monkeypatch.setattr("aerogel.export.plan.op_for", lambda *kind: replace(op_for(*kind), max_elements=10))
+    name = next(iter(loaded.masks))
+    with pytest.raises(
+        ExportError, match=f"{name} is .* more than the 10 elements that CsrLinear_v1 supports"
+    ):
         make_plan(loaded, "csr")
 
 
@@ -67,7 +70,7 @@ def test_matrices_denser_than_the_limit_stay_dense(tiny_checkpoint: Checkpoints)
     plan = make_plan(loaded, "csr", max_density=limit)
     for name, choice in plan.items():
         assert choice.format == ("csr" if densities[name].density <= limit else "dense")
-        assert choice.why == f"{'at most' if choice.format == 'csr' else 'more than'} {limit:.0%} stored"
+        assert choice.reason == f"{'at most' if choice.format == 'csr' else 'more than'} {limit:.0%} stored"
     assert {choice.format for choice in plan.values()} == {"csr", "dense"}
 
 
@@ -93,7 +96,7 @@ def test_blocks_are_the_checkpoints_unless_told(tiny_checkpoint: Checkpoints) ->
 
 def test_dense_is_dense(tiny_checkpoint: Checkpoints) -> None:
     plan = make_plan(checkpoint.load(tiny_checkpoint()), "dense")
-    assert {(choice.format, choice.why) for choice in plan.values()} == {("dense", "asked for")}
+    assert {(choice.format, choice.reason) for choice in plan.values()} == {("dense", "asked for")}
 
 
 def test_checkpoint_without_masks_has_nothing_to_choose(tiny_checkpoint: Checkpoints) -> None:
@@ -158,7 +161,7 @@ def test_8_bits_store_whole_what_does_not_pay_sparse(
     sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": 1}
     loaded = checkpoint.load(tiny_checkpoint(density=0.5, **sizes))
     for choice in make_plan(loaded, "csr", max_density=0.4, weights="int8").values():
-        assert (choice.format, choice.weights, choice.why) == ("bsr", "int8", "more than 40% stored")
+        assert (choice.format, choice.weights, choice.reason) == ("bsr", "int8", "more than 40% stored")
         assert choice.arrays["data"].shape[1:] == block
         assert choice.stored == choice.arrays["data"].size == choice.weight.size
         assert np.count_nonzero(choice.rounded()) <= choice.kept
@@ -174,9 +177,7 @@ def test_the_format_follows_the_checkpoints_blocks(tiny_checkpoint: Checkpoints)
 
 def test_bad_requests_for_types_of_values(tiny_checkpoint: Checkpoints) -> None:
     loaded = checkpoint.load(tiny_checkpoint())
-    with pytest.raises(
-        UsageError, match=r"unknown weight type 'int9'; known: fp16, fp32, int8; did you mean"
-    ):
+    with pytest.raises(UsageError, match=r"unknown value type 'int9'; known: fp16, fp32, int8; did you mean"):
         make_plan(loaded, "csr", weights="int9")
     with pytest.raises(UsageError, match="--weights int8 does not apply to --format dense"):
         make_plan(loaded, "dense", weights="int8")

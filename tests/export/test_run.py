@@ -44,10 +44,10 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
     if form == "dense":
         assert document["functions"] == []
         assert document["fusions"]["post-layernorm"]["layers"] == 0
-        assert "packed" in document["fusions"]["post-layernorm"]["why"]
+        assert "packed" in document["fusions"]["post-layernorm"]["reason"]
     else:
         assert document["functions"] == [f"{form.capitalize()}Linear_v1", "Encoder_v1"]
-        assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "why": ""}}
+        assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "reason": ""}}
     assert document["opset"] == {"ai.onnx": 18} | ({} if form == "dense" else {"aerogel": 1})
     assert [value["name"] for value in document["inputs"]] == [
         "input_ids",
@@ -76,7 +76,7 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
 @pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering", ""])
 def test_outputs_per_token_agree_where_tokens_are_real(capture_once: Once, tmp_path: Path, head: str) -> None:
     document = export(ExportConfig(capture_once("bert", head, num_hidden_layers=1), tmp_path / "m.onnx"))
-    assert document["fusions"] == {"post-layernorm": {"layers": 1, "found": 1, "why": ""}}
+    assert document["fusions"] == {"post-layernorm": {"layers": 1, "found": 1, "reason": ""}}
     for runner in ("onnxruntime", "aerogel"):
         found = document["parity"][runner]["bundled"]
         assert found["agreeing"] == found["labels"]
@@ -93,7 +93,7 @@ def test_heads_of_pretraining_are_exported_and_agree(
         ("prediction_logits", ["batch", "sequence", 123]),
         ("seq_relationship_logits", ["batch", 2]),
     ]
-    assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "why": ""}}
+    assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "reason": ""}}
     for runner in ("onnxruntime", "aerogel"):
         found = document["parity"][runner]["bundled"]
         assert found["labels"] > 2 * found["texts"]
@@ -243,8 +243,8 @@ def test_one_wrong_value_in_a_packed_matrix_is_caught(
 def test_model_beyond_what_one_file_holds_is_refused(
     capture_once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_target, "LIMIT", 10_000)
-    with pytest.raises(ExportError, match=r"bytes of weights and one \.onnx file holds 10,000"):
+    monkeypatch.setattr(onnx_target, "MAX_BYTES", 10_000)
+    with pytest.raises(ExportError, match=r"bytes of weights, more than the 10,000 of an \.onnx file"):
         export(ExportConfig(capture_once("bert"), tmp_path / "m.onnx"))
     assert left(tmp_path) == []
 
@@ -257,8 +257,8 @@ def test_model_beyond_what_one_file_holds_is_refused(
         ({"format": "coo"}, UsageError, "unknown format 'coo'; known: bsr, csr"),
         ({"format": "bsr", "block": (3, 1)}, UsageError, "block 3x1 does not divide"),
         ({"format": "csr", "block": (2, 2)}, UsageError, "--block does not apply"),
-        ({"weights": "int4"}, UsageError, "unknown weight type 'int4'; known: fp16, fp32, int8"),
-        ({"embeddings": "fp8"}, UsageError, "unknown weight type 'fp8'"),
+        ({"weights": "int4"}, UsageError, "unknown value type 'int4'; known: fp16, fp32, int8"),
+        ({"embeddings": "fp8"}, UsageError, "unknown value type 'fp8'"),
         ({"max_density": 2.0}, UsageError, "--max-density 2.0"),
         ({"out": Path("model.bin")}, UsageError, r"must name a file that ends in \.onnx"),
         ({"verify_text": Path("none.txt")}, DataError, r"none\.txt cannot be read"),
@@ -268,9 +268,9 @@ def test_bad_requests_fail_before_the_model_is_loaded(
     tiny_checkpoint: Once, tmp_path: Path, changes: dict[str, Any], error: type[AerogelError], message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("aerogel.export.reference_model.load_reference", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("aerogel.export.torch_reference.load_reference", lambda _: pytest.fail("loaded"))
     with pytest.raises(error, match=message):
-        export(ExportConfig(**{"checkpoint": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
+        export(ExportConfig(**{"source": tiny_checkpoint("bert"), "out": tmp_path / "m.onnx"} | changes))
     assert left(tmp_path) == []
 
 

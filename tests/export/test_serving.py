@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 from aerogel.errors import CheckpointError, UsageError
 from aerogel.export.config import ExportConfig
 from aerogel.export.output_dir import check_out
-from aerogel.export.reference_model import load_reference
 from aerogel.export.run import export
 from aerogel.export.serving import same_tokenizer, serving_tokenizer
+from aerogel.export.torch_reference import load_reference
 from aerogel.runtime.artifact import manifest_path
 
 LONG = "good " * 242
@@ -22,7 +22,7 @@ PAD = {"pad_id": 0, "pad_token": "[PAD]"}
 
 
 def cutting(path: Path, to: Path, change: Callable[[Any], object]) -> Path:
-    """A checkpoint whose tokenizer.json has settings of its own."""
+    """A checkpoint whose tokenizer.json has truncation and padding."""
     folder = Path(shutil.copytree(path, to))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     change(tokenizer)
@@ -37,7 +37,7 @@ def fixed(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda t: t.enable_truncation(16), fixed, lambda t: t.no_truncation()])
-def test_texts_are_cut_at_the_length_of_the_model_and_padded_no_further_than_the_batch(
+def test_texts_are_truncated_to_the_model_and_padded_to_the_batch(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, change: Callable[[Any], object]
 ) -> None:
     source = load_reference(cutting(tiny_checkpoint(), tmp_path / "ckpt", change))
@@ -52,7 +52,7 @@ def test_texts_are_cut_at_the_length_of_the_model_and_padded_no_further_than_the
 
 
 @pytest.mark.parametrize(("limit", "length"), [(40, 40), (512, 64), (None, 64)])
-def test_the_limit_of_sentence_transformers_counts(
+def test_sentence_transformers_limit_applies(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, limit: int | None, length: int
 ) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
@@ -61,7 +61,7 @@ def test_the_limit_of_sentence_transformers_counts(
 
 
 @pytest.mark.parametrize("content", ["[", "[]", '{"max_seq_length": "256"}', '{"max_seq_length": 2}'])
-def test_a_limit_of_sentence_transformers_that_is_none_is_refused(
+def test_malformed_sentence_transformers_limit_is_refused(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, content: str
 ) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint(), tmp_path / "ckpt"))
@@ -70,7 +70,7 @@ def test_a_limit_of_sentence_transformers_that_is_none_is_refused(
         load_reference(folder)
 
 
-def test_an_export_serves_what_its_manifest_says(
+def test_exported_tokenizer_matches_the_manifest(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     checkpoint = cutting(tiny_checkpoint(num_hidden_layers=1), tmp_path / "ckpt", fixed)
@@ -79,7 +79,7 @@ def test_an_export_serves_what_its_manifest_says(
     served = Tokenizer.from_file(str(out.parent / "tokenizer.json"))
     assert document["max_length"] == len(served.encode(LONG)) == 64
     assert len(served.encode("good")) == 3
-    # A folder that an earlier version wrote has the checkpoint's own file, or one that differs in these settings.
+    # Earlier versions wrote the checkpoint's own file, or one with other truncation and padding.
     for change in (fixed, lambda t: t.enable_truncation(9)):
         cutting(tiny_checkpoint(num_hidden_layers=1), tmp_path / "other", change)
         shutil.move(tmp_path / "other" / "tokenizer.json", out.parent / "tokenizer.json")
@@ -92,9 +92,7 @@ def test_an_export_serves_what_its_manifest_says(
     assert recorded == document["companions"]
 
 
-def test_another_tokenizer_in_the_folder_is_not_overwritten(
-    tiny_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_different_tokenizer_is_not_overwritten(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     out = tmp_path / "served" / "m.onnx"
     cutting(checkpoint, out.parent, lambda t: t.add_tokens(["new"]))

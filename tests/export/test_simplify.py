@@ -18,7 +18,7 @@ from aerogel.export.simplify import simplify
 
 
 def fused(model: ir.Model, folder: Path) -> Counter[str]:
-    """Operators left of a model by stock ONNX Runtime, with the settings Aerogel runs it with."""
+    """Operators of a model after stock ONNX Runtime's graph optimizations, with Aerogel's session options."""
     options = runtime.session_options(threads=1)
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
@@ -28,7 +28,7 @@ def fused(model: ir.Model, folder: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("form", ["dense", "csr", "bsr"])
-def test_fusions_of_the_runtime_fire(captured: Callable[..., Any], form: str, tmp_path: Path) -> None:
+def test_fusions_of_onnx_runtime_apply(captured: Callable[..., Any], form: str, tmp_path: Path) -> None:
     from aerogel import checkpoint
 
     path, _, model = captured("bert")
@@ -41,16 +41,16 @@ def test_fusions_of_the_runtime_fire(captured: Callable[..., Any], form: str, tm
     assert ops["BiasGelu"] == layers
     assert ops["LayerNormalization"] == 1 + 2 * layers
     assert ops["Softmax"] == layers
-    # Six linear layers and attention's two products a layer; scaling the scores went into the first of them.
+    # Six linear layers and two products of attention; the scale of the scores is fused into the first of these.
     assert ops["MatMul"] + ops["FusedMatMul"] == 8 * layers
     assert ops["FusedMatMul"] == layers
-    # Rebuilding a weight takes these; none is left to be done at run time.
+    # Operators that rebuild a weight; all must be folded.
     assert not {"ScatterElements", "ScatterND", "CumSum", "Erf", "Identity", "Expand"} & set(ops)
-    # The mask is made once for all layers.
+    # The mask is computed once for all layers.
     assert ops["Sub"] == ops["Cast"] == 1
 
 
-def test_notes_about_the_origin_are_dropped(captured: Callable[..., Any]) -> None:
+def test_metadata_and_doc_strings_are_removed(captured: Callable[..., Any]) -> None:
     _, _, model = captured("bert")
     simplify(model)
     text = ir.to_proto(model).SerializeToString()
@@ -59,7 +59,7 @@ def test_notes_about_the_origin_are_dropped(captured: Callable[..., Any]) -> Non
     assert b"aten" not in text
 
 
-def test_dense_weights_are_stored_ready_for_matmul(captured: Callable[..., Any]) -> None:
+def test_dense_weights_are_stored_transposed(captured: Callable[..., Any]) -> None:
     _, source, model = captured("bert")
     simplify(model)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
@@ -85,7 +85,7 @@ g (float[n] x) => (float[n] y)
 
 @pytest.mark.parametrize("bracket", ["half, c", "c, half"])
 @pytest.mark.parametrize("outer", ["x, d", "d, x"])
-def test_gelu_is_reordered_without_changing_a_bit(bracket: str, outer: str, tmp_path: Path) -> None:
+def test_gelu_is_reordered_with_bit_equal_results(bracket: str, outer: str, tmp_path: Path) -> None:
     text = GELU.replace("BRACKET", bracket).replace("OUTER", outer)
     before, after = ir.from_onnx_text(text), ir.from_onnx_text(text)
     simplify(after)
@@ -105,7 +105,7 @@ def test_gelu_is_reordered_without_changing_a_bit(bracket: str, outer: str, tmp_
     ("bracket", "outer"),
     [("half, one", "x, d"), ("c, root", "x, d"), ("half, c", "a, d"), ("half, c", "d, d")],
 )
-def test_what_only_resembles_gelu_keeps_its_value(bracket: str, outer: str) -> None:
+def test_similar_graphs_keep_their_values(bracket: str, outer: str) -> None:
     text = GELU.replace("BRACKET", bracket).replace("OUTER", outer)
     before, after = ir.from_onnx_text(text), ir.from_onnx_text(text)
     simplify(after)

@@ -197,9 +197,9 @@ def test_the_records_metrics_count_on_its_own_data_only(
         ("sst3", None, 0.5, UsageError, "unknown task 'sst3'.*did you mean sst2"),
         ("sst2", "nowhere", 0.5, UsageError, "nowhere is not a directory"),
         ("sst2", ".", 0.5, DataError, "neither train.tsv nor"),
-        ("synthetic", ".", 0.5, UsageError, "makes its own data"),
-        ("sst2", None, -1.0, UsageError, "--allow-drop -1"),
-        ("sst2", None, float("nan"), UsageError, "--allow-drop nan"),
+        ("synthetic", ".", 0.5, UsageError, "generates its own data"),
+        ("sst2", None, -1.0, UsageError, "--max-metric-drop -1"),
+        ("sst2", None, float("nan"), UsageError, "--max-metric-drop nan"),
     ],
 )
 def test_bad_requests(
@@ -215,11 +215,11 @@ def test_bad_requests(
 def test_an_export_is_measured_and_a_bad_one_is_not_written(
     captured: Callable[..., Any], sentiment: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aerogel.export import capture, reference_model
+    from aerogel.export import capture, torch_reference
 
     made, loaded, model = captured("bert")
     path = with_record(made, tmp_path / "ckpt", task="sst2")
-    monkeypatch.setattr(reference_model, "load_reference", lambda _: loaded)
+    monkeypatch.setattr(torch_reference, "load_reference", lambda _: loaded)
     monkeypatch.setattr(capture, "capture", lambda _: model)
     config = ExportConfig(
         path, tmp_path / "out" / "m.onnx", weights="fp16", verify_task=True, task_data=sentiment()
@@ -234,7 +234,7 @@ def test_an_export_is_measured_and_a_bad_one_is_not_written(
     with pytest.raises(ParityError, match=r"accuracy on sst2 is .* where the checkpoint has 100\.00"):
         export(replace(config, out=tmp_path / "bad" / "m.onnx"))
     assert not (tmp_path / "bad").exists()
-    allowed = export(replace(config, out=tmp_path / "bad" / "m.onnx", allow_drop=100.0))
+    allowed = export(replace(config, out=tmp_path / "bad" / "m.onnx", max_metric_drop=100.0))
     assert allowed["task"]["checkpoint_from"] == "aerogel.json"
 
 
@@ -281,13 +281,13 @@ def test_answers_and_tags_are_measured_too(
     captured: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, head: str, classes: int,
     files: dict[str, str],
 ) -> None:  # fmt: skip
-    from aerogel.export import capture, reference_model
+    from aerogel.export import capture, torch_reference
 
     made, loaded, model = captured("bert", head, num_labels=classes)
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     path = with_record(made, tmp_path / "ckpt", task=task, config={"max_length": 24})
-    monkeypatch.setattr(reference_model, "load_reference", lambda _: loaded)
+    monkeypatch.setattr(torch_reference, "load_reference", lambda _: loaded)
     monkeypatch.setattr(capture, "capture", lambda _: model)
     out = tmp_path / "out" / "m.onnx"
     document = export(ExportConfig(path, out, weights="fp16", verify_task=True, task_data=tmp_path))

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from aerogel.export.config import ExportConfig
 from onnx import numpy_helper
 
 from aerogel import runtime
 from aerogel.errors import ParityError
+from aerogel.export.config import ExportConfig
 from aerogel.export.run import export
 from aerogel.export.targets import onnx as onnx_target
 

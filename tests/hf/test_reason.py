@@ -13,7 +13,21 @@ def test_reason_is_the_root_cause_in_one_line() -> None:
     assert reason(advice) == "ValueError: size 3 does not fit"
 
 
-def test_reason_of_an_error_without_a_message_is_its_type() -> None:
+def test_a_sentence_that_announces_further_lines_is_left_out() -> None:
+    assert (
+        reason(RuntimeError("No overload fits. Tried:\n  add(x)\n  sub(x)"))
+        == "RuntimeError: No overload fits"
+    )
+    assert reason(RuntimeError("Tried these:\n  add(x)")) == "RuntimeError: Tried these"
+
+
+def test_hints_of_the_tracer_are_left_out() -> None:
+    assert reason(
+        RuntimeError("Could not guard on u0 < 8 (unhinted: u0 < s1).  (Size-like symbols: u0)")
+    ) == ("RuntimeError: Could not guard on u0 < 8")
+
+
+def test_an_error_without_a_text_has_its_type() -> None:
     assert reason(AssertionError()) == "AssertionError"
 
 

@@ -15,7 +15,7 @@ Edit = Callable[[str, np.ndarray], None]
 
 @pytest.fixture
 def masked(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Callable[..., Path]:
-    """Factory of copies of a tiny checkpoint whose masks ``edit(name, mask)`` has changed in place."""
+    """Factory of copies of a tiny checkpoint; ``edit(name, mask)`` changes each mask in place."""
 
     def make(edit: Edit, name: str = "edited", **options: object) -> Path:
         from safetensors.numpy import load_file, save_file
@@ -42,7 +42,7 @@ def masked(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Callable[...
 
 @pytest.fixture
 def reseal() -> Callable[[Path, str], None]:
-    """Make a changed file of a checkpoint the one that its record vouches for."""
+    """Update the hash of a changed file in the record of a checkpoint."""
 
     def seal(path: Path, name: str) -> None:
         from aerogel.system.atomic_io import sha256

@@ -39,7 +39,7 @@ def test_densities_by_hand(masked: Masked) -> None:
     assert data["layers"] == {"0": (2048 + 768) / 8192, "1": 0.25}
 
 
-def test_columns_of_q_and_rows_of_k_are_found(masked: Masked) -> None:
+def test_structure_in_columns_of_q_and_rows_of_k_is_found(masked: Masked) -> None:
     random = np.random.default_rng(0)
 
     def edit(name: str, mask: np.ndarray) -> None:
@@ -57,21 +57,21 @@ def test_columns_of_q_and_rows_of_k_are_found(masked: Masked) -> None:
         for part, axes in found.data["parts"].items()
         for axis, values in axes.items()
     }
-    assert {place for place, value in z.items() if value > 5} == {("Q", "columns"), ("K", "rows")}
-    assert all(abs(value) < 5 for place, value in z.items() if place not in (("Q", "columns"), ("K", "rows")))
+    assert {key for key, value in z.items() if value > 5} == {("Q", "columns"), ("K", "rows")}
+    assert all(abs(value) < 5 for key, value in z.items() if key not in (("Q", "columns"), ("K", "rows")))
     assert found.data["parts"]["Q"]["columns"]["empty"] >= 2
     pairs = {pair["pair"]: pair for pair in found.data["pairs"]}
     assert abs(pairs["Q rows and K rows"]["z"]) < 5
-    assert any("columns of Q" in said and "rows of K" in said for said in found.summary)
+    assert any("columns of Q" in line and "rows of K" in line for line in found.summary)
 
 
 def test_a_random_mask_has_no_structure(tiny_checkpoint: Callable[..., Path]) -> None:
     for block in ((1, 1), (4, 1)):
         found = section("structure", tiny_checkpoint(density=0.3, block=block))
-        assert "there is no structure to use" in found.summary[0]
+        assert "no structure" in found.summary[0]
 
 
-def test_rows_of_blocks_count_once(masked: Masked) -> None:
+def test_correlation_counts_each_block_once(masked: Masked) -> None:
     random = np.random.default_rng(0)
     z = []
     for number in range(12):
@@ -86,7 +86,7 @@ def test_rows_of_blocks_count_once(masked: Masked) -> None:
             for pair in section("structure", made).data["pairs"]
             if pair["pair"] == "Q rows and K rows"
         ]
-    # Standard normal: had every row counted, it would be about 2.9.
+    # z is standard normal. If every row counted, its deviation would be about 2.9.
     assert 0.5 < float(np.std(z)) < 1.6
 
 
@@ -109,7 +109,7 @@ def test_dead_and_blind_heads_and_neurons(masked: Masked) -> None:
     assert found.data["heads"][0]["density"] == [(0 + 1 + 0 + 1) / 4, (0 + 1 + 1 + 1) / 4]
     neurons = [(n["silent"], n["unread"], n["dead"]) for n in found.data["neurons"]]
     assert neurons == [(5, 0, 5), (5, 3, 7)]
-    assert found.summary[0] == "2 of 4 attention heads are dead, and 1 more attend without looking."
+    assert found.summary[0] == "2 of 4 attention heads are dead, and 1 more are blind."
 
 
 def test_an_encoder_without_known_parts_has_no_heads(tiny_checkpoint: Callable[..., Path]) -> None:
@@ -139,7 +139,7 @@ def test_blocks_expected_of_random_masks(tiny_checkpoint: Callable[..., Path]) -
             assert data[name]["random"] == pytest.approx(data[name]["stored"], abs=0.04), (block, name)
 
 
-def test_tiles_that_do_not_line_up_with_blocks() -> None:
+def test_blocks_overlapped_by_unaligned_tiles() -> None:
     assert _covered(4, 1) == 4
     assert _covered(1, 4) == 1
     assert _covered(8, 4) == 2
@@ -147,7 +147,7 @@ def test_tiles_that_do_not_line_up_with_blocks() -> None:
     assert _covered(2, 3) == pytest.approx(4 / 3)
 
 
-def test_weights(masked: Masked) -> None:
+def test_weight_quantiles_and_histograms(masked: Masked) -> None:
     found = section("weights", masked(lambda _, mask: mask.fill(True)))
     assert found.data["Q"]["count"] == 2048
     edge = found.data["Q"]["edges"][-1]
@@ -171,8 +171,8 @@ def test_scores_by_hand(
     path = Path(shutil.copytree(tiny_checkpoint(density=0.25), tmp_path / "scored"))
     assert SECTIONS.get("scores").analyse(load(path)) is None
     masks = load(path).checkpoint.masks
-    learnt = {name: np.where(mask, 3.0, -1.0) for name, mask in masks.items()}
-    scores.save(path, learnt)
+    learned = {name: np.where(mask, 3.0, -1.0) for name, mask in masks.items()}
+    scores.save(path, learned)
     reseal(path, SCORES_FILE)
     found = section("scores", path)
     query = found.data["Q"]
@@ -181,14 +181,14 @@ def test_scores_by_hand(
     assert query["pruned"]["quantiles"] == [-1.0] * 5
     assert (sum(query["kept"]["counts"]), sum(query["pruned"]["counts"])) == (512, 1536)
     assert {part["overlap"] for part in found.data.values()} == {0.0}
-    assert "One threshold" in found.summary[0]
+    assert "one threshold" in found.summary[0]
     assert [picture.name for picture in SECTIONS.get("scores").draw(load(path), found)] == ["scores"]
-    # One kept weight below a quarter of what was pruned.
+    # A quarter of the pruned weights score higher than one kept weight.
     name = next(name for name in masks if "0.attention.self.query" in name)
-    places = np.argwhere(~masks[name])
-    learnt[name][tuple(places[:384].T)] = 1.0
-    learnt[name][tuple(np.argwhere(masks[name])[0])] = 0.0
-    scores.save(path, learnt)
+    pruned = np.argwhere(~masks[name])
+    learned[name][tuple(pruned[:384].T)] = 1.0
+    learned[name][tuple(np.argwhere(masks[name])[0])] = 0.0
+    scores.save(path, learned)
     reseal(path, SCORES_FILE)
     found = section("scores", path)
     assert found.data["Q"]["overlap"] == 384 / 1536
@@ -215,15 +215,15 @@ def test_agreement_by_hand(masked: Masked) -> None:
     assert (same["jaccard"], same["kappa"]) == (1, 1)
 
 
-def test_independent_masks_agree_as_chance_does(tiny_checkpoint: Callable[..., Path]) -> None:
+def test_independent_masks_agree_as_random_masks(tiny_checkpoint: Callable[..., Path]) -> None:
     found = section("agreement", tiny_checkpoint(density=0.3), against=tiny_checkpoint(density=0.3, seed=5))
     assert abs(found.data["all"]["z"]) < 4
     assert "as random masks would" in found.summary[0]
-    # Entries of one block are no independent draws.
+    # Entries of a block are dependent, so z is undefined if the blocks differ.
     first = tiny_checkpoint(density=0.3, block=(4, 1))
     found = section("agreement", first, against=tiny_checkpoint(density=0.3, block=(8, 1), seed=5))
     assert found.data["all"]["z"] is None
-    assert "cannot be told" in found.summary[0]
+    assert "not possible" in found.summary[0]
     found = section("agreement", first, against=tiny_checkpoint(density=0.3, seed=5))
     assert abs(found.data["all"]["z"]) < 4
 
@@ -247,16 +247,14 @@ def test_embeddings_before_and_after(tiny_checkpoint: Callable[..., Path], maske
     assert np.array(states.data["before"]).shape == (states.data["points"], 2)
 
 
-def test_too_few_embeddings_are_refused(tiny_checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(
-        UsageError, match=r"different last hidden states are too few for a map, which takes 40"
-    ):
+def test_too_few_embeddings_are_rejected(tiny_checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r"distinct last hidden states are too few; at least 40 are needed"):
         section("embeddings", tiny_checkpoint(), dense=tiny_checkpoint(density=1.0), texts=("good",) * 50)
     with pytest.raises(UsageError, match=r"word embeddings of 84x16 and 84x32|word embeddings of"):
         section("embeddings", tiny_checkpoint(), dense=tiny_checkpoint("electra", density=1.0))
 
 
-def test_neighbours_by_hand() -> None:
+def test_kept_neighbours_by_hand() -> None:
     before = np.array([[0.0], [1.0], [3.0], [7.0]])
     after = np.array([[0.0], [9.0], [3.0], [8.0]])
     # Nearest before: 1, 0, 1, 2; after: 2, 3, 0, 1.
@@ -265,7 +263,7 @@ def test_neighbours_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS.names())
-def test_every_section_has_a_place(name: str) -> None:
+def test_every_section_has_a_title_and_its_own_order(name: str) -> None:
     orders = [SECTIONS.get(other).order for other in SECTIONS.names()]
     assert orders.count(SECTIONS.get(name).order) == 1
     assert SECTIONS.get(name).title

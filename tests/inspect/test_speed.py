@@ -17,13 +17,13 @@ Checkpoints = Callable[..., Path]
 
 
 @pytest.fixture
-def calibrated(made_up: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def calibrated(fake_cost_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    return cache.save(made_up(host=this_machine(1), place=4e-9, dense=(0, 0, 0, 1e-9)))
+    return cache.save(fake_cost_model(machine=this_machine(1), slot=4e-9, dense=(0, 0, 0, 1e-9)))
 
 
 @pytest.mark.usefixtures("calibrated")
-def test_a_checkpoint_is_predicted_as_it_would_be_exported(tiny_checkpoint: Checkpoints) -> None:
+def test_prediction_uses_the_default_export(tiny_checkpoint: Checkpoints) -> None:
     found = SECTIONS.get("speed").analyse(load(tiny_checkpoint(density=0.1)))
     assert found is not None
     json.dumps(found.data, allow_nan=False)
@@ -40,27 +40,27 @@ def test_a_checkpoint_is_predicted_as_it_would_be_exported(tiny_checkpoint: Chec
 
 
 @pytest.mark.usefixtures("calibrated")
-def test_where_it_does_not_pay_the_format_is_dense(tiny_checkpoint: Checkpoints) -> None:
+def test_slow_sparse_matrices_are_predicted_dense(tiny_checkpoint: Checkpoints) -> None:
     found = SECTIONS.get("speed").analyse(load(tiny_checkpoint(density=0.5)))
     assert found is not None
     assert {row[1] for row in found.tables[0].rows} == {"dense"}
     assert found.data["linear"]["ratio"] == pytest.approx(1)
 
 
-def test_without_a_calibration_the_way_to_one_is_named(
+def test_missing_cost_model_names_the_command(
     tiny_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     found = SECTIONS.get("speed").analyse(load(tiny_checkpoint()))
     assert found is not None
-    assert set(found.data) == {"why"}
+    assert set(found.data) == {"reason"}
     (sentence,) = found.summary
     assert sentence.startswith("speed not predicted: ")
     assert "run `aerogel calibrate`" in sentence
 
 
-def test_a_damaged_calibration_stops_nothing(tiny_checkpoint: Checkpoints, calibrated: Path) -> None:
+def test_damaged_cost_model_is_reported_as_the_reason(tiny_checkpoint: Checkpoints, calibrated: Path) -> None:
     calibrated.write_text("[")
     found = SECTIONS.get("speed").analyse(load(tiny_checkpoint()))
     assert found is not None
-    assert str(calibrated) in found.data["why"]
+    assert str(calibrated) in found.data["reason"]

@@ -10,16 +10,16 @@ from aerogel.inspect.statistic import Deviation, correlation, dispersion, overla
 
 def all_masks(rows: int, cols: int, kept: int) -> list[np.ndarray]:
     masks = []
-    for places in itertools.combinations(range(rows * cols), kept):
+    for kept_entries in itertools.combinations(range(rows * cols), kept):
         mask = np.zeros(rows * cols, bool)
-        mask[list(places)] = True
+        mask[list(kept_entries)] = True
         masks.append(mask.reshape(rows, cols))
     return masks
 
 
 @pytest.mark.parametrize(("rows", "cols", "kept"), [(3, 3, 4), (2, 5, 3), (4, 3, 7), (3, 2, 1), (5, 2, 9)])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_dispersion_has_the_moments_of_all_masks(rows: int, cols: int, kept: int, axis: int) -> None:
+def test_dispersion_moments_match_all_masks(rows: int, cols: int, kept: int, axis: int) -> None:
     masks = all_masks(rows, cols, kept)
     groups = (rows, cols)[axis]
     values = [float(((mask.sum(1 - axis) - kept / groups) ** 2).sum()) for mask in masks]
@@ -30,7 +30,7 @@ def test_dispersion_has_the_moments_of_all_masks(rows: int, cols: int, kept: int
         assert found.variance == pytest.approx(np.var(values), abs=1e-12)
 
 
-def test_the_tail_is_that_of_simulated_masks() -> None:
+def test_p_values_match_simulated_masks() -> None:
     random = np.random.default_rng(0)
     values, size, kept = [], (40, 30), 240
     for _ in range(2000):
@@ -44,7 +44,7 @@ def test_the_tail_is_that_of_simulated_masks() -> None:
         assert 10**log10_p == pytest.approx(1 - quantile, abs=0.03, rel=0.5)
 
 
-def test_a_mask_of_whole_columns_is_as_uneven_as_can_be() -> None:
+def test_mask_of_whole_columns_is_maximally_uneven() -> None:
     mask = np.zeros((8, 10), bool)
     mask[:, :2] = True
     columns, rows = dispersion(mask, 1), dispersion(mask, 0)
@@ -58,13 +58,13 @@ def test_a_mask_of_whole_columns_is_as_uneven_as_can_be() -> None:
 
 
 @pytest.mark.parametrize("mask", [np.zeros((3, 4), bool), np.ones((3, 4), bool), np.ones((1, 1), bool)])
-def test_masks_that_leave_no_room_for_chance(mask: np.ndarray) -> None:
+def test_only_possible_mask_has_no_z(mask: np.ndarray) -> None:
     found = dispersion(mask, 0)
     assert (found.ratio, found.z, found.log10_p) == (None, None, None)
     assert overlap(mask, mask).z is None
 
 
-def test_overlap_has_the_moments_of_all_masks() -> None:
+def test_overlap_moments_match_all_masks() -> None:
     fixed = np.array([[True, True, False], [True, False, False]])
     values = [int((fixed & mask).sum()) for mask in all_masks(2, 3, 2)]
     found = overlap(fixed, np.array([[True, False, True], [False, False, False]]))
@@ -73,7 +73,7 @@ def test_overlap_has_the_moments_of_all_masks() -> None:
     assert found.variance == pytest.approx(np.var(values))
 
 
-def test_correlation_under_all_permutations() -> None:
+def test_correlation_z_matches_all_permutations() -> None:
     a, b = np.array([0.1, 0.4, 0.2, 0.9, 0.3]), np.array([1.0, 2.0, 0.5, 4.0, 1.0])
     z = [correlation(a, np.array(order))[1] for order in itertools.permutations(b)]  # type: ignore[index]
     assert np.mean(z) == pytest.approx(0, abs=1e-12)
@@ -84,7 +84,7 @@ def test_correlation_under_all_permutations() -> None:
     assert correlation(a, np.ones(5)) is None
 
 
-def test_a_total_adds_up() -> None:
+def test_total_sums_statistics() -> None:
     found = total([Deviation(3, 1, 4), Deviation(5, 4, 5)])
     assert (found.observed, found.expected, found.variance, found.z) == (8, 5, 9, 1)
     assert found.ratio == 1.6

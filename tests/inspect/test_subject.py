@@ -13,7 +13,7 @@ from aerogel.inspect.subject import load
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
-def test_matrices_are_told_apart_by_layer_and_part(tiny_checkpoint: Callable[..., Path], family: str) -> None:
+def test_matrices_have_layer_and_part(tiny_checkpoint: Callable[..., Path], family: str) -> None:
     subject = load(tiny_checkpoint(family))
     assert [(m.layer, m.part) for m in subject.matrices] == [(n, part) for n in (0, 1) for part in PARTS]
     assert subject.heads == 2
@@ -21,21 +21,21 @@ def test_matrices_are_told_apart_by_layer_and_part(tiny_checkpoint: Callable[...
     assert [m.mask.shape for m in subject.of("FFN out")] == [(32, 64)] * 2
 
 
-def test_matrices_of_unknown_names_go_by_them(tiny_checkpoint: Callable[..., Path]) -> None:
+def test_unknown_matrices_use_their_module_names(tiny_checkpoint: Callable[..., Path]) -> None:
     subject = load(tiny_checkpoint("modernbert"))
     assert {"attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"} == set(subject.parts)
 
 
-def test_what_cannot_be_inspected(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match="has no masks: it was made with method random"):
+def test_checkpoints_that_cannot_be_inspected(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r"has no masks \(its method is random\)"):
         load(tiny_checkpoint(density=1.0))
     with pytest.raises(CheckpointError, match="is not a directory"):
         load(tmp_path / "nothing")
     with pytest.raises(
-        UsageError, match=r"--against .*its mask of .*intermediate.dense.weight is 128x32, that of .* 64x32"
+        UsageError, match=r"--against .*mask of .*intermediate.dense.weight is 128x32, in .* it is 64x32"
     ):
         load(tiny_checkpoint(), against=tiny_checkpoint(intermediate_size=128))
-    with pytest.raises(UsageError, match=r"its mask of bert.* is none, that of"):
+    with pytest.raises(UsageError, match=r"mask of bert.* is missing, in"):
         load(tiny_checkpoint(), against=tiny_checkpoint("roberta"))
 
 
@@ -54,7 +54,7 @@ def test_a_configuration_without_heads(
             load(path)
 
 
-def test_weights_that_are_not_finite_are_refused(
+def test_weights_with_nan_are_rejected(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], reseal: Callable[[Path, str], None]
 ) -> None:
     from safetensors.numpy import load_file, save_file
@@ -67,11 +67,11 @@ def test_weights_that_are_not_finite_are_refused(
     weights[name][row[0], col[0]] = float("nan")
     save_file(weights, path / "model.safetensors", {"format": "pt"})
     reseal(path, "model.safetensors")
-    with pytest.raises(CheckpointError, match=rf"{name} has values that are not finite"):
+    with pytest.raises(CheckpointError, match=rf"{name} has NaN or infinite values"):
         list(load(path).weights())
 
 
-def test_a_block_mask_is_seen_block_by_block(tiny_checkpoint: Callable[..., Path]) -> None:
+def test_grid_has_one_entry_per_block(tiny_checkpoint: Callable[..., Path]) -> None:
     matrix = load(tiny_checkpoint(density=0.25, block=(4, 8))).matrices[0]
     assert matrix.grid.shape == (8, 4)
     assert matrix.grid.sum() == 8

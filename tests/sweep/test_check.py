@@ -19,7 +19,7 @@ def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
     [
         (
             {"method": ["soft-movement", "l0", "magnitude"], "option lambda": 3.0},
-            r"--option lambda: method magnitude has no such option, as soft-movement and l0 has; .* \[\[grid\]\]",
+            r"--option lambda: soft-movement and l0 accept it, method magnitude does not; .* \[\[grid\]\]",
         ),
         ({"method": "magnitude", "option lambda": 3.0}, r"--option lambda: method magnitude .*; it has none"),
         (
@@ -31,17 +31,19 @@ def checked(tmp_path: Path, grids: list[dict[str, Any]], **base: Any) -> None:
         ({"task": "sst"}, r"unknown task 'sst'.*sst2"),
         ({"task-option stride": 3}, r"--task-option stride.*"),
         (
-            {"method": ["movement", "nip"], "keep_scores": True},
-            r"--keep-scores: method nip learns no scores; .*grid",
+            {"method": ["movement", "nip"], "save_scores": True},
+            r"--save-scores: method nip learns no scores; .*grid",
         ),
     ],
 )
-def test_what_a_method_does_not_take_is_refused(tmp_path: Path, grid: dict[str, Any], message: str) -> None:
+def test_invalid_settings_of_a_method_are_rejected(
+    tmp_path: Path, grid: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         checked(tmp_path, [grid], density=0.5)
 
 
-def test_what_each_takes_is_not(tmp_path: Path) -> None:
+def test_valid_settings_are_accepted(tmp_path: Path) -> None:
     checked(
         tmp_path,
         [
@@ -49,5 +51,5 @@ def test_what_each_takes_is_not(tmp_path: Path) -> None:
             {"method": "rpp", "option gamma": 1e-3},
         ],
     )
-    checked(tmp_path, [{"method": ["dense", "movement"], "density": 0.5, "keep_scores": True}])
+    checked(tmp_path, [{"method": ["dense", "movement"], "density": 0.5, "save_scores": True}])
     checked(tmp_path, [{"freeze_mask": True, "model": "somewhere"}, {"method": "magnitude"}])

@@ -17,7 +17,7 @@ from aerogel.train.config import TrainConfig
 TEXT = """
 task = "synthetic"
 seed = [0, 1]
-at = [0.1, 0.03]
+interpolate_density = [0.1, 0.03]
 metric = "accuracy"
 
 [[grid]]
@@ -38,9 +38,9 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_every_combination_once(tmp_path: Path) -> None:
+def test_plan_has_every_combination_once(tmp_path: Path) -> None:
     sweep = read_sweep(written(tmp_path, TEXT))
-    assert (sweep.at, sweep.metric) == ((0.1, 0.03), "accuracy")
+    assert (sweep.interpolate_density, sweep.metric) == ((0.1, 0.03), "accuracy")
     runs = plan(sweep, tmp_path)
     found = [
         (r.config.method, r.config.density, r.config.block, r.config.seed, r.config.epochs) for r in runs
@@ -67,7 +67,7 @@ def test_a_run_keeps_its_name_when_more_is_swept(tmp_path: Path, left: str) -> N
     assert names[1].startswith("rpp-seed=1-")
 
 
-def test_dense_runs_are_the_reference_of_the_others_and_made_once(tmp_path: Path) -> None:
+def test_dense_runs_ignore_pruning_settings_and_run_once(tmp_path: Path) -> None:
     settings = {
         "task": "synthetic", "method": ["dense", "soft-movement"], "density": [0.3, 0.1], "block": (4, 1),
         "scope": "global", "score_lr": 0.1, "initial_warmup": 0.0, "final_warmup": 1.0, "final_epochs": 2,
@@ -85,7 +85,7 @@ def test_dense_runs_are_the_reference_of_the_others_and_made_once(tmp_path: Path
     assert len(runs) == 4 + 8
     assert all(run.config.final_epochs == 2 for run in runs if run not in dense)
 
-    # A grid of its own says the same, and alone a dense run is what was asked for: train refuses it.
+    # The same holds for a dense run in its own grid. Without other methods a dense run keeps its settings.
     grids = [{"method": "dense"}, {"method": "magnitude"}, {"method": "dense", "density": 0.2}]
     runs = plan(Sweep({"task": "synthetic", "density": 0.5}, grids), tmp_path)
     assert [(run.config.method, run.config.density) for run in runs] == [("dense", 1.0), ("magnitude", 0.5)]
@@ -104,7 +104,7 @@ def test_options_are_swept_and_merged(tmp_path: Path) -> None:
     assert all(run.swept.keys() == {"method", "option gamma"} for run in runs)
 
 
-def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
+def test_command_reproduces_the_run(tmp_path: Path) -> None:
     text = """
         task = "sst2"
         data = "some where/-x"
@@ -123,7 +123,7 @@ def test_the_command_makes_the_same_run(tmp_path: Path) -> None:
     assert made == replace(run.config, options={"lambda": "3"}, progress=True)
 
 
-def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
+def test_identity_changes_with_settings_and_input_files(tmp_path: Path) -> None:
     def identity(lr: float, folder: str = "data") -> str:
         (tmp_path / folder).mkdir(exist_ok=True)
         given = {"task": "sst2", "lr": lr} | {
@@ -138,7 +138,7 @@ def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
     (tmp_path / "data" / "train.tsv").write_text("a")
     second = identity(1e-3)
     assert second != first
-    # What the sweep writes is none of its data.
+    # Files that the sweep writes are not its inputs.
     out = tmp_path / "data" / "sweep"
     inside = plan(Sweep({"task": "sst2", "data": tmp_path / "data"}, [{}]), out)[0].identity
     (out / "runs").mkdir(parents=True)
@@ -155,23 +155,23 @@ def test_the_identity_follows_settings_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("method = 'magnitude'", "--task is missing"),
-        ("task = 's'\ndensity = []", "density has an empty list"),
+        ("method = 'magnitude'", "--task is required"),
+        ("task = 's'\ndensity = []", "density is an empty list"),
         ("task = 's'\ndensity = [0.1, '0.2']", r"sweep.toml: density must be a number, not '0.2'"),
         ("task = 's'\ndensity = [2.0]", "density 2.0: must be above 0 and at most 1"),
         ("task = 's'\nseed = [1, 1]", "twice"),
         ("task = 's'\nout = 'x'", "unknown key 'out'"),
         ("task = 's'\n[[grid]]\nmetod = 'x'", r"unknown key 'metod'; did you mean method\?"),
-        ("task = 's'\n[grid]\nmethod = 'x'", r"each begun with \[\[grid\]\]"),
+        ("task = 's'\n[grid]\nmethod = 'x'", r"write each as \[\[grid\]\]"),
         ("task = 's'\noptions.gamma = [[1]]", "must be one value"),
-        ("task = 's'\nat = ['x']", "at must be a number"),
+        ("task = 's'\ninterpolate_density = ['x']", "interpolate_density must be a number"),
         (
             f"task = 's'\nseed = {list(range(200))}\nepochs = {list(range(1, 101))}",
-            "20000 runs, more than 1000",
+            "20000 runs; at most 1000 are allowed",
         ),
     ],
 )
-def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_sweeps_are_rejected(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan(read_sweep(written(tmp_path, text)), tmp_path)
 

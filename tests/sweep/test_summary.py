@@ -23,7 +23,7 @@ def outcome(method: str, density: float, value: float | None, seed: int = 0, **s
     return Outcome(run, None, {"accuracy": value}, density, density + 0.001, 1.0)
 
 
-def test_means_and_deviations_over_seeds() -> None:
+def test_groups_have_mean_and_deviation_over_seeds() -> None:
     found = groups([outcome("m", 0.1, v, seed) for seed, v in enumerate((0.7, 0.8, None, 0.9))])
     assert len(found) == 1
     spread = found[0].metrics["accuracy"]
@@ -50,7 +50,7 @@ def test_interpolation_by_hand() -> None:
     assert far.metrics == {}
 
 
-def test_neighbours_are_the_nearest_and_an_exact_density_is_its_own() -> None:
+def test_interpolation_uses_the_nearest_runs() -> None:
     runs = [outcome("m", d, v) for d, v in ((0.3, 0.9), (0.1000001, 0.7), (0.05, 0.6), (0.030001, 0.2))]
     at = {p.density: p.metrics for p in interpolate(runs, (0.1, 0.2, 0.03, 0.3, 0.31, 0.02))}
     assert at[0.1]["accuracy"].mean == pytest.approx(0.7, abs=1e-5)
@@ -60,14 +60,14 @@ def test_neighbours_are_the_nearest_and_an_exact_density_is_its_own() -> None:
     assert at[0.31] == at[0.02] == {}
 
 
-def test_other_settings_are_other_curves() -> None:
+def test_runs_with_other_settings_are_not_interpolated() -> None:
     runs = [outcome("m", 0.3, 0.9, lr=1e-3), outcome("m", 0.1, 0.5, lr=1e-4)]
     for run in runs:
         run.run.swept["density"] = run.density
     assert [point.metrics for point in interpolate(runs, (0.2,))] == [{}, {}]
 
 
-def test_the_front() -> None:
+def test_pareto_front() -> None:
     found = groups(
         [outcome("a", 0.1, 0.7), outcome("b", 0.1, 0.8), outcome("a", 0.3, 0.75), outcome("b", 0.5, 0.9)]
     )
@@ -77,8 +77,8 @@ def test_the_front() -> None:
     ]
 
 
-def test_each_problem_has_a_front_of_its_own(tmp_path: Path) -> None:
-    # Within a method the task does not vary, so its name is nowhere in what is swept; the dense runs vary in it.
+def test_each_problem_has_its_own_pareto_front(tmp_path: Path) -> None:
+    # The task varies only among the dense runs, so `swept` of the others does not have it.
     grids = [
         {"method": "magnitude", "task": "sst2", "density": [0.1, 0.3]},
         {"method": "movement", "task": "rte", "density": [0.1, 0.3]},
@@ -96,11 +96,11 @@ def test_each_problem_has_a_front_of_its_own(tmp_path: Path) -> None:
     ]
 
 
-def test_low_densities_are_kept_apart() -> None:
+def test_low_densities_are_distinguished() -> None:
     runs = [outcome("m", 0.0006, 0.6), outcome("m", 0.0014, 0.8)]
     assert interpolate(runs, (0.001,))[0].metrics["accuracy"].mean == pytest.approx(0.7)
     assert interpolate(runs[1:], (0.001,))[0].metrics == {}
-    # Nothing is kept by the first, which a logarithmic axis has no place for.
+    # A density of 0 is not plotted on the logarithmic axis.
     picture = results([outcome("m", 0.0, 0.1), *runs, outcome("m", 0.3, 0.9)], (), None).picture()
     low, high = picture.axes[0].get_xlim()
     assert 1e-4 < low < 0.0006
@@ -119,13 +119,13 @@ def test_document_tables_and_picture() -> None:
     assert document["runs"][4]["error"] == "the loss is nan | at step 3"
     text = found.markdown()
     assert "| m | density 0.3 | 0.3000 ± 0.0000 | 0.3010 ± 0.0000 | 2 | 0 | 0.9000 ± 0.0000 | * |" in text
-    # A run that failed may have been a neighbour.
+    # The failed run is counted: it may have been a nearer neighbor.
     assert "| m |  | 0.2 | 2 | 1 | 0.8000 ± 0.0000 |" in text
     assert "1 runs failed" in text
     assert found.picture().axes[0].get_ylabel() == "accuracy"
 
 
-def test_a_sweep_of_which_nothing_finished() -> None:
+def test_results_without_finished_runs() -> None:
     found = results([outcome("m", 0.1, None)], (0.1,), "accuracy")
     assert found.metric is None
     assert found.front == []

@@ -33,7 +33,6 @@ def pruned_linear() -> Callable[..., nn.Linear]:
 def tiny_model(tiny_checkpoint: Callable[..., Path]) -> Callable[[], Any]:
     """Factory of one BERT of two layers whose twelve matrices are 80% zeros, in evaluation mode."""
     from aerogel.hf.load import load_model
-
     from aerogel.hf.quiet import quiet
 
     def make() -> Any:

@@ -21,12 +21,12 @@ Factory = Callable[..., nn.Linear]
 
 
 def plain(path: Path) -> nn.Module:
-    """The model as transformers opens it, without any help of ours."""
+    """Open the model with transformers alone."""
     import transformers
 
     with quiet():
-        kind = transformers.AutoConfig.from_pretrained(path).architectures[0]
-        return getattr(transformers, kind).from_pretrained(path).eval()
+        name = transformers.AutoConfig.from_pretrained(path).architectures[0]
+        return getattr(transformers, name).from_pretrained(path).eval()
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -44,12 +44,12 @@ def agree(a: Any, b: Any) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra"])
-@pytest.mark.parametrize(("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("auto", (1, 1))])
-def test_a_checkpoint_gives_the_same_outputs(
-    tiny_checkpoint: Checkpoints, family: str, form: str, block: tuple[int, int]
+@pytest.mark.parametrize(("format", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("auto", (1, 1))])
+def test_checkpoint_gives_the_same_outputs(
+    tiny_checkpoint: Checkpoints, family: str, format: str, block: tuple[int, int]
 ) -> None:
     path = tiny_checkpoint(family, density=0.2, block=block)
-    model = sparsify(path, form)
+    model = sparsify(path, format)
     names = {layer.name for layer in report(model).sparse}
     assert {f"{name}.weight" for name in names} == set(checkpoints.load(path).masks)
     assert not model.training
@@ -72,7 +72,7 @@ def test_layers_of_the_size_of_minilm(tiny_checkpoint: Checkpoints) -> None:
         agree(model(**batch()), plain(path)(**batch()))
 
 
-def test_compiled_whole(tiny_checkpoint: Checkpoints) -> None:
+def test_compiles_in_one_graph(tiny_checkpoint: Checkpoints) -> None:
     model = sparsify(tiny_checkpoint())
     try:
         with quiet(), torch.inference_mode():
@@ -81,27 +81,28 @@ def test_compiled_whole(tiny_checkpoint: Checkpoints) -> None:
         torch.compiler.reset()
 
 
-def test_blocks_of_the_checkpoint_are_stored(tiny_checkpoint: Checkpoints) -> None:
+def test_stores_the_blocks_of_the_checkpoint(tiny_checkpoint: Checkpoints) -> None:
     path = tiny_checkpoint(block=(8, 2), density=0.25)
-    for form in ("bsr", "auto"):
-        layers = report(sparsify(path, form)).sparse
+    for format in ("bsr", "auto"):
+        layers = report(sparsify(path, format)).sparse
         assert {(layer.format, layer.block) for layer in layers} == {("bsr", (8, 2))}
         assert all(layer.stored == 0.25 * layer.shape[0] * layer.shape[1] for layer in layers)
     assert {layer.block for layer in report(sparsify(path, "bsr", block=(4, 1))).sparse} == {(4, 1)}
 
 
-def test_break_even_is_that_of_export(tiny_checkpoint: Checkpoints) -> None:
+def test_break_even_equals_that_of_export(tiny_checkpoint: Checkpoints) -> None:
     from aerogel.export.plan import make_plan
 
     path = tiny_checkpoint(density=0.45, scope="global")
-    for form in ("csr", "bsr"):
-        for limit in (None, 0.42, 0.0, 1.0):
-            plan = make_plan(checkpoints.load(path), form, None, limit)
+    for format in ("csr", "bsr"):
+        for max_density in (None, 0.42, 0.0, 1.0):
+            plan = make_plan(checkpoints.load(path), format, None, max_density)
             packed = {
-                f"{layer.name}.weight" for layer in report(sparsify(path, form, max_density=limit)).sparse
+                f"{layer.name}.weight"
+                for layer in report(sparsify(path, format, max_density=max_density)).sparse
             }
-            assert packed == {name for name, choice in plan.items() if choice.format == form}
-    with pytest.raises(UsageError, match=r"max_density 1\.5 is out of range"):
+            assert packed == {name for name, storage in plan.items() if storage.format == format}
+    with pytest.raises(UsageError, match=r"max_density 1\.5: must be between 0 and 1"):
         sparsify(path, max_density=1.5)
 
 
@@ -111,7 +112,7 @@ def perceptron(pruned_linear: Factory) -> nn.Sequential:
     )
 
 
-def test_exact_zeros_of_any_model(pruned_linear: Factory) -> None:
+def test_sparsifies_exact_zeros_of_any_model(pruned_linear: Factory) -> None:
     model = perceptron(pruned_linear)
     x = torch.randn(5, 24)
     expected = model(x)
@@ -120,16 +121,16 @@ def test_exact_zeros_of_any_model(pruned_linear: Factory) -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_auto_takes_what_suits_each_matrix(pruned_linear: Factory) -> None:
+def test_auto_selects_the_format_of_each_matrix(pruned_linear: Factory) -> None:
     model = sparsify(perceptron(pruned_linear), "auto")
     assert [(layer.name, layer.format, layer.block) for layer in report(model).layers] == [
         ("0", "csr", (1, 1)), ("2", "dense", (1, 1)), ("3", "bsr", (4, 1)),
     ]  # fmt: skip
-    # Blocks that do not divide a matrix are no reason to stop where there is another way.
+    # If the block does not divide a matrix, auto uses another format.
     assert report(sparsify(pruned_linear(9, 6, 0.2), "auto")).sparse[0].format == "csr"
 
 
-def test_masks_of_a_live_model(pruned_linear: Factory) -> None:
+def test_uses_masks_of_a_live_model(pruned_linear: Factory) -> None:
     model = perceptron(pruned_linear)
     mask = torch.rand(24, 40, generator=torch.Generator().manual_seed(1)) < 0.3
     expected = copy.deepcopy(model)
@@ -151,7 +152,7 @@ def test_masks_of_a_live_model(pruned_linear: Factory) -> None:
         ({"2.weight": np.ones((24, 40))}, "not float64"),
     ],
 )
-def test_masks_that_do_not_fit_change_nothing(
+def test_masks_that_do_not_fit_leave_the_model_unchanged(
     pruned_linear: Factory, masks: dict[str, Any], message: str
 ) -> None:
     model = perceptron(pruned_linear)
@@ -161,7 +162,7 @@ def test_masks_that_do_not_fit_change_nothing(
     assert not report(model).sparse
 
 
-def test_bad_requests_change_nothing(
+def test_invalid_arguments_leave_the_model_unchanged(
     pruned_linear: Factory, tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = perceptron(pruned_linear)
@@ -173,7 +174,7 @@ def test_bad_requests_change_nothing(
         sparsify(model, "bsr", block=(3, 1))
     with pytest.raises(UsageError, match=r"convert the model with model\.float"):
         sparsify(perceptron(pruned_linear).double())
-    with pytest.raises(UsageError, match="masks are for a live model"):
+    with pytest.raises(UsageError, match="masks: only for a live model"):
         sparsify(tiny_checkpoint(), masks={})
     with pytest.raises(CheckpointError, match="is not a directory"):
         sparsify("/no/such/checkpoint")
@@ -183,7 +184,7 @@ def test_bad_requests_change_nothing(
     assert not report(model).sparse
 
 
-def test_there_and_back(tiny_checkpoint: Checkpoints, tmp_path: Path) -> None:
+def test_densify_restores_the_model(tiny_checkpoint: Checkpoints, tmp_path: Path) -> None:
     path = tiny_checkpoint("distilbert")
     model = densify(sparsify(path))
     assert not report(model).sparse
@@ -197,7 +198,7 @@ def test_there_and_back(tiny_checkpoint: Checkpoints, tmp_path: Path) -> None:
         assert torch.equal(plain(tmp_path)(**batch()).logits, plain(path)(**batch()).logits)
 
 
-def test_the_model_itself_may_be_the_layer(pruned_linear: Factory) -> None:
+def test_model_may_be_a_single_layer(pruned_linear: Factory) -> None:
     linear = pruned_linear(8, 6)
     layer = sparsify(linear)
     assert isinstance(layer, SparseLinear)
@@ -205,7 +206,7 @@ def test_the_model_itself_may_be_the_layer(pruned_linear: Factory) -> None:
     assert torch.equal(densify(layer).weight, linear.weight)
 
 
-def test_a_layer_in_two_places_stays_one(pruned_linear: Factory) -> None:
+def test_shared_layer_stays_shared(pruned_linear: Factory) -> None:
     shared = pruned_linear(8, 8, 0.2)
     model = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared, shared)})
     sparsify(model, masks={"b.0.weight": (shared.weight != 0).detach()})
@@ -216,7 +217,7 @@ def test_a_layer_in_two_places_stays_one(pruned_linear: Factory) -> None:
     assert model["a"] is model["b"][0] is model["b"][1]
 
 
-def test_encoder_of_torch(pruned_linear: Factory) -> None:
+def test_torch_transformer_encoder(pruned_linear: Factory) -> None:
     layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True).eval()
     layer.linear1, layer.linear2 = pruned_linear(64, 32, 0.2), pruned_linear(32, 64, 0.2)
     with torch.no_grad():
@@ -226,7 +227,7 @@ def test_encoder_of_torch(pruned_linear: Factory) -> None:
     with torch.no_grad():
         expected = model(x)
         sparsify(model)
-        # Attention uses its projection's weight by itself.
+        # torch.nn's attention reads the weight of its projection directly, so it stays dense.
         assert sorted(layer.name for layer in report(model).sparse) == [
             "layers.0.linear1", "layers.0.linear2", "layers.1.linear1", "layers.1.linear2",
         ]  # fmt: skip
@@ -238,7 +239,7 @@ def test_encoder_of_torch(pruned_linear: Factory) -> None:
             torch.backends.mha.set_fastpath_enabled(True)
 
 
-def test_report_in_numbers() -> None:
+def test_report_numbers() -> None:
     linear = nn.Linear(8, 4)
     with torch.no_grad():
         linear.weight.zero_()
@@ -248,12 +249,12 @@ def test_report_in_numbers() -> None:
     sparse, dense = summary.layers
     assert (sparse.name, sparse.shape, sparse.format, sparse.block) == ("0", (4, 8), "bsr", (4, 1))
     assert (sparse.kept, sparse.stored, sparse.density) == (5, 8, 5 / 32)
-    # Eight floats, two columns of two bytes, two row ends of four.
+    # Eight floats, two uint16 indices and two int32 row pointers.
     assert (sparse.bytes, sparse.dense_bytes) == (8 * 4 + 2 * 2 + 2 * 4, 32 * 4)
     assert (dense.format, dense.kept, dense.bytes, dense.dense_bytes) == ("dense", 16, 64, 64)
     assert (summary.density, summary.bytes, summary.dense_bytes) == (5 / 32, 44 + 64, 128 + 64)
     assert str(summary).splitlines() == [
         "0: 4x8, 15.6% kept, bsr 4x1, 25.0% stored",
         "1: 4x4, 100.0% kept, dense",
-        "1 of 2 linear layers sparse, 15.6% of their weights kept; 0.00 MB instead of 0.00",
+        "1 of 2 linear layers sparse, 15.6% of their weights kept; 0.00 MB instead of 0.00 MB",
     ]

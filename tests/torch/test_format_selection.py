@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import StorageFormat, best, candidates
+from aerogel.torch.format_selection import StorageFormat, candidates, select
 
 CSR, FOURS = StorageFormat("csr", (1, 1)), StorageFormat("bsr", (4, 1))
 
@@ -20,7 +20,7 @@ def test_candidates() -> None:
         candidates("csr", (4, 1))
 
 
-def test_stored_counts_whole_blocks() -> None:
+def test_stored_fraction_counts_whole_blocks() -> None:
     mask = np.zeros((8, 4), bool)
     mask[0, 0] = mask[5, 3] = mask[6, 3] = True
     assert CSR.stored(mask, "w") == 3 / 32
@@ -29,17 +29,17 @@ def test_stored_counts_whole_blocks() -> None:
         StorageFormat("bsr", (3, 1)).stored(mask, "w")
 
 
-def test_best_is_farthest_below_its_break_even() -> None:
+def test_select_prefers_the_format_farthest_below_its_break_even() -> None:
     scattered = np.zeros((8, 10), bool)
     scattered[[0, 4], 0] = scattered[[1, 5], 5] = True
-    assert best("w", scattered, [CSR, FOURS]) == CSR
+    assert select("w", scattered, [CSR, FOURS]) == CSR
     columns = np.zeros((8, 10), bool)
     columns[:, 2] = True
-    assert best("w", columns, [CSR, FOURS]) == FOURS
-    assert best("w", columns, [CSR, FOURS], max_density=0.05) is None
-    assert best("w", np.ones((8, 10), bool), [CSR, FOURS]) is None
-    assert best("w", np.ones((8, 10), bool), [CSR], max_density=1.0) == CSR
-    assert best("w", np.zeros((8, 10), bool), [CSR, FOURS]) == CSR
+    assert select("w", columns, [CSR, FOURS]) == FOURS
+    assert select("w", columns, [CSR, FOURS], max_density=0.05) is None
+    assert select("w", np.ones((8, 10), bool), [CSR, FOURS]) is None
+    assert select("w", np.ones((8, 10), bool), [CSR], max_density=1.0) == CSR
+    assert select("w", np.zeros((8, 10), bool), [CSR, FOURS]) == CSR
     with pytest.raises(UsageError, match="does not divide"):
-        best("w", np.zeros((6, 10), bool), [FOURS])
-    assert best("w", np.zeros((6, 10), bool), [CSR, FOURS]) == CSR
+        select("w", np.zeros((6, 10), bool), [FOURS])
+    assert select("w", np.zeros((6, 10), bool), [CSR, FOURS]) == CSR

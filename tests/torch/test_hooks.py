@@ -1,4 +1,4 @@
-"""Layers with something attached: pruning of torch, hooks, parametrizations, adapters."""
+"""Layers with attachments: torch.nn.utils.prune, hooks, parametrizations, adapters."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def trained(pruned_linear: Factory) -> tuple[nn.Sequential, torch.Tensor, torch.
         for layer, plain in ((model[0], dense[0]), (model[2], dense[2])):
             plain.weight.copy_(layer.weight_orig * layer.weight_mask)
             plain.bias.copy_(layer.bias_orig * layer.bias_mask if layer is model[0] else layer.bias)
-        # The attribute is older than the step, or the test would show nothing.
+        # The attribute must be outdated, or the test would prove nothing.
         assert not torch.equal(model[0].weight, dense[0].weight)
         return model, x, dense(x)
 
 
-def test_pruning_in_progress_counts_as_it_stands(pruned_linear: Factory) -> None:
+def test_sparsifies_a_model_under_torch_pruning(pruned_linear: Factory) -> None:
     model, x, expected = trained(pruned_linear)
     assert [round(layer.density, 1) for layer in report(model).layers] == [0.1, 0.1]
     sparsify(model)
@@ -48,7 +48,7 @@ def test_pruning_in_progress_counts_as_it_stands(pruned_linear: Factory) -> None
     torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pruning_in_progress_with_masks(pruned_linear: Factory) -> None:
+def test_sparsifies_a_model_under_torch_pruning_with_masks(pruned_linear: Factory) -> None:
     model, x, expected = trained(pruned_linear)
     masks = {"0.weight": model[0].weight_mask.bool()}
     sparsify(model, masks=masks)
@@ -56,7 +56,7 @@ def test_pruning_in_progress_with_masks(pruned_linear: Factory) -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_pruned_layer_packed_by_itself(pruned_linear: Factory) -> None:
+def test_from_linear_packs_a_layer_under_torch_pruning(pruned_linear: Factory) -> None:
     model, x, _ = trained(pruned_linear)
     layer = SparseLinear.from_linear(model[0])
     torch.testing.assert_close(layer(x), model[0](x), rtol=1e-5, atol=1e-5)
@@ -92,25 +92,25 @@ def computed(layer: nn.Linear) -> nn.Module:
         (Adapter, r"0\.base_layer\.weight: an adapter \(Adapter\) .*merge it first"),
     ],
 )  # fmt: skip
-def test_weights_that_something_computes_are_refused(
+def test_rejects_computed_weights(
     pruned_linear: Factory, wrap: Callable[[nn.Linear], nn.Module], message: str
 ) -> None:
     model = nn.Sequential(wrap(pruned_linear(64, 32, 0.2)), pruned_linear(8, 64, 0.2))
     with pytest.raises(UsageError, match=message):
         sparsify(model)
     assert not report(model).sparse
-    # Masks that leave the layer out leave it alone.
+    # A layer without a mask stays unchanged.
     sparsify(model, masks={"1.weight": (model[1].weight != 0).detach()})
     assert [layer.name for layer in report(model).sparse] == ["1"]
 
 
-def test_a_layer_that_a_hook_computes_is_not_packed_by_itself(pruned_linear: Factory) -> None:
+def test_from_linear_rejects_computed_weights(pruned_linear: Factory) -> None:
     with pytest.raises(UsageError, match="the layer: a parametrization computes its weight"):
         SparseLinear.from_linear(parametrizations.weight_norm(pruned_linear(8, 6)))
 
 
-@pytest.mark.parametrize("there_and_back", [False, True])
-def test_hooks_move_and_their_handles_with_them(pruned_linear: Factory, there_and_back: bool) -> None:
+@pytest.mark.parametrize("round_trip", [False, True])
+def test_hooks_move_and_their_handles_stay_valid(pruned_linear: Factory, round_trip: bool) -> None:
     model = nn.Sequential(pruned_linear(16, 8, 0.2))
     seen: list[str] = []
     handles = [
@@ -120,7 +120,7 @@ def test_hooks_move_and_their_handles_with_them(pruned_linear: Factory, there_an
         model[0].register_full_backward_pre_hook(lambda *_: seen.append("backward pre")),
     ]
     sparsify(model)
-    if there_and_back:
+    if round_trip:
         densify(model)
     x = torch.randn(3, 8, requires_grad=True)
     model(x).sum().backward()
@@ -151,13 +151,13 @@ def extra(layer: nn.Linear) -> None:
 @pytest.mark.parametrize(
     ("attach", "message"),
     [
-        (legacy, "0: a hook of register_backward_hook .*register_full_backward_hook"),
-        (state, "0: hooks on its state dict cannot move"),
-        (replaced, "0: its forward was replaced on this object"),
-        (extra, "0: has 'scale' besides its weight and bias"),
+        (legacy, "0: a hook from register_backward_hook .*register_full_backward_hook"),
+        (state, "0: state-dict hooks cannot move"),
+        (replaced, "0: its forward method was replaced"),
+        (extra, "0: the new layer would lose 'scale'"),
     ],
 )
-def test_what_would_be_lost_is_refused(
+def test_rejects_layers_that_would_lose_hooks_or_state(
     pruned_linear: Factory, attach: Callable[[nn.Linear], Any], message: str
 ) -> None:
     model = nn.Sequential(pruned_linear(64, 32, 0.2), pruned_linear(8, 64, 0.2))
@@ -167,7 +167,7 @@ def test_what_would_be_lost_is_refused(
     assert not report(model).sparse
 
 
-def test_shrinking_what_a_hook_prunes_is_refused(tiny_model: Callable[[], Any]) -> None:
+def test_shrink_rejects_layers_under_torch_pruning(tiny_model: Callable[[], Any]) -> None:
     model = tiny_model()
     layer = model.bert.encoder.layer[0]
     prune.identity(layer.intermediate.dense, "weight")

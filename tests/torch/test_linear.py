@@ -27,14 +27,14 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by one whenever the kernels prepare a matrix."""
+    """Return a list that grows by one whenever a matrix is packed."""
     made: list[int] = []
     create = packed.native.SparseLinear
     monkeypatch.setattr(packed.native, "SparseLinear", lambda *args: made.append(1) or create(*args))
     return made
 
 
-def test_from_a_hand_worked_matrix() -> None:
+def test_hand_worked_matrix() -> None:
     arrays = {
         "data": torch.tensor([2.0, 3.0, 5.0]),
         "indices": torch.tensor([0, 2, 1], dtype=torch.int32),
@@ -47,13 +47,13 @@ def test_from_a_hand_worked_matrix() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (2, 3))])
-def test_dense_and_back(
-    pruned_linear: Factory, form: str, block: tuple[int, int], dtype: torch.dtype
+@pytest.mark.parametrize(("format", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (2, 3))])
+def test_round_trip_to_dense(
+    pruned_linear: Factory, format: str, block: tuple[int, int], dtype: torch.dtype
 ) -> None:
     linear = pruned_linear(8, 6).to(dtype).eval()
-    layer = SparseLinear.from_linear(linear, format=form, block=block)
-    assert (layer.format, layer.block, layer.training) == (form, block, False)
+    layer = SparseLinear.from_linear(linear, format=format, block=block)
+    assert (layer.format, layer.block, layer.training) == (format, block, False)
     back = layer.to_linear()
     assert torch.equal(back.weight, linear.weight)
     assert back.weight.requires_grad
@@ -62,7 +62,7 @@ def test_dense_and_back(
     assert SparseLinear.from_linear(pruned_linear(8, 6, bias=False)).to_linear().bias is None
 
 
-def test_a_mask_decides_what_is_kept(pruned_linear: Factory) -> None:
+def test_mask_selects_the_kept_weights(pruned_linear: Factory) -> None:
     linear = pruned_linear(8, 6, density=0.9)
     mask = torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) < 0.5
     expected = linear.weight * mask
@@ -114,7 +114,7 @@ def test_state_dict_round_trip(pruned_linear: Factory, assign: bool) -> None:
     assert torch.equal(other(x), layer(x))
 
 
-def test_copies_stand_alone(pruned_linear: Factory) -> None:
+def test_copies_are_independent(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
     x = torch.randn(3, 6)
     expected = layer(x)
@@ -126,7 +126,7 @@ def test_copies_stand_alone(pruned_linear: Factory) -> None:
         assert torch.equal(layer(x), expected)
 
 
-def test_changes_are_noticed(pruned_linear: Factory) -> None:
+def test_detects_changed_tensors(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
     x = torch.randn(3, 6)
 
@@ -146,16 +146,16 @@ def test_changes_are_noticed(pruned_linear: Factory) -> None:
     check()
     layer.data.data = torch.randn_like(layer.data)
     check()
-    # As an allocator may do it: another tensor, also unaltered since it was made, in the place of the last.
-    place = np.zeros(8, np.float32)
+    # Like an allocator that reuses memory: a new, unmodified tensor at the address of the previous one.
+    memory = np.zeros(8, np.float32)
     for value in range(3):
-        place[:] = value
-        layer.bias = torch.from_numpy(place)
+        memory[:] = value
+        layer.bias = torch.from_numpy(memory)
         check()
         layer.bias = None
     layer.indices = layer.indices.int()
     check()
-    layer.bias = torch.from_numpy(place)
+    layer.bias = torch.from_numpy(memory)
     layer.half()
     assert layer.data.dtype == torch.float16
     close(layer(x), nn.functional.linear(x, layer.weight.float(), layer.bias.float()))
@@ -176,7 +176,7 @@ def test_layers_may_share_tensors(pruned_linear: Factory, monkeypatch: pytest.Mo
     assert len(made) == 3
 
 
-def test_prepared_once_and_dropped_with_the_module(
+def test_packs_once_and_drops_the_entry_with_the_module(
     pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = counted(monkeypatch)
@@ -202,7 +202,7 @@ def test_prepared_once_and_dropped_with_the_module(
     assert len(packed._entries) == before
 
 
-def test_made_and_run_in_inference_mode(pruned_linear: Factory) -> None:
+def test_inference_mode(pruned_linear: Factory) -> None:
     linear = pruned_linear(8, 6)
     with torch.inference_mode():
         layer = copy.deepcopy(SparseLinear.from_linear(linear))
@@ -210,7 +210,7 @@ def test_made_and_run_in_inference_mode(pruned_linear: Factory) -> None:
         close(layer(x), linear(x))
 
 
-def test_callers_may_be_threads(pruned_linear: Factory) -> None:
+def test_threads_may_call_one_layer(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(64, 64))
     inputs = torch.randn(16, 9, 64).unbind()
     with ThreadPoolExecutor(4) as pool:
@@ -229,7 +229,7 @@ def test_autocast(pruned_linear: Factory) -> None:
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
-def test_without_the_library(pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library(pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIBRARY_VARIABLE, "")
     linear = pruned_linear(8, 6)
     layer = SparseLinear.from_linear(linear)
@@ -238,7 +238,7 @@ def test_without_the_library(pruned_linear: Factory, monkeypatch: pytest.MonkeyP
     assert torch.equal(layer.to_linear().weight, linear.weight)
 
 
-def test_import_leaves_torch_alone() -> None:
+def test_import_does_not_shadow_torch() -> None:
     code = (
         "import sys, aerogel; assert 'torch' not in sys.modules; import aerogel.torch, torch;"
         "assert aerogel.torch is not torch and torch.nn and 'transformers' not in sys.modules;"
@@ -250,7 +250,7 @@ def test_import_leaves_torch_alone() -> None:
     )
 
 
-def test_a_missing_torch_names_its_install_command() -> None:
+def test_missing_torch_reports_the_install_command() -> None:
     code = "import sys; sys.modules['torch'] = None; import aerogel.torch"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'aerogel[export]'" in run.stderr

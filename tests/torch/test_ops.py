@@ -10,7 +10,7 @@ from aerogel.errors import FormatError, UsageError
 from aerogel.hf.quiet import quiet
 from aerogel.torch import SparseLinear, ops
 
-FORMS = [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (3, 2)), ("bsr", (1, 4))]
+FORMATS = [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (3, 2)), ("bsr", (1, 4))]
 Factory = Callable[..., nn.Linear]
 
 
@@ -23,21 +23,21 @@ def operator(layer: SparseLinear) -> Callable[..., torch.Tensor]:
 
 
 def bound(linear: nn.Linear, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The exact product, and by how much a float32 sum may miss it: 8 units of rounding of its own magnitudes."""
+    """Return the exact product and the tolerance: 8 float32 epsilon times the product of absolute values."""
     weight, x = linear.weight.detach().double(), x.double()
     bias = torch.zeros(len(weight)).double() if linear.bias is None else linear.bias.detach().double()
     exact = nn.functional.linear(x, weight, bias)
     return exact, 8 * torch.finfo(torch.float32).eps * nn.functional.linear(x.abs(), weight.abs(), bias.abs())
 
 
-@pytest.mark.parametrize(("form", "block"), FORMS)
+@pytest.mark.parametrize(("format", "block"), FORMATS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(37,), (3, 5, 11), (0, 4), (), (1, 200)])
 def test_against_float64(
-    pruned_linear: Factory, form: str, block: tuple[int, int], bias: bool, shape: tuple[int, ...]
+    pruned_linear: Factory, format: str, block: tuple[int, int], bias: bool, shape: tuple[int, ...]
 ) -> None:
     linear = pruned_linear(60, 44, block=block, bias=bias)
-    layer = SparseLinear.from_linear(linear, format=form, block=block)
+    layer = SparseLinear.from_linear(linear, format=format, block=block)
     x = torch.randn(*shape, 44)
     y = layer(x)
     exact, tolerance = bound(linear, x)
@@ -47,14 +47,14 @@ def test_against_float64(
     assert bool(((y.double() - exact).abs() <= tolerance).all())
 
 
-@pytest.mark.parametrize(("form", "block"), FORMS[:2])
-def test_number_of_threads_changes_no_bit(
-    pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch, form: str, block: tuple[int, int]
+@pytest.mark.parametrize(("format", "block"), FORMATS[:2])
+def test_result_does_not_depend_on_the_number_of_threads(
+    pruned_linear: Factory, monkeypatch: pytest.MonkeyPatch, format: str, block: tuple[int, int]
 ) -> None:
-    layer = SparseLinear.from_linear(pruned_linear(256, 96, block=block), format=form, block=block)
+    layer = SparseLinear.from_linear(pruned_linear(256, 96, block=block), format=format, block=block)
     x = torch.randn(150, 96)
     monkeypatch.setattr(ops, "_GRAIN", 1)
-    usual = torch.get_num_threads()
+    previous = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3, 4):
@@ -62,7 +62,7 @@ def test_number_of_threads_changes_no_bit(
             assert ops.threads_for(layer.data.numel(), len(x)) == threads
             results.append(layer(x))
     finally:
-        torch.set_num_threads(usual)
+        torch.set_num_threads(previous)
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -97,25 +97,25 @@ def test_defaults_of_torch_do_not_matter(pruned_linear: Factory) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_types_are_summed_in_float32(pruned_linear: Factory, dtype: torch.dtype) -> None:
+def test_half_types_are_accumulated_in_float32(pruned_linear: Factory, dtype: torch.dtype) -> None:
     linear = pruned_linear(60, 44).to(dtype)
     layer = SparseLinear.from_linear(linear)
     assert layer.data.dtype == layer.bias.dtype == dtype
     x = torch.randn(7, 44).to(dtype)
     expected = nn.functional.linear(x.double(), linear.weight.double(), linear.bias.double())
     assert layer(x).dtype == dtype
-    # One rounding to the result's type, and what float32 sums miss.
+    # One rounding to the result's dtype, and the error of float32 sums.
     torch.testing.assert_close(layer(x).double(), expected, rtol=torch.finfo(dtype).eps / 2, atol=1e-4)
     assert layer(x.float()).dtype == torch.float32
     torch.testing.assert_close(layer(x.float()).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("form", "block"), FORMS[:2])
-def test_torch_accepts_the_operator(
-    pruned_linear: Factory, form: str, block: tuple[int, int], bias: bool
+@pytest.mark.parametrize(("format", "block"), FORMATS[:2])
+def test_operators_pass_opcheck(
+    pruned_linear: Factory, format: str, block: tuple[int, int], bias: bool
 ) -> None:
-    layer = SparseLinear.from_linear(pruned_linear(12, 8, block=block, bias=bias), format=form, block=block)
+    layer = SparseLinear.from_linear(pruned_linear(12, 8, block=block, bias=bias), format=format, block=block)
     x = torch.randn(3, 5, 8, requires_grad=not bias)
     with quiet():
         checks = torch.library.opcheck(operator(layer), arguments(layer, x))
@@ -123,10 +123,12 @@ def test_torch_accepts_the_operator(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("form", "block"), FORMS[:3])
-def test_gradient_of_x(pruned_linear: Factory, form: str, block: tuple[int, int], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("format", "block"), FORMATS[:3])
+def test_gradient_of_x(
+    pruned_linear: Factory, format: str, block: tuple[int, int], dtype: torch.dtype
+) -> None:
     linear = pruned_linear(12, 8, block=block).to(dtype)
-    layer = SparseLinear.from_linear(linear, format=form, block=block)
+    layer = SparseLinear.from_linear(linear, format=format, block=block)
     x = torch.randn(2, 3, 8, dtype=dtype, requires_grad=True)
     seed = torch.randn(2, 3, 12, dtype=dtype)
     (found,) = torch.autograd.grad(layer(x), x, seed)
@@ -145,7 +147,7 @@ def test_weights_cannot_be_trained(pruned_linear: Factory, name: str) -> None:
         layer(torch.randn(2, 6))
 
 
-def test_wrong_input_is_refused(pruned_linear: Factory) -> None:
+def test_rejects_invalid_inputs(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(8, 6))
     x = torch.randn(2, 6)
     with pytest.raises(UsageError, match=r"not float64; convert it with x\.float\(\)"):
@@ -153,11 +155,11 @@ def test_wrong_input_is_refused(pruned_linear: Factory) -> None:
     with pytest.raises(UsageError, match="not int64"):
         layer(x.long())
     for wrong in (torch.randn(2, 5), torch.randn(6, 2), torch.tensor(1.0)):
-        with pytest.raises(FormatError, match=r"takes x \[\.\.\., 6\]"):
+        with pytest.raises(FormatError, match=r"x must be \[\.\.\., 6\]"):
             layer(wrong)
-    with pytest.raises(UsageError, match=r"dense tensors on the CPU, not with x on cpu \(torch\.sparse_coo"):
+    with pytest.raises(UsageError, match=r"dense tensors on the CPU, but x is on cpu \(torch\.sparse_coo"):
         layer(x.to_sparse())
-    with pytest.raises(FormatError, match="bsr_linear takes data of 3 dimensions"):
+    with pytest.raises(FormatError, match="bsr_linear: data must have 3 dimensions"):
         ops.bsr_linear(*arguments(layer, x))
 
 
@@ -172,17 +174,17 @@ def test_wrong_input_is_refused(pruned_linear: Factory) -> None:
         ("indptr", lambda t: t + 1, "indptr must run from 0"),
         ("indptr", lambda t: torch.cat([t[:1], t[-1:] * 1000, t[2:]]), "indptr falls or overruns"),
         ("indptr", lambda t: t.long(), "indptr must be int32"),
-        ("data", lambda t: t.double(), r"data of SparseLinear is float64, .*model\.float\(\)"),
+        ("data", lambda t: t.double(), r"SparseLinear: data must be .*, not float64; .*model\.float\(\)"),
         ("data", lambda t: t[:-1], "indices must be"),
         ("bias", lambda t: t[:-1], "bias must be float32"),
-        ("bias", lambda t: t.double(), "bias of SparseLinear is float64"),
+        ("bias", lambda t: t.double(), "SparseLinear: bias must be .*, not float64"),
     ],
 )
-def test_hostile_arrays_are_refused(
+def test_rejects_malformed_arrays(
     pruned_linear: Factory, name: str, broken: Callable[[torch.Tensor], torch.Tensor], message: str
 ) -> None:
     layer = SparseLinear.from_linear(pruned_linear(8, 6, density=0.6))
-    # uint16 has few operations in torch.
+    # torch has few operations for uint16.
     layer.indices = layer.indices.int()
     setattr(layer, name, broken(getattr(layer, name)).contiguous())
     with pytest.raises((FormatError, UsageError), match=message):
@@ -190,8 +192,8 @@ def test_hostile_arrays_are_refused(
 
 
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
-def test_compiled_whole(pruned_linear: Factory, backend: str) -> None:
-    # Nothing but our operators, for which inductor needs no compiler of its own.
+def test_compiles_in_one_graph(pruned_linear: Factory, backend: str) -> None:
+    # Only Aerogel's operators, for which inductor needs no C++ compiler.
     model = nn.Sequential(
         SparseLinear.from_linear(pruned_linear(16, 8)),
         SparseLinear.from_linear(pruned_linear(8, 16, block=(4, 1)), format="bsr", block=(4, 1)),
@@ -206,7 +208,7 @@ def test_compiled_whole(pruned_linear: Factory, backend: str) -> None:
         torch.compiler.reset()
 
 
-def test_compiled_gradient(pruned_linear: Factory) -> None:
+def test_compiles_the_gradient(pruned_linear: Factory) -> None:
     layer = SparseLinear.from_linear(pruned_linear(16, 8))
     x = torch.randn(4, 8, requires_grad=True)
     try:
@@ -219,7 +221,7 @@ def test_compiled_gradient(pruned_linear: Factory) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_exported(pruned_linear: Factory) -> None:
+def test_torch_export(pruned_linear: Factory) -> None:
     model = nn.Sequential(SparseLinear.from_linear(pruned_linear(16, 8)), nn.ReLU())
     tokens = torch.export.Dim("tokens", min=2)
     with quiet():

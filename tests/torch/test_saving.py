@@ -1,4 +1,4 @@
-"""A sparse model in files and copies: what is written is what the dense model would be."""
+"""Save and copy sparse models: files have the same contents as those of the dense model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def logits(model: Any) -> torch.Tensor:
         return model(input_ids=ids, attention_mask=torch.tensor([[1] * 9, [1] * 4 + [0] * 5])).logits
 
 
-@pytest.mark.parametrize(("family", "form"), [("bert", "csr"), ("distilbert", "bsr")])
-def test_what_is_saved_opens_in_plain_transformers(
-    tiny_checkpoint: Checkpoints, tmp_path: Path, family: str, form: str
+@pytest.mark.parametrize(("family", "format"), [("bert", "csr"), ("distilbert", "bsr")])
+def test_saved_model_opens_in_transformers(
+    tiny_checkpoint: Checkpoints, tmp_path: Path, family: str, format: str
 ) -> None:
     import transformers
 
-    model = sparsify(tiny_checkpoint(family, density=0.2, block=(4, 1)), form)
+    model = sparsify(tiny_checkpoint(family, density=0.2, block=(4, 1)), format)
     with quiet():
         model.save_pretrained(tmp_path)
         loaded, info = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -55,7 +55,7 @@ def test_tied_weights_are_saved(tiny_checkpoint: Checkpoints, tmp_path: Path) ->
     torch.testing.assert_close(logits(model), logits(loaded), rtol=1e-5, atol=1e-5)
 
 
-def test_state_dicts_are_those_of_the_dense_model(tiny_model: Callable[[], Any]) -> None:
+def test_state_dict_equals_that_of_the_dense_model(tiny_model: Callable[[], Any]) -> None:
     dense, other = tiny_model(), tiny_model()
     sparse = sparsify(copy.deepcopy(dense), "auto")
     assert len(report(sparse).sparse) == 12
@@ -72,12 +72,12 @@ def test_state_dicts_are_those_of_the_dense_model(tiny_model: Callable[[], Any])
 
 
 @pytest.mark.parametrize("assign", [False, True])
-def test_a_sparse_model_loads_the_state_of_a_dense_one(tiny_model: Callable[[], Any], assign: bool) -> None:
+def test_loads_the_state_dict_of_a_dense_model(tiny_model: Callable[[], Any], assign: bool) -> None:
     dense = tiny_model()
     sparse = sparsify(tiny_model(), "auto")
     with torch.no_grad():
         for name, parameter in dense.named_parameters():
-            # Other values, and another pattern in one of the matrices.
+            # Change the values, and the mask of one matrix.
             parameter.mul_(1.5)
             if name.endswith("layer.0.intermediate.dense.weight"):
                 parameter.copy_(parameter.flip(0))
@@ -86,7 +86,7 @@ def test_a_sparse_model_loads_the_state_of_a_dense_one(tiny_model: Callable[[], 
     assert len(report(sparse).sparse) == 12
 
 
-def test_packed_arrays_of_earlier_versions_are_loaded(pruned_linear: Callable[..., nn.Linear]) -> None:
+def test_loads_packed_arrays_of_earlier_versions(pruned_linear: Callable[..., nn.Linear]) -> None:
     layer = sparsify(nn.Sequential(pruned_linear(8, 6)))
     other = copy.deepcopy(layer)
     with torch.no_grad():
@@ -104,13 +104,15 @@ def test_packed_arrays_of_earlier_versions_are_loaded(pruned_linear: Callable[..
         ([1.0], "not list"),
     ],
 )
-def test_states_that_do_not_fit(pruned_linear: Callable[..., nn.Linear], weight: Any, message: str) -> None:
+def test_rejects_state_dicts_that_do_not_fit(
+    pruned_linear: Callable[..., nn.Linear], weight: Any, message: str
+) -> None:
     model = sparsify(nn.Sequential(pruned_linear(8, 6)))
     with pytest.raises(FormatError, match=message):
         model.load_state_dict({"0.weight": weight, "0.bias": model[0].bias})
 
 
-def test_missing_and_unexpected_keys_are_named(pruned_linear: Callable[..., nn.Linear]) -> None:
+def test_missing_and_unexpected_keys_are_reported(pruned_linear: Callable[..., nn.Linear]) -> None:
     model = sparsify(nn.Sequential(pruned_linear(8, 6)))
     with pytest.raises(RuntimeError, match=r"(?s)Missing key.*\"0\.weight\".*Unexpected key.*\"0\.scale\""):
         model.load_state_dict({"0.bias": model[0].bias, "0.scale": torch.ones(1)})

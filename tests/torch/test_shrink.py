@@ -26,7 +26,7 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 def part(model: nn.Module, *ends: str) -> nn.Linear:
-    """The layer of the encoder's second block whose name ends in one of `ends`."""
+    """Return the layer of encoder block 1 whose name ends in one of `ends`."""
     (found,) = (module for name, module in model.named_modules() if ".1." in name and name.endswith(ends))
     assert isinstance(found, nn.Linear)
     return found
@@ -34,8 +34,8 @@ def part(model: nn.Module, *ends: str) -> nn.Linear:
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_exact_to_rounding(tiny_checkpoint: Checkpoints, family: str, attention: str) -> None:
-    """In float64, where what is folded wrongly cannot hide behind rounding; four heads of 8."""
+def test_outputs_are_equal_up_to_rounding(tiny_checkpoint: Checkpoints, family: str, attention: str) -> None:
+    """In float64, where rounding cannot hide a wrong fold. Four heads of 8."""
     heads = {"n_heads": 4} if family == "distilbert" else {"num_attention_heads": 4}
     model = plain(tiny_checkpoint(family, density=1, **heads), attention)
     first, second = part(model, "intermediate.dense", "lin1"), part(model, "1.output.dense", "lin2")
@@ -54,8 +54,8 @@ def test_exact_to_rounding(tiny_checkpoint: Checkpoints, family: str, attention:
         assert shrink(model) == ShrinkReport(0, 6, 0, 125)
 
 
-def test_constants_in_numbers() -> None:
-    """Two neurons, f the square."""
+def test_folds_constants_into_the_bias() -> None:
+    """Two neurons with the square as activation."""
 
     class Square(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_constants_in_numbers() -> None:
     assert layer.ffn.lin1.weight.tolist() == [[2.0]]
 
 
-def test_groups_keep_what_blocks_need(tiny_checkpoint: Checkpoints) -> None:
+def test_removes_groups_that_blocks_divide(tiny_checkpoint: Checkpoints) -> None:
     model = plain(tiny_checkpoint(density=1), "eager")
     first, value = part(model, "intermediate.dense"), part(model, "value")
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_groups_keep_what_blocks_need(tiny_checkpoint: Checkpoints) -> None:
     assert first.out_features == 56
 
 
-def test_something_always_stays(tiny_checkpoint: Checkpoints) -> None:
+def test_keeps_one_head_and_one_neuron(tiny_checkpoint: Checkpoints) -> None:
     model = plain(tiny_checkpoint(density=1), "sdpa")
     with torch.no_grad():
         for name, module in model.named_modules():
@@ -100,7 +100,7 @@ def test_something_always_stays(tiny_checkpoint: Checkpoints) -> None:
         torch.testing.assert_close(model(**inputs()).logits, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_other_models_are_left_alone(tiny_checkpoint: Checkpoints) -> None:
+def test_other_models_are_unchanged(tiny_checkpoint: Checkpoints) -> None:
     model = plain(tiny_checkpoint("modernbert", density=1), "eager")
     assert shrink(model) == ShrinkReport(0, 0, 0, 0)
     assert shrink(nn.Linear(3, 4)) == ShrinkReport(0, 0, 0, 0)

@@ -14,7 +14,7 @@ from aerogel.train.config import TrainConfig
 def config(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
 ) -> Callable[..., TrainConfig]:
-    """Factory of configurations of a run of 4 batches an epoch."""
+    """Factory of configurations with 4 batches per epoch."""
 
     def make(out: str = "out", **values: Any) -> TrainConfig:
         settings = {
@@ -28,7 +28,7 @@ def config(
 
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
-    """Have training interrupted at a step; the steps begun are put into the list."""
+    """Function that makes training raise KeyboardInterrupt at a step; it returns the list of started steps."""
 
     def stop(last: int) -> list[int]:
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Every kind of task on every family of encoders: trained, pruned, and read back by plain transformers."""
+"""Every type of task on every encoder family: train, prune and load with plain transformers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aerogel.train.run import TrainConfig, train
 
 WORDS = ["the", "film", "is", "good", "bad", "very", "not"]
 
-# Name of the family, changes to its configuration, matrices of a layer, layers. ALBERT has one layer, used twice.
+# Family, changes to its configuration, matrices of a layer, number of layers. ALBERT uses one layer twice.
 ENCODERS = {
     "bert": ("bert", {}, ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"), 2),
     "distilbert": ("distilbert", {}, ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"), 2),
@@ -97,22 +97,22 @@ def tags(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "kind"),
+    ("encoder", "write_task"),
     [
-        *((encoder, kind) for encoder in ENCODERS for kind in (classes, spans, tags)),
+        *((encoder, write_task) for encoder in ENCODERS for write_task in (classes, spans, tags)),
         ("bert", spans_or_none),
         ("bert", parts_of_speech),
     ],
 )
-def test_it_trains_and_plain_transformers_reads_it(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, kind: Callable[[Path], str]
+def test_trained_checkpoint_loads_in_transformers(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], encoder: str, write_task: Callable[[Path], str]
 ) -> None:
     family, config, matrices, layers = ENCODERS[encoder]
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     options = {"stride": 2} if name.startswith("squad") else {}
-    # The model to start from has the head of another task.
+    # The initial model has the head of another task.
     given = tiny_checkpoint(family, density=1.0, num_labels=3, **config)
     result = train(
         TrainConfig(
@@ -141,13 +141,13 @@ def test_it_trains_and_plain_transformers_reads_it(
     assert evaluate(model, task, splits, 4) == pytest.approx(result.record.metrics)
 
 
-@pytest.mark.parametrize("kind", [classes, spans, tags])
-def test_a_pruned_student_learns_from_a_teacher_alone(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+@pytest.mark.parametrize("write_task", [classes, spans, tags])
+def test_pruned_student_learns_from_teacher_without_labels(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], write_task: Callable[[Path], str]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     options = {"stride": 2} if name == "squad" else {}
     settings: dict[str, Any] = {
         "task": name, "data": data, "task_options": options, "batch": 8, "max_length": 12, "threads": 1,
@@ -159,7 +159,7 @@ def test_a_pruned_student_learns_from_a_teacher_alone(
     )
 
     def distance(seen: Path) -> float:
-        """Mean square difference of the last hidden states of a few sentences to the teacher's."""
+        """Mean squared difference between the last hidden states and those of the teacher."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)
         given = tokenizer([" ".join(words) for words in sentences(8)], padding=True, return_tensors="pt")
         with torch.inference_mode():
@@ -169,7 +169,7 @@ def test_a_pruned_student_learns_from_a_teacher_alone(
             )
         return float((one - two).square().mean())
 
-    learnt = {
+    distances = {
         weight: distance(
             train(
                 TrainConfig(
@@ -180,16 +180,16 @@ def test_a_pruned_student_learns_from_a_teacher_alone(
         )
         for weight in (0.0, 10.0)
     }  # fmt: skip
-    assert learnt[10.0] < learnt[0.0] / 2
+    assert distances[10.0] < distances[0.0] / 2
 
 
-@pytest.mark.parametrize("kind", [classes, spans, spans_or_none, tags, parts_of_speech])
-def test_the_tokenizer_is_saved_as_it_was_given(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], kind: Callable[[Path], str]
+@pytest.mark.parametrize("write_task", [classes, spans, spans_or_none, tags, parts_of_speech])
+def test_saved_tokenizer_is_unchanged(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], write_task: Callable[[Path], str]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    name = kind(data)
+    name = write_task(data)
     given = own_tokenizer(tiny_checkpoint("bert", density=1.0), tmp_path / "given")
     options = {"stride": 2} if name.startswith("squad") else {}
     made = train(
@@ -201,15 +201,13 @@ def test_the_tokenizer_is_saved_as_it_was_given(
     assert settings(made.path) == settings(given)
 
 
-def test_pretraining_saves_the_tokenizer_as_it_was_given(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_pretraining_saves_unchanged_tokenizer(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
     given = own_tokenizer(tiny_checkpoint("bert", "PreTraining", density=1.0), tmp_path / "given")
     words = [" ".join(sentence) for sentence in sentences(200)]
     (tmp_path / "text.txt").write_text("\n\n".join("\n".join(words[at : at + 4]) for at in range(0, 200, 4)))
     made = pretrain(
         PretrainConfig(
-            text=(tmp_path / "text.txt",), out=tmp_path / "out", model=str(given), held_out=0.2, steps=2, batch=4,
+            text=(tmp_path / "text.txt",), out=tmp_path / "out", model=str(given), eval_fraction=0.2, steps=2, batch=4,
             max_length=24, warmup=0.0, threads=1, device="cpu",
         )
     )  # fmt: skip
@@ -217,7 +215,7 @@ def test_pretraining_saves_the_tokenizer_as_it_was_given(
 
 
 def own_tokenizer(checkpoint: Path, to: Path) -> Path:
-    """A model whose tokenizer cuts and pads to lengths of its own."""
+    """A model whose tokenizer has its own settings for truncation and padding."""
     folder = Path(shutil.copytree(checkpoint, to))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(40)

@@ -4,11 +4,11 @@ import itertools
 import random
 
 import pytest
-from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data import sequence
 from aerogel.data.features import length_order
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 from aerogel.errors import UsageError
 from aerogel.train.batches import Rows, epoch_batches
@@ -18,34 +18,34 @@ DRAW = random.Random(0)
 LENGTHS = [DRAW.randint(3, 60) for _ in range(1003)]
 
 
-def test_an_epoch_sees_every_row_once() -> None:
+def test_epoch_contains_every_row_once() -> None:
     batches = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
     assert sorted(row for batch in batches for row in batch) == list(range(1003))
     assert sorted({len(batch) for batch in batches}) == [11, 16]
 
 
-def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+def test_order_depends_only_on_seed_and_epoch() -> None:
     first = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
     assert first == epoch_batches(LENGTHS, 16, seed=1, epoch=0)
     assert first != epoch_batches(LENGTHS, 16, seed=1, epoch=1)
     assert first != epoch_batches(LENGTHS, 16, seed=2, epoch=0)
 
 
-def test_like_lengths_share_a_batch() -> None:
+def test_rows_of_similar_length_share_a_batch() -> None:
     batches = epoch_batches(LENGTHS, 16, seed=1, epoch=0)
     padded = sum(len(batch) * max(LENGTHS[row] for row in batch) for batch in batches)
     assert padded < 1.1 * sum(LENGTHS)
-    # Batches themselves come in no order of length.
+    # The batches are not sorted by length.
     longest = [max(LENGTHS[row] for row in batch) for batch in batches]
     assert longest != sorted(longest)
 
 
-def test_evaluation_runs_from_short_to_long() -> None:
+def test_evaluation_batches_are_sorted_by_length() -> None:
     order = [row for batch in length_order([5, 2, 9, 2], 3) for row in batch]
     assert order == [1, 3, 0, 2]
 
 
-def test_rows_are_cut_and_padded_to_the_longest_of_their_batch(tiny_checkpoint) -> None:
+def test_rows_are_truncated_and_padded_to_longest_in_batch(tiny_checkpoint) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     split = Split([("good film", "a b"), ("the good bad film was not good", "bad")], [1, 0], "")
     rows = Rows(TASK.encode(split, tokenizer, 9))
@@ -63,7 +63,7 @@ def test_rows_are_cut_and_padded_to_the_longest_of_their_batch(tiny_checkpoint) 
 
 
 @pytest.mark.parametrize(("texts", "least"), [(("good film",), 3), (("good film", "a b"), 5)])
-def test_a_length_without_room_for_text_is_refused(
+def test_max_length_too_short_for_text_is_rejected(
     tiny_checkpoint, texts: tuple[str, ...], least: int
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
@@ -73,7 +73,7 @@ def test_a_length_without_room_for_text_is_refused(
         Rows(TASK.encode(split, tokenizer, least - 1))
 
 
-def test_a_table_is_tokenised_in_parts(tiny_checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_tokenized_in_chunks(tiny_checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     split = Split([(f"good film {'very ' * n}",) for n in range(7)], [1] * 7, "")
     whole = TASK.encode(split, tokenizer, 9).inputs
@@ -81,7 +81,7 @@ def test_a_table_is_tokenised_in_parts(tiny_checkpoint, monkeypatch: pytest.Monk
     assert TASK.encode(split, tokenizer, 9).inputs == whole
 
 
-def test_steps_go_on_from_any_step_and_past_the_last_epoch(tiny_checkpoint) -> None:
+def test_batches_resume_at_any_step(tiny_checkpoint) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     rows = Rows(TASK.encode(Split([("good",)] * 7, [1] * 7, ""), tokenizer, 9))
     whole = list(itertools.islice(rows.batches(3, 5, 0), 8))

@@ -8,8 +8,8 @@ import pytest
 from aerogel.train.cost import main, summary
 
 
-def test_ratios_are_taken_turn_by_turn() -> None:
-    # The machine halves its speed after the second turn; the method costs a quarter more all along.
+def test_ratios_are_computed_per_round() -> None:
+    # The machine slows down by half after the second round; the method always takes a quarter longer.
     seconds = {"dense": [1.0, 1.0, 2.0, 2.0], "movement": [1.25, 1.25, 2.5, 4.0]}
     dense, movement = summary(seconds, {"dense": 2.0, "movement": 9.0})
     assert (dense["milliseconds"], dense["ratio"]) == (1500.0, 1.0)
@@ -19,7 +19,7 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     }  # fmt: skip
 
 
-def test_a_table_and_all_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_table_and_writes_all_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--methods", "movement", "--hidden", "64", "--layers", "1", "--batch", "2", "--length", "8"]
     assert main([*words, "--steps", "3", "--json", str(tmp_path / "cost.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -30,7 +30,7 @@ def test_a_table_and_all_times(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert document["summary"][0]["ratio"] == 1.0
 
 
-def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_give_one_line_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--methods", "movment"]) == 2
     assert "did you mean movement?" in capsys.readouterr().err
     assert main(["--batch", "0"]) == 2

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.train.density_controller import Controller, boundary
+from aerogel.train.density_controller import DensityController, boundary
 from aerogel.train.method import Method, SparsityConfig, StepContext
 from aerogel.train.methods import METHODS
 from aerogel.train.schedule import Cubic, linear_rate
 
-STEERED = [name for name in METHODS.names() if METHODS.get(name).density_is_outcome]
+CONTROLLED = [name for name in METHODS.names() if METHODS.get(name).density_is_outcome]
 
 
-def test_the_boundary_lies_between_what_is_kept_and_what_is_not() -> None:
+def test_boundary_is_between_kept_and_pruned_values() -> None:
     values = [torch.tensor([[5.0, 1.0]]), torch.tensor([3.0, 2.0, 9.0, 4.0])]
     assert boundary(values, 0.5) == 3.5
     assert boundary(values, 1 / 6) == 7.0
@@ -24,9 +24,9 @@ def test_the_boundary_lies_between_what_is_kept_and_what_is_not() -> None:
     assert boundary([torch.tensor([0.0, 0.0, 0.0, 1.0])], 0.5) == 0.0
 
 
-def test_one_change_by_hand() -> None:
-    """200 steps, all of them descent, a look every second one; eta = 0.1 (1 - t / 200)."""
-    controller = Controller(density=0.5, goal=-2.0, strength=8.0)
+def test_update_matches_hand_computed_value() -> None:
+    """200 steps of descent with an update every second step; eta = 0.1 (1 - t / 200)."""
+    controller = DensityController(density=0.5, threshold=-2.0, strength=8.0)
     scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
 
     def step(index: int) -> StepContext:
@@ -36,102 +36,105 @@ def test_one_change_by_hand() -> None:
     assert controller.after_step(step(0), [scores]) == {}
     assert controller.after_step(step(1), [scores - 0.02]) == {}
     changed = controller.after_step(step(2), [scores - 0.04])
-    found = -0.04 / (0.1 * (1 - 1 / 200) + 0.1 * (1 - 2 / 200))
-    wanted = (-2.0 - 0.46) / (0.1 * (1 - 2 / 200) * (198 - 198 / 2))
+    speed = -0.04 / (0.1 * (1 - 1 / 200) + 0.1 * (1 - 2 / 200))
+    needed = (-2.0 - 0.46) / (0.1 * (1 - 2 / 200) * (198 - 198 / 2))
     assert changed["quantile"] == pytest.approx(0.46)
-    assert changed["lambda"] == controller.strength == pytest.approx(8.0 * math.exp(found - wanted))
+    assert changed["lambda"] == controller.strength == pytest.approx(8.0 * math.exp(speed - needed))
 
 
-def test_a_way_too_long_is_refused_with_the_rate_that_would_do() -> None:
-    controller = Controller(density=0.1, goal=-2.2, strength=1.0)
+def test_unreachable_density_error_gives_sufficient_rate() -> None:
+    controller = DensityController(density=0.1, threshold=-2.2, strength=1.0)
     step = StepContext(0, 100, 1.0, 0.0, 1e-3, score_lr=0.01, begin=0, finish=80)
     # Rates sum to 0.01 (80 - 80^2 / 200) = 0.48.
     with pytest.raises(
-        UsageError, match=r"have to move by 2.2 and can by 0.48 .* raise --score-lr 4.59 times"
+        UsageError, match=r"must move by 2.2 and can move by at most 0.48 .* raise score_lr 4.59 times"
     ):
         controller.after_step(step, [torch.zeros(10)])
 
 
-def reached(
+def check_method(
     name: str, density: float, score_lr: float, block: tuple[int, int] = (1, 1), **options: float
 ) -> None:
-    """Check a method before a run of 100 steps, the first 10 of them a warm-up, the descent from 10 to 80."""
-    kind = METHODS.get(name)
+    """Call `check` for a run of 100 steps with 10 steps of warm-up and the descent from 10 to 80."""
+    method_class = METHODS.get(name)
     matrices = {f"layer.{n}.w": nn.Linear(40, 20 * (n + 1)) for n in range(2)}
-    scope = "global" if kind.density_is_outcome else "local"
-    made = kind(matrices, SparsityConfig(density, block, scope), kind.Options(**options))
+    scope = "global" if method_class.density_is_outcome else "local"
+    method = method_class(matrices, SparsityConfig(density, block, scope), method_class.Options(**options))
 
     def at(index: int) -> StepContext:
         rate = score_lr * linear_rate(index, 10, 100)
         return StepContext(index, 100, 1.0, 0.0, 1e-3, rate, 10, 80, 10)
 
-    made.check(at)
+    method.check(at)
 
 
-def test_a_way_too_long_is_refused_before_the_first_step() -> None:
+def test_unreachable_density_is_rejected_before_first_step() -> None:
     # Rates sum to r (0.1 + ... + 0.9) = 4.5 r in the warm-up and to r (70 - 70^2 / 180) = 42.78 r until step 80.
-    way = math.log(9)
-    reached("soft-movement", 0.1, score_lr=way / 47.2)
+    distance = math.log(9)
+    check_method("soft-movement", 0.1, score_lr=distance / 47.2)
     with pytest.raises(
-        UsageError, match=r"--density 0.1 cannot be reached: .* by 2.2 and can by 2.19 .* 1.01 times"
+        UsageError, match=r"density 0.1 cannot be reached: .* by 2.2 and can .* 2.19 .* 1.01 times"
     ):
-        reached("soft-movement", 0.1, score_lr=way / 47.4)
-    reached("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.2)
-    with pytest.raises(UsageError, match=r"--density 0.1 .* scores have to move by 4.59"):
-        reached("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.4)
-    reached("soft-movement", 1.0, score_lr=1e-9, lambda_=3.0)
+        check_method("soft-movement", 0.1, score_lr=distance / 47.4)
+    check_method("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.2)
+    with pytest.raises(UsageError, match=r"density 0.1 .* scores must move by 4.59"):
+        check_method("l0", 0.1, score_lr=(2.197 + math.log(11)) / 47.4)
+    check_method("soft-movement", 1.0, score_lr=1e-9, lambda_=3.0)
 
 
 @pytest.mark.parametrize(
     ("name", "density", "block", "message"),
     [
-        # 800 and 1600 weights: a floor of 4 and 8.
+        # 800 and 1600 weights: at least 4 and 8 are kept.
         (
             "soft-movement",
             0.004,
             (1, 1),
-            r"--density 0.004 is below what soft-movement leaves .* at least 0.005",
+            r"density 0.004: method soft-movement keeps at least 0.005 .* give at least 0.005",
         ),
-        ("soft-movement", 0.01, (20, 40), r"or one block; give at least 0.67"),
+        ("soft-movement", 0.01, (20, 40), r"or one block of each matrix; give at least 0.67"),
         (
             "magnitude",
             0.2,
             (20, 20),
-            r"leaves none of the 2 20x20 blocks of layer.0.w; give at least 0.5 or a smaller --block$",
+            r"density 0.2: keeps 0 of the 2 20x20 blocks of layer.0.w; give at least 0.5 or a smaller block$",
         ),
         (
             "obert",
             6e-4,
             (1, 1),
-            r"leaves none of the 800 weights of layer.0.w; give at least 0.0013$",
+            r"keeps 0 of the 800 weights of layer.0.w; give at least 0.0013$",
         ),
-        ("rpp", 0.08, (20, 20), r"none of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
-        ("smp", 0.08, (20, 20), r"none of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
-        ("l0", 0.08, (20, 20), r"none of the 6 20x20 blocks"),
+        ("rpp", 0.08, (20, 20), r"keeps 0 of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
+        ("smp", 0.08, (20, 20), r"keeps 0 of the 6 20x20 blocks of the 2 matrices ranked with layer.0.w"),
+        ("l0", 0.08, (20, 20), r"keeps 0 of the 6 20x20 blocks"),
     ],
 )
-def test_less_than_one_block_is_refused_before_the_first_step(
+def test_density_below_one_block_is_rejected_before_first_step(
     name: str, density: float, block: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        reached(name, density, 1.0, block)
+        check_method(name, density, 1.0, block)
 
 
-def test_what_is_rounded_up_to_one_block_is_not() -> None:
+def test_density_that_rounds_up_to_one_block_is_accepted() -> None:
     for name, density in (("magnitude", 0.25), ("smp", 0.09), ("rpp", 0.09), ("l0", 0.09)):
-        reached(name, density, 1.0, (20, 20))
-    reached("soft-movement", 0.0047, 1.0)
+        check_method(name, density, 1.0, (20, 20))
+    check_method("soft-movement", 0.0047, 1.0)
 
 
-def steer(name: str, density: float, total: int = 400, **options: Any) -> tuple[Method, list[float]]:
-    """A regression with two layers of different size; the strengths on the way."""
+def train_regression(
+    name: str, density: float, total: int = 400, **options: Any
+) -> tuple[Method, list[float]]:
+    """Prune two layers of different size in a regression; return the method and the strength in each step."""
     torch.manual_seed(0)
     linears = {"a": nn.Linear(64, 128), "b": nn.Linear(128, 32)}
     model = nn.Sequential(linears["a"], nn.Tanh(), linears["b"])
     inputs = torch.randn(256, 64)
-    goal = torch.tanh(inputs @ (torch.randn(64, 32) * (torch.rand(64, 32) < 0.05)))
-    kind = METHODS.get(name)
-    method = kind(linears, SparsityConfig(density, (1, 1), "global"), kind.Options(**options))
+    targets = torch.tanh(inputs @ (torch.randn(64, 32) * (torch.rand(64, 32) < 0.05)))
+    method_class = METHODS.get(name)
+    sparsity = SparsityConfig(density, (1, 1), "global")
+    method = method_class(linears, sparsity, method_class.Options(**options))
     schedule = Cubic(1.0, density, total, warmup=total // 10, initial=1, final=2)
     groups = [{"params": list(method.weights.values()), "lr": 3e-3}]
     peak = max(method.score_lr, 5e-2)
@@ -157,21 +160,21 @@ def steer(name: str, density: float, total: int = 400, **options: Any) -> tuple[
         method.before_step(step)
         rows = torch.randint(256, (32,))
         penalty = method.penalty()
-        loss = (model(inputs[rows]) - goal[rows]).square().mean()
+        loss = (model(inputs[rows]) - targets[rows]).square().mean()
         (loss if penalty is None else loss + penalty).backward()
         optimizer.step()
         method.after_step(step, optimizer)
-        found = method.log_values()
-        strengths.append(found.get("lambda", found.get("gamma", 0.0)))
+        values = method.log_values()
+        strengths.append(values.get("lambda", values.get("gamma", 0.0)))
         optimizer.zero_grad()
     return method, strengths
 
 
 @pytest.mark.parametrize("density", [0.3, 0.1, 0.03])
-@pytest.mark.parametrize("name", STEERED)
-def test_the_density_is_reached_within_half_a_point(name: str, density: float) -> None:
-    method, strengths = steer(name, density)
-    masks = method.bake().values()
+@pytest.mark.parametrize("name", CONTROLLED)
+def test_final_density_is_within_half_a_point(name: str, density: float) -> None:
+    method, strengths = train_regression(name, density)
+    masks = method.fold().values()
     kept = sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
     assert kept == pytest.approx(density, abs=0.005)
     assert len(set(strengths)) > 50
@@ -182,15 +185,15 @@ def test_the_density_is_reached_within_half_a_point(name: str, density: float) -
     "options",
     [{}, {"reweightings": 0}, {"finetune": True}, {"finetune": True, "reweightings": 0}, {"adaptive": True}],
 )
-def test_rpp_keeps_just_what_the_schedule_says(options: dict[str, Any], total: int) -> None:
-    method, _ = steer("rpp", 0.1, total, **options)
-    kept = sum(int(mask.sum()) for mask in method.bake().values())
+def test_rpp_reaches_exact_density(options: dict[str, Any], total: int) -> None:
+    method, _ = train_regression("rpp", 0.1, total, **options)
+    kept = sum(int(mask.sum()) for mask in method.fold().values())
     assert kept == pytest.approx(0.1 * (64 * 128 + 128 * 32), abs=1)
 
 
-def test_a_rate_that_still_rises_is_not_taken_for_what_is_left() -> None:
-    """Descent from the first step on, when the rate is 0; after the warm-up it sums to 0.1 (90 - 90^2 / 180) = 4.5."""
-    controller = Controller(density=0.5, goal=-2.0, strength=8.0)
+def test_reachability_is_checked_after_warmup() -> None:
+    """The descent starts at step 0 with rate 0. After the warm-up, rates sum to 0.1 (90 - 90^2 / 180) = 4.5."""
+    controller = DensityController(density=0.5, threshold=-2.0, strength=8.0)
     scores = torch.tensor([1.0, 0.0, -1.0, 2.0])
     for index in range(10):
         step = StepContext(
@@ -199,5 +202,5 @@ def test_a_rate_that_still_rises_is_not_taken_for_what_is_left() -> None:
         assert controller.after_step(step, [scores]) == {}
     step = StepContext(10, 100, 0.9, 0.1, 1e-3, score_lr=0.1, finish=100, warmup=10)
     assert controller.after_step(step, [scores]) == {}
-    with pytest.raises(UsageError, match=r"have to move by 12.5 and can by 4.5 "):
-        Controller(density=0.5, goal=-12.0, strength=8.0).after_step(step, [scores])
+    with pytest.raises(UsageError, match=r"must move by 12.5 and can move by at most 4.5 "):
+        DensityController(density=0.5, threshold=-12.0, strength=8.0).after_step(step, [scores])

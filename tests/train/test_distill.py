@@ -15,12 +15,12 @@ from torch import nn
 from aerogel.errors import UsageError
 from aerogel.system.atomic_io import sha256
 from aerogel.train.distill import Distillation
-from aerogel.train.loss import counted
+from aerogel.train.loss import target_counts
 from aerogel.train.run import TrainConfig, train
 
 
 class Fixed(nn.Module):
-    """A model that says what it was made with."""
+    """A model with constant outputs."""
 
     def __init__(self, layers: int = 2, width: int = 3, **outputs: Any) -> None:
         super().__init__()
@@ -37,11 +37,11 @@ def settings(**values: Any) -> TrainConfig:
     return TrainConfig(task="sst2", out=Path("out"), teacher="teacher", **values)
 
 
-def share(config: TrainConfig, student: Fixed, teacher: Fixed, **targets: torch.Tensor) -> float:
+def loss_of(config: TrainConfig, student: Fixed, teacher: Fixed, **targets: torch.Tensor) -> float:
     ids = torch.ones(len(next(iter(targets.values()))), 4, dtype=torch.long)
     mask = torch.tensor([[1, 1, 1, 0]]).expand(len(ids), 4)
     rows = {"input_ids": ids, "attention_mask": mask, **targets}
-    return float(Distillation(teacher, student, config)(student, rows, counted(rows)))
+    return float(Distillation(teacher, student, config)(student, rows, target_counts(rows)))
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -49,9 +49,9 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def divergence(taught: np.ndarray, logits: np.ndarray, temperature: float) -> np.ndarray:
+def divergence(teacher: np.ndarray, logits: np.ndarray, temperature: float) -> np.ndarray:
     """T^2 KL, in float64, over the last axis."""
-    p, q = softmax(taught / temperature), softmax(logits / temperature)
+    p, q = softmax(teacher / temperature), softmax(logits / temperature)
     return temperature**2 * (p * np.log(p / q)).sum(-1)
 
 
@@ -66,68 +66,73 @@ def model(**outputs: np.ndarray) -> Fixed:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
-def test_classes(draw: Callable[..., Any], temperature: float) -> None:
+def test_classification_loss_matches_numpy(draw: Callable[..., Any], temperature: float) -> None:
     z, t = draw(3, 4)
     y = np.array([0, 3, 1])
     cross = -np.log(softmax(z)[range(3), y]).mean()
     expected = 0.7 * divergence(t, z, temperature).mean() + 0.4 * cross
     config = settings(temperature=temperature, kd_weight=0.7, ce_weight=0.4)
-    assert share(config, model(logits=z), model(logits=t), labels=torch.tensor(y)) == pytest.approx(
+    assert loss_of(config, model(logits=z), model(logits=t), labels=torch.tensor(y)) == pytest.approx(
         expected, rel=1e-5
     )
 
 
-def test_a_regression_has_the_squared_difference(draw: Callable[..., Any]) -> None:
+def test_regression_uses_squared_difference(draw: Callable[..., Any]) -> None:
     z, t = draw(3, 1)
     y = np.array([1.0, 2.0, 0.5])
     expected = 0.9 * ((z - t) ** 2).mean() + 0.1 * ((z[:, 0] - y) ** 2).mean()
-    found = share(settings(), model(logits=z), model(logits=t), labels=torch.tensor(y, dtype=torch.float32))
-    assert found == pytest.approx(expected, rel=1e-5)
+    actual = loss_of(
+        settings(), model(logits=z), model(logits=t), labels=torch.tensor(y, dtype=torch.float32)
+    )
+    assert actual == pytest.approx(expected, rel=1e-5)
 
 
-def test_answers_have_the_mean_of_start_and_end_and_padding_is_no_place(draw: Callable[..., Any]) -> None:
+def test_answer_loss_is_mean_of_start_and_end_without_padding(draw: Callable[..., Any]) -> None:
     (z, t), (v, u) = draw(2, 4), draw(2, 4)
     first, last = np.array([0, 2]), np.array([1, 2])
     # The fourth token is padding.
     kl = (divergence(t[:, :3], z[:, :3], 2.0).mean() + divergence(u[:, :3], v[:, :3], 2.0).mean()) / 2
     cross = -(np.log(softmax(z)[[0, 1], first]).mean() + np.log(softmax(v)[[0, 1], last]).mean()) / 2
-    found = share(
+    actual = loss_of(
         settings(), model(start_logits=z, end_logits=v), model(start_logits=t, end_logits=u),
         start_positions=torch.tensor(first), end_positions=torch.tensor(last),
     )  # fmt: skip
-    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+    assert actual == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
 
 
-def test_tokens_without_a_label_do_not_count(draw: Callable[..., Any]) -> None:
+def test_tokens_without_label_are_skipped(draw: Callable[..., Any]) -> None:
     z, t = draw(1, 4, 5)
     y = torch.tensor([[-100, 4, 2, -100]])
     kl = divergence(t, z, 2.0)[0, 1:3].mean()
     cross = -(np.log(softmax(z)[0, 1, 4]) + np.log(softmax(z)[0, 2, 2])) / 2
-    found = share(settings(), model(logits=z), model(logits=t), labels=y)
-    assert found == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
+    actual = loss_of(settings(), model(logits=z), model(logits=t), labels=y)
+    assert actual == pytest.approx(0.9 * kl + 0.1 * cross, rel=1e-5)
 
 
-def test_hidden_states_of_the_layers_that_are_as_far_up(draw: Callable[..., Any]) -> None:
+def test_hidden_states_are_compared_at_equal_relative_depth(draw: Callable[..., Any]) -> None:
     z, t = draw(1, 2)
     random = np.random.default_rng(4)
-    mine = [random.standard_normal((1, 4, 3)) for _ in range(3)]
-    theirs = [random.standard_normal((1, 4, 3)) for _ in range(5)]
-    # After the embeddings, and after layers 1, 2 of the student; of the teacher these are 2, 4. Three tokens are real.
-    mse = np.mean([((mine[1] - theirs[2]) ** 2)[:, :3].mean(), ((mine[2] - theirs[4]) ** 2)[:, :3].mean()])
+    student_states = [random.standard_normal((1, 4, 3)) for _ in range(3)]
+    teacher_states = [random.standard_normal((1, 4, 3)) for _ in range(5)]
+    # States after layers 1 and 2 of the student are compared with those after 2 and 4 of the teacher. The fourth token
+    # is padding.
+    mse = np.mean([((student_states[n] - teacher_states[2 * n]) ** 2)[:, :3].mean() for n in (1, 2)])
     as_tensors = lambda states: tuple(torch.tensor(state, dtype=torch.float32) for state in states)  # noqa: E731
-    student = Fixed(logits=torch.tensor(z), hidden_states=as_tensors(mine))
-    teacher = Fixed(layers=4, logits=torch.tensor(t), hidden_states=as_tensors(theirs))
+    student = Fixed(logits=torch.tensor(z), hidden_states=as_tensors(student_states))
+    teacher = Fixed(layers=4, logits=torch.tensor(t), hidden_states=as_tensors(teacher_states))
     config = settings(kd_weight=0.0, ce_weight=0.0, hidden_weight=0.3)
-    found = share(config, student, teacher, labels=torch.tensor([1]))
-    assert found == pytest.approx(0.3 * mse, rel=1e-5)
+    actual = loss_of(config, student, teacher, labels=torch.tensor([1]))
+    assert actual == pytest.approx(0.3 * mse, rel=1e-5)
     for other in (Fixed(layers=3), Fixed(layers=4, width=5)):
-        with pytest.raises(UsageError, match=r"--hidden-weight: the teacher's \d layers of width \d do not"):
+        with pytest.raises(
+            UsageError, match=r"hidden_weight: \d layers of width \d of the teacher do not match"
+        ):
             Distillation(other, student, config)
 
 
 @pytest.fixture
 def config(config: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
-    """Of dense runs."""
+    """Factory of configurations of dense runs."""
 
     def make(out: str = "out", **values: Any) -> TrainConfig:
         return config(out, **{"method": "dense", "density": 1.0, "epochs": 2} | values)
@@ -135,7 +140,7 @@ def config(config: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
     return make
 
 
-def test_a_student_follows_its_teacher_and_names_it(config: Callable[..., TrainConfig]) -> None:
+def test_student_approaches_teacher_and_records_its_hash(config: Callable[..., TrainConfig]) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     teacher = train(config("teacher", epochs=6)).path
@@ -146,7 +151,7 @@ def test_a_student_follows_its_teacher_and_names_it(config: Callable[..., TrainC
         with torch.inference_mode():
             return AutoModelForSequenceClassification.from_pretrained(path).eval()(**given).logits.softmax(-1)
 
-    # Another task's labels would do for the rows: what is learnt is what the teacher says.
+    # The labels do not count: the student learns only from the teacher.
     values = {
         "epochs": 40,
         "lr": 3e-3,
@@ -156,17 +161,17 @@ def test_a_student_follows_its_teacher_and_names_it(config: Callable[..., TrainC
         "seed": 5,
     }
     student = train(config("student", **values))
-    untaught = train(config("untaught", epochs=1, lr=1e-6, seed=5)).path
-    taught = outputs(teacher)
-    distances = [float((outputs(path) - taught).abs().max()) for path in (student.path, untaught)]
+    control = train(config("control", epochs=1, lr=1e-6, seed=5)).path
+    expected = outputs(teacher)
+    distances = [float((outputs(path) - expected).abs().max()) for path in (student.path, control)]
     assert distances[0] < distances[1] / 2
     assert student.record.data["teacher"]["model.safetensors"] == sha256(teacher / "model.safetensors")
 
 
-def test_a_teacher_sees_segments_that_its_student_does_not_take(
+def test_teacher_gets_segments_that_student_does_not_take(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A BERT teaches a DistilBERT on pairs: what it says of them is what it was trained to say."""
+    """A BERT teacher needs segments to tell the sentences of a pair apart; its DistilBERT student takes none."""
     folder = tmp_path / "rte"
     folder.mkdir()
     for name in ("train.tsv", "dev.tsv"):
@@ -203,14 +208,14 @@ def test_a_teacher_sees_segments_that_its_student_does_not_take(
     )
 
 
-def altered(teacher: Path, place: Path, **values: Any) -> Path:
-    shutil.copytree(teacher, place)
-    document = json.loads((place / "config.json").read_text()) | values
-    (place / "config.json").write_text(json.dumps(document))
-    return place
+def altered(teacher: Path, path: Path, **values: Any) -> Path:
+    shutil.copytree(teacher, path)
+    document = json.loads((path / "config.json").read_text()) | values
+    (path / "config.json").write_text(json.dumps(document))
+    return path
 
 
-def test_a_teacher_of_another_kind_is_refused_in_one_line(
+def test_unsuitable_teacher_gives_one_line_error(
     config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path]
 ) -> None:
     run = config()
@@ -230,13 +235,13 @@ def test_a_teacher_of_another_kind_is_refused_in_one_line(
     weights["classifier.bias"][0] = torch.nan
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     for path, message in [
-        (turned, r"--teacher .*turned has the labels 1, 0, and the task 0, 1; .*id2label"),
-        (more, r"--teacher .*more has 3 labels, and the task 2"),
-        (words, r"--teacher .*words has another vocabulary"),
-        (short, r"--max-length 16: --teacher .* takes at most 12 tokens"),
-        (headless, r"--teacher .* its weights lack classifier.bias; give a model that was fine-tuned"),
-        (broken, r"--teacher .*broken: classifier.bias has values that are not finite; give a whole model"),
-        (Path("/nowhere/at/all"), r"--teacher /nowhere/at/all cannot be loaded"),
+        (turned, r"teacher .*turned has the labels 1, 0, the task has 0, 1; .*id2label"),
+        (more, r"teacher .*more has 3 labels, the task has 2"),
+        (words, r"teacher .*words: its vocabulary differs from the model's"),
+        (short, r"max_length 16: teacher .* accepts at most 12 tokens"),
+        (headless, r"teacher .*: weight classifier.bias is missing; give a model that was fine-tuned"),
+        (broken, r"teacher .*broken: classifier.bias contains NaN or Inf; give another model"),
+        (Path("/nowhere/at/all"), r"cannot load teacher /nowhere/at/all"),
     ]:
         with pytest.raises(UsageError, match=message) as caught:
             train(config("refused", teacher=str(path)))
@@ -247,13 +252,13 @@ def test_a_teacher_of_another_kind_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temperature": 3.0}, r"--temperature is of no use without --teacher"),
-        ({"ce_weight": 0.5}, r"--ce-weight is of no use without --teacher"),
+        ({"temperature": 3.0}, r"--temperature has no effect without --teacher"),
+        ({"ce_weight": 0.5}, r"--ce-weight has no effect without --teacher"),
         ({"teacher": "t", "temperature": 0.0}, r"--temperature 0.0: must be a positive number"),
-        ({"teacher": "t", "kd_weight": -1.0}, r"--kd-weight -1.0: must be a number, 0 or more"),
-        ({"teacher": "t", "kd_weight": 0.0, "ce_weight": 0.0}, r"are all 0; nothing is to be learnt"),
+        ({"teacher": "t", "kd_weight": -1.0}, r"--kd-weight -1.0: must be 0 or more, and finite"),
+        ({"teacher": "t", "kd_weight": 0.0, "ce_weight": 0.0}, r"are all 0; set one of them above 0"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_rejected(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainConfig(task="sst2", out=Path("out"), **values)

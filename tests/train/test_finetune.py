@@ -14,7 +14,7 @@ from aerogel.train.run import TrainConfig, train
 
 
 @pytest.mark.parametrize(("method", "frozen"), [("movement", True), ("dense", False)])
-def test_embeddings_are_frozen_when_a_given_model_is_pruned(
+def test_embeddings_are_frozen_when_given_model_is_pruned(
     config: Callable[..., TrainConfig], method: str, frozen: bool
 ) -> None:
     run = config(method=method, density=0.25 if frozen else 1.0, epochs=1, final_warmup=1.0)
@@ -23,11 +23,11 @@ def test_embeddings_are_frozen_when_a_given_model_is_pruned(
     same = {name for name in before if torch.equal(before[name], after[name])}
     embeddings = {name for name in before if name.startswith("bert.embeddings.")}
     assert len(embeddings) == 5
-    # Word rows that no text uses get no gradient either, so equality is asked of the whole table only.
+    # Unused rows of the word embeddings get no gradient in any case, so whole tables are compared.
     assert same == (embeddings if frozen else set())
 
 
-def test_half_precision_models_are_trained_in_single(
+def test_half_precision_model_is_trained_in_float32(
     config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -40,7 +40,7 @@ def test_half_precision_models_are_trained_in_single(
     assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.float32}
 
 
-def test_evaluation_rows_are_the_same_in_every_run(config: Callable[..., TrainConfig]) -> None:
+def test_evaluation_rows_do_not_depend_on_seed(config: Callable[..., TrainConfig]) -> None:
     task, (first, other) = (
         TASKS.get("sst2"),
         (config(eval_rows=5, seed=seed, epochs=1) for seed in (0, 1)),
@@ -53,7 +53,7 @@ def test_evaluation_rows_are_the_same_in_every_run(config: Callable[..., TrainCo
     assert record.metrics["accuracy"] in {n / 5 for n in range(6)}
 
 
-def test_rows_left_out_are_recorded(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+def test_skipped_rows_are_recorded(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     folder = tmp_path / "qqp"
     folder.mkdir()
     for name in ("train", "dev"):
@@ -61,9 +61,9 @@ def test_rows_left_out_are_recorded(config: Callable[..., TrainConfig], tmp_path
         lines = ["question1\tquestion2\tis_duplicate", *rows, "broken"]
         (folder / f"{name}.tsv").write_text("\n".join(lines))
     record = train(config(task="qqp", data=folder, method="dense", density=1.0, epochs=1)).record
-    assert record.data["train"] == {"rows": 8, "left_out": 1, "sha256": sha256(folder / "train.tsv")}
+    assert record.data["train"] == {"rows": 8, "skipped": 1, "sha256": sha256(folder / "train.tsv")}
 
 
-def test_a_subset_of_rows_is_drawn_with_the_seed(config: Callable[..., TrainConfig]) -> None:
+def test_train_rows_samples_a_subset(config: Callable[..., TrainConfig]) -> None:
     record = train(config(train_rows=20, epochs=8)).record
     assert record.data["train"]["rows"] == 20

@@ -17,7 +17,7 @@ def events(config: TrainConfig) -> list[dict[str, Any]]:
     return [json.loads(line) for line in config.log_path.read_text().splitlines()]
 
 
-def test_survivors_are_fine_tuned_with_the_masks_fixed_and_a_schedule_of_their_own(
+def test_final_epochs_train_with_fixed_masks_and_fresh_schedule(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = train(config("short"))
@@ -39,7 +39,7 @@ def test_survivors_are_fine_tuned_with_the_masks_fixed_and_a_schedule_of_their_o
         kept = torch.from_numpy(mask)
         assert not after[name][~kept].any()
         assert (after[name][kept] != before[name][kept]).float().mean() > 0.9
-    # 12 steps of warm-up 1, then 8 whose tenth rounds to none: each begins and falls to nothing by itself.
+    # 12 steps with a warm-up of 1, then 8 steps, whose warm-up rounds to 0. Both schedules end at 0.
     assert rates[:12] == pytest.approx([1e-3 * (t / 1 if t < 1 else (12 - t) / 11) for t in range(12)])
     assert rates[12:] == pytest.approx([1e-3 * (8 - t) / 8 for t in range(8)])
     assert [(e["event"], e["step"]) for e in events(run)] == [
@@ -53,7 +53,7 @@ def test_survivors_are_fine_tuned_with_the_masks_fixed_and_a_schedule_of_their_o
         def stop(gradients: Gradients, batch: Any, at: int, last: int = last) -> Any:
             if at == last:
                 raise KeyboardInterrupt
-            return compute(gradients, batch, at)  # noqa: B023  # it is undone before the next
+            return compute(gradients, batch, at)  # noqa: B023  # undone before the next iteration
 
         monkeypatch.setattr(Gradients, "compute", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -64,6 +64,6 @@ def test_survivors_are_fine_tuned_with_the_masks_fixed_and_a_schedule_of_their_o
         ).read_bytes()
 
 
-def test_a_method_without_masks_has_no_survivors(config: Callable[..., TrainConfig]) -> None:
-    with pytest.raises(UsageError, match="--final-epochs: method dense finds no masks to fix"):
+def test_final_epochs_without_masks_are_rejected(config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(UsageError, match="final_epochs: method dense finds no masks to fix"):
         train(config(method="dense", density=1.0, final_epochs=1))

@@ -1,4 +1,4 @@
-"""How gradients are computed changes what they cost, not what they are."""
+"""Gradients do not depend on micro-batches, processes, checkpointing or compilation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aerogel.train.run import TASKS, TrainConfig
 
 @pytest.fixture
 def compute(tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]) -> Callable[..., Any]:
-    """Gradients of a batch of 19 rows: ``compute(dropout=0.0, step=0, accumulate=2)``."""
+    """Function that computes loss and gradients of 19 rows: ``compute(dropout=0.0, step=0, accumulate=2)``."""
 
     def make(
         dropout: float = 0.0, step: int = 0, index: int = 0, count: int = 1, **values: Any
@@ -41,32 +41,34 @@ def compute(tiny_checkpoint: Callable[..., Path], sentiment: Callable[..., Path]
 
 
 def close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], bound: float) -> bool:
-    """Whether no entry differs by more than `bound` of the tensor's largest, or, where all are 0, of nothing."""
+    """Whether no entry differs by more than `bound` times the largest entry of its tensor."""
     assert one.keys() == two.keys()
     assert all(torch.count_nonzero(value) for name, value in one.items() if name.endswith("dense.weight"))
-    # A key's bias moves all scores of a row alike: its gradient is rounding.
+    # The bias of a key shifts all attention scores of a row, which has no effect: its gradient is rounding noise.
     names = [name for name in one if not name.endswith("key.bias")]
     return all(float((one[n] - two[n]).abs().max()) <= bound * float(one[n].abs().max()) for n in names)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 19, 40])
-def test_parts_have_the_gradients_of_the_whole(compute: Callable[..., Any], parts: int) -> None:
-    (whole, expected), (loss, found) = compute(), compute(accumulate=parts)
+def test_micro_batches_give_gradients_of_whole_batch(compute: Callable[..., Any], parts: int) -> None:
+    (whole, expected), (loss, actual) = compute(), compute(accumulate=parts)
     assert loss == pytest.approx(whole, rel=1e-6)
-    assert close(expected, found, 1e-5)
+    assert close(expected, actual, 1e-5)
 
 
 @pytest.mark.parametrize(("count", "parts"), [(2, 3), (3, 5), (2, 2)])
-def test_all_parts_are_dealt_out_once(compute: Callable[..., Any], count: int, parts: int) -> None:
-    # Dropout too is that of the part, whoever has it.
+def test_each_micro_batch_is_computed_by_one_process(
+    compute: Callable[..., Any], count: int, parts: int
+) -> None:
+    # Dropout depends on the micro-batch, not on the process that computes it.
     loss, whole = compute(dropout=0.3, accumulate=parts)
-    shares = [compute(dropout=0.3, accumulate=parts, index=index, count=count) for index in range(count)]
-    assert sum(share for share, _ in shares) == pytest.approx(loss, rel=1e-6)
-    summed = {name: sum(found[name] for _, found in shares) for name in whole}
+    computed = [compute(dropout=0.3, accumulate=parts, index=index, count=count) for index in range(count)]
+    assert sum(part for part, _ in computed) == pytest.approx(loss, rel=1e-6)
+    summed = {name: sum(actual[name] for _, actual in computed) for name in whole}
     assert close(whole, summed, 1e-5)
 
 
-def test_dropout_follows_from_seed_step_and_part(compute: Callable[..., Any]) -> None:
+def test_dropout_depends_on_seed_step_and_micro_batch(compute: Callable[..., Any]) -> None:
     first, _ = compute(dropout=0.3)
     torch.rand(7)
     assert compute(dropout=0.3)[0] == first
@@ -78,40 +80,43 @@ def test_dropout_follows_from_seed_step_and_part(compute: Callable[..., Any]) ->
     assert len({first, *others}) == 4
 
 
-def test_checkpointed_activations_have_the_same_gradients(compute: Callable[..., Any]) -> None:
-    (whole, expected), (loss, found) = compute(dropout=0.3), compute(dropout=0.3, gradient_checkpointing=True)
+def test_gradient_checkpointing_gives_same_gradients(compute: Callable[..., Any]) -> None:
+    (whole, expected), (loss, actual) = (
+        compute(dropout=0.3),
+        compute(dropout=0.3, gradient_checkpointing=True),
+    )
     assert loss == whole
-    assert close(expected, found, 1e-6)
+    assert close(expected, actual, 1e-6)
 
 
-def test_bf16_has_nearly_the_same_and_float32_gradients(compute: Callable[..., Any]) -> None:
-    (whole, expected), (loss, found) = compute(), compute(precision="bf16")
+def test_bf16_gives_similar_float32_gradients(compute: Callable[..., Any]) -> None:
+    (whole, expected), (loss, actual) = compute(), compute(precision="bf16")
     assert loss != whole
-    # bf16 has 8 bits.
+    # The significand of bf16 has 8 bits.
     assert loss == pytest.approx(whole, rel=2**-6)
-    assert {value.dtype for value in found.values()} == {torch.float32}
-    assert not close(expected, found, 1e-5)
-    assert close(expected, found, 0.1)
+    assert {value.dtype for value in actual.values()} == {torch.float32}
+    assert not close(expected, actual, 1e-5)
+    assert close(expected, actual, 0.1)
 
 
-def test_a_compiled_model_has_the_same_gradients(
+def test_compiled_model_gives_same_gradients(
     compute: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # All of torch.compile but the compiler of C++, which takes a minute.
+    # Skip the C++ compiler, which takes a minute.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    (whole, expected), (loss, found) = compute(), compute(compile=True)
+    (whole, expected), (loss, actual) = compute(), compute(compile=True)
     assert loss == pytest.approx(whole, rel=1e-6)
-    assert close(expected, found, 1e-5)
+    assert close(expected, actual, 1e-5)
 
 
-def test_fp16_is_for_gpus(compute: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="--precision fp16 is for GPUs; on a CPU use bf16"):
+def test_fp16_on_cpu_is_rejected(compute: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="precision fp16: needs a GPU; use bf16 on a CPU"):
         compute(precision="fp16")
 
 
-def test_seeds_of_neighbouring_steps_and_parts_are_unrelated() -> None:
-    drawn = set()
+def test_seeds_of_steps_and_streams_differ() -> None:
+    values = set()
     for numbers in [(0, 0), (0, 0, 1), (0, 0, 2), (0, 1), (0, 1, 1), (1, 0)]:
         seed_torch(*numbers)
-        drawn.add(float(torch.rand(())))
-    assert len(drawn) == 6
+        values.add(float(torch.rand(())))
+    assert len(values) == 6

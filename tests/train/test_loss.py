@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from aerogel.train.loss import TaskLoss, counted
+from aerogel.train.loss import TaskLoss, target_counts
 
 
 def config(**values: Any) -> Any:
@@ -25,11 +25,11 @@ def batch(**targets: list[Any]) -> dict[str, torch.Tensor]:
     return values | {name: torch.tensor(value) for name, value in targets.items()}
 
 
-def test_by_hand() -> None:
-    # -log softmax: of two equal logits log 2, of a difference of log 3 in favour log(4 / 3).
+def test_loss_matches_hand_computed_value() -> None:
+    # -log softmax of equal logits is log 2; of the larger logit with a difference of log 3 it is log(4 / 3).
     outputs = {"logits": torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])}
     rows = {"input_ids": torch.zeros(2, 1), "labels": torch.tensor([1, 0])}
-    loss = TaskLoss()(lambda **_: outputs, rows, counted(rows))
+    loss = TaskLoss()(lambda **_: outputs, rows, target_counts(rows))
     assert float(loss) == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
 
 
@@ -44,14 +44,12 @@ def test_by_hand() -> None:
         ("PreTraining", {"labels": [[-100, 7, *[-100] * 4]] * 5, "next_sentence_label": [0, 1, 1, 0, 1]}),
     ],
 )  # fmt: skip
-def test_parts_of_any_size_add_up_to_what_transformers_computes_of_the_whole(
-    head: str, targets: dict[str, list[Any]]
-) -> None:
+def test_micro_batch_losses_add_up_to_loss_of_transformers(head: str, targets: dict[str, list[Any]]) -> None:
     torch.manual_seed(0)
     labels = 1 if isinstance(targets.get("labels", [0])[0], float) else 2 if "Answer" in head else 3
     model = getattr(transformers, f"AutoModelFor{head}").from_config(config(num_labels=labels))
     whole = batch(**targets)
-    counts = counted(whole)
+    counts = target_counts(whole)
     expected = model.eval()(**whole).loss
     expected.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -67,10 +65,10 @@ def test_parts_of_any_size_add_up_to_what_transformers_computes_of_the_whole(
             torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-7, rtol=1e-5)
 
 
-def test_a_batch_without_a_single_label_has_a_loss_of_zero() -> None:
+def test_loss_without_labels_is_zero() -> None:
     logits = torch.zeros(1, 3, 2, requires_grad=True)
     rows = {"input_ids": torch.zeros(1, 3), "labels": torch.full((1, 3), -100)}
-    loss = TaskLoss()(lambda **_: SimpleNamespace(logits=logits).__dict__, rows, counted(rows))
+    loss = TaskLoss()(lambda **_: SimpleNamespace(logits=logits).__dict__, rows, target_counts(rows))
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert not logits.grad.any()

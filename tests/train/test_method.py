@@ -11,20 +11,20 @@ from aerogel.train.method import SparsityConfig, StepContext
 from aerogel.train.methods.magnitude import Magnitude
 
 
-def test_baking_leaves_plain_weights_with_positive_zeros() -> None:
+def test_fold_leaves_plain_weights_with_positive_zeros() -> None:
     linear = nn.Linear(2, 2)
     linear.weight.data.copy_(torch.tensor([[-1.0, 4.0], [-2.0, 3.0]]))
-    mask = Magnitude({"w": linear}, SparsityConfig(0.5)).bake()["w"]
+    mask = Magnitude({"w": linear}, SparsityConfig(0.5)).fold()["w"]
     assert mask.dtype == np.bool_
     assert mask.tolist() == [[False, True], [False, True]]
     assert not parametrize.is_parametrized(linear)
     assert isinstance(linear.weight, nn.Parameter)
     assert linear.weight.tolist() == [[0.0, 4.0], [0.0, 3.0]]
-    # -1 * 0 is -0.0; storage formats and hashes of the weights should not see a sign.
+    # -1 * 0 is -0.0, whose sign would reach storage formats and hashes.
     assert not torch.signbit(linear.weight[:, 0]).any()
 
 
-def test_density_one_keeps_everything_again() -> None:
+def test_update_to_density_one_keeps_all_weights() -> None:
     linear = nn.Linear(4, 4)
     method = Magnitude({"w": linear}, SparsityConfig(0.5))
     method.update(0.5)
@@ -32,7 +32,7 @@ def test_density_one_keeps_everything_again() -> None:
     assert torch.equal(linear.weight, method.weights["w"])
 
 
-def test_update_holds_between_forward_passes() -> None:
+def test_mask_persists_between_updates() -> None:
     linear = nn.Linear(4, 4)
     method = Magnitude({"w": linear}, SparsityConfig(0.25))
     method.update(0.25)
@@ -41,14 +41,14 @@ def test_update_holds_between_forward_passes() -> None:
     assert int(torch.count_nonzero(linear.weight)) == 4
 
 
-def test_a_block_that_does_not_divide_leaves_the_model_alone() -> None:
+def test_indivisible_block_leaves_model_unchanged() -> None:
     fits, odd = nn.Linear(4, 4), nn.Linear(4, 6)
     with pytest.raises(UsageError, match="block 4x1 does not divide odd of shape 6x4"):
         Magnitude({"fits": fits, "odd": odd}, SparsityConfig(0.5, (4, 1)))
     assert not parametrize.is_parametrized(fits)
 
 
-def test_hooks_do_nothing_but_set_the_masks_to_the_schedule() -> None:
+def test_default_hooks_only_update_masks() -> None:
     linear = nn.Linear(4, 4)
     method = Magnitude({"w": linear}, SparsityConfig(0.25))
     step = StepContext(index=3, total=9, density=0.5, progress=0.6, lr=1e-3)

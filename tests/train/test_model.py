@@ -22,9 +22,9 @@ LAYER = "bert.encoder.layer.0."
 
 
 @pytest.fixture
-def given(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Path:
-    """A model to start from, to be changed."""
-    return Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "given"))
+def model_dir(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Path:
+    """A copy of a model that tests may modify."""
+    return Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "model_dir"))
 
 
 def load(folder: Path, task: str = "sst2", max_length: int = 16) -> Any:
@@ -43,7 +43,7 @@ def config(folder: Path, **values: Any) -> None:
 
 
 def without(*parts: str) -> Callable[[dict[str, torch.Tensor]], None]:
-    """A change that removes the tensors whose names have one of the parts."""
+    """Function that removes the tensors whose names contain one of `parts`."""
 
     def change(tensors: dict[str, torch.Tensor]) -> None:
         for name in [name for name in tensors if any(part in name for part in parts)]:
@@ -67,38 +67,36 @@ def without(*parts: str) -> Callable[[dict[str, torch.Tensor]], None]:
         (lambda folder: config(folder, max_position_embeddings=90), r"bert\.embeddings\.position_embeddings"),
     ],
 )
-def test_weights_that_are_not_those_of_the_configuration_are_refused(
-    given: Path, change: Callable[[Path], None], lost: str
+def test_weights_that_do_not_match_config_are_rejected(
+    model_dir: Path, change: Callable[[Path], None], lost: str
 ) -> None:
-    change(given)
-    with pytest.raises(UsageError, match=rf"--model .*given: its weights lack {lost}"):
-        load(given)
+    change(model_dir)
+    with pytest.raises(UsageError, match=rf"model .*model_dir: weight {lost}"):
+        load(model_dir)
 
 
-def test_a_part_that_electra_alone_has_is_missed_too(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
-    given = Path(shutil.copytree(tiny_checkpoint("electra", density=1.0), tmp_path / "given"))
-    weights(given, without("embeddings_project.weight"))
-    with pytest.raises(UsageError, match=r"its weights lack electra.embeddings_project.weight"):
-        load(given)
+def test_missing_electra_projection_is_rejected(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    model_dir = Path(shutil.copytree(tiny_checkpoint("electra", density=1.0), tmp_path / "model_dir"))
+    weights(model_dir, without("embeddings_project.weight"))
+    with pytest.raises(UsageError, match=r"weight electra.embeddings_project.weight is missing"):
+        load(model_dir)
 
 
-def test_heads_and_poolers_may_be_missing_or_of_another_size(given: Path) -> None:
-    assert load(given, "mnli").classifier.weight.shape == (3, 32)
-    weights(given, without("classifier", "pooler"))
-    before = load_file(given / "model.safetensors")
-    after = load(given).state_dict()
+def test_missing_head_and_pooler_are_reinitialized(model_dir: Path) -> None:
+    assert load(model_dir, "mnli").classifier.weight.shape == (3, 32)
+    weights(model_dir, without("classifier", "pooler"))
+    before = load_file(model_dir / "model.safetensors")
+    after = load(model_dir).state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert after["classifier.weight"].shape == (2, 32)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused_by_name(given: Path, value: float) -> None:
+def test_weights_with_nan_or_inf_are_rejected_by_name(model_dir: Path, value: float) -> None:
     name = LAYER + "output.dense.weight"
-    weights(given, lambda tensors: tensors[name][1, 2].fill_(value))
-    with pytest.raises(UsageError, match=rf"--model .*given: {name} has values that are not finite"):
-        load(given)
+    weights(model_dir, lambda tensors: tensors[name][1, 2].fill_(value))
+    with pytest.raises(UsageError, match=rf"model .*model_dir: {name} contains NaN or Inf"):
+        load(model_dir)
 
 
 @pytest.mark.parametrize(
@@ -117,16 +115,16 @@ def test_weights_that_are_not_finite_are_refused_by_name(given: Path, value: flo
         lambda folder: (folder / "tokenizer.json").write_text("["),
     ],
 )
-def test_damaged_models_are_one_error(given: Path, damage: Callable[[Path], object]) -> None:
-    damage(given)
+def test_damaged_model_is_one_error(model_dir: Path, damage: Callable[[Path], object]) -> None:
+    damage(model_dir)
     with pytest.raises(
-        UsageError, match=r"--model .*given cannot be loaded \(.+\); check that its files are all there"
+        UsageError, match=r"cannot load model .*model_dir \(.+\); check that its files are complete"
     ):
-        load(given)
+        load(model_dir)
 
 
 def pickled(folder: Path, parts: int = 1, **save: Any) -> dict[str, torch.Tensor]:
-    """Put the weights of a folder into pytorch_model.bin, or in several parts and their index."""
+    """Move the weights of a folder to pytorch_model.bin, or to several shards and their index."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     if parts == 1:
@@ -145,14 +143,14 @@ def pickled(folder: Path, parts: int = 1, **save: Any) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickled_weights_are_read_as_tensors(given: Path, parts: int, zipped: bool) -> None:
-    before = pickled(given, parts, _use_new_zipfile_serialization=zipped)
-    after = load(given).state_dict()
+def test_pickled_weights_are_loaded(model_dir: Path, parts: int, zipped: bool) -> None:
+    before = pickled(model_dir, parts, _use_new_zipfile_serialization=zipped)
+    after = load(model_dir).state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 class Evil:
-    """Calls `function` where it is unpickled."""
+    """Calls `function` when it is unpickled."""
 
     def __init__(self, function: Any, marker: Path) -> None:
         self.call = function, (str(marker),)
@@ -177,13 +175,13 @@ class Evil:
     ],
 )
 @pytest.mark.parametrize("load", [load, reference_model.load_model])
-def test_a_pickle_of_more_than_tensors_is_refused_by_name(
-    given: Path, tmp_path: Path, content: Any, message: str, load: Callable[[Path], Any]
+def test_pickle_with_other_objects_is_rejected_by_name(
+    model_dir: Path, tmp_path: Path, content: Any, message: str, load: Callable[[Path], Any]
 ) -> None:
-    (given / "model.safetensors").unlink()
-    torch.save(content(tmp_path / "ran"), given / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=rf"^\S*given/pytorch_model.bin {message}") as caught:
-        load(given)
+    (model_dir / "model.safetensors").unlink()
+    torch.save(content(tmp_path / "ran"), model_dir / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=rf"^\S*model_dir/pytorch_model.bin {message}") as caught:
+        load(model_dir)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
@@ -208,32 +206,32 @@ def test_a_pickle_of_more_than_tensors_is_refused_by_name(
         ),
     ],
 )
-def test_damaged_parts_of_pickled_weights_are_named(
-    given: Path, damage: Callable[[Path], object], message: str
+def test_damaged_shard_of_pickled_weights_is_named(
+    model_dir: Path, damage: Callable[[Path], object], message: str
 ) -> None:
-    pickled(given, 2)
-    damage(given)
+    pickled(model_dir, 2)
+    damage(model_dir)
     with pytest.raises(CheckpointError, match=message):
-        load(given)
+        load(model_dir)
 
 
-def test_safetensors_go_before_a_pickle(given: Path) -> None:
-    (given / "pytorch_model.bin").write_bytes(b"not read")
-    load(given)
+def test_safetensors_are_preferred_to_pickle(model_dir: Path) -> None:
+    (model_dir / "pytorch_model.bin").write_bytes(b"not read")
+    load(model_dir)
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./such", "../such", "~/such"])
-def test_a_missing_folder_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_missing_directory_is_not_looked_up_on_hub(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(
         transformers.AutoModelForSequenceClassification,
         "from_pretrained",
         lambda *_, **__: pytest.fail("asked"),
     )
-    with pytest.raises(UsageError, match=rf"--model {name} is not a directory"):
+    with pytest.raises(UsageError, match=rf"model {name}: no such directory"):
         load_model(name, TASKS.get("sst2"), ("0", "1"), 16, seed=0)
 
 
-def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("huggingface_hub.utils._http")
 
     def fail(*_: object, **__: object) -> None:
@@ -242,61 +240,64 @@ def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", fail)
     before = logger.getEffectiveLevel()
-    with pytest.raises(UsageError, match=r"--model no/such cannot be loaded \(We couldn't connect\)"):
+    with pytest.raises(UsageError, match=r"cannot load model no/such \(We couldn't connect\)"):
         load(Path("no/such"))
     assert logger.getEffectiveLevel() == before
 
 
-def test_a_missing_tokenizer_is_not_made_up(given: Path) -> None:
-    for file in given.glob("*token*"):
+def test_missing_tokenizer_is_rejected(model_dir: Path) -> None:
+    for file in model_dir.glob("*token*"):
         file.unlink()
-    with pytest.raises(UsageError, match=r"--model .*given has no tokenizer"):
-        load(given)
+    with pytest.raises(UsageError, match=r"model .*model_dir: no tokenizer there"):
+        load(model_dir)
 
 
-def test_code_that_a_model_brings_is_never_run(given: Path, tmp_path: Path) -> None:
+def test_code_of_a_model_is_never_run(model_dir: Path, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    (given / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
-    config(given, model_type="evil", auto_map={"AutoConfig": "evil.Config"})
-    with pytest.raises(UsageError, match=r"--model .*given cannot be loaded"):
-        load(given)
+    (model_dir / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    config(model_dir, model_type="evil", auto_map={"AutoConfig": "evil.Config"})
+    with pytest.raises(UsageError, match=r"cannot load model .*model_dir"):
+        load(model_dir)
     assert not marker.exists()
 
 
 @pytest.mark.parametrize(("family", "longest"), [("bert", 64), ("roberta", 59)])
-def test_the_longest_row_is_that_of_model_and_tokenizer(
+def test_max_length_is_limited_by_model_and_tokenizer(
     tiny_checkpoint: Callable[..., Path], family: str, longest: int
 ) -> None:
-    # Both have 60 or more positions and a tokenizer's limit of 64; RoBERTa leaves those up to its padding unused.
-    given = tiny_checkpoint(family, density=1.0, max_position_embeddings=80 if family == "bert" else 60)
-    load(given, max_length=longest)
-    with pytest.raises(UsageError, match=rf"--max-length {longest + 1}: .* takes at most {longest} tokens"):
-        load(given, max_length=longest + 1)
+    # Both have 60 or more positions and a tokenizer limit of 64. RoBERTa skips the positions up to its padding id.
+    model_dir = tiny_checkpoint(family, density=1.0, max_position_embeddings=80 if family == "bert" else 60)
+    load(model_dir, max_length=longest)
+    with pytest.raises(UsageError, match=rf"max_length {longest + 1}: .* accepts at most {longest} tokens"):
+        load(model_dir, max_length=longest + 1)
 
 
-def test_a_limit_that_is_no_number_is_refused(given: Path) -> None:
-    file = given / "tokenizer_config.json"
+def test_model_max_length_that_is_not_a_number_is_rejected(model_dir: Path) -> None:
+    file = model_dir / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": "512"}))
     with pytest.raises(
-        UsageError, match=r"--model .*given: model_max_length '512' in tokenizer_config.json is no"
+        UsageError,
+        match=r"model .*model_dir: model_max_length in tokenizer_config.json is '512'; give a number",
     ):
-        load(given)
+        load(model_dir)
 
 
-def test_a_full_disk_is_told_of_the_tokenizer_too(given: Path, tmp_path: Path) -> None:
+def test_full_disk_while_saving_tokenizer_is_one_error(model_dir: Path, tmp_path: Path) -> None:
     class Full:
         def save_pretrained(self, _: Path) -> None:
             raise Exception("No space left on device (os error 28)")
 
-    model = load(given)
-    with pytest.raises(OutputError, match=r"^the tokenizer cannot be written \(No space left on device"):
+    model = load(model_dir)
+    with pytest.raises(OutputError, match=r"^cannot write the tokenizer to \S+ \(No space left on device"):
         save_model(model, Full(), tmp_path / "out")
 
 
-def test_a_tokenizer_that_cannot_fill_up_rows_is_refused(given: Path) -> None:
-    file = given / "tokenizer_config.json"
+def test_tokenizer_without_padding_token_is_rejected(model_dir: Path) -> None:
+    file = model_dir / "tokenizer_config.json"
     document = json.loads(file.read_text())
     del document["pad_token"]
     file.write_text(json.dumps(document))
-    with pytest.raises(UsageError, match=r"--model .*given: its tokenizer has no padding token; name one"):
-        load(given)
+    with pytest.raises(
+        UsageError, match=r"model .*model_dir: its tokenizer has no padding token; set pad_token"
+    ):
+        load(model_dir)

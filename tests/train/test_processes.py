@@ -23,7 +23,7 @@ from aerogel.train.processes import Processes
 from aerogel.train.run import TrainConfig, train
 
 Start = Callable[..., list[subprocess.Popen[str]]]
-# Seconds that processes may take, however busy the machine is: only one that hangs takes as long.
+# Timeout in seconds; only a process that hangs takes this long, also on a busy machine.
 LIMIT = 900
 
 PROGRAM = """
@@ -35,7 +35,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 
 
 def words(config: TrainConfig) -> list[str]:
-    """The command line of a configuration."""
+    """Command-line arguments for a configuration."""
     result = []
     for name in (
         "task",
@@ -58,7 +58,7 @@ def words(config: TrainConfig) -> list[str]:
 
 @pytest.fixture
 def start(free_port: Callable[[], int]) -> Start:
-    """Start the processes of a run as torchrun does."""
+    """Function that starts the processes of a run as torchrun does."""
 
     def begin(config: TrainConfig, count: int = 2) -> list[subprocess.Popen[str]]:
         shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -79,12 +79,12 @@ def start(free_port: Callable[[], int]) -> Start:
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Exit status, output and errors of each."""
-    found = []
+    """Exit status, standard output and standard error of each process."""
+    results = []
     for process in processes:
         out, err = process.communicate(timeout=LIMIT)
-        found.append((process.returncode, out, err))
-    return found
+        results.append((process.returncode, out, err))
+    return results
 
 
 @pytest.fixture
@@ -109,10 +109,8 @@ def same_files(one: Path, two: Path) -> bool:
     return all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
-def test_one_command_does_to_the_bit_the_same_in_two_processes(
-    config: Callable[..., TrainConfig], start: Start
-) -> None:
-    # With dropout: it depends on the part of the batch, not on who computes it.
+def test_two_processes_give_same_bytes_as_one(config: Callable[..., TrainConfig], start: Start) -> None:
+    # Dropout depends on the micro-batch, not on the process that computes it.
     (status, out, err), (other, silent, quiet) = finish(start(config("two", accumulate=2)))
     assert (status, other, err, silent, quiet) == (0, 0, "", "", "")
     assert "accuracy" in out
@@ -123,47 +121,49 @@ def test_one_command_does_to_the_bit_the_same_in_two_processes(
     ]  # fmt: skip
 
 
-def test_more_processes_than_parts_are_refused(config: Callable[..., TrainConfig], start: Start) -> None:
+def test_fewer_micro_batches_than_processes_are_rejected(
+    config: Callable[..., TrainConfig], start: Start
+) -> None:
     for status, _, err in finish(start(config("two", accumulate=1))):
         assert status == 2
         assert err == (
-            "aerogel: error: --accumulate 1 leaves some of the 2 processes without a part; "
-            "give at least 2, or drop it\n"
+            "aerogel: error: accumulate 1: must be at least 2, the number of processes; raise it or drop it\n"
         )
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_they_are_refused_before_the_processes_connect(
+def test_too_few_micro_batches_are_rejected_before_connecting(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """A process that ends while others connect makes them report a lost connection instead."""
+    """A process that exits while others connect would make them report a lost connection instead."""
     monkeypatch.setattr(module, "Processes", lambda _: pytest.fail("it connects"))
     monkeypatch.setenv("WORLD_SIZE", str(count))
-    with pytest.raises(UsageError, match=f"leaves some of the {count} processes without a part"):
+    with pytest.raises(UsageError, match=f"accumulate 1: must be at least {count}, the number of processes"):
         train(config("two", accumulate=1))
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_killed_at_any_step_two_processes_resume_to_the_same_bytes(
+def test_two_killed_processes_resume_to_same_bytes(
     config: Callable[..., TrainConfig], start: Start, index: int
 ) -> None:
     run = config("killed", save_every=3, epochs=20)
     processes = start(run)
     deadline = time.monotonic() + LIMIT
     while not run.state_path.exists():
-        assert all(process.poll() is None for process in processes), "it ended before it saved its state"
+        assert all(process.poll() is None for process in processes), "it exited before it saved its state"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(random.Random(index).random() / 4)
     processes[index].kill()
-    found = finish(processes)
-    assert found[index][0] == -signal.SIGKILL
-    # The other one does not wait for it for ever, and says why in one line.
-    assert found[1 - index][0] == 2
+    results = finish(processes)
+    assert results[index][0] == -signal.SIGKILL
+    # The other process does not hang, and reports the reason in one line.
+    assert results[1 - index][0] == 2
     assert re.search(
-        rf"^aerogel: error: process {1 - index} lost the others .* to resume\n", found[1 - index][2]
+        rf"^aerogel: error: process {1 - index} lost the other processes .* to resume\n",
+        results[1 - index][2],
     )
-    assert found[1 - index][2].count("aerogel: error") == 1
+    assert results[1 - index][2].count("aerogel: error") == 1
     assert run.state_path.exists()
 
     assert [status for status, *_ in finish(start(run))] == [0, 0]
@@ -171,7 +171,7 @@ def test_killed_at_any_step_two_processes_resume_to_the_same_bytes(
     assert not run.state_path.exists()
 
 
-def test_what_the_first_cannot_do_ends_all(config: Callable[..., TrainConfig], start: Start) -> None:
+def test_error_in_first_process_stops_all(config: Callable[..., TrainConfig], start: Start) -> None:
     run = config("taken")
     run.out.mkdir()
     (run.out / "thesis.tex").touch()
@@ -179,17 +179,17 @@ def test_what_the_first_cannot_do_ends_all(config: Callable[..., TrainConfig], s
     assert (first[0], second[0]) == (2, 2)
     assert first[2].startswith("aerogel: error: ")
     assert "is not an Aerogel checkpoint" in first[2]
-    assert "process 1 ends with the first one: " in second[2]
+    assert "process 1 stopped because the first process failed: " in second[2]
     assert first[2].count("\n") == second[2].count("\n") == 1
 
 
-def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UsageError, match=r"do not find each other \(.*RANK.*\); start them with torchrun"):
+    with pytest.raises(UsageError, match=r"cannot connect \(.*RANK.*\); start them with torchrun"):
         Processes("cpu")
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(UsageError, match="WORLD_SIZE is 'two', not a number"):
+    with pytest.raises(UsageError, match="WORLD_SIZE='two': must be a number"):
         Processes("cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     alone = Processes("cpu")
@@ -206,12 +206,12 @@ for port, values in json.loads(sys.argv[1]):
 """
 
 
-def test_every_method_finds_the_same_in_two_processes(
+def test_every_method_gives_same_bytes_in_two_processes(
     config: Callable[..., TrainConfig], free_port: Callable[[], int]
 ) -> None:
-    """States made of gradients, random gates, controllers: all as one process makes them."""
+    """Covers states made of gradients, random gates and density controllers."""
     names = [name for name in METHODS.names() if METHODS.get(name).prunes]
-    # Scores have to go far in the few steps of a test.
+    # Scores must move far in the few steps of a test.
     rates = {name: 0.5 if METHODS.get(name).density_is_outcome else None for name in names}
     runs = {
         name: config(name, method=name, epochs=6, warmup=1.0, score_lr=rates[name], accumulate=2)

@@ -16,7 +16,7 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_values_have_the_types_of_their_fields(tmp_path: Path) -> None:
+def test_values_are_converted_to_field_types(tmp_path: Path) -> None:
     text = """
         task = "mnli"
         data = "glue/MNLI"
@@ -55,23 +55,23 @@ def test_values_have_the_types_of_their_fields(tmp_path: Path) -> None:
         ("data = ''", "data must be a path in quotes, not ''"),
         ("data = 3", "data must be a path in quotes, not 3"),
         ("compile = 'yes'", "compile must be true or false, not 'yes'"),
-        ("task = 1979-05-27", "task must be a text"),
+        ("task = 1979-05-27", "task must be a string"),
         ("options = 3", "options must be a table, not 3"),
         ("options.x = {y = 1}", "options.x must be one value"),
-        ("epochs = 3\nepochs = 4", "is not TOML"),
-        ("epochs =", "is not TOML"),
-        (b"task = '\xff'", "is not TOML"),
-        ("a = " + "[" * 10_000, "is not TOML"),
+        ("epochs = 3\nepochs = 4", "not valid TOML"),
+        ("epochs =", "not valid TOML"),
+        (b"task = '\xff'", "not valid TOML"),
+        ("a = " + "[" * 10_000, "not valid TOML"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, text: Any, message: str) -> None:
+def test_invalid_recipe_is_rejected(tmp_path: Path, text: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         read_recipe(written(tmp_path, text), TrainConfig)
-    assert "\n" not in str(caught.value).strip() or "is not TOML" in str(caught.value)
+    assert "\n" not in str(caught.value).strip() or "not valid TOML" in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--config .*none.toml cannot be read"):
+def test_missing_recipe_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config .*none.toml cannot be read"):
         read_recipe(tmp_path / "none.toml", TrainConfig)
     with pytest.raises(UsageError, match="cannot be read"):
         read_recipe(tmp_path, TrainConfig)

@@ -1,4 +1,4 @@
-"""What would fail at the end of a run fails before its first step."""
+"""Errors of saving and evaluating are found before the first step."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from aerogel.train import loop, rehearsal
 from aerogel.train import run as run_module
 from aerogel.train.run import TrainConfig, train
 
-# Families whose weights have other names in a published file than in the model of transformers.
+# Families whose parameter names in published files differ from those in the model of transformers.
 RENAMED = ("nomic_bert", "gte", "jina_embeddings_v3")
 
 
 @pytest.fixture
 def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.Loop, "train_step", lambda *_: pytest.fail("a step was made"))
+    monkeypatch.setattr(loop.Loop, "train_step", lambda *_: pytest.fail("a step was run"))
 
 
-def nothing_left(run: TrainConfig) -> bool:
+def no_files_remain(run: TrainConfig) -> bool:
     return not run.out.exists() and not [
         path for path in run.out.parent.iterdir() if "rehearsal" in path.name
     ]
 
 
 @pytest.mark.parametrize("family", RENAMED)
-def test_weights_are_stored_under_the_names_of_the_masks(
+def test_weights_and_masks_are_saved_under_same_names(
     config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path], family: str
 ) -> None:
     if family not in transformers.CONFIG_MAPPING:
@@ -53,7 +53,7 @@ def test_weights_are_stored_under_the_names_of_the_masks(
 
 
 def renamed(family: str, folder: Path, tokenizer: Path) -> Path:
-    """A tiny model of a family, as it is published, with a tokenizer."""
+    """A tiny model of a family, in the format in which it is published, with a tokenizer."""
     words = transformers.AutoTokenizer.from_pretrained(tokenizer)
     made = transformers.AutoConfig.for_model(
         family, vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -69,7 +69,7 @@ def renamed(family: str, folder: Path, tokenizer: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_step")
-def test_a_weight_that_is_saved_under_another_name_stops_the_run_at_once(
+def test_weight_saved_under_other_name_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = transformers.PreTrainedModel.save_pretrained
@@ -81,11 +81,11 @@ def test_a_weight_that_is_saved_under_another_name_stops_the_run_at_once(
     monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", rename)
     with pytest.raises(CheckpointError, match=r"query.weight has no weight in model.safetensors"):
         train(config())
-    assert nothing_left(config())
+    assert no_files_remain(config())
 
 
 @pytest.mark.usefixtures("no_step")
-def test_a_weight_that_is_not_the_same_when_loaded_stops_the_run_at_once(
+def test_weight_changed_by_saving_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = transformers.PreTrainedModel.save_pretrained
@@ -98,23 +98,27 @@ def test_a_weight_that_is_not_the_same_when_loaded_stops_the_run_at_once(
         save(model, folder, state_dict=tensors, **options)
 
     monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", lose)
-    with pytest.raises(CheckpointError, match=r"classifier.bias of BertFor\w+ is not the same after it is"):
+    with pytest.raises(
+        CheckpointError, match=r"classifier.bias of BertFor\w+ changes when it is saved and loaded"
+    ):
         train(config())
-    assert nothing_left(config())
+    assert no_files_remain(config())
 
 
 @pytest.mark.usefixtures("no_step")
-def test_a_disk_without_room_for_the_state_stops_the_run_at_once(
+def test_too_little_disk_space_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(rehearsal.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    with pytest.raises(OutputError, match=r"has 1,000 bytes free besides the checkpoint, and the state"):
+    with pytest.raises(
+        OutputError, match=r": 1,000 bytes free after the checkpoint, and the state of the run needs"
+    ):
         train(config(save_every=5))
-    assert nothing_left(config())
+    assert no_files_remain(config())
 
 
-def test_a_run_that_saves_no_state_needs_no_room_for_it(
+def test_run_without_saved_state_needs_no_space_for_it(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
@@ -123,7 +127,7 @@ def test_a_run_that_saves_no_state_needs_no_room_for_it(
 
 
 @pytest.mark.usefixtures("no_step")
-def test_a_metric_that_cannot_be_computed_stops_the_run_at_once(
+def test_missing_metric_package_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(module: str, _: str) -> None:
@@ -132,11 +136,11 @@ def test_a_metric_that_cannot_be_computed_stops_the_run_at_once(
     monkeypatch.setattr("aerogel.data.metrics.require", missing)
     with pytest.raises(MissingExtraError, match=r"sklearn.metrics is not installed"):
         train(config())
-    assert nothing_left(config())
+    assert no_files_remain(config())
 
 
 @pytest.mark.usefixtures("no_step")
-def test_an_evaluation_that_fails_stops_the_run_at_once(
+def test_failing_evaluation_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def not_finite(*_: Any) -> Any:
@@ -148,7 +152,7 @@ def test_an_evaluation_that_fails_stops_the_run_at_once(
 
 
 @pytest.mark.usefixtures("no_step")
-def test_a_setting_that_json_does_not_know_stops_the_run_at_once(
+def test_setting_without_json_value_fails_before_first_step(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "_converted", lambda _: {"x": float("nan")})
@@ -156,7 +160,7 @@ def test_a_setting_that_json_does_not_know_stops_the_run_at_once(
         train(config())
 
 
-def test_the_rehearsal_changes_nothing(
+def test_rehearsal_does_not_change_the_result(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = train(config("one", epochs=1)).path

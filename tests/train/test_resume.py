@@ -26,13 +26,13 @@ def events(config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def interrupt(run: TrainConfig, stop_at: Callable[[int], list[int]]) -> None:
-    """Begin a run and leave it at step 7."""
+    """Start a run and interrupt it at step 7."""
     stop_at(7)
     with pytest.raises(KeyboardInterrupt):
         train(run)
 
 
-def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., TrainConfig]) -> None:
+def test_killed_run_resumes_to_same_bytes(config: Callable[..., TrainConfig]) -> None:
     total = 160
     run = config("killed", epochs=40, save_every=5)
     command = (
@@ -43,7 +43,7 @@ def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., Tr
     process = subprocess.Popen([sys.executable, "-c", command, repr(values), str(run.out), str(run.data)])
     deadline = time.monotonic() + 900
     while not run.state_path.exists():
-        assert process.poll() is None, "it ended before it saved its state"
+        assert process.poll() is None, "it exited before it saved its state"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_killed_by_sigkill_it_resumes_to_the_same_bytes(config: Callable[..., Tr
     assert one == two
 
 
-def test_a_resumed_run_does_only_what_is_left(
+def test_resumed_run_executes_only_remaining_steps(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
     run = config(save_every=5)
@@ -74,13 +74,13 @@ def test_a_resumed_run_does_only_what_is_left(
     assert seen == list(range(5, 12))
 
 
-def test_another_configuration_is_not_resumed_but_restart_begins_anew(
+def test_changed_settings_need_restart(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
     interrupt(config(save_every=5), stop_at)
     seen = stop_at(99)
     with pytest.raises(
-        UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*--restart"
+        UsageError, match=r"out.state.pt is the state of a run with lr 0.001, not 0.002; .*use restart"
     ):
         train(config(lr=2e-3))
     same = config()
@@ -93,7 +93,7 @@ def test_another_configuration_is_not_resumed_but_restart_begins_anew(
 
 
 @pytest.mark.parametrize("values", [{}, {"restart": True}, {"log": "other.jsonl"}])
-def test_a_second_start_touches_nothing_of_a_run_that_lasts(
+def test_second_run_does_not_touch_files_of_running_one(
     config: Callable[..., TrainConfig],
     stop_at: Callable[[int], list[int]],
     tmp_path: Path,
@@ -103,8 +103,8 @@ def test_a_second_start_touches_nothing_of_a_run_that_lasts(
     interrupt(run, stop_at)
     before = run.state_path.read_bytes()
     values = {name: tmp_path / value if name == "log" else value for name, value in values.items()}
-    with claimed(run.out, "--out"), atomic_file(run.state_path) as saving:
-        with pytest.raises(UsageError, match=r"--out .*out: another run is writing it"):
+    with claimed(run.out, "out"), atomic_file(run.state_path) as saving:
+        with pytest.raises(UsageError, match=r"out .*out: another run is writing it"):
             train(config(**values))
         assert saving.exists()
         assert run.state_path.read_bytes() == before
@@ -114,21 +114,21 @@ def test_a_second_start_touches_nothing_of_a_run_that_lasts(
     assert seen == list(range(5, 12))
 
 
-def test_two_runs_do_not_share_a_log(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+def test_two_runs_cannot_share_a_log(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     with (
-        claimed(config().log_path, "--log"),
-        pytest.raises(UsageError, match=r"--log .*out.log.jsonl: another"),
+        claimed(config().log_path, "log"),
+        pytest.raises(UsageError, match=r"log .*out.log.jsonl: another"),
     ):
         train(config("second", log=config().log_path))
     with (
-        claimed(tmp_path / "log.jsonl", "--log"),
-        pytest.raises(UsageError, match=r"--log .*log.jsonl: another run"),
+        claimed(tmp_path / "log.jsonl", "log"),
+        pytest.raises(UsageError, match=r"log .*log.jsonl: another run"),
     ):
         train(config(log=tmp_path / "log.jsonl"))
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
+def test_run_does_not_resume_with_other_model_or_versions(
     config: Callable[..., TrainConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -141,9 +141,9 @@ def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
     stop_at(99)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         content = (own / name).read_bytes()
-        # Neither the JSON nor the header minds a blank at its end, but it is another file.
+        # A trailing space changes the hash but not the content.
         (own / name).write_bytes(content + b" ")
-        with pytest.raises(UsageError, match=rf"state of a run with model {name} '.*', not .*--restart"):
+        with pytest.raises(UsageError, match=rf"state of a run with model {name} '.*', not .*use restart"):
             train(run)
         (own / name).write_bytes(content)
     monkeypatch.setattr(run_module, "_versions", lambda: versions | {"numpy": "0"})
@@ -153,15 +153,15 @@ def test_a_run_is_not_resumed_with_another_model_or_other_libraries(
     train(run)
 
 
-def test_a_state_file_that_is_no_state_is_refused(config: Callable[..., TrainConfig]) -> None:
+def test_invalid_state_file_is_rejected(config: Callable[..., TrainConfig]) -> None:
     run = config()
     run.state_path.write_bytes(b"junk")
-    with pytest.raises(CheckpointError, match="pass --restart"):
+    with pytest.raises(CheckpointError, match="use restart to start over"):
         train(run)
     assert not run.out.exists()
 
 
-def test_a_log_lost_between_two_runs_begins_with_its_start(
+def test_resumed_run_without_log_starts_new_log(
     config: Callable[..., TrainConfig], stop_at: Callable[[int], list[int]]
 ) -> None:
     run = config(save_every=5)

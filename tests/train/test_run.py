@@ -28,7 +28,7 @@ def events(config: TrainConfig) -> list[dict[str, Any]]:
     return [json.loads(line) for line in config.log_path.read_text().splitlines()]
 
 
-def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) -> None:
+def test_record_and_log_describe_the_run(config: Callable[..., TrainConfig]) -> None:
     run = config(eval_every=5)
     record = train(run).record
     assert (record.method, record.task, record.scope, record.block) == ("movement", "sst2", "local", (1, 1))
@@ -53,47 +53,47 @@ def test_the_record_tells_how_it_was_made(config: Callable[..., TrainConfig]) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "goal"),
+    ("method", "threshold"),
     [("movement", None), ("soft-movement", -math.log(9)), ("l0", -math.log(11)), ("smp", None)],
 )
-def test_scores_are_kept_beside_the_masks_they_made(
-    config: Callable[..., TrainConfig], method: str, goal: float | None
+def test_saved_scores_match_masks(
+    config: Callable[..., TrainConfig], method: str, threshold: float | None
 ) -> None:
-    run = config(method=method, score_lr=1.0, block=(4, 1), keep_scores=True)
+    run = config(method=method, score_lr=1.0, block=(4, 1), save_scores=True)
     made = train(run)
-    learnt = scores.load(made)
-    assert learnt is not None
-    for name, score in learnt.items():
+    learned = scores.load(made)
+    assert learned is not None
+    for name, score in learned.items():
         kept = made.masks[name][::4]
         assert score.shape == kept.shape
         assert score[kept].min() >= score[~kept].max()
-        if goal is not None:
-            # The last shift of a steered density is in them; float16 has 11 bits.
-            assert score[~kept].max() <= goal * (1 - 2**-11)
-            assert score[kept].min() >= goal * (1 + 2**-11)
-    # Written with the checkpoint, and replaced with it.
-    train(dataclasses.replace(run, keep_scores=False))
+        if threshold is not None:
+            # The saved scores include the last shift of the controller. The significand of float16 has 11 bits.
+            assert score[~kept].max() <= threshold * (1 - 2**-11)
+            assert score[kept].min() >= threshold * (1 + 2**-11)
+    # The file is replaced together with the checkpoint.
+    train(dataclasses.replace(run, save_scores=False))
     assert scores.load(checkpoint.load(run.out)) is None
 
 
-def test_scores_that_there_are_not_cannot_be_kept(config: Callable[..., TrainConfig]) -> None:
-    with pytest.raises(UsageError, match="--keep-scores: method magnitude learns no scores; drop it"):
-        train(config(method="magnitude", keep_scores=True))
-    with pytest.raises(UsageError, match="--keep-scores: scores end where --final-epochs begin"):
-        config(final_epochs=1, keep_scores=True)
+def test_saving_scores_needs_a_method_that_learns_scores(config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(UsageError, match="--save-scores: method magnitude learns no scores; drop it"):
+        train(config(method="magnitude", save_scores=True))
+    with pytest.raises(UsageError, match="--save-scores: scores end where --final-epochs begin"):
+        config(final_epochs=1, save_scores=True)
 
 
-def test_an_evaluation_tells_the_density_that_it_was_made_at(config: Callable[..., TrainConfig]) -> None:
+def test_evaluation_events_contain_density(config: Callable[..., TrainConfig]) -> None:
     run = config(method="l0", density=1.0, options={"lambda": 300.0}, score_lr=1.0, eval_every=5)
     train(run)
     first, second = (event for event in events(run) if event["event"] == "evaluation")
-    # Scores fall from 2.2 by 3.5 and 5.7 at most; gates shut at -2.4.
+    # Scores start at 2.2 and fall by at most 3.5 and 5.7 until the evaluations; gates close at -2.4.
     assert first["achieved"] == 1.0
     assert second["achieved"] < 0.5
     assert (second["lambda"], second["density"]) == (300.0, 1.0)
 
 
-def test_a_method_is_called_around_each_step_and_its_state_survives(
+def test_hooks_are_called_in_each_step_and_state_is_restored(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
         strength: float = 2.0
 
     class Shrinking(run_module.METHODS.get("magnitude")):  # type: ignore[misc]
-        """Counts its own steps, pulls the weights to zero and remembers the largest gradient it saw."""
+        """Counts its steps, pulls the weights towards zero and stores the largest gradient."""
 
         score_lr = 0.25
         stop: int | None = None
@@ -116,9 +116,9 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
         def after_backward(self, step: StepContext) -> None:
             if step.index == self.stop:
                 raise KeyboardInterrupt
-            # Of the penalty alone a gradient is 2 strength w: far more than the task's.
+            # The gradient of the penalty alone is 2 strength w, far more than that of the task.
             for weight in self.weights.values():
-                # The task adds up to 0.22 here, the penalty alone up to 2.6; the bound is twice 0.22.
+                # The task contributes up to 0.22, the penalty up to 2.6; the tolerance is twice 0.22.
                 expected = 2 * self.options.strength * weight
                 assert torch.allclose(weight.grad, expected, rtol=0, atol=0.45)
                 assert expected.abs().max() > 2
@@ -162,7 +162,7 @@ def test_a_method_is_called_around_each_step_and_its_state_survives(
     assert runs[0] == runs[1]
 
 
-def test_equal_runs_give_equal_files(config: Callable[..., TrainConfig]) -> None:
+def test_equal_settings_give_equal_files(config: Callable[..., TrainConfig]) -> None:
     one, two, other = (train(config(out, seed=seed)).path for out, seed in (("a", 3), ("b", 3), ("c", 4)))
     for name in (checkpoint.WEIGHTS_FILE, checkpoint.MASKS_FILE):
         assert (one / name).read_bytes() == (two / name).read_bytes()
@@ -170,7 +170,7 @@ def test_equal_runs_give_equal_files(config: Callable[..., TrainConfig]) -> None
 
 
 def poison_gradients(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a gradient of step `step` NaN."""
+    """Set one entry of a gradient to NaN in step `step`."""
     compute = Gradients.compute
 
     def poisoned(gradients: Gradients, batch: Any, at: int) -> torch.Tensor:
@@ -182,12 +182,12 @@ def poison_gradients(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gradients, "compute", poisoned)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(
+def test_nan_or_inf_loss_stops_the_run(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison_gradients(4, monkeypatch)
     run = config()
-    with pytest.raises(TrainingError, match=r"the gradient is nan at step 4; lower --lr"):
+    with pytest.raises(TrainingError, match=r"the gradient is nan at step 4; lower lr"):
         train(run)
     assert not run.out.exists()
 
@@ -196,11 +196,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(config(lr=1e30, clip=1e30))
 
 
-def test_to_begin_anew_is_advised_only_where_there_is_a_state(
+def test_restart_is_advised_only_with_saved_state(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, stop_at: Callable[[int], list[int]]
 ) -> None:
     poison_gradients(0, monkeypatch)
-    with pytest.raises(TrainingError, match=r"at step 0; lower --lr or --score-lr$"):
+    with pytest.raises(TrainingError, match=r"at step 0; lower lr or score_lr$"):
         train(config("none"))
     monkeypatch.undo()
     run = config(save_every=5)
@@ -209,19 +209,19 @@ def test_to_begin_anew_is_advised_only_where_there_is_a_state(
         train(run)
     monkeypatch.undo()
     poison_gradients(5, monkeypatch)
-    with pytest.raises(TrainingError, match=r"at step 5; lower --lr or --score-lr and .* --restart$"):
+    with pytest.raises(TrainingError, match=r"at step 5; lower lr or score_lr and run again with restart$"):
         train(run)
 
 
-def test_what_the_last_step_breaks_is_not_written(config: Callable[..., TrainConfig]) -> None:
+def test_failed_run_keeps_previous_checkpoint_and_log(config: Callable[..., TrainConfig]) -> None:
     dense = {"method": "dense", "density": 1.0, "epochs": 1, "train_rows": 16}
     before = train(config(**dense)).path
     content = (before / "model.safetensors").read_bytes()
     log = config().log_path.read_text()
-    with pytest.raises(TrainingError, match=r"finite.*; lower --lr"):
+    with pytest.raises(TrainingError, match=r"(NaN or Inf|nan|inf) .*; lower lr"):
         train(config(**dense, lr=1e30))
     assert (before / "model.safetensors").read_bytes() == content
-    # The log of the checkpoint that stands is kept, through further failures too, until another takes its place.
+    # The log of the existing checkpoint is kept until a new checkpoint replaces it, also after several failures.
     with pytest.raises(TrainingError):
         train(config(**dense, lr=1e30))
     old = config().log_path.with_name("out.log.jsonl.old")
@@ -230,27 +230,27 @@ def test_what_the_last_step_breaks_is_not_written(config: Callable[..., TrainCon
     assert not old.exists()
 
 
-def test_weights_that_the_last_step_broke_are_named(
+def test_weights_with_inf_after_last_step_are_named(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bake = run_module.Method.bake
+    fold = run_module.Method.fold
 
     def poison(method: Any) -> Any:
-        masks = bake(method)
+        masks = fold(method)
         next(iter(method.matrices.values())).bias.data[0] = float("inf")
         return masks
 
-    monkeypatch.setattr(run_module.Method, "bake", poison)
-    with pytest.raises(TrainingError, match=r"layer.0.*bias is not finite after the last step"):
+    monkeypatch.setattr(run_module.Method, "fold", poison)
+    with pytest.raises(TrainingError, match=r"layer.0.*bias contains NaN or Inf after the last step"):
         train(config())
     assert not config().out.exists()
 
 
-def test_a_file_that_is_no_log_is_refused_before_training(
+def test_file_that_is_not_a_log_is_rejected_before_training(
     config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "notes.txt").write_text("notes\n")
-    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("the run began"))
     with pytest.raises(UsageError, match=r"notes.txt exists and is not the log of a run"):
         train(config(log=tmp_path / "notes.txt"))
     assert (tmp_path / "notes.txt").read_text() == "notes\n"
@@ -262,16 +262,16 @@ def test_a_file_that_is_no_log_is_refused_before_training(
         ({"method": "movment"}, r"unknown method 'movment'; known: .*; did you mean movement\?"),
         ({"task": "sst"}, r"unknown task 'sst'; known: .*sst2"),
         ({"block": (5, 1)}, r"block 5x1 does not divide bert.encoder.layer.0.* of shape 32x32"),
-        ({"warmup": 4.0}, r"4 warm-up steps x \(1 initial \+ 2 final\) reach the 12 steps"),
-        ({"warmup": 12.0}, r"--warmup 12 reaches the 12 steps"),
-        ({"max_length": 65}, r"--max-length 65: .* takes at most 64 tokens"),
-        ({"model": "/nowhere/at/all"}, r"--model /nowhere/at/all is not a directory"),
+        ({"warmup": 4.0}, r"4 warm-up steps x \(1 initial \+ 2 final\) must be fewer than the 12 steps"),
+        ({"warmup": 12.0}, r"warmup 12: must be fewer than the 12 steps"),
+        ({"max_length": 65}, r"max_length 65: .* accepts at most 64 tokens"),
+        ({"model": "/nowhere/at/all"}, r"model /nowhere/at/all: no such directory"),
         ({"model": None}, r"--model is missing"),
-        ({"method": "soft-movement"}, r"--density 0.25 cannot be reached: .*; raise --score-lr [\d.]+ times"),
-        ({"density": 0.1, "block": (32, 32)}, r"--density 0.1 leaves none of the 1 32x32 blocks of bert"),
+        ({"method": "soft-movement"}, r"density 0.25 cannot be reached: .*; raise score_lr [\d.]+ times"),
+        ({"density": 0.1, "block": (32, 32)}, r"density 0.1: keeps 0 of the 1 32x32 blocks of bert"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_settings_are_rejected(
     config: Callable[..., TrainConfig], values: dict[str, Any], message: str
 ) -> None:
     run = config(**values)
@@ -280,7 +280,7 @@ def test_what_cannot_be_meant_is_refused(
     assert sorted(path.name for path in run.out.parent.iterdir()) == ["sentiment"]
 
 
-def test_an_output_in_the_way_is_refused_before_training(config: Callable[..., TrainConfig]) -> None:
+def test_foreign_output_directory_is_rejected_before_training(config: Callable[..., TrainConfig]) -> None:
     run = config()
     run.out.mkdir()
     (run.out / "thesis.tex").touch()
@@ -297,15 +297,15 @@ def test_an_output_in_the_way_is_refused_before_training(config: Callable[..., T
         ({"log": Path("/dev")}, r"/dev is a folder"),
     ],
 )
-def test_places_that_cannot_be_written_are_refused_before_training(
+def test_unwritable_outputs_are_rejected_before_training(
     config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(finetune, "load_model", lambda *_: pytest.fail("the run began"))
     with pytest.raises(OutputError, match=message):
         train(config(**values))
 
 
-def test_the_log_names_weights_that_were_not_safetensors(
+def test_converted_weight_files_are_recorded(
     config: Callable[..., TrainConfig], tmp_path: Path, tiny_checkpoint: Callable[..., Path]
 ) -> None:
     given = Path(shutil.copytree(tiny_checkpoint(density=1.0), tmp_path / "given"))

@@ -1,6 +1,6 @@
-"""Ways to run a model that can be measured. Each module of this folder is one candidate.
+"""Backends that can be measured. Each module of this folder is one.
 
-A candidate's module defines ``BACKEND``, an instance of `aerogel.bench.backend.Backend`.
+It defines ``BACKEND``, an instance of `aerogel.bench.backend.Backend`.
 """
 
 from aerogel.bench.backend import Backend
@@ -8,9 +8,9 @@ from aerogel.registry import Registry
 
 __all__ = ["BACKENDS", "third_party_backends"]
 
-BACKENDS: Registry[Backend] = Registry("candidate", "aerogel.bench.backends", "BACKEND")
+BACKENDS: Registry[Backend] = Registry("backend", "aerogel.bench.backends", "BACKEND")
 
 
 def third_party_backends() -> list[str]:
-    """Names of all candidates that belong to somebody else."""
-    return [name for name in BACKENDS.names() if BACKENDS.get(name).rival]
+    """Return the names of all third-party backends."""
+    return [name for name in BACKENDS.names() if BACKENDS.get(name).third_party]

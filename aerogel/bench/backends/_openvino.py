@@ -19,7 +19,7 @@ _TYPES = {"i64": "tensor(int64)", "i32": "tensor(int32)"}
 
 
 class OpenVino(ThirdPartyBackend):
-    """Shapes are fixed before the model is compiled, which OpenVINO runs a little faster than open ones."""
+    """Fixes shapes before it compiles the model, as OpenVINO runs fixed shapes a little faster than open ones."""
 
     package = "openvino"
     install = "openvino"
@@ -29,16 +29,16 @@ class OpenVino(ThirdPartyBackend):
 
         Args:
             path: the ONNX file.
-            threads: of one inference.
-            precision: "f32" or "bf16": arithmetic of what is not int8.
+            threads: threads of one inference.
+            precision: "f32" or "bf16": arithmetic of the operators that are not int8.
             batch: sequences.
-            seq: tokens of each.
+            seq: tokens per sequence.
 
         Raises:
             MissingExtraError: openvino is not installed.
-            RuntimeLoadError: it refuses the file.
+            RuntimeLoadError: OpenVINO rejects the file.
         """
-        openvino = self.runtime()
+        openvino = self.import_package()
         try:
             core = openvino.Core()
             model = core.read_model(path)
@@ -51,17 +51,17 @@ class OpenVino(ThirdPartyBackend):
                     "NUM_STREAMS": 1,
                     "INFERENCE_NUM_THREADS": threads,
                     "INFERENCE_PRECISION_HINT": precision,
-                    # Other candidates run on the same cores in turn.
+                    # Other backends take turns on the same cores.
                     "ENABLE_CPU_PINNING": False,
                 },
             )
         except RuntimeError as error:
-            raise RuntimeLoadError(f"{path} cannot be loaded by OpenVINO: {_first(error)}") from error
+            raise RuntimeLoadError(f"OpenVINO cannot load {path}: {_one_line(error)}") from error
         return _Compiled(openvino, compiled)
 
 
 class _Compiled:
-    """A compiled model and its one request."""
+    """A compiled model and its inference request."""
 
     def __init__(self, openvino: Any, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
@@ -73,9 +73,9 @@ class _Compiled:
         self.details = f"OpenVINO {openvino.__version__.partition('-')[0]} ({precision})"
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference: all outputs, in the model's order."""
+        """Run one inference and return all outputs, in the model's order."""
         return list(self._request.infer(dict(feeds), share_inputs=True).values())
 
 
-def _first(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]

@@ -24,5 +24,5 @@ class SessionRunner:
         self.inputs = [Input(item.name, item.type, tuple(item.shape)) for item in session.get_inputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference: all outputs, in the model's order."""
+        """Run one inference and return all outputs, in the model's order."""
         return cast("list[np.ndarray]", self._session.run(None, dict(feeds)))

@@ -11,12 +11,12 @@ __all__ = ["BACKEND"]
 
 
 class _Fp32(DeepSparse):
-    computes = Precision(True, "fp32")
+    dense_precision = Precision(True, "fp32")
 
-    def prepare(self, model: Path, setting: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - a file for all settings
-        from aerogel.bench.convert.decompose import fixed
+    def prepare(self, model: Path, variant: str, folder: Path, batch: int, seq: int) -> Path:  # noqa: ARG002 - one file for all variants
+        from aerogel.bench.convert.decompose import decompose
 
-        return fixed(model, folder / f"{batch}x{seq}.onnx", batch, seq)
+        return decompose(model, folder / f"{batch}x{seq}.onnx", batch, seq)
 
 
 BACKEND = _Fp32()

@@ -1,4 +1,4 @@
-"""Stock ONNX Runtime: the dense baseline. Sparse functions run as their bodies, folded to dense weights."""
+"""Stock ONNX Runtime, the dense baseline. It inlines sparse functions, which fold to dense weights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ __all__ = ["BACKEND", "OnnxRuntime"]
 
 
 class OnnxRuntime(Backend):
-    """All graph optimisations, with and without skip + LayerNorm fusion, which some releases run slower."""
+    """All graph optimisations, with and without the fusion of skip connections and LayerNorm.
 
-    settings = ("unfused-skip-layernorm", "default")
+    That fusion is slower than what it replaces in some releases.
+    """
 
-    def refuse(self, model: OnnxFile) -> str | None:  # noqa: ARG002 - it takes any model
-        """Never refuses."""
+    variants = ("unfused-skip-layernorm", "default")
+
+    def refuse(self, model: OnnxFile) -> str | None:  # noqa: ARG002 - it runs any model
+        """Refuse nothing."""
         return None
 
-    def kind(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - whatever a file stores, its bodies compute this
-        """Dense float32: bodies of sparse functions rebuild dense matrices, from rounded values too."""
+    def precision(self, model: OnnxFile) -> Precision:  # noqa: ARG002 - the same for every file
+        """Dense float32, as the bodies of sparse functions rebuild dense float32 matrices from any stored type."""
         return Precision(False, "fp32")
 
-    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - all shapes
-        """Open without the native library."""
+    def open(self, path: Path, threads: int, variant: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - all shapes
+        """Load without the native library."""
         from aerogel.bench.backends._session import SessionRunner
 
-        disabled = () if setting == "default" else runtime.SLOWER_WHEN_FUSED
+        disabled = () if variant == "default" else runtime.SLOWER_WHEN_FUSED
         return SessionRunner(runtime.session(path, threads, library=False, disabled_optimizers=disabled))
 
 

@@ -12,9 +12,9 @@ __all__ = ["BACKEND"]
 
 
 class _Fp32(OpenVino):
-    computes = Precision(False, "fp32")
+    dense_precision = Precision(False, "fp32")
 
-    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting
+    def open(self, path: Path, threads: int, variant: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one variant
         return self.compile(path, threads, "f32", batch, seq)
 
 

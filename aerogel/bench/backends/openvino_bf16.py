@@ -1,4 +1,4 @@
-"""OpenVINO on a dense export, in bfloat16: its default where the processor has it."""
+"""OpenVINO on a dense export, in bfloat16, its default on processors that support it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["BACKEND"]
 
 
 class _Bf16(OpenVino):
-    computes = Precision(False, "bf16")
+    dense_precision = Precision(False, "bf16")
 
-    def open(self, path: Path, threads: int, setting: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one setting
+    def open(self, path: Path, threads: int, variant: str, batch: int, seq: int) -> Runner:  # noqa: ARG002 - one variant
         return self.compile(path, threads, "bf16", batch, seq)
 
 

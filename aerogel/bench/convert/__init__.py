@@ -1,1 +1,1 @@
-"""Models in the forms that other runtimes run best."""
+"""Convert models to the form that each third-party backend runs fastest."""

@@ -1,7 +1,7 @@
-"""Graphs in the few old operators that the DeepSparse engine recognises and fuses.
+"""Decompose a graph into the old operators that the DeepSparse engine recognises and fuses.
 
-It knows the graphs that PyTorch exported in its days: fixed shapes, LayerNormalization spelled out, the constant of a
-product or a sum as its second operand (it finds no GELU otherwise, and a sparse BERT-base takes a third longer).
+The engine expects graphs as PyTorch exported them at the time: fixed shapes, LayerNormalization decomposed, and the
+constant of a Mul or Add as the second operand. Otherwise it finds no GELU, and a sparse BERT-base takes a third longer.
 """
 
 from __future__ import annotations
@@ -20,30 +20,33 @@ from aerogel.system.atomic_io import atomic_file
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fixed", "plain"]
+__all__ = ["decompose", "decompose_graph"]
 
-# The newest opset in which ReduceMean has its axes as an attribute and Shape has none.
+# The newest opset before Shape got attributes; ReduceMean has its axes as an attribute.
 _OPSET, _IR_VERSION = 14, 7
 _REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")
 _COMMUTATIVE = ("Add", "Mul")
 
 
-def fixed(
-    model: Path, out: Path, batch: int, seq: int, first: Callable[[ir.Model], None] | None = None
+def decompose(
+    model: Path, out: Path, batch: int, seq: int, rewrite: Callable[[ir.Model], None] | None = None
 ) -> Path:
-    """Write `model` for inputs of [batch, seq] in those operators.
+    """Write `model` in these operators, for inputs of [batch, seq].
 
-    Its weights go to a file beside it, which all shapes that lie in the same folder share.
+    The weights go to a separate file, which all shapes in the same folder share.
 
     Args:
-        model: a file of plain operators, opset 18.
-        out: the file to write; it is returned as it is where it exists.
+        model: a file of standard operators, opset 18.
+        out: the file to write. An existing file is kept.
         batch: sequences.
-        seq: tokens of each.
-        first: what to rewrite in place before.
+        seq: tokens per sequence.
+        rewrite: a rewrite of the graph, in place, to apply first.
+
+    Returns:
+        `out`.
 
     Raises:
-        ExportError: the graph has something that those operators cannot express.
+        ExportError: these operators cannot express the graph.
         MissingExtraError: onnx or onnxscript is not installed.
     """
     if out.exists():
@@ -52,28 +55,28 @@ def fixed(
     weights = out.with_name("weights.onnx")
     if not weights.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        # The data is in place before the file that names it.
+        # Write the data before the file that refers to it.
         with atomic_file(weights) as file, atomic_file(weights.with_name(SHARED_DATA)) as data:
             ir.save(ir.load(model), file, format="protobuf", external_data=SHARED_DATA)
             file.with_name(SHARED_DATA).replace(data)
     graph = ir.load(weights)
-    if first:
-        first(graph)
-    plain(graph, batch, seq)
+    if rewrite:
+        rewrite(graph)
+    decompose_graph(graph, batch, seq)
     with atomic_file(out) as file:
         ir.save(graph, file, format="protobuf")
-        # The checker looks for the data beside the file, and takes no link to it.
+        # The checker looks for the data next to the file, and refuses links.
         shutil.copyfile(out.with_name(SHARED_DATA), file.with_name(SHARED_DATA))
         try:
             onnx.checker.check_model(str(file), full_check=True)
-        except Exception as error:  # onnx raises types of its own
+        except Exception as error:  # onnx raises its own types
             reason = str(error).strip().partition("\n")[0]
-            raise ExportError(f"{model} cannot be written in old operators: {reason}") from error
+            raise ExportError(f"{model} cannot be written in opset {_OPSET}: {reason}") from error
     return out
 
 
-def plain(model: ir.Model, batch: int, seq: int) -> None:
-    """Rewrite a model in place as `fixed` describes.
+def decompose_graph(model: ir.Model, batch: int, seq: int) -> None:
+    """Decompose a graph in place; see `decompose`.
 
     Raises:
         MissingExtraError: onnxscript is not installed.
@@ -88,9 +91,9 @@ def plain(model: ir.Model, batch: int, seq: int) -> None:
     optimizer.optimize(model, onnx_shape_inference=True)
     for node in list(model.graph):
         if node.op_type == "LayerNormalization":
-            _spell_out(model.graph, node)
+            _decompose_layer_norm(model.graph, node)
         elif node.op_type == "Reshape":
-            # Its default, and newer than the operators wanted here.
+            # The attribute is newer than the target opset; removing it means its default.
             node.attributes.pop("allowzero", None)
         elif node.op_type in _REDUCTIONS and len(node.inputs) > 1 and _constant(node.inputs[1]):
             axes: Any = node.inputs[1]
@@ -104,8 +107,8 @@ def plain(model: ir.Model, batch: int, seq: int) -> None:
     model.ir_version = _IR_VERSION
 
 
-def _spell_out(graph: ir.Graph, node: ir.Node) -> None:
-    """Put mean, difference, square, root and the rest in the place of a LayerNormalization."""
+def _decompose_layer_norm(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace a LayerNormalization by mean, difference, square, root, division, scale and shift."""
     ir = require("onnx_ir", "export")
     x, gamma, beta = node.inputs
     epsilon = node.attributes.get_float("epsilon", 1e-5)

@@ -1,4 +1,4 @@
-"""Statically quantised linear layers as integer products, the form in which DeepSparse runs them."""
+"""Convert statically quantised linear layers to integer products, which DeepSparse runs."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from aerogel.errors import require
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["integers"]
+__all__ = ["qdq_to_int"]
 
 
-def integers(model: ir.Model) -> None:
+def qdq_to_int(model: ir.Model) -> None:
     """Rewrite DequantizeLinear, MatMul, Add in place as MatMulInteger, an integer Add, Cast and Mul.
 
     With activations q of scale s and weights W of scale t per column, both symmetric:
         x W + b = (q W + round(b / (s t))) (s t)
-    What else read the dequantised activations reads the original ones.
+    Other readers of the dequantised activations read the original ones afterwards.
 
     Raises:
         MissingExtraError: onnx_ir is not installed.
     """
     ir = require("onnx_ir", "export")
     for node in list(model.graph):
-        if node.op_type == "MatMul" and (found := _quantised(node)):
+        if node.op_type == "MatMul" and (found := _dequantized_inputs(node)):
             _rewrite(ir, model.graph, node, *found)
     for node in list(model.graph):
-        source = _quantiser(node)
+        source = _quantize_node(node)
         if source is not None:
             ir.convenience.replace_all_uses_with(node.outputs[0], source.inputs[0])
     require("onnx_ir.passes.common", "export").RemoveUnusedNodesPass()(model)
 
 
-def _quantiser(node: ir.Node) -> ir.Node | None:
-    """The QuantizeLinear that a DequantizeLinear undoes."""
+def _quantize_node(node: ir.Node) -> ir.Node | None:
+    """Return the QuantizeLinear before a DequantizeLinear; None if `node` is not such a DequantizeLinear."""
     if node.op_type != "DequantizeLinear" or node.inputs[0] is None:
         return None
     source = node.inputs[0].producer()
     return source if source is not None and source.op_type == "QuantizeLinear" else None
 
 
-def _quantised(node: ir.Node) -> tuple[ir.Node, ir.Node] | None:
-    """The two DequantizeLinear that feed a product of activations and weights."""
+def _dequantized_inputs(node: ir.Node) -> tuple[ir.Node, ir.Node] | None:
+    """Return the two DequantizeLinear that feed a product of activations and weights."""
     left, right = (value.producer() if value is not None else None for value in node.inputs)
-    if left is None or right is None or _quantiser(left) is None or right.op_type != "DequantizeLinear":
+    if left is None or right is None or _quantize_node(left) is None or right.op_type != "DequantizeLinear":
         return None
     return (left, right) if right.inputs[0] is not None and right.inputs[0].const_value is not None else None
 
@@ -62,10 +62,10 @@ def _rewrite(ir: Any, graph: ir.Graph, product: ir.Node, left: ir.Node, right: i
         made.append(ir.node(op_type, inputs, attributes=attributes))
         return made[-1].outputs[0]
 
-    def constant(kind: str, array: np.ndarray) -> Any:
+    def constant(role: str, array: np.ndarray) -> Any:
         tensor = ir.tensor(array)
         value = ir.Value(
-            name=f"{name}.{kind}", const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
+            name=f"{name}.{role}", const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
         )
         graph.register_initializer(value)
         return value
@@ -80,7 +80,7 @@ def _rewrite(ir: Any, graph: ir.Graph, product: ir.Node, left: ir.Node, right: i
 
 
 def _bias(product: ir.Node) -> np.ndarray | None:
-    """The constant that is added to a product next, if nothing else reads the product."""
+    """Return the constant that the next node adds to a product, if nothing else reads the product."""
     readers = product.outputs[0].consumers()
     if len(readers) != 1 or readers[0].op_type != "Add":
         return None

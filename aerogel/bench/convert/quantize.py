@@ -1,9 +1,16 @@
-"""Dense int8 files, made with ONNX Runtime's own quantiser."""
+"""Dense int8 files, made with ONNX Runtime's quantiser.
+
+On x86 CPUs without VNNI, int8 kernels add pairs of products of unsigned activations and signed weights in saturating
+16-bit integers. As 2 x 255 x 127 exceeds 32767, outputs can be wrong by tens of percent. The remedy in ONNX Runtime's
+documentation is ``reduce_range``: weights of 7 bits, which the same kernels run. Files for such CPUs have "-7bit" in
+their names.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,70 +21,93 @@ import numpy as np
 from aerogel.bench.inputs import Input, feeds, vocabulary
 from aerogel.errors import AerogelError, ExportError, require
 from aerogel.system.atomic_io import atomic_file
+from aerogel.system.machine import cpu_features
 
-__all__ = ["dynamic", "static"]
+__all__ = ["dynamic", "lacks_vnni", "static", "weight_note"]
 
-_CALIBRATION = 4
-_TOKENS = 128
+_CALIBRATION_BATCHES = 4
+_CALIBRATION_TOKENS = 128
+_REDUCED = "-7bit"
+_X86 = ("x86_64", "amd64", "i386", "i686")
+
+
+def lacks_vnni() -> bool:
+    """Return whether this is an x86 CPU without VNNI. A system that reports no CPU features counts as one without."""
+    return platform.machine().lower() in _X86 and not any("vnni" in feature for feature in cpu_features())
+
+
+def weight_note(path: Path) -> str:
+    """Return a note for the details of a run whose file, or its folder, was quantised to 7 bits; else nothing."""
+    reduced = path.stem.endswith(_REDUCED) or path.parent.name.endswith(_REDUCED)
+    return ", 7-bit weights as the CPU lacks VNNI" if reduced else ""
 
 
 def dynamic(model: Path, out: Path, *, per_channel: bool) -> Path:
-    """Weights and embeddings in int8, activations quantised on the fly: ``quantize_dynamic``.
+    """Quantise weights and embeddings to int8, and activations at run time, with ``quantize_dynamic``.
 
     Args:
-        model: a file of plain operators.
-        out: the file to write; it is returned as it is where it exists.
-        per_channel: one scale per output feature instead of one per matrix.
+        model: a file of standard operators.
+        out: the file to write; "-7bit" is appended to its stem if the CPU lacks VNNI. An existing file is kept.
+        per_channel: use one scale per output feature instead of one per matrix.
+
+    Returns:
+        The file.
 
     Raises:
-        ExportError: the quantiser refuses the model.
+        ExportError: the quantiser rejects the model.
         MissingExtraError: onnx is not installed.
     """
 
-    def convert(tools: Any, graph: Any, file: Path) -> None:
-        tools.quantize_dynamic(graph, file, per_channel=per_channel, weight_type=tools.QuantType.QInt8)
+    def convert(tools: Any, graph: Any, file: Path, reduce_range: bool) -> None:
+        tools.quantize_dynamic(
+            graph, file, per_channel=per_channel, reduce_range=reduce_range, weight_type=tools.QuantType.QInt8
+        )
 
-    return _made(model, out, convert)
+    return _quantize(model, out, convert)
 
 
 def static(model: Path, out: Path, *, per_channel: bool) -> Path:
-    """Inputs and weights of linear layers between QuantizeLinear and DequantizeLinear, symmetric int8.
+    """Quantise inputs and weights of linear layers to symmetric int8, with QuantizeLinear and DequantizeLinear.
 
-    Activations have one scale each, from the extremes over a few random inputs: speed does not depend on its value.
+    Each activation has one scale, from its extremes over a few random inputs: the speed does not depend on its value.
     Products of two activations stay float32.
 
     Args:
-        model: a file of plain operators.
-        out: the file to write; it is returned as it is where it exists.
-        per_channel: one scale per output feature instead of one per matrix.
+        model: a file of standard operators.
+        out: the file to write; "-7bit" is appended to its stem if the CPU lacks VNNI. An existing file is kept.
+        per_channel: use one scale per output feature instead of one per matrix.
+
+    Returns:
+        The file.
 
     Raises:
-        ExportError: the quantiser refuses the model.
+        ExportError: the quantiser rejects the model, or no MatMul has a constant weight.
         MissingExtraError: onnx is not installed.
     """
 
-    def convert(tools: Any, graph: Any, file: Path) -> None:
+    def convert(tools: Any, graph: Any, file: Path, reduce_range: bool) -> None:
         weights = {item.name for item in graph.graph.initializer}
-        # Gemm is left to the pooler and the classifier, which see one token of each sequence.
+        # Gemm is not quantised: only the pooler and the classifier use it, on one token of each sequence.
         linear = [
             node.name for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in weights
         ]
         if not linear:
-            raise ExportError(f"{model} has no MatMul with a weight; export it with --format dense")
+            raise ExportError(f"{model} has no MatMul with a constant weight; export it with --format dense")
         tools.quantize_static(
             graph, file, _Calibration(model), quant_format=tools.QuantFormat.QDQ, per_channel=per_channel,
-            activation_type=tools.QuantType.QInt8, weight_type=tools.QuantType.QInt8, nodes_to_quantize=linear,
+            reduce_range=reduce_range, activation_type=tools.QuantType.QInt8, weight_type=tools.QuantType.QInt8,
+            nodes_to_quantize=linear,
             extra_options={
                 "ActivationSymmetric": True,
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )  # fmt: skip
 
-    return _made(model, out, convert)
+    return _quantize(model, out, convert)
 
 
 class _Calibration:
-    """Random inputs, handed out as a ``CalibrationDataReader`` does."""
+    """Random inputs, with the interface of ``CalibrationDataReader``."""
 
     def __init__(self, model: Path) -> None:
         self._batches = _random_inputs(model)
@@ -92,11 +122,14 @@ def _random_inputs(model: Path) -> Iterator[dict[str, np.ndarray]]:
     session = runtime.session(model, library=False)
     inputs = [Input(item.name, item.type, tuple(item.shape)) for item in session.get_inputs()]
     del session
-    for seed in range(_CALIBRATION):
-        yield feeds(model, inputs, batch=1, seq=_TOKENS, vocab=vocabulary(model), seed=seed)
+    for seed in range(_CALIBRATION_BATCHES):
+        yield feeds(model, inputs, batch=1, seq=_CALIBRATION_TOKENS, vocab=vocabulary(model), seed=seed)
 
 
-def _made(model: Path, out: Path, convert: Callable[[Any, Any, Path], None]) -> Path:
+def _quantize(model: Path, out: Path, convert: Callable[[Any, Any, Path, bool], None]) -> Path:
+    reduce_range = lacks_vnni()
+    if reduce_range:
+        out = out.with_name(f"{out.stem}{_REDUCED}{out.suffix}")
     if out.exists():
         return out
     onnx = require("onnx", "export")
@@ -109,18 +142,18 @@ def _made(model: Path, out: Path, convert: Callable[[Any, Any, Path], None]) -> 
         node.name = node.name or f"node_{number}"
     with atomic_file(out) as file, _silence():
         try:
-            convert(quantization, graph, file)
+            convert(quantization, graph, file, reduce_range)
         except AerogelError:
             raise
         except Exception as error:  # the quantiser raises its own types and those of everything below it
             reason = str(error).strip().partition("\n")[0]
-            raise ExportError(f"{model} cannot be quantised by ONNX Runtime: {reason}") from error
+            raise ExportError(f"ONNX Runtime cannot quantise {model}: {reason}") from error
     return out
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """No advice of the quantiser inside the block."""
+    """Suppress the quantiser's advice inside the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""The measurement of CPUs: ``python -m aerogel.bench.cpu --out DIR`` (``make bench-cpu``).
+"""The CPU benchmark: ``python -m aerogel.bench.cpu --out DIR`` (``make bench-cpu``).
 
-Synthetic models at several densities and blocks go through `synth` and `export`, and are measured against every runtime
-that is installed, at the points that `plan` lists. Each point is kept as soon as it is measured, so that a run that was
-stopped goes on where it was.
+It makes synthetic models at several densities and blocks with `synth` and `export`, and measures them on every
+installed backend in the configurations of `plan`. Results of each configuration are saved at once, so that an
+interrupted run can be resumed.
 """

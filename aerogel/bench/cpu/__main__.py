@@ -1,4 +1,4 @@
-"""The command line of the CPU measurement."""
+"""The command line of the CPU benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from aerogel.bench import plot, schema
 from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.cpu import plan, summary, targets
-from aerogel.bench.cpu.run import kept, run_point
+from aerogel.bench.cpu.run import load_saved, run_configuration
 from aerogel.bench.model import OnnxFile
 from aerogel.errors import AerogelError, UsageError
 from aerogel.system import arguments
@@ -27,30 +27,32 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure all points, write results and say which targets were met; 0 done, 2 if something failed."""
+    """Measure all configurations and write results and targets; return 0, or 2 after a failure."""
     parser = argparse.ArgumentParser(
-        prog="python -m aerogel.bench.cpu", description="The measurement of CPUs, rivals included."
+        prog="python -m aerogel.bench.cpu", description="The CPU benchmark, with third-party backends."
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for models and results"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a small model and few points: to see that everything runs"
+        "--quick", action="store_true", help="check in minutes that everything runs: small model, few rounds"
     )
     parser.add_argument(
-        "--rivals",
+        "--backends",
         type=arguments.words,
         default=["all"],
         metavar="NAME,...",
-        help="other runtimes to measure where they are installed (default: all; none: none)",
+        help="third-party backends to measure if they are installed: names, all or none (default: all)",
     )
     parser.add_argument(
-        "--points",
+        "--configurations",
         type=arguments.words,
         metavar="NAME,...",
-        help="only these points; --points list shows all",
+        help="measure only these configurations; 'list' lists all",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each candidate")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="rounds per configuration (default: 10, or 2 with --quick)"
+    )
     args = parser.parse_args(argv)
     try:
         return _run(args)
@@ -61,70 +63,73 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     out, screen = args.out, console()
-    chosen = _chosen(args)
-    if args.points == ["list"]:
-        for point in chosen:
-            print(f"{point.name}: {point.what}")
+    selected = _selected(args)
+    if args.configurations == ["list"]:
+        for configuration in selected:
+            print(f"{configuration.name}: {configuration.title}")
         return 0
     check_output(out / "cpu.md")
     names = {"all": third_party_backends(), "none": []}.get(
-        args.rivals[0] if args.rivals else "none", args.rivals
+        args.backends[0] if args.backends else "none", args.backends
     )
-    notes = _missing(names)
+    notes = _unavailable(names)
     for note in notes:
         screen.print(f"note: {note}", soft_wrap=True)
-    every = plan.points(quick=args.quick, rounds=args.rounds)
-    found = {point.name: item for point in every if (item := kept(point, out))}
+    every = plan.configurations(quick=args.quick, rounds=args.rounds)
+    found = {item.name: saved for item in every if (saved := load_saved(item, out))}
     status = 0
-    for number, point in enumerate(chosen, 1):
-        screen.print(f"{number} of {len(chosen)}: {point.what}", soft_wrap=True)
-        if point.settings.threads > cores():
-            notes.append(f"{point.what}: left out, there are {cores()} cores")
+    for number, configuration in enumerate(selected, 1):
+        title = configuration.title
+        screen.print(f"{number} of {len(selected)}: {title}", soft_wrap=True)
+        if configuration.settings.threads > cores():
+            notes.append(f"{title}: skipped, the machine has {cores()} cores")
             continue
         try:
             with progress() as step:
-                found[point.name] = run_point(
-                    point, out, names, lambda line: screen.print(line, soft_wrap=True), step
+                found[configuration.name] = run_configuration(
+                    configuration, out, names, lambda line: screen.print(line, soft_wrap=True), step
                 )
         except AerogelError as error:
-            # The other points are worth having.
-            notes.append(f"{point.what}: failed: {error}")
-            print(f"aerogel: error: {point.what}: {one_line(error)}", file=sys.stderr)
-            found.pop(point.name, None)
+            # Measure the other configurations anyway.
+            notes.append(f"{title}: failed: {error}")
+            print(f"aerogel: error: {title}: {one_line(error)}", file=sys.stderr)
+            found.pop(configuration.name, None)
             status = 2
-        _write(args, [(point, found[point.name]) for point in every if point.name in found], notes)
+        _write(args, [(item, found[item.name]) for item in every if item.name in found], notes)
     return status
 
 
-def _chosen(args: argparse.Namespace) -> list[plan.Point]:
-    points = plan.points(quick=args.quick, rounds=args.rounds)
-    if args.points in (None, ["list"]):
-        return points
-    known = [point.name for point in points]
-    for name in args.points:
+def _selected(args: argparse.Namespace) -> list[plan.Configuration]:
+    every = plan.configurations(quick=args.quick, rounds=args.rounds)
+    if args.configurations in (None, ["list"]):
+        return every
+    known = [configuration.name for configuration in every]
+    for name in args.configurations:
         if name not in known:
-            raise UsageError(f"--points {name} is unknown; known: {', '.join(known)}")
-    return [point for point in points if point.name in args.points]
+            raise UsageError(f"--configurations {name}: unknown name; known: {', '.join(known)}")
+    return [configuration for configuration in every if configuration.name in args.configurations]
 
 
-def _missing(names: Sequence[str]) -> list[str]:
-    """Which of the rivals cannot be measured here, each mend once."""
-    plain = OnnxFile(Path("dense.onnx"), frozenset({""}), 0)
+def _unavailable(names: Sequence[str]) -> list[str]:
+    """One note per reason why third-party backends cannot be measured on this machine."""
+    dense = OnnxFile(Path("dense.onnx"), frozenset({""}), 0)
     reasons: dict[str, list[str]] = {}
     for name in names:
-        reason = BACKENDS.get(name).refuse(plain)
+        reason = BACKENDS.get(name).refuse(dense)
         if reason is not None:
             reasons.setdefault(reason, []).append(name)
     return [f"{', '.join(found)}: {reason}" for reason, found in reasons.items()]
 
 
 def _write(
-    args: argparse.Namespace, found: Sequence[tuple[plan.Point, dict[str, Any]]], notes: Sequence[str]
+    args: argparse.Namespace,
+    found: Sequence[tuple[plan.Configuration, dict[str, Any]]],
+    notes: Sequence[str],
 ) -> None:
-    """Everything known so far, so that a run that is stopped has results too."""
+    """Write all results so far, so that an interrupted run has them too."""
     if not found:
         return
-    reports = {point.name: schema.parse(item) for point, item in found}
+    reports = {configuration.name: schema.parse(item) for configuration, item in found}
     outcomes = targets.check(reports, [] if args.quick else targets.load())
     by_density = {
         int(match[1]): report
@@ -133,7 +138,7 @@ def _write(
     }
     lines, dense = summary.curves(by_density)
     command = f"python -m aerogel.bench.cpu {shlex.join(sys.argv[1:])}"
-    measured = [(point.what, reports[point.name]) for point, _ in found]
+    measured = [(configuration.title, reports[configuration.name]) for configuration, _ in found]
     with atomic_file(args.out / "cpu.md") as file:
         file.write_text(summary.markdown(command, measured, outcomes, lines, dense, notes), encoding="utf-8")
     with atomic_file(args.out / "cpu.json") as file:
@@ -141,8 +146,7 @@ def _write(
         file.write_text(text + "\n", encoding="utf-8")
     if lines:
         summary.density_plot(lines, dense, args.out / "density.png")
-    first = measured[0][1]
-    plot.plot([first], args.out / "latency.png")
+    plot.plot([measured[0][1]], args.out / "latency.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The models that are measured, made by the command line."""
+"""Make the models to measure, with the command line of Aerogel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Checkpoint", "Export", "make"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A random masked checkpoint: its shape, blocks as ROWSxCOLS, percent of weights kept."""
+    """A random masked checkpoint: architecture, block as ROWSxCOLS, percent of weights kept."""
 
     arch: str
     block: str
@@ -23,16 +23,16 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """Name of its folder."""
         return f"{self.arch}-{self.block}-{self.percent:02d}"
 
     @property
     def label(self) -> str:
-        """What tables call it: 90% unstructured."""
+        """Label in tables, such as "90% unstructured"."""
         return f"{100 - self.percent}% {'unstructured' if self.block == '1x1' else self.block}"
 
     def command(self, folder: Path) -> list[str]:
-        """Arguments of `aerogel` that make it."""
+        """Return the `aerogel` arguments that make it in `folder`."""
         return [
             "synth", "--arch", self.arch, "--density", str(self.percent / 100), "--block", self.block,
             "--out", str(folder / self.name),
@@ -41,7 +41,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Export:
-    """A file made from a checkpoint: storage format, type of the matrices' and of the embeddings' values."""
+    """An export of a checkpoint: storage format, and value types of the matrices and the embeddings."""
 
     checkpoint: Checkpoint
     format: str
@@ -49,12 +49,12 @@ class Export:
     embeddings: str = "fp32"
 
     def path(self, out: Path) -> Path:
-        """Where it lies under `out`."""
-        kind = f"{self.format}-{self.weights}-{self.embeddings}"
-        return out / f"{self.checkpoint.name}-{kind}" / f"{self.checkpoint.name}-{kind}.onnx"
+        """Return the path of the file under `out`."""
+        suffix = f"{self.format}-{self.weights}-{self.embeddings}"
+        return out / f"{self.checkpoint.name}-{suffix}" / f"{self.checkpoint.name}-{suffix}.onnx"
 
     def command(self, folder: Path, out: Path) -> list[str]:
-        """Arguments of `aerogel` that make it of a checkpoint in `folder`, whatever its density."""
+        """Return the `aerogel` arguments that export the checkpoint in `folder`, sparse at any density."""
         words = ["export", str(folder / self.checkpoint.name), "--format", self.format, "--max-density", "1"]
         for flag, value in (("--weights", self.weights), ("--embeddings", self.embeddings)):
             if value != "fp32":
@@ -62,18 +62,18 @@ class Export:
         return [*words, "--out", str(self.path(out))]
 
 
-def make(exports: Iterable[Export], out: Path, say: Callable[[str], None]) -> dict[Export, str]:
-    """Make those of `exports` that are not there yet.
+def make(exports: Iterable[Export], out: Path, report: Callable[[str], None]) -> dict[Export, str]:
+    """Make the exports that do not exist yet.
 
-    A checkpoint is deleted once its exports are made: it is as large as a dense model.
+    A checkpoint is as large as a dense model, so it is deleted after its exports are made.
 
     Args:
-        exports: what is wanted.
+        exports: exports to make.
         out: folder of all models.
-        say: called with each command line before it runs.
+        report: called with each command line before it runs.
 
     Returns:
-        The exports that could not be made, with what the command said.
+        The exports that failed, with the error message of the command.
     """
     wanted: dict[Checkpoint, list[Export]] = {}
     for export in dict.fromkeys(exports):
@@ -81,18 +81,18 @@ def make(exports: Iterable[Export], out: Path, say: Callable[[str], None]) -> di
             wanted.setdefault(export.checkpoint, []).append(export)
     failed: dict[Export, str] = {}
     for checkpoint, missing in wanted.items():
-        reason = _run(checkpoint.command(out), say)
+        reason = _run(checkpoint.command(out), report)
         for export in missing:
-            failure = reason or _run(export.command(out, out), say)
+            failure = reason or _run(export.command(out, out), report)
             if failure:
                 failed[export] = failure
         shutil.rmtree(out / checkpoint.name, ignore_errors=True)
     return failed
 
 
-def _run(words: list[str], say: Callable[[str], None]) -> str | None:
-    """Run `aerogel`; None, or the last line of its complaint."""
-    say(f"$ aerogel {shlex.join(words)}")
+def _run(words: list[str], report: Callable[[str], None]) -> str | None:
+    """Run `aerogel`; return None, or the last line of its error output."""
+    report(f"$ aerogel {shlex.join(words)}")
     done = subprocess.run(
         [sys.executable, "-m", "aerogel", *words], check=False, capture_output=True, encoding="utf-8"
     )

@@ -1,4 +1,4 @@
-"""What is measured at which points."""
+"""The configurations of the CPU benchmark, and the rows of each."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from statistics import NormalDist
 from aerogel.bench.cpu.models import Checkpoint, Export
 from aerogel.bench.result import STOCK, Settings
 
-__all__ = ["DENSITIES", "Point", "Row", "mixed_lengths", "points"]
+__all__ = ["DENSITIES", "Configuration", "Row", "configurations", "mixed_lengths"]
 
 DENSITIES = (5, 10, 20, 40)
 """Percent of weights kept in the plot of latency against density."""
 
 _QUICK_DENSITIES = (10, 40)
-_OURS = "aerogel"
-# The mixed batch: a median of 24 tokens with a long tail, as sentences have it.
+_AEROGEL = "aerogel"
+# The mixed batch: a median of 24 tokens with a long tail, like sentences.
 _MEDIAN, _SPREAD, _SHORTEST, _LONGEST = 24, 0.75, 6, 128
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model, what runs it, and the model whose outputs on stock ONNX Runtime are right."""
+    """A model, its backend, and the model whose outputs on stock ONNX Runtime are the expected ones."""
 
     export: Export
-    candidate: str
+    backend: str
     reference: Export
 
 
 @dataclass(frozen=True)
-class Point:
-    """One measurement. The first of `rows` is the baseline: stock ONNX Runtime on a dense model."""
+class Configuration:
+    """Settings and the rows to measure. The first row is the baseline: stock ONNX Runtime on a dense model."""
 
     name: str
-    what: str
+    title: str
     settings: Settings
     rows: tuple[Row, ...]
 
     @property
     def exports(self) -> list[Export]:
-        """All models that it needs."""
+        """All models of the rows and their references."""
         return [export for row in self.rows for export in (row.export, row.reference)]
 
 
-def points(
+def configurations(
     *, quick: bool = False, rounds: int | None = None, large: str = "", small: str = ""
-) -> list[Point]:
-    """All points, in the order in which they are measured.
+) -> list[Configuration]:
+    """Return all configurations, in the order of measurement.
 
     Args:
-        quick: a small model in place of BERT-base, few points and rounds: to see that everything runs.
-        rounds: turns of each candidate; None: ten, or two if `quick`.
-        large: shape that is measured at every point; BERT-base, or the small one if `quick`.
-        small: shape that is measured once more; MiniLM.
+        quick: use a small model instead of BERT-base, and few configurations and rounds, to check that everything runs.
+        rounds: rounds per configuration. None means 10, or 2 if `quick`.
+        large: architecture to measure in every configuration. Empty means BERT-base, or MiniLM if `quick`.
+        small: architecture to measure in few configurations. Empty means MiniLM.
     """
     large = large or ("minilm-l6" if quick else "bert-base")
     small = small or "minilm-l6"
@@ -65,80 +65,84 @@ def points(
     mixed = mixed_lengths(4 if quick else 32)
     mixed_settings = at(1, len(mixed), max(mixed), mixed)
     found = [
-        Point("main-1", f"{large}, one thread", at(), _main(large)),
-        Point("main-2", f"{large}, two threads", at(threads=2), _main(large)),
-        Point("mixed", f"{large}, mixed lengths", mixed_settings, _shapes(large)),
+        Configuration("main-1", f"{large}, one thread", at(), _main(large)),
+        Configuration("main-2", f"{large}, two threads", at(threads=2), _main(large)),
+        Configuration("mixed", f"{large}, mixed lengths", mixed_settings, _shapes(large)),
     ]
     if quick:
         return [found[0], found[2], *(_density(large, percent, at()) for percent in _QUICK_DENSITIES)]
     found += [
-        Point(f"{small}-{threads}", f"{small}, threads: {threads}", at(threads=threads), _small(small))
+        Configuration(
+            f"{small}-{threads}", f"{small}, threads: {threads}", at(threads=threads), _small(small)
+        )
         for threads in (1, 2)
     ]
     found += [
-        Point(f"batch-{batch}", f"{large}, batch {batch}", at(batch=batch), _shapes(large))
+        Configuration(f"batch-{batch}", f"{large}, batch {batch}", at(batch=batch), _shapes(large))
         for batch in (8, 32)
     ]
     found += [
-        Point(f"sequence-{seq}", f"{large}, sequence {seq}", at(seq=seq), _shapes(large))
+        Configuration(f"sequence-{seq}", f"{large}, sequence {seq}", at(seq=seq), _shapes(large))
         for seq in (16, 64, 384)
     ]
     return [*found, *(_density(large, percent, at()) for percent in DENSITIES)]
 
 
 def mixed_lengths(count: int) -> tuple[int, ...]:
-    """Lengths of a batch of sentences: quantiles of a log-normal distribution, the longest as long as may be."""
+    """Return lengths like those of sentences: quantiles of a log-normal distribution, the longest set to 128."""
     quantiles = (NormalDist().inv_cdf((i + 0.5) / count) for i in range(count))
     lengths = [round(_MEDIAN * math.exp(_SPREAD * z)) for z in quantiles]
     return (*(min(max(length, _SHORTEST), _LONGEST) for length in lengths[:-1]), _LONGEST)
 
 
 def _main(arch: str) -> tuple[Row, ...]:
-    """The table of one model: everything that a user could pick, by kind of mask."""
+    """All masks and precisions that a user can choose for one model."""
     rows = [
-        *_rivals(arch, "1x1", 10, ("", "int8")),
-        *_ours(arch, "1x1", 10, ("fp32", "fp16", "int8")),
+        *_dense(arch, "1x1", 10, ("", "int8")),
+        *_aerogel(arch, "1x1", 10, ("fp32", "fp16", "int8")),
     ]
     for percent in (20, 5):
-        rows += [*_deepsparse(arch, "1x1", percent, ("",)), *_ours(arch, "1x1", percent, ("fp32",))]
-    rows += [*_deepsparse(arch, "4x1", 10, ("",)), *_ours(arch, "4x1", 10, ("fp32",))]
-    return (*rows, *_deepsparse(arch, "1x4", 10, ("int8",)), *_ours(arch, "1x4", 10, ("int8",)))
+        rows += [*_deepsparse(arch, "1x1", percent, ("",)), *_aerogel(arch, "1x1", percent, ("fp32",))]
+    rows += [*_deepsparse(arch, "4x1", 10, ("",)), *_aerogel(arch, "4x1", 10, ("fp32",))]
+    return (*rows, *_deepsparse(arch, "1x4", 10, ("int8",)), *_aerogel(arch, "1x4", 10, ("int8",)))
 
 
 def _shapes(arch: str) -> tuple[Row, ...]:
-    """The same for other batches and lengths, one density."""
+    """One density, for other batch sizes and lengths."""
     return (
-        *_rivals(arch, "1x1", 10, ("", "int8")),
-        *_ours(arch, "1x1", 10, ("fp32", "int8")),
+        *_dense(arch, "1x1", 10, ("", "int8")),
+        *_aerogel(arch, "1x1", 10, ("fp32", "int8")),
         *_deepsparse(arch, "4x1", 10, ("",)),
-        *_ours(arch, "4x1", 10, ("fp32",)),
-        *_ours(arch, "1x4", 10, ("int8",)),
+        *_aerogel(arch, "4x1", 10, ("fp32",)),
+        *_aerogel(arch, "1x4", 10, ("int8",)),
     )
 
 
 def _small(arch: str) -> tuple[Row, ...]:
     return (
-        *_rivals(arch, "1x1", 10, ("", "int8")),
-        *_ours(arch, "1x1", 10, ("fp32", "int8")),
+        *_dense(arch, "1x1", 10, ("", "int8")),
+        *_aerogel(arch, "1x1", 10, ("fp32", "int8")),
         *_deepsparse(arch, "1x4", 10, ("int8",)),
-        *_ours(arch, "1x4", 10, ("int8",)),
+        *_aerogel(arch, "1x4", 10, ("int8",)),
     )
 
 
-def _density(arch: str, percent: int, settings: Settings) -> Point:
-    """A dense model in float32 and int8, and one of each kind of mask at this density, its own reference."""
+def _density(arch: str, percent: int, settings: Settings) -> Configuration:
+    """A dense model in float32 and int8, and one model of each mask at this density, each its own reference."""
     dense = Export(Checkpoint(arch, "1x1", 10), "dense")
     rows = [Row(dense, name, dense) for name in (STOCK, "onnxruntime-int8", "openvino-int8")]
     if percent in (5, 10, 20):
         rows += _deepsparse(arch, "1x1", percent, ("",))
     for block, weights in (("1x1", "fp32"), ("4x1", "fp32"), ("1x1", "int8"), ("1x4", "int8")):
-        export = _ours(arch, block, percent, (weights,))[0].export
-        rows.append(Row(export, _OURS, export))
-    return Point(f"density-{percent:02d}", f"{arch}, {percent}% of weights kept", settings, tuple(rows))
+        export = _aerogel(arch, block, percent, (weights,))[0].export
+        rows.append(Row(export, _AEROGEL, export))
+    return Configuration(
+        f"density-{percent:02d}", f"{arch}, {percent}% of weights kept", settings, tuple(rows)
+    )
 
 
-def _rivals(arch: str, block: str, percent: int, sparse: tuple[str, ...]) -> list[Row]:
-    """Every other runtime on one dense export, stock ONNX Runtime first."""
+def _dense(arch: str, block: str, percent: int, sparse: tuple[str, ...]) -> list[Row]:
+    """Every other backend on one dense export, stock ONNX Runtime first."""
     dense = Export(Checkpoint(arch, block, percent), "dense")
     names = (STOCK, "openvino", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
     return [*(Row(dense, name, dense) for name in names), *_deepsparse(arch, block, percent, sparse)]
@@ -149,9 +153,9 @@ def _deepsparse(arch: str, block: str, percent: int, precisions: tuple[str, ...]
     return [Row(dense, f"deepsparse-{word}" if word else "deepsparse", dense) for word in precisions]
 
 
-def _ours(arch: str, block: str, percent: int, weights: tuple[str, ...]) -> list[Row]:
-    """The packed exports of a checkpoint; with 8-bit matrices go 8-bit embeddings."""
+def _aerogel(arch: str, block: str, percent: int, weights: tuple[str, ...]) -> list[Row]:
+    """The sparse exports of a checkpoint; those with int8 matrices have int8 embeddings."""
     checkpoint = Checkpoint(arch, block, percent)
-    form = "csr" if block == "1x1" else "bsr"
-    exports = [Export(checkpoint, form, word, "int8" if word == "int8" else "fp32") for word in weights]
-    return [Row(export, _OURS, Export(checkpoint, "dense")) for export in exports]
+    format = "csr" if block == "1x1" else "bsr"
+    exports = [Export(checkpoint, format, word, "int8" if word == "int8" else "fp32") for word in weights]
+    return [Row(export, _AEROGEL, Export(checkpoint, "dense")) for export in exports]

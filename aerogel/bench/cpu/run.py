@@ -1,4 +1,4 @@
-"""Measuring the points, each kept as soon as it is done."""
+"""Measure configurations, and save the results of each at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aerogel.bench import schema
 from aerogel.bench.backends import BACKENDS
 from aerogel.bench.cpu.models import Export, make
-from aerogel.bench.cpu.plan import Point
+from aerogel.bench.cpu.plan import Configuration
 from aerogel.bench.harness import measure
 from aerogel.bench.jobs import Job
 from aerogel.bench.model import scan
@@ -19,86 +19,88 @@ from aerogel.bench.setup import Progress
 from aerogel.errors import DataError, RuntimeLoadError
 from aerogel.system.atomic_io import atomic_file
 
-__all__ = ["kept", "run_point"]
+__all__ = ["load_saved", "run_configuration"]
 
 
-def run_point(
-    point: Point,
+def run_configuration(
+    configuration: Configuration,
     out: Path,
-    rivals: Collection[str],
-    say: Callable[[str], None],
+    third_party: Collection[str],
+    report: Callable[[str], None],
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Make the models of a point and measure it, or take up what an earlier run has measured of the same.
+    """Make the models of a configuration and measure it, or return the saved results of the same.
 
     Args:
-        point: what to measure.
+        configuration: what to measure.
         out: folder of models and results.
-        rivals: other runtimes that may be measured.
-        say: called with each command line before it runs.
+        third_party: names of third-party backends to include.
+        report: called with each command line before it runs.
         progress: see `measure`.
 
     Returns:
-        The point's document.
+        What `schema.encode` returns.
 
     Raises:
         RuntimeLoadError: the dense model cannot be made.
     """
-    failed = make(point.exports, out / "models", say)
-    pairs, skipped = _pairs(point, out / "models", rivals, failed)
-    if not pairs or pairs[0].candidate != point.rows[0].candidate:
-        first = point.rows[0].export
-        raise RuntimeLoadError(f"the baseline cannot be made: {failed.get(first, 'it was not exported')}")
-    interpreters = sorted({f"{pair.candidate} {BACKENDS.get(pair.candidate).python()}" for pair in pairs})
-    mark = schema.identity(
-        [file for pair in pairs for file in (pair.model.path, pair.reference.path)],
-        point.settings,
+    failed = make(configuration.exports, out / "models", report)
+    jobs, skipped = _jobs(configuration, out / "models", third_party, failed)
+    if not jobs or jobs[0].backend != configuration.rows[0].backend:
+        first = configuration.rows[0].export
+        raise RuntimeLoadError(f"cannot make the baseline: {failed.get(first, 'it was not exported')}")
+    interpreters = sorted({f"{job.backend} {BACKENDS.get(job.backend).python()}" for job in jobs})
+    identity = schema.identity(
+        [file for job in jobs for file in (job.model.path, job.reference.path)],
+        configuration.settings,
         interpreters,
     )
-    earlier = kept(point, out)
-    if earlier and earlier["identity"] == mark:
-        return earlier
-    report = measure(pairs, point.settings, pairs[0], skipped, work=out / "converted", progress=progress)
-    found = schema.point(report, mark)
-    with atomic_file(_file(point, out)) as file:
+    saved = load_saved(configuration, out)
+    if saved and saved["identity"] == identity:
+        return saved
+    measured = measure(
+        jobs, configuration.settings, jobs[0], skipped, work=out / "converted", progress=progress
+    )
+    found = schema.encode(measured, identity)
+    with atomic_file(_file(configuration, out)) as file:
         text = json.dumps(schema.document([found]), indent=2, allow_nan=False)
         file.write_text(text + "\n", encoding="utf-8")
     return found
 
 
-def kept(point: Point, out: Path) -> dict[str, Any] | None:
-    """What an earlier run with the same library has left of a point; None where that is nothing, or damaged."""
+def load_saved(configuration: Configuration, out: Path) -> dict[str, Any] | None:
+    """Return the saved results of a configuration; None if they are missing, damaged or of another library."""
     try:
-        found = schema.load(_file(point, out))
+        found = schema.load(_file(configuration, out))
     except DataError:
         return None
     return found[0] if found and found[0]["library"] == schema.library() else None
 
 
-def _file(point: Point, out: Path) -> Path:
-    return out / "points" / f"{point.name}.json"
+def _file(configuration: Configuration, out: Path) -> Path:
+    return out / "configurations" / f"{configuration.name}.json"
 
 
-def _pairs(
-    point: Point, models: Path, rivals: Collection[str], failed: dict[Export, str]
+def _jobs(
+    configuration: Configuration, models: Path, third_party: Collection[str], failed: dict[Export, str]
 ) -> tuple[list[Job], list[Skipped]]:
-    """The rows that can be measured here, and why the others cannot."""
-    pairs: list[Job] = []
+    """The rows that can be measured on this machine, and the others with the reason."""
+    jobs: list[Job] = []
     skipped: list[Skipped] = []
-    for row in point.rows:
-        candidate = BACKENDS.get(row.candidate)
+    for row in configuration.rows:
+        backend = BACKENDS.get(row.backend)
         path = row.export.path(models)
-        if candidate.rival and row.candidate not in rivals:
+        if backend.third_party and row.backend not in third_party:
             continue
         missing: Sequence[Export] = [item for item in (row.export, row.reference) if item in failed]
         if missing:
-            skipped.append(Skipped(path, row.candidate, failed[missing[0]]))
+            skipped.append(Skipped(path, row.backend, failed[missing[0]]))
             continue
         model = scan(path)
-        reason = candidate.refuse(model)
+        reason = backend.refuse(model)
         if reason is None:
             label = row.export.checkpoint.label
-            pairs.append(Job(model, row.candidate, label, scan(row.reference.path(models))))
+            jobs.append(Job(model, row.backend, label, scan(row.reference.path(models))))
         else:
-            skipped.append(Skipped(path, row.candidate, reason))
-    return pairs, skipped
+            skipped.append(Skipped(path, row.backend, reason))
+    return jobs, skipped

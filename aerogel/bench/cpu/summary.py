@@ -1,4 +1,4 @@
-"""What came out, in Markdown and as a picture: tables, targets, latency against density."""
+"""Summarise the CPU benchmark: tables and targets in Markdown, and a plot of latency against density."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aerogel.system.atomic_io import atomic_file
 __all__ = ["Curve", "break_even", "curves", "density_plot", "markdown"]
 
 _DENSE_INT8 = ("onnxruntime-int8", "openvino-int8")
-# Okabe and Ito's colours, which readers with any colour vision tell apart.
+# The Okabe-Ito palette, which is safe for colour-blind readers.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Median milliseconds by percent of weights kept, and how many times those of each dense level beside them."""
+    """Median milliseconds by percent of weights kept, and their ratios to each dense level of the same report."""
 
     name: str
     percent: tuple[int, ...]
@@ -32,10 +32,10 @@ class Curve:
 
 
 def curves(reports: Mapping[int, Report]) -> tuple[list[Curve], dict[str, float]]:
-    """Sparse rows of the reports, by percent kept, as curves, and the dense ones as one number each.
+    """Return the sparse rows of the reports, by percent kept, as curves, and the dense rows as one level each.
 
-    The dense numbers are medians over all reports: "dense fp32" of stock ONNX Runtime, and "dense int8" of the fastest
-    dense int8 runtime in each.
+    The levels are medians over all reports: "dense fp32" of stock ONNX Runtime, and "dense int8" of the fastest dense
+    int8 backend of each report.
     """
     lines: dict[str, list[tuple[int, float, dict[str, float]]]] = {}
     dense: dict[str, list[float]] = {}
@@ -44,10 +44,10 @@ def curves(reports: Mapping[int, Report]) -> tuple[list[Curve], dict[str, float]
         for name, value in levels.items():
             dense.setdefault(name, []).append(value)
         for run in report.runs:
-            if run.correct and run.kind.sparse:
+            if run.correct and run.precision.sparse:
                 mask = run.label.partition(" ")[2]
                 ratios = {name: run.latency.median / value for name, value in levels.items()}
-                line = lines.setdefault(f"{mask}, {run.kind.precision}, {run.candidate}", [])
+                line = lines.setdefault(f"{mask}, {run.precision.dtype}, {run.backend}", [])
                 line.append((percent, run.latency.median, ratios))
     found = []
     for name, line in lines.items():
@@ -59,16 +59,16 @@ def curves(reports: Mapping[int, Report]) -> tuple[list[Curve], dict[str, float]
 
 
 def _levels(report: Report) -> dict[str, float]:
-    """Milliseconds of the dense baseline and of the fastest dense int8 row."""
-    int8 = [run.latency.median for run in report.runs if run.candidate in _DENSE_INT8 and run.correct]
-    fp32 = [run.latency.median for run in report.runs if run.candidate == STOCK]
+    """Milliseconds of the dense baseline and of the fastest correct dense int8 row."""
+    int8 = [run.latency.median for run in report.runs if run.backend in _DENSE_INT8 and run.correct]
+    fp32 = [run.latency.median for run in report.runs if run.backend == STOCK]
     return {"dense fp32": min(fp32)} | ({"dense int8": min(int8)} if int8 else {})
 
 
 def break_even(curve: Curve, level: str) -> str:
-    """Percent of weights kept at which the curve takes as long as a dense level, between what was measured.
+    """Return the percent of weights kept at which a curve reaches a dense level, interpolated between densities.
 
-    Each density is compared with the dense model that took turns with it, so that a drift between them cancels.
+    Each density is compared with the dense model of the same report, so that drift between reports cancels.
     """
     ratios = curve.ratios.get(level)
     if ratios is None:
@@ -78,13 +78,13 @@ def break_even(curve: Curve, level: str) -> str:
     for i in range(1, len(curve.percent)):
         low, high = ratios[i - 1], ratios[i]
         if high >= 1:
-            share = (1 - low) / (high - low)
-            return f"{curve.percent[i - 1] + share * (curve.percent[i] - curve.percent[i - 1]):.0f}%"
+            fraction = (1 - low) / (high - low)
+            return f"{curve.percent[i - 1] + fraction * (curve.percent[i] - curve.percent[i - 1]):.0f}%"
     return f"above {curve.percent[-1]}%"
 
 
 def density_plot(lines: Sequence[Curve], dense: Mapping[str, float], path: Path) -> None:
-    """Draw latency against density, dense runtimes as level lines.
+    """Draw latency against density, with the dense levels as horizontal lines.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -110,39 +110,44 @@ def markdown(
     dense: Mapping[str, float],
     notes: Sequence[str],
 ) -> str:
-    """The whole document.
+    """Return the whole document.
 
     Args:
-        command: what was run.
-        measured: words for each point and what was found there.
-        outcomes: targets.
+        command: the command line that was run.
+        measured: title and report of each configuration.
+        outcomes: results of the targets.
         lines: curves of latency by density.
-        dense: levels that they are compared with, milliseconds.
-        notes: what was left out.
+        dense: dense levels to compare them with, in milliseconds.
+        notes: what was skipped, with the reason.
     """
     parts = ["# CPU", f"    {command}", *(f"- {note}" for note in notes)]
     if outcomes:
         parts += ["## Targets", _targets(outcomes)]
-    for what, report in measured:
-        parts += [f"## {what}", tables.markdown(report).rstrip()]
+    for title, report in measured:
+        parts += [f"## {title}", tables.markdown(report).rstrip()]
     if lines:
         parts += ["## Latency against density", _table(lines, dense)]
     return "\n\n".join(parts) + "\n"
 
 
 def _targets(outcomes: Sequence[Outcome]) -> str:
-    rows = ["| target | point | aim | found | | |", "| --- | --- | --- | ---: | --- | --- |"]
+    rows = [
+        "| target | configuration | aim | measured | result | |",
+        "| --- | --- | --- | ---: | --- | --- |",
+    ]
     for item in outcomes:
         found = "-" if item.found is None else f"{item.found:.0%}" if "%" in item.aim else f"{item.found:.2f}"
         verdict = {None: "not measured", True: "met", False: "missed"}[item.met]
-        rows.append(f"| {item.what} | {item.point} | {item.aim} | {found} | {verdict} | {item.detail} |")
+        rows.append(
+            f"| {item.target} | {item.configuration} | {item.aim} | {found} | {verdict} | {item.detail} |"
+        )
     return "\n".join(rows)
 
 
 def _table(lines: Sequence[Curve], dense: Mapping[str, float]) -> str:
     percents = sorted({percent for curve in lines for percent in curve.percent})
     head = [
-        "mask, arithmetic, runtime; ms",
+        "mask, precision, backend; ms",
         *(f"{percent}%" for percent in percents),
         *(f"break-even with {n}" for n in dense),
     ]

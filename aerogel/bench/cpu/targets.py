@@ -1,4 +1,4 @@
-"""The ratios that are aimed at, and whether they were met."""
+"""Check results against the target ratios of targets.json."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ __all__ = ["Outcome", "check", "load"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One target at one point: what was aimed at, what was found (None: not measured) and whether that is enough."""
+    """One target in one configuration.
 
-    what: str
-    point: str
+    Attributes:
+        target: what is compared.
+        configuration: name of the configuration.
+        aim: the target ratio in words, such as "at least 2.0".
+        found: the measured ratio; None if it was not measured.
+        detail: the two measured values.
+        met: whether `found` meets the target; None if it was not measured.
+    """
+
+    target: str
+    configuration: str
     aim: str
     found: float | None
     detail: str
-
     met: bool | None
 
 
 def load() -> list[dict[str, Any]]:
-    """The entries of targets.json.
+    """Return the entries of targets.json.
 
-    Each has `what`, `points`, `row` and `against` (alternatives, the best of which counts), every row as label,
-    candidate and kind; `at_least` for a ratio of times or `at_most` for one of resident memory; and
-    `other_point` where `against` is found at another point.
+    Each has `target`, `configurations`, `row` and `against` (alternatives, the best of which counts); a row is a label,
+    a backend and a precision. `at_least` bounds a ratio of latencies, `at_most` one of RSS. With
+    `against_configuration`, the rows of `against` are those of another configuration.
     """
     entries: list[dict[str, Any]] = json.loads(
         files("aerogel.bench.cpu").joinpath("targets.json").read_text(encoding="utf-8")
@@ -41,42 +49,42 @@ def load() -> list[dict[str, Any]]:
 
 
 def check(reports: Mapping[str, Report], entries: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """Compare what was measured, by name of the point, with what is aimed at."""
-    return [_check(reports, entry, point) for entry in entries for point in entry["points"]]
+    """Compare the reports, by name of the configuration, with the targets."""
+    return [_check(reports, entry, name) for entry in entries for name in entry["configurations"]]
 
 
-def _check(reports: Mapping[str, Report], entry: Mapping[str, Any], point: str) -> Outcome:
+def _check(reports: Mapping[str, Report], entry: Mapping[str, Any], name: str) -> Outcome:
     memory = "at_most" in entry
     aim = f"at most {entry['at_most']:.0%}" if memory else f"at least {entry['at_least']}"
-    row = _find(reports.get(point), entry["row"])
-    other = reports.get(entry.get("other_point", point))
-    rivals = [run for words in entry["against"] if (run := _find(other, words))]
-    if row is None or not rivals:
+    row = _find(reports.get(name), entry["row"])
+    other = reports.get(entry.get("against_configuration", name))
+    against = [run for words in entry["against"] if (run := _find(other, words))]
+    if row is None or not against:
         missing = entry["row"] if row is None else entry["against"][0]
-        return Outcome(entry["what"], point, aim, None, f"not measured: {', '.join(missing)}", None)
+        return Outcome(entry["target"], name, aim, None, f"not measured: {', '.join(missing)}", None)
     if memory:
-        best = min(rivals, key=lambda run: run.memory["after_runs"])
-        ours, theirs = row.memory["after_runs"] / 1e6, best.memory["after_runs"] / 1e6
-        found = ours / theirs
-        detail = f"{ours:.0f} MB against {theirs:.0f} ({best.candidate})"
-        return Outcome(entry["what"], point, aim, found, detail, found <= entry["at_most"])
-    best = min(rivals, key=lambda run: run.latency.median)
-    # Round by round where the rounds stood beside one another.
-    paired = other is reports.get(point)
+        best = min(against, key=lambda run: run.memory["after_runs"])
+        own_mb, best_mb = row.memory["after_runs"] / 1e6, best.memory["after_runs"] / 1e6
+        found = own_mb / best_mb
+        detail = f"{own_mb:.0f} MB against {best_mb:.0f} ({best.backend})"
+        return Outcome(entry["target"], name, aim, found, detail, found <= entry["at_most"])
+    best = min(against, key=lambda run: run.latency.median)
+    # Rounds can be compared one by one only within one configuration, where both took turns.
+    paired = other is reports.get(name)
     found = speedup(best.latency, row.latency).median if paired else best.latency.median / row.latency.median
-    detail = f"{row.latency.median:.2f} ms against {best.latency.median:.2f} ({best.candidate})"
-    return Outcome(entry["what"], point, aim, found, detail, found >= entry["at_least"])
+    detail = f"{row.latency.median:.2f} ms against {best.latency.median:.2f} ({best.backend})"
+    return Outcome(entry["target"], name, aim, found, detail, found >= entry["at_least"])
 
 
 def _find(report: Report | None, words: Sequence[str]) -> Run | None:
-    """The run of that label, candidate and kind, if its outputs were right."""
+    """The run with this label, backend and precision, if its outputs are correct."""
     if report is None:
         return None
     return next(
         (
             run
             for run in report.runs
-            if [run.label, run.candidate, str(run.kind)] == list(words) and run.correct
+            if [run.label, run.backend, str(run.precision)] == list(words) and run.correct
         ),
         None,
     )

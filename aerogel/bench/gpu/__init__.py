@@ -1,4 +1,4 @@
-"""The measurement of GPUs: products, training steps and a whole encoder, against what PyTorch has.
+"""The GPU benchmark: linear layers, training steps and a whole encoder, against PyTorch.
 
-Nothing here needs a GPU to be imported, and with ``--dry-run`` all of it runs on the CPU in small.
+Importing it needs no GPU, and with ``--dry-run`` all of it runs on the CPU in small sizes.
 """

@@ -1,4 +1,4 @@
-"""The command line of the GPU measurement."""
+"""The command line of the GPU benchmark."""
 
 from __future__ import annotations
 
@@ -24,33 +24,29 @@ from aerogel.torch.cuda import table
 __all__ = ["main"]
 
 _PACKAGES = ("aerogel", "torch", "triton", "transformers", "numpy")
-# Compiling a whole encoder twice is the longest.
+# The slowest case compiles a whole encoder twice.
 _CASE_SECONDS = 300.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write results.json and gpu.md (or the table of `--tune`); 2 if something failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aerogel.bench.gpu", description="The measurement of GPUs."
-    )
+    """Measure and write results.json and gpu.md, or the table of `--tune`; return 2 if something failed."""
+    parser = argparse.ArgumentParser(prog="python -m aerogel.bench.gpu", description="The GPU benchmark.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results")
-    parser.add_argument(
-        "--minutes", type=float, metavar="N", help="stop after the case during which they ran out"
-    )
+    parser.add_argument("--minutes", type=float, metavar="N", help="start no new case after N minutes")
     parser.add_argument(
         "--cases",
         type=arguments.words,
         metavar="WORD,...",
-        help="only cases whose names have all these words",
+        help="measure only cases whose names contain all these words",
     )
-    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--list", action="store_true", help="list the cases and stop")
     parser.add_argument(
-        "--tune", action="store_true", help="measure the table by which aerogel.torch chooses kernels"
+        "--tune", action="store_true", help="measure the table from which aerogel.torch chooses kernels"
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="small sizes on the CPU, in Triton's interpreter: does it all run?",
+        help="check that everything runs: small sizes on the CPU, in Triton's interpreter",
     )
     args = parser.parse_args(argv)
     try:
@@ -70,9 +66,9 @@ def _run(args: argparse.Namespace, start: float) -> int:
         print("\n".join(case.name for case in chosen))
         return 0
     if not chosen:
-        raise UsageError(f"--cases {','.join(args.cases)} fits no case; --list names them")
+        raise UsageError(f"--cases {','.join(args.cases)}: matches no case; --list lists them")
     if args.minutes is not None and not args.minutes > 0:
-        raise UsageError(f"--minutes {args.minutes} is out of range; give a number above 0")
+        raise UsageError(f"--minutes {args.minutes}: must be greater than 0")
     device = "cpu" if args.dry_run else _gpu()
     path = args.out / ("tuning.json" if args.tune else "results.json")
     check_output(path)
@@ -80,15 +76,18 @@ def _run(args: argparse.Namespace, start: float) -> int:
     with Child(device) as child:
         machine = child.ask("machine", _CASE_SECONDS)
         if "error" in machine:
-            raise RuntimeLoadError(f"nothing can be measured: {machine['error']}")
+            raise RuntimeLoadError(f"cannot start the GPU worker: {machine['error']}")
         found = documents.load(path, machine["result"], versions(_PACKAGES))
-        if not found.ceilings:
-            found.ceilings = child.ask("ceilings", _CASE_SECONDS).get("result", {})
+        if not found.roofline:
+            found.roofline = child.ask("roofline", _CASE_SECONDS).get("result", {})
         for number, case in enumerate(chosen, 1):
             if case.name in found.cases:
                 continue
             if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
-                print(f"{args.minutes:g} minutes are over; run it again to go on", file=sys.stderr)
+                print(
+                    f"stopped after {args.minutes:g} minutes; run the command again to resume",
+                    file=sys.stderr,
+                )
                 break
             print(f"{number} of {len(chosen)}: {case.name}", flush=True)
             reply = child.ask(case.name, _CASE_SECONDS)
@@ -106,7 +105,7 @@ def _run(args: argparse.Namespace, start: float) -> int:
 
 
 def _write(args: argparse.Namespace, found: documents.Results, chosen: Sequence[Case]) -> str:
-    """Write the table that `aerogel.torch` reads, or gpu.md; what to show at the end."""
+    """Write the table of `--tune`, or gpu.md; return the text to print at the end."""
     if args.tune:
         rows = list(tune.rows({case.name: case for case in chosen}, found.cases))
         path = args.out / "table.json" if args.dry_run else table.table_path(found.machine["device"])
@@ -124,9 +123,7 @@ def _gpu() -> str:
     torch = require("torch", "gpu")
     require("triton", "gpu")
     if not torch.cuda.is_available():
-        raise UsageError(
-            "there is no GPU that PyTorch can use here; install its CUDA build and a driver, or add --dry-run"
-        )
+        raise UsageError("PyTorch finds no GPU; install its CUDA build and a driver, or add --dry-run")
     return "cuda"
 
 

@@ -1,4 +1,4 @@
-"""What is measured on a GPU, and what is aimed at."""
+"""The benchmark cases of a GPU, with their targets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LARGE = ((4096, 4096), (16384, 4096))
 
 @dataclass(frozen=True)
 class Target:
-    """`ours` takes at most 1 / `at_least` of the time of `against`, or of its bytes."""
+    """`kernel` is at least `at_least` times as fast as `against`; with the quantity "bytes", as small."""
 
-    ours: str
+    kernel: str
     against: str
     at_least: float
     quantity: str = "ms"
@@ -22,23 +22,24 @@ class Target:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison.
+    """One benchmark case.
 
     Attributes:
-        name: unique.
-        kind: "product", "training" or "encoder": a function in `measures`.
-        ways: what is compared; the first is the baseline.
+        name: unique name.
+        scenario: "product", "training" or "encoder": a module of `scenarios`.
+        kernels: kernels to compare; the first is the baseline.
         shape: (out, in) of the weight.
-        block: (rows, cols) kept or dropped together; (2, 4) with `nm` keeps two of four.
-        density: share kept.
-        dtype: of values.
-        tokens: rows of x; of an encoder, batch times sequence.
-        targets: what is aimed at.
+        block: (rows, cols) kept or pruned together.
+        density: fraction of weights kept.
+        dtype: type of weights and activations.
+        tokens: rows of x; for an encoder, batch times sequence length.
+        targets: ratios to reach.
+        nm: keep two of four neighbours in a row, instead of blocks.
     """
 
     name: str
-    kind: str
-    ways: tuple[str, ...]
+    scenario: str
+    kernels: tuple[str, ...]
     shape: tuple[int, int]
     block: tuple[int, int]
     density: float
@@ -49,7 +50,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All of them, the most important first."""
+    """Return all benchmark cases, the most important first."""
     found = [
         Case(
             "encoder bert-base 32x32 90% float16 32x128", "encoder", ("dense", "aerogel"), (768, 768), (32, 32), 0.1,
@@ -75,15 +76,15 @@ def cases() -> list[Case]:
 
 
 def small(case: Case) -> Case:
-    """The same in a size for Triton's interpreter."""
+    """Return the case in a size for Triton's interpreter."""
     block = case.block if case.block == (1, 1) or case.nm else (16, 16)
     return replace(
         case, shape=(64, 128), block=block, tokens=min(case.tokens, 8), density=max(case.density, 0.3)
     )
 
 
-def _name(kind: str, shape: tuple[int, int], density: float, dtype: str, tokens: int) -> str:
-    return f"{kind} {1 - density:.0%} {dtype} {shape[0]}x{shape[1]} {tokens}"
+def _name(prefix: str, shape: tuple[int, int], density: float, dtype: str, tokens: int) -> str:
+    return f"{prefix} {1 - density:.0%} {dtype} {shape[0]}x{shape[1]} {tokens}"
 
 
 def _blocks(shape: tuple[int, int], side: int, density: float, dtype: str, tokens: int) -> Case:
@@ -91,28 +92,28 @@ def _blocks(shape: tuple[int, int], side: int, density: float, dtype: str, token
     if tokens >= 4096 and side >= 32:
         high = Target("aerogel-bsr", "dense", 4.0), Target("aerogel-bsr", "torch-bsr", 1.5)
         targets = high if density <= 0.1 else (Target("aerogel-bsr", "dense", 1.0),)
-    ways = ("dense", "aerogel-bsr", "torch-bsr", "cusparse-bsr")
+    kernels = ("dense", "aerogel-bsr", "torch-bsr", "cusparse-bsr")
     name = _name(f"blocks {side}x{side}", shape, density, dtype, tokens)
-    return Case(name, "product", ways, shape, (side, side), density, dtype, tokens, targets)
+    return Case(name, "product", kernels, shape, (side, side), density, dtype, tokens, targets)
 
 
 def _csr(shape: tuple[int, int], density: float, tokens: int) -> Case:
     name = _name("unstructured", shape, density, "float32", tokens)
-    ways = ("dense", "aerogel-csr", "cusparse-csr")
+    kernels = ("dense", "aerogel-csr", "cusparse-csr")
     targets = (Target("aerogel-csr", "cusparse-csr", 2.0),)
-    return Case(name, "product", ways, shape, (1, 1), density, "float32", tokens, targets)
+    return Case(name, "product", kernels, shape, (1, 1), density, "float32", tokens, targets)
 
 
 def _packed(shape: tuple[int, int], density: float, tokens: int) -> Case:
     name = _name("packed", shape, density, "float16", tokens)
-    ways = ("dense", "aerogel-packed", "aerogel-csr", "cusparse-csr")
+    kernels = ("dense", "aerogel-packed", "aerogel-csr", "cusparse-csr")
     targets: tuple[Target, ...] = ()
     if density == 0.1:
         targets = (
             Target("aerogel-packed", "dense", 2.5),
             Target("aerogel-packed", "dense", 4.0, "bytes"),
         )
-    return Case(name, "product", ways, shape, (1, 1), density, "float16", tokens, targets)
+    return Case(name, "product", kernels, shape, (1, 1), density, "float16", tokens, targets)
 
 
 def _two_four(shape: tuple[int, int], tokens: int) -> Case:

@@ -1,4 +1,4 @@
-"""The parent's side of `worker`: asks for a case, waits no longer than allowed, starts anew what died."""
+"""Run a `worker`: request cases from it, with a time limit, and restart it after a crash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Child"]
 
 
 class Child:
-    """A worker for `device`, started when it is first needed. Use as a context manager."""
+    """A worker for `device`, started on the first request. Use as a context manager."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -23,7 +23,7 @@ class Child:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
 
     def ask(self, name: str, seconds: float) -> dict[str, Any]:
-        """What the worker says of a case: ``{"result": ...}`` or ``{"error": words}``."""
+        """Request a case; return ``{"result": ...}``, or ``{"error": reason}`` if it failed or took too long."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._start()
@@ -55,29 +55,29 @@ class Child:
             self._process = None
 
     def _start(self) -> None:
-        # The interpreter has to be asked for before Triton is imported.
-        own = {"TRITON_INTERPRET": "1"} if self._device == "cpu" else {}
+        # The variable must be set before Triton is imported.
+        extra = {"TRITON_INTERPRET": "1"} if self._device == "cpu" else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aerogel.bench.gpu.worker", self._device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=os.environ | own,
+            env=os.environ | extra,
         )
 
     def _died(self) -> dict[str, Any]:
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
         self._log.seek(0)
         self._log.truncate()
         self.close()
-        return {"error": f"the process died: {said[-1] if said else 'it said nothing'}"}
+        return {"error": f"the process died: {lines[-1] if lines else 'it printed nothing'}"}
 
     def __enter__(self) -> Child:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
         self._log.close()

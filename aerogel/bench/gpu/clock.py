@@ -1,4 +1,4 @@
-"""Timing on a device: medians of events around many calls that find nothing of theirs in the L2 cache."""
+"""Time calls on a device: medians of events around many calls, with cold L2 caches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Timing", "copies_for", "timed"]
 
 _ROUNDS = 20
 _ROUND_SECONDS = 0.02
-_MOST_COPIES = 64
+_MAX_COPIES = 64
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call: median and quartiles over rounds; `graph` says whether a CUDA graph was replayed."""
+    """Milliseconds of one call: median and quartiles over rounds; `graph` is True if a CUDA graph was replayed."""
 
     ms: float
     low: float
@@ -29,20 +29,20 @@ class Timing:
 
 
 def copies_for(size: int, device: torch.device) -> int:
-    """How many sets of operands of `size` bytes take turns, so that together they are twice as large as the cache."""
+    """Return how many sets of operands of `size` bytes together are twice as large as the L2 cache."""
     if device.type != "cuda":
         return 1
     cache = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or 64 << 20
-    return min(_MOST_COPIES, max(1, math.ceil(2 * cache / max(1, size))))
+    return min(_MAX_COPIES, max(1, math.ceil(2 * cache / max(1, size))))
 
 
 def timed(calls: Sequence[Callable[[], object]], device: torch.device, graph: bool = True) -> Timing:
-    """Time `calls`, which do the same on different operands, one after the other.
+    """Time `calls`, which compute the same on different operands, one after the other.
 
     Args:
-        calls: at least one.
-        device: where they run.
-        graph: record them in a CUDA graph if that can be done, so that no time is spent on launching.
+        calls: at least one function.
+        device: device that they run on.
+        graph: record them in a CUDA graph if possible, so that launches take no time.
     """
     for call in calls:
         call()
@@ -52,13 +52,13 @@ def timed(calls: Sequence[Callable[[], object]], device: torch.device, graph: bo
     replay = _record(calls, device) if graph else None
     run = replay or (lambda: [call() for call in calls])
     once = _events(run, 1)
-    repeats = max(1, min(1000, int(_ROUND_SECONDS * 1e3 / max(once, 1e-3))))
-    rounds = [_events(run, repeats) / repeats for _ in range(_ROUNDS)]
+    iterations = max(1, min(1000, int(_ROUND_SECONDS * 1e3 / max(once, 1e-3))))
+    rounds = [_events(run, iterations) / iterations for _ in range(_ROUNDS)]
     return _summary(rounds, len(calls), replay is not None)
 
 
 def _record(calls: Sequence[Callable[[], object]], device: torch.device) -> Callable[[], object] | None:
-    """All calls as one CUDA graph; None where one of them cannot be recorded."""
+    """Record all calls in one CUDA graph and return its replay; None if a call cannot be recorded."""
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
@@ -76,18 +76,18 @@ def _record(calls: Sequence[Callable[[], object]], device: torch.device) -> Call
         return None
 
     def replay() -> None:
-        # What the calls give must outlive the graph's own memory.
+        # The outputs must stay referenced, as the graph writes to their memory.
         assert kept
         graph.replay()
 
     return replay
 
 
-def _events(run: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of `repeats` runs together."""
+def _events(run: Callable[[], object], iterations: int) -> float:
+    """Return the total milliseconds of `iterations` runs."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
-    for _ in range(repeats):
+    for _ in range(iterations):
         run()
     end.record()
     end.synchronize()

@@ -1,7 +1,10 @@
-"""One way to multiply by a pruned matrix on a GPU."""
+"""The interface of a GPU kernel, and the table of all kernels."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from aerogel.registry import Registry
+__all__ = ["GpuKernel", "Layer", "Opened", "gpu_kernels"]
 
-__all__ = ["GPU_KERNELS", "GpuKernel", "Layer", "Opened"]
+_PACKAGE = "aerogel.bench.gpu.kernels"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A pruned layer: `weight` ``[out, in]`` on its device, zero where `mask` is False, and `bias` ``[out]``."""
+    """A pruned linear layer.
+
+    Attributes:
+        weight: ``[out, in]`` on its device, zero where `mask` is False.
+        mask: boolean, of the same shape.
+        block: (rows, cols) kept or pruned together.
+        bias: ``[out]``.
+    """
 
     weight: torch.Tensor
     mask: np.ndarray
@@ -26,9 +36,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Opened:
-    """A layer that is ready: `call` takes what `prepare` made of x ``[tokens, in]`` and gives ``[tokens, out]``.
+    """A packed layer.
 
-    `prepare` is not timed: the rivals get x in the layout that they like best. `bytes` is what the weight takes.
+    Attributes:
+        call: computes ``[tokens, out]`` from what `prepare` returned.
+        bytes: size of the packed weight.
+        prepare: converts x ``[tokens, in]`` to the kernel's preferred layout; not timed.
     """
 
     call: Callable[[torch.Tensor], torch.Tensor]
@@ -37,15 +50,22 @@ class Opened:
 
 
 class GpuKernel(ABC):
-    """A module of ``ways/`` defines ``GPU_KERNEL``, an instance."""
+    """One implementation of a linear layer with a pruned weight."""
 
     @abstractmethod
     def open(self, layer: Layer) -> Opened:
         """Pack the layer.
 
         Raises:
-            Exception: whatever a library raises that cannot; the way is then left out, with its words.
+            Exception: anything that the library raises. The kernel is then reported with the error's text.
         """
 
 
-GPU_KERNELS: Registry[GpuKernel] = Registry("way", "aerogel.bench.gpu.kernels", "GPU_KERNEL")
+@functools.cache
+def gpu_kernels() -> dict[str, GpuKernel]:
+    """Return all kernels by name: the tables ``GPU_KERNELS`` of the modules in ``kernels/``."""
+    folder = importlib.import_module(_PACKAGE)
+    modules = [
+        importlib.import_module(f"{_PACKAGE}.{item.name}") for item in pkgutil.iter_modules(folder.__path__)
+    ]
+    return {name: kernel for module in modules for name, kernel in module.GPU_KERNELS.items()}

@@ -1,4 +1,4 @@
-"""A whole model timed in three ways: eager, compiled, and compiled and recorded in a CUDA graph."""
+"""Time a whole model in three modes: eager, compiled, and compiled and recorded in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aerogel.bench.gpu.clock import timed
-from aerogel.bench.gpu.scenario import Rows, wrong
+from aerogel.bench.gpu.scenario import Rows, output_error
 
 __all__ = ["MODES", "first_output", "modes"]
 
@@ -18,7 +18,7 @@ MODES = ("eager", "compile", "graph")
 
 
 def first_output(model: Callable[..., Any], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The first tensor that a model of transformers gives."""
+    """Return the first output tensor of a transformers model."""
     found: torch.Tensor = model(**inputs)[0]
     return found
 
@@ -34,12 +34,12 @@ def modes(
     """Time `model` in all `MODES`.
 
     Args:
-        name: what rows are called, before the mode.
-        model: on `device`, in evaluation mode.
-        inputs: of one inference.
-        expected: its first output in float64; what differs from it is reported as wrong, without a time.
-        device: where all of it is.
-        dtype: of the model's values.
+        name: first word of the rows' names; the mode follows.
+        model: model on `device`, in evaluation mode.
+        inputs: inputs of one inference.
+        expected: its first output in float64; a mode with another output is reported as wrong and not timed.
+        device: device of model and inputs.
+        dtype: type of the model's values.
     """
     on_gpu = device.type == "cuda"
     size = sum(tensor.numel() * tensor.itemsize for tensor in [*model.parameters(), *model.buffers()])
@@ -50,12 +50,12 @@ def modes(
             run = functools.partial(first_output, model if mode == "eager" else compiled, inputs)
             graph = mode == "graph"
             try:
-                # Roundings of twelve layers add up, so that half precision is held to what bfloat16 reaches in one.
-                if problem := wrong(run(), expected, dtype if dtype == "float32" else "bfloat16"):
+                # Rounding errors of twelve layers add up, so float16 gets the tolerance of one bfloat16 layer.
+                if problem := output_error(run(), expected, dtype if dtype == "float32" else "bfloat16"):
                     rows[f"{name} {mode}"] = {"error": problem}
                     continue
                 time = timed([run], device, graph)
-            except Exception as error:  # of the compiler
+            except Exception as error:  # the compiler raises many types
                 rows[f"{name} {mode}"] = {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
                 continue
             if graph and on_gpu and not time.graph:

@@ -1,4 +1,4 @@
-"""results.json: what was measured so far, written after each case and taken up again by the next run."""
+"""Read and write results.json, which is saved after each case so that the next run can resume."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from aerogel.system.json_fields import Each, MalformedJsonError, Number, check, 
 
 __all__ = ["Results", "load", "save"]
 
-SCHEMA = 1
+SCHEMA = 2
 _POSITIVE = Number(float, sys.float_info.min)
 _RESULTS = {
-    "ceilings": Each(_POSITIVE),
+    "roofline": Each(_POSITIVE),
     "cases": Each({"rows?": Each({"error?": str, "ms?": _POSITIVE}), "error?": str}),
 }
 
 
 @dataclass
 class Results:
-    """What one machine gave.
+    """Results of one machine.
 
     Attributes:
         machine: the device and its properties.
-        versions: of what was measured with.
-        ceilings: see `aerogel.bench.gpu.roofline`.
-        cases: by name, ``{"rows": {way: row}}`` or ``{"error": words}``.
+        versions: versions of the packages.
+        roofline: see `aerogel.bench.gpu.roofline`.
+        cases: results by name of the case: ``{"rows": {kernel: row}}`` or ``{"error": reason}``.
     """
 
     machine: dict[str, Any]
     versions: dict[str, str | None]
-    ceilings: dict[str, float] = field(default_factory=dict)
+    roofline: dict[str, float] = field(default_factory=dict)
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def load(path: Path, machine: dict[str, Any], versions: dict[str, str | None]) -> Results:
-    """What `path` has of this machine and these versions; nothing where it speaks of others or is not there.
+    """Read the results of this machine and these versions; return empty results if the file has others or is missing.
 
     Raises:
-        DataError: the file is none of ours.
+        DataError: the file is not a results file.
     """
     fresh = Results(machine, versions)
     try:
@@ -51,21 +51,21 @@ def load(path: Path, machine: dict[str, Any], versions: dict[str, str | None]) -
         if document["schema"] != SCHEMA or (document["machine"], document["versions"]) != (machine, versions):
             return fresh
         check(document, _RESULTS)
-        ceilings, cases = document["ceilings"], document["cases"]
+        roofline, cases = document["roofline"], document["cases"]
         rows = [row for case in cases.values() for row in case.get("rows", {}).values()]
         if not all("error" in row or "ms" in row for row in rows):
             raise MalformedJsonError("a row has neither ms nor error")
     except FileNotFoundError:
         return fresh
     except (OSError, MalformedJsonError) as error:
-        raise DataError(f"{path} is not what this command writes ({error}); move it away") from error
-    # What failed is tried again.
+        raise DataError(f"{path} is not a results file of this command ({error}); move it away") from error
+    # Failed cases are measured again.
     kept = {name: case for name, case in cases.items() if "rows" in case}
-    return Results(machine, versions, ceilings, kept)
+    return Results(machine, versions, roofline, kept)
 
 
 def save(path: Path, results: Results) -> None:
-    """Write all of it, whole or not at all."""
+    """Write the results atomically."""
     document = {"schema": SCHEMA, **vars(results)}
     with atomic_file(path) as file:
         file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the device can do at most, as it does it: bytes copied and products of large dense matrices."""
+"""Measure the peak rates of the device: bytes copied, and products of large dense matrices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 from aerogel.bench.gpu.clock import timed
 
-__all__ = ["ceilings"]
+__all__ = ["roofline"]
 
 _DTYPES = ("float16", "bfloat16", "float32")
 
 
-def ceilings(device: torch.device) -> dict[str, float]:
-    """``copy``: bytes read and written in a second; ``matmul float16`` and so on: operations in a second."""
+def roofline(device: torch.device) -> dict[str, float]:
+    """Return ``copy``: bytes read and written per second; ``matmul float16`` and so on: operations per second."""
     on_gpu = device.type == "cuda"
     source = torch.empty(1 << (30 if on_gpu else 20), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

@@ -1,7 +1,7 @@
-"""What a kind of case does: a module of ``measures/`` defines ``SCENARIO``, a function of a case and a device.
+"""The registry of scenarios. Each module of ``scenarios/`` defines ``SCENARIO``, a function of a case and a device.
 
-It gives a row for each way, by its name: ``{"ms", "low", "high", "graph", "bytes"}``, or ``{"error"}`` in words: the
-library could not, or its result was wrong.
+It returns a row for each kernel, by name: ``{"ms", "low", "high", "graph", "bytes"}``, or ``{"error"}`` with the reason
+if the library failed or its result was wrong.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from aerogel.bench.gpu.kernel import Layer
 from aerogel.registry import Registry
 from aerogel.sparse.masks import top_masks
 
-__all__ = ["SCENARIOS", "Rows", "make_layer", "wrong"]
+__all__ = ["SCENARIOS", "Rows", "make_layer", "output_error"]
 
 Rows = dict[str, dict[str, Any]]
 SCENARIOS: Registry[Callable[[Case, torch.device], Rows]] = Registry(
-    "measure", "aerogel.bench.gpu.scenarios", "SCENARIO"
+    "scenario", "aerogel.bench.gpu.scenarios", "SCENARIO"
 )
 
-# Roundings of the result, and of sums in half precision where a library keeps them so; a wrong kernel is off by all.
+# Room for rounding of the result, and of sums that a library keeps in half precision. A wrong kernel is off by 1.
 _TOLERANCES = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 2e-3}
 
 
 def make_layer(case: Case, device: torch.device) -> Layer:
-    """A random layer of the case, the same every time."""
+    """Return a random layer for the case, the same in every call."""
     random = np.random.default_rng(0)
     rows, cols = case.shape
     if case.nm:
@@ -45,9 +45,9 @@ def make_layer(case: Case, device: torch.device) -> Layer:
     return Layer(weight, mask, case.block, torch.randn(rows, generator=draw).to(device, dtype))
 
 
-def wrong(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> str | None:
-    """What is wrong with a result, against one in float64; None if it is right."""
+def output_error(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> str | None:
+    """Compare a result with one in float64; return None if they agree, else the difference in words."""
     if found.shape != expected.shape:
         return f"wrong: shape {list(found.shape)}, not {list(expected.shape)}"
-    apart = float((found.double() - expected).abs().max() / expected.abs().max())
-    return None if apart <= _TOLERANCES[dtype] else f"wrong: relative difference {apart:.1e}"
+    error = float((found.double() - expected).abs().max() / expected.abs().max())
+    return None if error <= _TOLERANCES[dtype] else f"wrong: relative error {error:.1e}"

@@ -1,4 +1,4 @@
-"""The table by which `aerogel.torch` chooses: each kernel over dense, by shape, tokens and density."""
+"""Measure the table from which `aerogel.torch` chooses kernels: time over dense, by shape, tokens and density."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "aerogel-"
 
 
 def tuning_cases() -> list[Case]:
-    """What is measured for the table, in half precision, the most used first."""
+    """Return the benchmark cases of the table, in half precision, the most common first."""
     return [
         Case(
             f"tune {format} {block[0]}x{block[1]} {shape[0]}x{shape[1]} {tokens} {density}", "product",
@@ -29,11 +29,11 @@ def tuning_cases() -> list[Case]:
 
 
 def rows(cases: dict[str, Case], found: dict[str, dict[str, Any]]) -> Iterator[Measured]:
-    """The table's rows of what was measured."""
+    """Yield the rows of the table, from the cases that were measured."""
     for name, result in found.items():
-        case, ways = cases.get(name), result.get("rows", {})
-        if case is None or not all("ms" in ways.get(way, {}) for way in case.ways):
+        case, measured = cases.get(name), result.get("rows", {})
+        if case is None or not all("ms" in measured.get(kernel, {}) for kernel in case.kernels):
             continue
-        dense, ours = (ways[way]["ms"] for way in case.ways)
-        format = case.ways[1].removeprefix(_PREFIX)
-        yield Measured(format, case.block, case.dtype, case.shape, case.tokens, case.density, ours / dense)
+        dense, sparse = (measured[kernel]["ms"] for kernel in case.kernels)
+        format = case.kernels[1].removeprefix(_PREFIX)
+        yield Measured(format, case.block, case.dtype, case.shape, case.tokens, case.density, sparse / dense)

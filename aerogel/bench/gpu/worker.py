@@ -1,7 +1,7 @@
-"""A process that measures the cases it is asked for: ``python -m aerogel.bench.gpu.worker DEVICE``.
+"""A process that measures benchmark cases: ``python -m aerogel.bench.gpu.worker DEVICE``.
 
-It reads a case's name from a line of its input and answers in a line of JSON. What kills it, an illegal address for
-example, costs one case: the parent starts another.
+It reads the name of a case per line of standard input, and replies with one line of JSON. A crash, such as an illegal
+address, costs one case: the parent starts another worker.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import warnings
 import torch
 
 from aerogel.bench.gpu.case import cases, small
-from aerogel.bench.gpu.roofline import ceilings
+from aerogel.bench.gpu.roofline import roofline
 from aerogel.bench.gpu.scenario import SCENARIOS
 from aerogel.bench.gpu.tune import tuning_cases
 
-CEILINGS = "ceilings"
+ROOFLINE = "roofline"
 MACHINE = "machine"
 
 
 def main() -> int:
-    """Answer until the input ends."""
-    # Libraries print what they like; answers go where nothing else does.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Answer requests until standard input ends."""
+    # Libraries print to standard output too, so replies go to a private copy of it.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     device = torch.device(sys.argv[1])
@@ -37,17 +37,17 @@ def main() -> int:
         try:
             if name == MACHINE:
                 reply = {"result": _machine(device)}
-            elif name == CEILINGS:
-                reply = {"result": ceilings(device)}
+            elif name == ROOFLINE:
+                reply = {"result": roofline(device)}
             else:
                 case = known[name]
-                reply = {"result": SCENARIOS.get(case.kind)(case, device)}
-        except Exception as error:  # whatever a case raises costs no other
+                reply = {"result": SCENARIOS.get(case.scenario)(case, device)}
+        except Exception as error:  # an error in one case must not stop the others
             reply = {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
             if "CUDA error" in str(error):
-                print(json.dumps(reply), file=answers, flush=True)
+                print(json.dumps(reply), file=replies, flush=True)
                 return 1
-        print(json.dumps(reply), file=answers, flush=True)
+        print(json.dumps(reply), file=replies, flush=True)
         if not dry:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

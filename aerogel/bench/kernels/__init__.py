@@ -1,6 +1,6 @@
-"""Libraries whose products are compared, a file each.
+"""Kernels that can be measured. Each module of this folder is one library.
 
-A module of this folder defines ``KERNEL``, an instance of `aerogel.bench.kernel.Kernel`.
+It defines ``KERNEL``, an instance of `aerogel.bench.kernel.Kernel`.
 """
 
 from aerogel.bench.kernel import Kernel
@@ -8,4 +8,4 @@ from aerogel.registry import Registry
 
 __all__ = ["KERNELS"]
 
-KERNELS: Registry[Kernel] = Registry("product", "aerogel.bench.kernels", "KERNEL")
+KERNELS: Registry[Kernel] = Registry("kernel", "aerogel.bench.kernels", "KERNEL")

@@ -1,9 +1,9 @@
-"""The products alone: ``python -m aerogel.bench.kernels.__main__``.
+"""Benchmark single kernels: ``python -m aerogel.bench.kernels.__main__``.
 
-One thread, one layer: the native library's kernel over a range of densities and blocks against ONNX Runtime's dense
-product and addition of the same layer, or, with --against, beside those of other libraries. All products of a layer
-take turns; the fastest of their times is kept, as for so short a piece of work every disturbance only adds. A ratio
-of 1 is the break-even that `aerogel.ops.functions` states.
+Times one layer on one thread: Aerogel's sparse kernel over a range of densities and blocks against ONNX Runtime's
+dense product and bias or, with --against, against other libraries at one density. The kernels of a layer take turns in
+rounds, and the fastest time of each counts, as disturbances can only add time. A ratio of 1 is the break-even that
+`aerogel.ops.functions` states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from aerogel.bench.compare import difference
+from aerogel.bench.compare import relative_error
 from aerogel.bench.kernel import Layer
 from aerogel.bench.kernels import KERNELS
 from aerogel.bench.precision import TOLERANCES
@@ -30,11 +30,11 @@ __all__ = ["compare", "fastest", "main", "ratios"]
 _SHAPES = ((768, 768), (3072, 768), (768, 3072), (384, 384), (1536, 384))
 _DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.8, 0.9)
 _BLOCKS = ((1, 1), (2, 1), (4, 1), (16, 16))
-_OURS, _DENSE = "aerogel", "onnxruntime"
+_AEROGEL, _DENSE = "aerogel", "onnxruntime"
 
 
 def layer(shape: tuple[int, int], block: tuple[int, int], density: float, tokens: int) -> Layer:
-    """A random layer: `shape` is (out, in), `density` the fraction kept."""
+    """Return a random layer of `shape` (out, in), of which the fraction `density` is kept."""
     random = np.random.default_rng(0)
     weight = random.standard_normal(shape, np.float32)
     x = random.standard_normal((tokens, shape[1]), np.float32)
@@ -42,10 +42,10 @@ def layer(shape: tuple[int, int], block: tuple[int, int], density: float, tokens
     return Layer(np.where(mask, weight, np.float32(0)), mask, block, x)
 
 
-def fastest(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds of the fastest of `turns` calls of each, in turns."""
+def fastest(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Call each function once per round, and return the seconds of the fastest call of each."""
     best = dict.fromkeys(runs, float("inf"))
-    for _ in range(turns):
+    for _ in range(rounds):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
@@ -54,59 +54,64 @@ def fastest(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, f
 
 
 def ratios(
-    shape: tuple[int, int], block: tuple[int, int], densities: Sequence[float], tokens: int, turns: int
+    shape: tuple[int, int], block: tuple[int, int], densities: Sequence[float], tokens: int, rounds: int
 ) -> list[tuple[float, float]]:
-    """Per density, the sparse layer's seconds and the dense layer's.
+    """Return the seconds of the sparse and of the dense layer for each density.
 
     Args:
         shape: (out_features, in_features).
-        block: (rows, cols) kept or dropped together.
+        block: (rows, cols) kept or pruned together.
         densities: fractions kept.
         tokens: rows of the activations.
-        turns: how often each candidate is timed.
+        rounds: timings of each kernel.
     """
     found = []
     for density in densities:
-        made = layer(shape, block, density, tokens)
-        best = fastest({name: KERNELS.get(name).open(made) for name in (_OURS, _DENSE)}, turns)
-        found.append((best[_OURS], best[_DENSE]))
+        operands = layer(shape, block, density, tokens)
+        best = fastest({name: KERNELS.get(name).open(operands) for name in (_AEROGEL, _DENSE)}, rounds)
+        found.append((best[_AEROGEL], best[_DENSE]))
     return found
 
 
-def compare(made: Layer, names: Sequence[str], turns: int) -> dict[str, float]:
-    """Seconds of each of the products `names` that can multiply `made`, checked to be right.
+def compare(operands: Layer, names: Sequence[str], rounds: int) -> dict[str, float]:
+    """Check and time the kernels `names` that run on this machine; return the seconds of each.
 
     Raises:
-        RuntimeLoadError: one gives something else.
+        RuntimeLoadError: the output of a kernel is wrong.
     """
-    expected = made.x.astype(np.float64) @ made.weight.T.astype(np.float64)
-    runs = {name: KERNELS.get(name).open(made) for name in names if KERNELS.get(name).refuse() is None}
+    expected = operands.x.astype(np.float64) @ operands.weight.T.astype(np.float64)
+    runs = {name: KERNELS.get(name).open(operands) for name in names if KERNELS.get(name).refuse() is None}
     for name, run in runs.items():
-        apart = difference([run()], [expected])
-        if not apart <= TOLERANCES["fp32"]:
-            raise RuntimeLoadError(f"{name} multiplies wrongly (relative difference {apart:.1e})")
-    return fastest(runs, turns)
+        error = relative_error([run()], [expected])
+        if not error <= TOLERANCES["fp32"]:
+            raise RuntimeLoadError(f"the output of kernel {name} is wrong (relative error {error:.1e})")
+    return fastest(runs, rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(
-        prog="python -m aerogel.bench.kernels.__main__", description="The products alone."
+        prog="python -m aerogel.bench.kernels.__main__", description="Benchmark single kernels."
     )
     parser.add_argument(
         "--tokens", type=int, default=128, metavar="N", help="rows of activations (default: 128)"
     )
-    parser.add_argument("--turns", type=int, default=25, metavar="N", help="timings of each (default: 25)")
+    parser.add_argument(
+        "--rounds", type=int, default=25, metavar="N", help="timings of each kernel (default: 25)"
+    )
     parser.add_argument(
         "--against",
         type=arguments.words,
         metavar="NAME,...",
-        help=f"one density beside other libraries: {', '.join(KERNELS.names())}; all for every one",
+        help=f"compare with other libraries at one density: {', '.join(KERNELS.names())}; all for every one",
     )
-    parser.add_argument("--density", type=float, default=0.1, metavar="D", help="that density (default: 0.1)")
+    parser.add_argument(
+        "--density", type=float, default=0.1, metavar="D", help="density for --against (default: 0.1)"
+    )
     args = parser.parse_args(argv)
-    if min(args.tokens, args.turns) < 1:
-        parser.error("--tokens and --turns are whole numbers from 1")
+    for flag, value in (("--tokens", args.tokens), ("--rounds", args.rounds)):
+        if value < 1:
+            parser.error(f"{flag} {value}: must be at least 1")
     try:
         lines = _against(args) if args.against else _by_density(args)
     except AerogelError as error:
@@ -117,17 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_density(args: argparse.Namespace) -> str:
-    """Sparse over dense time, by shape, blocks and density."""
+    """Return a table of sparse over dense time, by shape, block and density."""
     lines = [
         f"{args.tokens} tokens, one thread, kernels: {selected()}; sparse over dense time, GFLOP/s on nonzeros\n",
-        "| layer | blocks | " + " | ".join(f"{density:.0%}" for density in _DENSITIES) + " |",
+        "| layer | block | " + " | ".join(f"{density:.0%}" for density in _DENSITIES) + " |",
         "| --- | --- |" + " ---: |" * len(_DENSITIES),
     ]
     for shape in _SHAPES:
         for block in _BLOCKS:
             cells = []
             for density, (sparse, dense) in zip(
-                _DENSITIES, ratios(shape, block, _DENSITIES, args.tokens, args.turns), strict=True
+                _DENSITIES, ratios(shape, block, _DENSITIES, args.tokens, args.rounds), strict=True
             ):
                 rate = 2 * density * shape[0] * shape[1] * args.tokens / sparse / 1e9
                 cells.append(f"{sparse / dense:.2f}, {rate:.0f}")
@@ -136,31 +141,33 @@ def _by_density(args: argparse.Namespace) -> str:
 
 
 def _against(args: argparse.Namespace) -> str:
-    """Every library by shape and blocks, with rates.
+    """Return a table of every library by shape and block.
 
-    What the multipliers could do at most is taken to be what the fastest dense product of the run did.
+    The rate of the fastest dense product of the run is taken as the machine's peak.
     """
     names = (
-        KERNELS.names() if args.against == ["all"] else list(dict.fromkeys([_OURS, *args.against, _DENSE]))
+        KERNELS.names() if args.against == ["all"] else list(dict.fromkeys([_AEROGEL, *args.against, _DENSE]))
     )
     found = []
     for shape in _SHAPES:
         for block in _BLOCKS:
-            made = layer(shape, block, args.density, args.tokens)
-            found += [(made, name, seconds) for name, seconds in compare(made, names, args.turns).items()]
-    peak = max(made.dense_operations / seconds for made, name, seconds in found if name == _DENSE)
+            operands = layer(shape, block, args.density, args.tokens)
+            times = compare(operands, names, args.rounds)
+            found += [(operands, name, seconds) for name, seconds in times.items()]
+    peak = max(operands.dense_operations / seconds for operands, name, seconds in found if name == _DENSE)
     lines = [
         f"{args.tokens} tokens, {args.density:.0%} kept, one thread, kernels: {selected()}; "
         f"fastest dense product {peak / 1e9:.0f} GFLOP/s\n",
-        "| layer | blocks | library | us | GFLOP/s on nonzeros | dense-equivalent | of the fastest dense rate |",
+        "| layer | block | kernel | us | GFLOP/s on nonzeros | dense-equivalent | of the dense peak |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for made, name, seconds in found:
-        dense = made.dense_operations / seconds
-        rate = dense if name == _DENSE else made.operations / seconds
-        nonzeros = f"{made.operations / seconds / 1e9:.0f}"
+    for operands, name, seconds in found:
+        dense = operands.dense_operations / seconds
+        rate = dense if name == _DENSE else operands.operations / seconds
+        nonzeros = f"{operands.operations / seconds / 1e9:.0f}"
+        rows, columns = operands.weight.shape
         lines.append(
-            f"| {made.weight.shape[0]}x{made.weight.shape[1]} | {_name(made.block)} | {name} | {seconds * 1e6:.0f} "
+            f"| {rows}x{columns} | {_name(operands.block)} | {name} | {seconds * 1e6:.0f} "
             f"| {nonzeros} | {dense / 1e9:.0f} | {rate / peak:.0%} |"
         )
     reasons = {name: reason for name in names if (reason := KERNELS.get(name).refuse())}

@@ -1,4 +1,4 @@
-"""This project's kernel: CSR, or BSR where there are blocks, token-major activations, bias added."""
+"""Aerogel's kernel: CSR, or BSR for blocks, times token-major activations, with a bias."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ __all__ = ["KERNEL"]
 
 class _Aerogel(Kernel):
     def refuse(self) -> str | None:
-
         try:
             library_path()
         except RuntimeLoadError as error:
@@ -26,8 +25,8 @@ class _Aerogel(Kernel):
         from aerogel.kernels.cpu.native import SparseLinear
         from aerogel.sparse.formats import FORMATS
 
-        form = FORMATS.get("csr" if layer.block == (1, 1) else "bsr")
-        arrays = form.encode(layer.weight, layer.mask, layer.block)
+        format = FORMATS.get("csr" if layer.block == (1, 1) else "bsr")
+        arrays = format.encode(layer.weight, layer.mask, layer.block)
         sparse = SparseLinear(arrays, None, layer.weight.shape[1])
         y = np.empty((len(layer.x), len(layer.weight)), np.float32)
         return lambda: sparse(layer.x, out=y)

@@ -1,4 +1,4 @@
-"""Intel MKL's CSR times feature-major activations, analysed beforehand for this product."""
+"""Intel MKL's CSR times feature-major activations, optimised for this product before timing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from aerogel.errors import MissingExtraError, RuntimeLoadError
 
 __all__ = ["KERNEL"]
 
-# Of mkl_spblas.h.
+# Constants of mkl_spblas.h.
 _ZERO_BASED, _NO_TRANSPOSE, _GENERAL, _UPPER, _NON_UNIT, _ROW_MAJOR = 0, 10, 20, 40, 50, 101
 _MANY_CALLS = 1000
 
 
 class _Description(ctypes.Structure):
-    """matrix_descr: of no special structure."""
+    """The struct matrix_descr."""
 
     _fields_ = (("type", ctypes.c_int), ("mode", ctypes.c_int), ("diag", ctypes.c_int))
 
 
 class _Mkl(Kernel):
     def refuse(self) -> str | None:
-        return None if _file() else "it is not installed; run: pip install mkl"
+        return None if _file() else "MKL is not installed; run: pip install mkl"
 
     def open(self, layer: Layer) -> Callable[[], np.ndarray]:
         mkl = _library()
@@ -56,7 +56,7 @@ class _Mkl(Kernel):
         kept = indptr, indices, data
 
         def run() -> np.ndarray:
-            assert kept  # the handle points into them
+            assert kept  # the handle points into these arrays
             _checked(
                 mkl.mkl_sparse_s_mm(
                     _NO_TRANSPOSE, ctypes.c_float(1), handle, general, _ROW_MAJOR, ctypes.c_void_p(x.ctypes.data),
@@ -71,13 +71,13 @@ class _Mkl(Kernel):
 def _checked(status: int) -> None:
     if status:
         raise RuntimeLoadError(
-            f"MKL refuses a sparse product (status {status}); install another release of mkl"
+            f"MKL failed on a sparse product (status {status}); install another release of mkl"
         )
 
 
 @functools.cache
 def _file() -> Path | None:
-    """The library that the package "mkl" has installed."""
+    """Return the shared library of the package "mkl"; None if it is not installed."""
     try:
         files = metadata.files("mkl") or []
     except metadata.PackageNotFoundError:
@@ -88,10 +88,10 @@ def _file() -> Path | None:
 
 @functools.cache
 def _library() -> Any:
-    """MKL on one thread.
+    """Load MKL and set it to one thread.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: MKL is not installed.
     """
     file = _file()
     if file is None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime's dense product and addition of a bias: what a model without sparsity does."""
+"""ONNX Runtime's dense product and bias, as in a dense model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SciPy's CSR times feature-major activations; its BSR takes several times as long."""
+"""SciPy's CSR times feature-major activations. Its BSR takes several times as long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["KERNEL"]
 class _SciPy(Kernel):
     def refuse(self) -> str | None:
         found = importlib.util.find_spec("scipy")
-        return None if found else "it is not installed; run: pip install scipy"
+        return None if found else "SciPy is not installed; run: pip install scipy"
 
     def open(self, layer: Layer) -> Callable[[], np.ndarray]:
         sparse = require("scipy.sparse", "train")

@@ -1,1 +1,1 @@
-"""Raw text to pre-train on: files, documents, sentences, and the rows that are made of them. Needs no torch."""
+"""Raw text for pre-training: files, documents, sentences and training rows. Needs no torch."""

@@ -1,4 +1,4 @@
-"""The documents of text files, as a stream that can be taken up again behind any of them."""
+"""Stream the documents of a text file. Reading can resume after any document."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aerogel.system.text import Line, read_lines
 
 __all__ = ["Document", "read_documents"]
 
-# Characters after which a document is cut: a file without any separator must not be held in memory as a whole.
-_LONGEST = 1 << 18
+# Characters after which a document is cut. A file without separators would otherwise fill the memory.
+_MAX_CHARACTERS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Document:
     """One document.
 
     Attributes:
-        lines: its lines, separators left out.
-        format: of the file that it is from.
-        end: bytes (unpacked) in front of what follows it in its file.
-        line: lines in front of what follows it.
+        lines: lines without separators.
+        format: text format of the file.
+        end: byte offset (unpacked) in the file where the next document is read from.
+        line: number of lines before that offset.
     """
 
     lines: tuple[str, ...]
@@ -34,20 +34,20 @@ class Document:
     line: int
 
     def sentences(self) -> list[str]:
-        """Its sentences, in order."""
+        """Return the sentences, in order."""
         return [sentence for line in self.lines for sentence in self.format.sentences(line)]
 
     def fraction(self) -> float:
-        """A number in [0, 1) that depends on nothing but the text: equal documents have equal ones."""
+        """Hash the text to a number in [0, 1). Equal documents get equal numbers."""
         digest = hashlib.blake2b("\n".join(self.lines).encode(), digest_size=8).digest()
-        # The upper 53 bits: a float holds no more, and 2**64 - 1 would round to 1.
+        # Use the upper 53 bits, the precision of a float: 2**64 - 1 would round to 1.
         return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def read_documents(path: Path, offset: int = 0, line: int = 0) -> Iterator[Document]:
-    """Documents of a file from byte `offset` on, in front of which there are `line` lines.
+    """Yield the documents of a file from byte `offset` on; `line` is the number of lines before it.
 
-    A document of more than 256 Ki characters is cut, and counts as several.
+    A document of more than 256 Ki characters is cut into several.
 
     Raises:
         DataError: see `read_lines`.
@@ -64,7 +64,7 @@ def read_documents(path: Path, offset: int = 0, line: int = 0) -> Iterator[Docum
             if last.text.strip():
                 kept.append(last.text)
                 size += len(last.text)
-            if size > _LONGEST:
+            if size > _MAX_CHARACTERS:
                 yield Document(tuple(kept), format, last.end, last.number)
                 kept, size = [], 0
         elif kept:

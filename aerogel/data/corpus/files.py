@@ -11,10 +11,10 @@ __all__ = ["text_files"]
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves and all files below the directories, hidden ones left out; sorted within each directory.
+    """List files, and search directories for files, without hidden ones. Sort within each directory.
 
     Raises:
-        UsageError: a path does not exist, is given twice, or a directory has no files.
+        UsageError: a path does not exist or is given twice, or a directory has no files.
     """
     found: list[Path] = []
     for path in paths:
@@ -22,15 +22,15 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
             inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
             files = [path / file for file in sorted(inside) if not any(p.startswith(".") for p in file.parts)]
             if not files:
-                raise UsageError(f"--text {path} has no files; give the directory of the text")
+                raise UsageError(f"--text {path}: the directory has no files; give a directory of text files")
             found += files
         elif path.is_file():
             found.append(path)
         else:
-            raise UsageError(f"--text {path} is neither a file nor a directory")
+            raise UsageError(f"--text {path}: no such file or directory; check the path")
     seen: set[Path] = set()
     for file in found:
         if file.resolve() in seen:
-            raise UsageError(f"--text {file} is given twice; name each file once")
+            raise UsageError(f"--text {file}: given twice; name each file once")
         seen.add(file.resolve())
     return found

@@ -1,4 +1,4 @@
-"""How a file of text tells where its documents end, and its lines where their sentences do."""
+"""A text format: how to find the documents of a file and the sentences of a line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["TextFormat"]
 
 @dataclass(frozen=True)
 class TextFormat:
-    """One way to write documents into a file.
+    """Rules for one text format.
 
     Attributes:
-        recognises: whether the first line of a file that is not blank shows that it is written so.
-        separates: whether a line stands between two documents and is of neither.
-        sentences: the sentences of any other line; none for a line that is not text.
+        recognises: whether the first non-blank line of a file identifies this format.
+        separates: whether a line separates two documents.
+        sentences: split any other line into sentences; an empty list for a line that is not text, such as a heading.
     """
 
     recognises: Callable[[str], bool]

@@ -1,8 +1,8 @@
-"""Rows of pre-training from documents of tokenised sentences (Devlin et al. 2019, appendix A.2).
+"""Build pre-training rows from tokenised documents (Devlin et al. 2019, appendix A.2).
 
-A document is cut into chunks of consecutive sentences, each about as long as a row. With next-sentence prediction a
-chunk is divided at a random sentence into A and B; in half of the rows, and where a chunk has one sentence only, B is
-taken from another document instead, and the sentences that B was to be made of go back and begin the next chunk.
+A document is cut into chunks of consecutive sentences, each about as long as a row. For next-sentence prediction, a
+chunk is split at a random sentence into segments A and B. In half of the rows, and where a chunk has only one sentence,
+B comes from another document instead; the next chunk then begins with the sentences that follow A.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 __all__ = ["Row", "Sentences", "documents_to_rows"]
 
-# Fraction of chunks that are cut short at random: fine-tuning knows shorter texts than pre-training would.
+# Fraction of chunks with a random shorter length, because fine-tuning also sees short texts.
 _SHORT = 0.1
+# Fraction of rows whose segment B comes from another document.
 _RANDOM = 0.5
 
 Sentences = Sequence[Sequence[int]]
@@ -23,12 +24,12 @@ Sentences = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of one row, special tokens left out.
+    """Token ids of one row, without special tokens.
 
     Attributes:
         first: segment A.
         second: segment B; None without next-sentence prediction.
-        is_random: whether B is of another document.
+        is_random: whether B is from another document.
     """
 
     first: list[int]
@@ -39,14 +40,14 @@ class Row:
 def documents_to_rows(
     documents: Sequence[Sentences], room: int, draw: random.Random, *, pairs: bool
 ) -> list[Row]:
-    """All rows of some documents, shuffled.
+    """Build all rows of some documents and shuffle them.
 
     Args:
-        documents: per document, the token ids of each sentence; no sentence is empty.
-        room: tokens that a row has for text: at least 2.
-        draw: decides everything random.
-        pairs: make A and B. A single document has none but itself to take B from: all of its rows then have their
-            true continuation, and a chunk of one sentence makes no row.
+        documents: token ids by document and sentence; no sentence is empty.
+        room: tokens of text per row, at least 2.
+        draw: random generator.
+        pairs: make segments A and B. If there is only one document, B is always the true continuation, and a chunk of
+            one sentence makes no row.
     """
     rows = []
     for number in range(len(documents)):
@@ -84,12 +85,12 @@ def _paired(documents: Sequence[Sentences], number: int, room: int, draw: random
 
 
 def _aim(room: int, least: int, draw: random.Random) -> int:
-    """Tokens that a chunk should have."""
+    """Draw the target length of a chunk, in tokens."""
     return draw.randint(least, room) if draw.random() < _SHORT else room
 
 
 def _chunk(document: Sentences, at: int, aim: int) -> int:
-    """End of the chunk of sentences that begins at `at` and has at least `aim` tokens, if the document goes so far."""
+    """Return the end of the chunk that begins at sentence `at`: `aim` tokens or more, or the document's end."""
     tokens = 0
     while at < len(document) and tokens < aim:
         tokens += len(document[at])
@@ -98,7 +99,7 @@ def _chunk(document: Sentences, at: int, aim: int) -> int:
 
 
 def _from_another(documents: Sequence[Sentences], number: int, aim: int, draw: random.Random) -> list[int]:
-    """Sentences from a random place of a document other than `number`, about `aim` tokens."""
+    """Take about `aim` tokens from a random position in a document other than `number`."""
     other = draw.randrange(len(documents) - 1)
     document = documents[other + (other >= number)]
     start = draw.randrange(len(document))
@@ -106,9 +107,9 @@ def _from_another(documents: Sequence[Sentences], number: int, aim: int, draw: r
 
 
 def _cut(first: list[int], second: list[int], room: int, draw: random.Random) -> tuple[list[int], list[int]]:
-    """Both segments with `room` tokens together, the longer one cut first; what is left begins at a random place."""
-    left = min(len(first), max(room - len(second), (room + 1) // 2))
-    return _window(first, left, draw), _window(second, min(len(second), room - left), draw)
+    """Cut both segments to `room` tokens together, the longer one first. Each window begins at a random token."""
+    size = min(len(first), max(room - len(second), (room + 1) // 2))
+    return _window(first, size, draw), _window(second, min(len(second), room - size), draw)
 
 
 def _window(segment: list[int], size: int, draw: random.Random) -> list[int]:

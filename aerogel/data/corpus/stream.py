@@ -1,7 +1,7 @@
-"""All documents of a corpus, epoch after epoch, in blocks that are small enough to be shuffled in memory.
+"""Stream the documents of a corpus, epoch after epoch, in blocks that are small enough to shuffle in memory.
 
-The order is a function of the seed and the files alone: each epoch draws the order of the files anew, and what is made
-of a block is shuffled within it. A block can be read again from its `Place` without what came before it.
+The order depends only on the seed and the files. Each epoch shuffles the files; the rows of a block are shuffled within
+it. A block can be read from its `Place` without reading the blocks before it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Corpus", "Place"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block begins.
+    """Position in the corpus where a block begins.
 
     Attributes:
-        epoch: passes over the corpus in front of it.
-        block: blocks of this epoch in front of it.
-        file: files of this epoch's order in front of the one that it begins in.
-        offset: bytes (unpacked) of that file in front of it.
-        line: lines of that file in front of it.
+        epoch: number of completed epochs.
+        block: index of the block in this epoch.
+        file: index of the file in this epoch's order.
+        offset: byte offset (unpacked) in that file.
+        line: number of lines before that offset.
     """
 
     epoch: int = 0
@@ -42,16 +42,16 @@ class Place:
 
 
 class Corpus:
-    """The documents of some files, a fraction of them held out.
+    """Documents of some files, a fraction of them held out for evaluation.
 
-    A document is held out by its text alone, so that neither the order of the files nor the seed nor a copy of it moves
-    it into what is trained on.
+    Only its text decides whether a document is held out. Neither the file order, nor the seed, nor a copy of the
+    document can move it into the training data.
 
     Args:
         paths: files and directories.
-        held_out: fraction of the documents that are not trained on.
+        held_out: fraction of the documents held out for evaluation.
         block: documents that are shuffled together.
-        seed: decides the order.
+        seed: seed of the file order.
 
     Raises:
         UsageError: see `text_files`.
@@ -60,15 +60,15 @@ class Corpus:
     def __init__(self, paths: Sequence[Path], held_out: float, block: int, seed: int) -> None:
         self.files = text_files(paths)
         self.held_out, self.block, self.seed = held_out, block, seed
-        # Where the last block ended, and the documents from there on in its file: a .gz can be read on from there only
-        # by unpacking all of it again.
+        # Where the last block ended, and the iterator over the rest of its file. Reopening a .gz there would mean
+        # unpacking it from the start.
         self._open: tuple[Place, Iterator[Document]] | None = None
 
     def read(self, place: Place) -> tuple[list[Document], Place]:
-        """The documents to train on of the block at `place`, and the place of the next.
+        """Read the training documents of the block at `place`; return them and the place of the next block.
 
         Raises:
-            DataError: see `read_lines`; or there is no document to train on in the whole corpus.
+            DataError: see `read_lines`; or the whole corpus has no training document.
         """
         order = self._order(place.epoch)
         opened, self._open = self._open, None
@@ -90,13 +90,13 @@ class Corpus:
         if not found and not place.block:
             raise DataError(
                 f"--text {self.files[0]}{' and the others' if len(self.files) > 1 else ''}: "
-                "no document to train on; give files with text, or lower --held-out"
+                "no training document found; give files with text, or lower --eval-fraction"
             )
         after = Place(place.epoch + 1)
         return (found, after) if found else self.read(after)
 
-    def held_documents(self) -> Iterator[Document]:
-        """The documents that are held out, in the order of the files.
+    def held_out_documents(self) -> Iterator[Document]:
+        """Yield the held-out documents, in the order of the files.
 
         Raises:
             DataError: see `read_lines`.
@@ -104,17 +104,19 @@ class Corpus:
         documents = itertools.chain.from_iterable(map(read_documents, self.files))
         return (document for document in documents if document.fraction() < self.held_out)
 
-    def identity(self) -> dict[str, Any]:
-        """Number, bytes and SHA-256 of the files as they are on the disk.
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the number, total bytes and SHA-256 of the files on disk, packed ones as they are.
 
         Raises:
-            DataError: one cannot be read.
+            DataError: a file cannot be read.
         """
         try:
             digests = [sha256(file) for file in self.files]
             size = sum(file.stat().st_size for file in self.files)
         except OSError as error:
-            raise DataError(f"{error.filename} cannot be read ({error.strerror}); see to it") from error
+            raise DataError(
+                f"cannot read {error.filename} ({error.strerror}); check the path and its permissions"
+            ) from error
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return {"files": len(self.files), "bytes": size, "sha256": whole}
 

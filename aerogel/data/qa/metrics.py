@@ -1,8 +1,8 @@
-"""Exact match and F1 as SQuAD's official scripts define them, as fractions of 1.
+"""Exact match and F1 as SQuAD's official scripts define them, from 0 to 1.
 
-An answer is normalised first: lower case, no ASCII punctuation, no articles, one blank between words. Each question
-counts with its best true answer. The two scripts differ where nothing is left of an answer: version 1.1 gives no F1 for
-it, version 2.0 gives a full one if both sides are empty.
+Answers are normalised first: lower case, no ASCII punctuation, no articles, single blanks. Each question scores against
+its best-matching true answer. The two scripts differ if an answer is empty after normalisation: version 1.1 gives
+F1 = 0, version 2.0 gives F1 = 1 if both answers are empty.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """What is compared of an answer."""
+    """Normalise an answer for comparison."""
     bare = text.lower().translate(_PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def score_v1(predictions: Sequence[str], questions: Sequence[Question]) -> dict[str, float]:
-    """`exact_match` and `f1` of version 1.1."""
+    """Compute `exact_match` and `f1` of version 1.1."""
     pairs = [
         (
             max(_exact(text, truth) for truth in question.answers),
@@ -38,14 +38,14 @@ def score_v1(predictions: Sequence[str], questions: Sequence[Question]) -> dict[
 
 
 def score_v2(predictions: Sequence[str], questions: Sequence[Question]) -> dict[str, float]:
-    """`exact_match` and `f1` of version 2.0: over all questions, those with an answer and those without.
+    """Compute `exact_match` and `f1` of version 2.0, for all questions, for answerable and for unanswerable ones.
 
-    The prediction "" says that there is none.
+    The prediction "" means that the question has no answer.
     """
     answered: list[tuple[float, float]] = []
     unanswerable: list[tuple[float, float]] = []
     for text, question in zip(predictions, questions, strict=True):
-        # Like the official script: a true answer of which nothing is left does not count, and none at all means "".
+        # Like the official script, drop true answers that are empty after normalisation; if no answer remains, use "".
         truths = [truth for truth in question.answers if normalise(truth)] or [""]
         pair = max(_exact(text, truth) for truth in truths), max(_f1_v2(text, truth) for truth in truths)
         (answered if question.answers else unanswerable).append(pair)
@@ -68,10 +68,10 @@ def _exact(prediction: str, truth: str) -> float:
 
 
 def _overlap(prediction: str, truth: str) -> float:
-    """F1 of the words, counted as often as they occur."""
-    ours, theirs = normalise(prediction).split(), normalise(truth).split()
-    common = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * common / (len(ours) + len(theirs)) if common else 0.0
+    """Compute F1 over the words as multisets."""
+    predicted, true = normalise(prediction).split(), normalise(truth).split()
+    common = sum((Counter(predicted) & Counter(true)).values())
+    return 2 * common / (len(predicted) + len(true)) if common else 0.0
 
 
 def _f1_v2(prediction: str, truth: str) -> float:

@@ -1,8 +1,8 @@
-"""Questions and contexts as windows that a model can take.
+"""Turn questions and contexts into windows of the model's length.
 
-A context that is too long for one window is cut into several, which begin `stride` tokens after one another. Question
-and context are tokenised apart and put together here, each context once however many questions it has; which special
-tokens stand around them is read off what the tokenizer makes of a pair.
+A context that is too long for one window is split into several, which begin `stride` tokens apart. Questions and
+contexts are tokenised separately, each context only once, and joined here. The special tokens around them are taken
+from the tokenizer's encoding of a short pair.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Window:
     """One feature.
 
     Attributes:
-        row: of the split.
-        cls: position of the token that stands for "no answer".
+        row: row of the split.
+        cls: position of the [CLS] token, which means "no answer".
         first: position of the first context token.
-        offsets: per context token, the characters of the context it stands for.
-        best: per context token, whether no other window shows it with more context around it.
+        offsets: (begin, end) characters in the context of each context token.
+        best: for each context token, whether this window shows it with the most context, see `most_context`.
     """
 
     row: int
@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The special tokens before, between and after two texts, and the segments of all parts."""
+    """Special tokens before, between and after two texts, and the token type of each of the five parts."""
 
     tokens: tuple[list[int], list[int], list[int]]
     segments: tuple[int, int, int, int, int]
@@ -53,15 +53,19 @@ class _Frame:
     @classmethod
     def of(cls, tokenizer: Any) -> _Frame:
         encoded = tokenizer("a", "a", return_token_type_ids=True)
-        ids, parts, kinds = encoded["input_ids"], encoded.sequence_ids(0), encoded["token_type_ids"]
+        ids, parts, types = encoded["input_ids"], encoded.sequence_ids(0), encoded["token_type_ids"]
         one, two = parts.index(0), parts.index(1)
         one_end, two_end = len(parts) - parts[::-1].index(0), len(parts) - parts[::-1].index(1)
-        segments = (kinds[0], kinds[one], kinds[two - 1], kinds[two], kinds[-1])
+        segments = (types[0], types[one], types[two - 1], types[two], types[-1])
         return cls((ids[:one], ids[one_end:two], ids[two_end:]), segments)
 
 
 def cut(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """(first, end) of each window over `tokens` context tokens, `room` of which fit; an empty one if there are none."""
+    """Split `tokens` context tokens into windows of at most `room` tokens that begin `stride` tokens apart.
+
+    Returns:
+        (first, end) of each window. Without tokens, one empty window.
+    """
     spans = [(0, min(room, tokens))]
     while spans[-1][1] < tokens:
         first = spans[-1][0] + min(room, stride)
@@ -70,37 +74,37 @@ def cut(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 
 def most_context(spans: list[tuple[int, int]]) -> list[list[bool]]:
-    """For each token of each window, whether the window is the first that shows most of its neighbours.
+    """Mark for each token of each window whether this is the window with the most context around the token.
 
-    That is the smaller number of tokens to its left and right, and a hundredth of the window's length to decide ties,
-    as in BERT's own script.
+    The context is the smaller of the token counts to the left and right, plus a hundredth of the window's length to
+    break ties, as in BERT's script. If several windows are equal, the first is marked.
     """
     result = [[True] * (end - first) for first, end in spans]
     if len(spans) == 1:
         return result
-    held: dict[int, tuple[float, int]] = {}
+    best: dict[int, tuple[float, int]] = {}
     for number, (first, end) in enumerate(spans):
         for token in range(first, end):
             score = min(token - first, end - 1 - token) + 0.01 * (end - first)
-            before = held.get(token)
+            before = best.get(token)
             if before is not None and before[0] >= score:
                 result[number][token - first] = False
                 continue
             if before is not None:
                 result[before[1]][token - spans[before[1]][0]] = False
-            held[token] = (score, number)
+            best[token] = (score, number)
     return result
 
 
 def encode(split: Split, tokenizer: Any, max_length: int, stride: int, question_tokens: int) -> Features:
-    """All windows of all questions, those of a question in order.
+    """Make the windows of all questions, those of one question in order.
 
     Args:
-        split: of questions.
-        tokenizer: a fast one.
-        max_length: tokens of a window.
-        stride: context tokens between the beginnings of two windows.
-        question_tokens: longer questions are cut.
+        split: split of questions.
+        tokenizer: fast tokenizer.
+        max_length: maximum tokens of a window.
+        stride: context tokens from the start of one window to the start of the next.
+        question_tokens: maximum tokens of a question; longer ones are truncated.
 
     Raises:
         UsageError: a question and the special tokens leave no room for its context.
@@ -108,23 +112,23 @@ def encode(split: Split, tokenizer: Any, max_length: int, stride: int, question_
     frame = _Frame.of(tokenizer)
     questions = [question for question, _ in split.texts]
     contexts = list(dict.fromkeys(context for _, context in split.texts))
-    # Quiet, because a text longer than the model takes is cut here, not by the tokenizer.
+    # Silence the warning about texts that exceed the model's length: they are split into windows below.
     with quiet():
-        asked = tokenizer(questions, add_special_tokens=False)["input_ids"]
-        told = tokenizer(contexts, add_special_tokens=False, return_offsets_mapping=True)
-    where = {context: number for number, context in enumerate(contexts)}
+        question_ids = tokenizer(questions, add_special_tokens=False)["input_ids"]
+        context_ids = tokenizer(contexts, add_special_tokens=False, return_offsets_mapping=True)
+    index = {context: number for number, context in enumerate(contexts)}
     inputs: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "token_type_ids": []}
     targets: dict[str, list[int]] = {"start_positions": [], "end_positions": []}
     windows = []
     for row, (label, (_, context)) in enumerate(zip(split.labels, split.texts, strict=True)):
-        question = asked[row][:question_tokens]
+        question = question_ids[row][:question_tokens]
         room = max_length - frame.size - len(question)
         if room < 1:
             raise UsageError(
                 f"--max-length {max_length}: question {label.id!r} and the special tokens take "
-                f"{frame.size + len(question)} and leave none for its context; raise it"
+                f"{frame.size + len(question)} tokens and leave no room for the context; raise --max-length"
             )
-        ids, offsets = told["input_ids"][where[context]], told["offset_mapping"][where[context]]
+        ids, offsets = (context_ids[name][index[context]] for name in ("input_ids", "offset_mapping"))
         answer = _tokens_of(label, offsets)
         spans = cut(len(ids), room, stride)
         for (first, end), best in zip(spans, most_context(spans), strict=True):
@@ -133,7 +137,7 @@ def encode(split: Split, tokenizer: Any, max_length: int, stride: int, question_
             inputs["input_ids"].append(whole)
             inputs["attention_mask"].append([1] * len(whole))
             inputs["token_type_ids"].append(
-                [kind for kind, part in zip(frame.segments, parts, strict=True) for _ in part]
+                [segment for segment, part in zip(frame.segments, parts, strict=True) for _ in part]
             )
             cls = whole.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in whole else 0
             begin = len(parts[0]) + len(question) + len(parts[2])
@@ -146,7 +150,7 @@ def encode(split: Split, tokenizer: Any, max_length: int, stride: int, question_
 
 
 def _tokens_of(question: Question, offsets: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """First and last context token of the first answer; None if there is none or no token shows it."""
+    """Return the first and last context token of the first answer; None without an answer or matching tokens."""
     if not question.answers:
         return None
     begin, end = question.start, question.start + len(question.answers[0])

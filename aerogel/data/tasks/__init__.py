@@ -1,6 +1,6 @@
-"""Tasks. Each module of this folder is one task, found by its file name.
+"""Tasks, one a module; the file name is the task's name.
 
-A task module defines ``TASK``, an instance of `aerogel.data.task.Task`.
+A module defines ``TASK``, an instance of `aerogel.data.task.Task`.
 """
 
 from aerogel.data.task import Task

@@ -1,4 +1,4 @@
-"""CoLA (Corpus of Linguistic Acceptability, GLUE): is a sentence grammatical? Judged by Matthews correlation."""
+"""CoLA (Corpus of Linguistic Acceptability, GLUE): is a sentence grammatical? Metric: Matthews correlation."""
 
 from aerogel.data.hub import HubTable
 from aerogel.data.metrics import matthews

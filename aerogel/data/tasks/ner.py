@@ -1,4 +1,4 @@
-"""Named entities in column files, as in CoNLL-2003: which words are persons, places, organisations?"""
+"""Named entities in column files, as in CoNLL-2003: persons, locations, organisations."""
 
 from aerogel.data.hub import Hub
 from aerogel.data.tagging.task import TaggingTask

@@ -1,4 +1,4 @@
-"""QNLI (SQuAD as sentence pairs, GLUE): does the sentence hold the answer to the question?"""
+"""QNLI (SQuAD as sentence pairs, GLUE): does the sentence contain the answer to the question?"""
 
 from aerogel.data.hub import HubTable
 from aerogel.data.metrics import accuracy

@@ -1,4 +1,4 @@
-"""SQuAD 2.0: as version 1.1, and half of the evaluation's questions have no answer in their paragraph."""
+"""SQuAD 2.0: like version 1.1, but half of the evaluation questions have no answer in their paragraph."""
 
 from aerogel.data.hub import Hub
 from aerogel.data.qa.task import QuestionTask

@@ -1,4 +1,4 @@
-"""STS-B (Semantic Textual Similarity Benchmark, GLUE): how alike are two sentences, from 0 to 5?"""
+"""STS-B (Semantic Textual Similarity Benchmark, GLUE): how similar are two sentences, from 0 to 5?"""
 
 from aerogel.data.hub import HubTable
 from aerogel.data.metrics import correlations

@@ -1,9 +1,8 @@
-"""A generated task that needs no download: is a statement in an invented language favourable?
+"""A generated task that needs no download: classify the sentiment of statements in an invented language.
 
-Half of the language's charged words are good, half are bad. A negator turns the next charged word into its opposite,
-fillers in between do not matter, and a contrast word cancels all that came before it. A statement is favourable if more
-of what counts is good than bad. Every charged word is negated as often as not, so the words alone tell nothing: the
-answer lies in their order, which the encoder layers, not the embeddings, have to work out.
+Half of the language's sentiment words are good, half are bad. A negator inverts the next sentiment word. Fillers have
+no effect. A contrast word cancels everything before it. A statement is favourable if more good words than bad ones
+count. The label depends on the order of the words, so the encoder layers have to learn it, not only the embeddings.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _WORDS = [
 ]
 GOOD, BAD, FILLERS, NEGATORS, CONTRAST = _WORDS[:24], _WORDS[24:48], _WORDS[48:80], _WORDS[80:83], _WORDS[83]
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_LONGEST = 128
+_MAX_TOKENS = 128
 
 
 class Synthetic(SequenceTask):
     """The generated task.
 
     Attributes:
-        rows: rows of the training split and of the evaluation split.
+        rows: number of rows of the training split and the evaluation split.
     """
 
     labels = ("unfavourable", "favourable")
@@ -47,18 +46,18 @@ class Synthetic(SequenceTask):
 
     @staticmethod
     def metrics(predictions: Any, labels: Any) -> dict[str, float]:
-        """Accuracy."""
+        """Compute the accuracy."""
         return accuracy(predictions, labels)
 
     def load(self, data: Path | None) -> TaskData:
-        """Generate both splits. They are the same for every run, whatever its seed."""
+        """Generate both splits. They are the same in every run and do not depend on its seed."""
         if data is not None:
-            raise UsageError(f"{data}: the synthetic task makes its own data; give no directory of files")
+            raise UsageError(f"{data}: task synthetic generates its own data; do not give a data directory")
         train, evaluation = (_split(rows, seed) for seed, rows in enumerate(self.rows))
         return TaskData(train, {"": evaluation})
 
     def fresh_model(self, seed: int) -> tuple[Any, Any]:
-        """A small BERT with random weights and a tokenizer of whole words."""
+        """Create a small BERT with random weights and a word-level tokenizer."""
         torch.manual_seed(seed)
         tokenizer = _tokenizer()
         config = BertConfig(
@@ -67,8 +66,8 @@ class Synthetic(SequenceTask):
             num_hidden_layers=3,
             num_attention_heads=4,
             intermediate_size=512,
-            max_position_embeddings=_LONGEST,
-            # The data never runs out, so there is nothing to overfit, and learning is twice as fast without.
+            max_position_embeddings=_MAX_TOKENS,
+            # Without dropout, training is twice as fast, and generated data is hard to overfit.
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
             id2label=dict(enumerate(self.labels)),
@@ -78,7 +77,7 @@ class Synthetic(SequenceTask):
 
 
 def favourable(words: list[str]) -> bool:
-    """The rule that labels follow."""
+    """Apply the labelling rule to one statement."""
     total, sign = 0, 1
     for word in words:
         if word == CONTRAST:
@@ -101,7 +100,7 @@ def _split(rows: int, seed: int) -> Split:
 
 
 def _statement(draw: random.Random) -> list[str]:
-    """One or two clauses, each with one or three charged words: odd, so that no clause is undecided."""
+    """Draw one or two clauses of one or three sentiment words each. Odd numbers avoid ties."""
     clauses = [_clause(draw) for _ in range(draw.choice((1, 2)))]
     return clauses[0] if len(clauses) == 1 else [*clauses[0], CONTRAST, *clauses[1]]
 
@@ -127,7 +126,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        model_max_length=_LONGEST,
+        model_max_length=_MAX_TOKENS,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

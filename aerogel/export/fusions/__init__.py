@@ -1,1 +1,1 @@
-"""Subgraphs that become one node, one kind a file."""
+"""Fusions, one a file. Files that begin with an underscore are helpers."""

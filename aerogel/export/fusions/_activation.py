@@ -1,4 +1,4 @@
-"""Which activation some nodes compute, told by their values: there are many ways to write each."""
+"""Recognize an activation by evaluating its nodes, because each can be written in many ways."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu_tanh": _gelu_tanh,
     "relu": _relu,
 }
-"""The activations that ``Encoder_v1`` knows, by the value of its attribute."""
+"""The activations of ``Encoder_v1``, by the value of its attribute."""
 
 _OPERATORS: Mapping[str, Callable[..., Array]] = {
     "Add": np.add,
@@ -53,29 +53,29 @@ _OPERATORS: Mapping[str, Callable[..., Array]] = {
     "Sub": np.subtract,
     "Tanh": np.tanh,
 }
-# The nearest two, gelu and gelu_tanh, are 5e-4 apart; constants in float32 move a value by 1e-7 of it.
+# gelu and gelu_tanh, the closest two, differ by 5e-4; float32 constants change a value by a relative 1e-7.
 _GRID = np.linspace(-8.0, 8.0, 321)
 _TOLERANCE = 1e-5
 
 
 def activation(x: ir.Value, y: ir.Value) -> tuple[str, list[ir.Node]]:
-    """Name of the function that leads from `x` to `y` element by element, and the nodes that compute it.
+    """Name of the elementwise activation with input `x` and output `y`, and the nodes that compute it.
 
     Raises:
-        Mismatch: something else than `x` and constants goes into it, or it is none of `ACTIVATIONS`.
+        Mismatch: `y` depends on anything but `x` and constants, or the function is not one of `ACTIVATIONS`.
     """
     last = y.producer()
-    assert last is not None  # y depends on x, or on an input that is met below
+    assert last is not None  # `y` is read by a product and computed by a node
     nodes: dict[ir.Node, None] = {}
     found = _values(y, last, x, nodes)
     for name, function in ACTIVATIONS.items():
         if np.abs(found - function(_GRID)).max() < _TOLERANCE:
             return name, list(nodes)
-    raise Mismatch(last, f"ends an activation that is none of {', '.join(ACTIVATIONS)}")
+    raise Mismatch(last, f"ends an unknown activation; the known ones are {', '.join(ACTIVATIONS)}")
 
 
 def _values(value: ir.Value, reader: ir.Node, x: ir.Value, nodes: dict[ir.Node, None]) -> Array:
-    """What `value` is where `x` is `_GRID`; notes the nodes it takes."""
+    """Values of `value` when `x` is `_GRID`; adds the nodes that compute it to `nodes`."""
     if value is x:
         return _GRID
     constant = scalar(value)
@@ -83,13 +83,13 @@ def _values(value: ir.Value, reader: ir.Node, x: ir.Value, nodes: dict[ir.Node, 
         return np.array(constant)
     node = value.producer()
     if node is None:
-        raise Mismatch(reader, f"reads {value.name}, which is no part of an activation")
-    # Told before its inputs are looked at: beyond the activation lies the whole model.
+        raise Mismatch(reader, f"reads {value.name}, which is not part of an activation")
+    # Check the node before its inputs: beyond the activation is the whole model.
     function = None if node.domain else _OPERATORS.get(node.op_type)
     if function is _gelu and node.attributes.get_string("approximate", "none") == "tanh":
         function = _gelu_tanh
     if function is None:
-        raise Mismatch(node, "is no part of an activation that is known")
+        raise Mismatch(node, "is not part of a known activation")
     inputs = [_values(operand(node, index), node, x, nodes) for index in range(len(node.inputs))]
     nodes[node] = None
     return function(*inputs)

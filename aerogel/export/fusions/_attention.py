@@ -1,9 +1,9 @@
-"""Masked self-attention of several heads, found from its Softmax.
+"""Recognize masked multi-head self-attention from its Softmax.
 
     Q, K, V = x Wq^T + bq, x Wk^T + bk, x Wv^T + bv        [batch, sequence, heads d]
-    merged = softmax(Q K^T / sqrt(d) + mask) V             per head; head h owns features h d .. h d + d - 1
+    merged = softmax(Q K^T / sqrt(d) + mask) V             per head; head h has features h d .. h d + d - 1
 
-The scale may stand anywhere between q or k and the Softmax, in one constant or in several.
+The scale may be applied anywhere between q or k and the Softmax, as one constant or several.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from aerogel.export.fusions._graph import (
     Mismatch,
     compose,
     is_view,
-    maker,
     operand,
+    producer_of,
     scalar,
     sizes,
     user,
@@ -30,16 +30,16 @@ from aerogel.export.fusions._matrix import Matrix, matrix_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["MOST_HEAD_FEATURES", "Attention", "match_attention"]
+__all__ = ["MAX_HEAD_FEATURES", "Attention", "match_attention"]
 
-MOST_HEAD_FEATURES = 256
-"""What the kernels of every instruction set have scratch memory for; AVX-512's refuse larger heads."""
+MAX_HEAD_FEATURES = 256
+"""Largest head that the kernels of every instruction set support; AVX-512 kernels refuse larger ones."""
 
 _MASK = "attention_mask"
 _LOWEST = float(np.finfo(np.float32).min)
 _SPLIT = (0, 2, 1, 3)  # [batch, sequence, heads, d] to [batch, heads, sequence, d], and back
 _SPLIT_TRANSPOSED = (0, 2, 3, 1)
-_NEAR = 1e-5  # of a scale, in float32
+_TOLERANCE = 1e-5  # relative, of a float32 scale
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Attention:
 
     Attributes:
         x: input ``[batch, sequence, hidden]``.
-        mask: the graph's input that says which tokens are real, int64 ``[batch, sequence]``.
-        matrices: those of q, k and v.
-        heads: how many there are.
-        nodes: those between the matrices and the merged heads, the latter included.
-        added: the Add of the mask to the scores, and which of its inputs the mask is.
+        mask: graph input, int64 ``[batch, sequence]``, not 0 for real tokens.
+        matrices: linear layers of q, k and v.
+        heads: number of heads.
+        nodes: all nodes from the outputs of the matrices to the merged heads.
+        mask_add: the Add of the mask to the scores, and the index of its mask input.
         splits: the Reshapes that split q, k and v into heads.
-        merge: the Reshape that puts the heads together again.
+        merge: the Reshape that merges the heads.
     """
 
     x: ir.Value
@@ -62,14 +62,14 @@ class Attention:
     matrices: tuple[Matrix, Matrix, Matrix]
     heads: int
     nodes: tuple[ir.Node, ...]
-    added: tuple[ir.Node, int]
+    mask_add: tuple[ir.Node, int]
     splits: tuple[ir.Node, ...]
     merge: ir.Node
 
 
 @dataclass(frozen=True)
 class _Part:
-    """q, k or v: a linear layer whose output is split into heads, transposed, and perhaps scaled."""
+    """q, k or v: a linear layer whose output is split into heads, transposed, and optionally scaled."""
 
     matrix: Matrix
     split: ir.Node
@@ -79,90 +79,92 @@ class _Part:
 
 
 def match_attention(softmax: ir.Node) -> Attention:
-    """The attention of which `softmax` is the Softmax.
+    """The attention that contains `softmax`.
 
     Raises:
-        Mismatch: something of it is not as `Attention` has it.
+        Mismatch: the nodes compute anything else than `Attention` describes.
     """
     if softmax.attributes.get_int("axis", -1) not in (-1, 3):
-        raise Mismatch(softmax, "is not over the keys")
-    add = maker(operand(softmax, 0), softmax, "Add")
-    mask, at = _added_mask(add)
-    scores, scale, path = _unscaled(operand(add, 1 - at), add)
-    product = maker(scores, add, "MatMul")
+        raise Mismatch(softmax, "does not normalize over the keys")
+    add = producer_of(operand(softmax, 0), softmax, "Add")
+    mask, index = _added_mask(add)
+    scores, scale, path = _unscaled(operand(add, 1 - index), add)
+    product = producer_of(scores, add, "MatMul")
     q, k = (_part(operand(product, index), product) for index in (0, 1))
 
     weighted = user(softmax.outputs[0], "MatMul")
     if operand(weighted, 0) is not softmax.outputs[0]:
-        raise Mismatch(weighted, "does not multiply attention by values")
+        raise Mismatch(weighted, "does not multiply the attention weights by the values")
     v = _part(operand(weighted, 1), weighted)
-    together = user(weighted.outputs[0], "Transpose")
-    merge = user(together.outputs[0], "Reshape")
+    transpose = user(weighted.outputs[0], "Transpose")
+    merge = user(transpose.outputs[0], "Reshape")
 
     x = q.matrix.x
     for part in (k, v):
         if part.matrix.x is not x:
-            raise Mismatch(part.matrix.nodes[0], f"does not read {x.name}, which q is made of")
+            raise Mismatch(part.matrix.nodes[0], f"does not read {x.name}, the input of q")
     if sizes(mask) != sizes(x)[:2]:
-        raise Mismatch(add, f"masks {sizes(mask)} where the layer reads {sizes(x)}")
-    heads = _count_heads(x, (q, k, v), tuple(together.attributes.get_ints("perm", ())), merge)
+        raise Mismatch(add, f"has a mask of shape {sizes(mask)} for an input of shape {sizes(x)}")
+    heads = _count_heads(x, (q, k, v), tuple(transpose.attributes.get_ints("perm", ())), merge)
     d = q.matrix.shape[0] // heads
-    if d > MOST_HEAD_FEATURES:
+    if d > MAX_HEAD_FEATURES:
         raise Mismatch(
             q.split,
-            f"splits into heads of {d} features, more than the {MOST_HEAD_FEATURES} that kernels hold",
+            f"splits into heads of {d} features, more than the {MAX_HEAD_FEATURES} that the kernels support",
         )
     total = scale * q.scale * k.scale
-    if not abs(total * math.sqrt(d) - 1) < _NEAR:
-        raise Mismatch(product, f"has its scores scaled by {total:.6g}, not by 1 / sqrt({d})")
-    if not abs(v.scale - 1) < _NEAR:
-        raise Mismatch(v.split, "splits values that are scaled")
+    if not abs(total * math.sqrt(d) - 1) < _TOLERANCE:
+        raise Mismatch(product, f"has scores scaled by {total:.6g} instead of 1 / sqrt({d})")
+    if not abs(v.scale - 1) < _TOLERANCE:
+        raise Mismatch(v.split, "splits scaled values")
     parts = (*q.nodes, *k.nodes, *v.nodes)
-    nodes = (*parts, product, *path, add, softmax, weighted, together, merge)
+    nodes = (*parts, product, *path, add, softmax, weighted, transpose, merge)
     matrices, splits = (q.matrix, k.matrix, v.matrix), (q.split, k.split, v.split)
-    return Attention(x, mask, matrices, heads, nodes, (add, at), splits, merge)
+    return Attention(x, mask, matrices, heads, nodes, (add, index), splits, merge)
 
 
 def _added_mask(add: ir.Node) -> tuple[ir.Value, int]:
-    """The graph's input that the additive mask among an Add's inputs is made of, and which of them the mask is.
+    """The graph input from which an Add's additive mask is computed, and the index of the Add's mask input.
 
-    It is what capture makes for all layers: ``(1 - float(mask[:, None, None, :])) * lowest``.
+    The mask must be the one that capture adds for all layers: ``(1 - float(mask[:, None, None, :])) * lowest``.
     """
-    for at in (0, 1):
-        node = operand(add, at).producer()
+    for index in (0, 1):
+        node = operand(add, index).producer()
         if node is None or node.op_type != "Mul" or not any(scalar(v) == _LOWEST for v in node.inputs):
             continue
-        inverted = maker(next(v for v in node.inputs if scalar(v) != _LOWEST), node, "Sub")
+        inverted = producer_of(next(v for v in node.inputs if scalar(v) != _LOWEST), node, "Sub")
         if scalar(inverted.inputs[0]) != 1:
-            raise Mismatch(inverted, "does not take the mask from 1")
-        cast = maker(operand(inverted, 1), inverted, "Cast")
-        unsqueeze = maker(operand(cast, 0), cast, "Unsqueeze")
+            raise Mismatch(inverted, "does not subtract the mask from 1")
+        cast = producer_of(operand(inverted, 1), inverted, "Cast")
+        unsqueeze = producer_of(operand(cast, 0), cast, "Unsqueeze")
         axes, mask = operand(unsqueeze, 1).const_value, operand(unsqueeze, 0)
         if cast.attributes.get_int("to", 0) != 1 or axes is None or axes.numpy().tolist() != [1, 2]:
-            raise Mismatch(unsqueeze, "does not make a float32 mask over the keys")
+            raise Mismatch(unsqueeze, "does not create a float32 mask over the keys")
         if not mask.is_graph_input() or mask.name != _MASK:
             raise Mismatch(unsqueeze, f"does not read the input {_MASK}")
-        return mask, at
-    raise Mismatch(add, f"adds something else to the scores than the mask made of {_MASK}")
+        return mask, index
+    raise Mismatch(add, f"adds a value to the scores that is not the mask computed from {_MASK}")
 
 
 def _unscaled(value: ir.Value, reader: ir.Node) -> tuple[ir.Value, float, list[ir.Node]]:
-    """What `value` is before multiplications and divisions by constants, their factor, and their nodes."""
+    """Strip multiplications and divisions by constants: the unscaled value, the total factor, and the nodes."""
     scale = 1.0
     nodes: list[ir.Node] = []
     while (node := value.producer()) is not None and not node.domain and node.op_type in ("Mul", "Div"):
-        at = next((i for i in (1, 0) if scalar(operand(node, i)) is not None), None)
-        if at is None or (node.op_type == "Div" and at == 0):
-            raise Mismatch(node, f"scales what {reader.op_type} node {reader.name} reads by no constant")
-        constant = scalar(node.inputs[at]) or math.nan
+        index = next((i for i in (1, 0) if scalar(operand(node, i)) is not None), None)
+        if index is None or (node.op_type == "Div" and index == 0):
+            raise Mismatch(
+                node, f"scales the input of {reader.op_type} node {reader.name} by a non-constant value"
+            )
+        constant = scalar(node.inputs[index]) or math.nan
         scale *= constant if node.op_type == "Mul" else 1 / constant
         nodes.append(node)
-        value = operand(node, 1 - at)
+        value = operand(node, 1 - index)
     return value, scale, nodes
 
 
 def _part(value: ir.Value, reader: ir.Node) -> _Part:
-    """The part of attention that gives `value` to `reader`."""
+    """The part (q, k or v) that computes `value` for `reader`."""
     order, scale, split = tuple(range(4)), 1.0, None
     nodes: list[ir.Node] = []
     while True:
@@ -181,15 +183,15 @@ def _part(value: ir.Value, reader: ir.Node) -> _Part:
             order = compose(order, perm)
         value = operand(node, 0)
     if split is None:
-        raise Mismatch(node or reader, "stands where features should be split into heads")
+        raise Mismatch(node or reader, "is found where a split into heads is expected")
     return _Part(matrix_of(value, split), split, order, scale, tuple(nodes))
 
 
-def _count_heads(x: ir.Value, parts: tuple[_Part, ...], together: tuple[int, ...], merge: ir.Node) -> int:
-    """How many heads there are, if q, k and v are split into them alike and put together again the same way."""
+def _count_heads(x: ir.Value, parts: tuple[_Part, ...], merge_order: tuple[int, ...], merge: ir.Node) -> int:
+    """Number of heads, if q, k and v are split alike and the heads are merged in the same order."""
     for part, order in zip(parts, (_SPLIT, _SPLIT_TRANSPOSED, _SPLIT), strict=True):
         if part.order != order:
-            raise Mismatch(part.split, f"is of heads in the order {list(part.order)}, not {list(order)}")
+            raise Mismatch(part.split, f"has axes in the order {list(part.order)}, not {list(order)}")
     outer, split, width = sizes(x), parts[0].split, parts[0].matrix.shape[0]
     count, d = ([0, 0, *view(split)])[-2:]
     heads = count if count != -1 or not isinstance(d, int) else width // max(d, 1)
@@ -198,6 +200,6 @@ def _count_heads(x: ir.Value, parts: tuple[_Part, ...], together: tuple[int, ...
     for part in parts:
         if not is_view(part.split, [*outer[:2], heads, width // heads]):
             raise Mismatch(part.split, f"does not split [batch, sequence, features] into {heads} heads")
-    if together != _SPLIT or not is_view(merge, [*outer[:2], width]):
-        raise Mismatch(merge, "does not put the heads together as they were split")
+    if merge_order != _SPLIT or not is_view(merge, [*outer[:2], width]):
+        raise Mismatch(merge, "does not merge the heads as they were split")
     return heads

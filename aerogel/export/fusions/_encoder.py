@@ -1,13 +1,14 @@
-"""``Encoder_v1``: consecutive layers as one model-local function whose body is the very nodes that it replaces.
+"""``Encoder_v1``: consecutive layers as one model-local function, whose body is a copy of the replaced nodes.
 
     y = Encoder_v1(hidden, mask, tensors...)
 
 hidden, y: float32 ``[batch, sequence, hidden]``; mask: int64 ``[batch, sequence]``, not 0 where a token is real.
-Padding takes no part in it: a kernel skips it, and y is zero there, for which the body ends in a product with the mask.
-Where the model reads nothing but each sequence's first token, as sentence classifiers do, attribute tokens is "first"
-instead of "all", and y ``[batch, 1, hidden]``: a kernel then leaves most of the last layer out.
+y is zero at padding tokens, which a kernel skips; the body ends in a product with the mask. If the model reads only
+each sequence's first token, as sentence classifiers do, attribute tokens is "first" instead of "all" and y is
+``[batch, 1, hidden]``; a kernel then skips most of the last layer.
 
-Only the nodes that make the additive mask and the target shapes of reshapes are new: a function sees its inputs alone.
+The body has its own nodes for the additive mask and the target shapes of reshapes, because a function can only read its
+inputs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aerogel.ops.linear_function import DOMAIN
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "encoder_call", "encoder_function", "reads_first_only"]
+__all__ = ["NAME", "encoder_call", "encoder_function", "reads_first_token_only"]
 
 NAME = "Encoder_v1"
 
@@ -33,20 +34,21 @@ _LOWEST = np.finfo(np.float32).min
 _ATTRIBUTES = ("heads", "epsilon", "activation", "matrices", "tokens")
 
 
-def reads_first_only(y: ir.Value) -> bool:
-    """Whether a graph takes nothing of `y` ``[batch, sequence, hidden]`` but position 0 of the sequence."""
+def reads_first_token_only(y: ir.Value) -> bool:
+    """Whether the graph reads only position 0 of the sequence of `y` ``[batch, sequence, hidden]``."""
     return not y.is_graph_output() and all(_takes_first(use.node, use.idx) for use in y.uses())
 
 
-def _takes_first(node: ir.Node, at: int) -> bool:
-    if node.op_type != "Gather" or at != 0 or node.attributes.get_int("axis", 0) != 1:
+def _takes_first(node: ir.Node, index: int) -> bool:
+    """Whether input `index` of a node is read only at position 0 of axis 1."""
+    if node.op_type != "Gather" or index != 0 or node.attributes.get_int("axis", 0) != 1:
         return False
-    index = node.inputs[1].const_value if node.inputs[1] is not None else None
-    return index is not None and not np.any(index.numpy())
+    positions = node.inputs[1].const_value if node.inputs[1] is not None else None
+    return positions is not None and not np.any(positions.numpy())
 
 
-def encoder_call(layers: Sequence[Layer], *, first_only: bool) -> ir.Node:
-    """The node that computes what `layers` do, not yet in a graph."""
+def encoder_call(layers: Sequence[Layer], *, first_token_only: bool) -> ir.Node:
+    """The node that replaces `layers`; it is not in a graph yet."""
     import onnx_ir as ir
 
     first, last = layers[0], layers[-1]
@@ -55,27 +57,27 @@ def encoder_call(layers: Sequence[Layer], *, first_only: bool) -> ir.Node:
         [
             first.attention.x,
             first.attention.mask,
-            *(operand(node, at) for layer in layers for _, node, at in layer.tensors),
+            *(operand(node, index) for layer in layers for _, node, index in layer.tensors),
         ],
         {
             "heads": first.attention.heads,
             "epsilon": first.epsilon,
             "activation": first.activation,
-            "matrices": " ".join(matrix.kind for layer in layers for matrix in layer.matrices),
-            "tokens": "first" if first_only else "all",
+            "matrices": " ".join(matrix.storage for layer in layers for matrix in layer.matrices),
+            "tokens": "first" if first_token_only else "all",
         },
         domain=DOMAIN,
         name="encoder",
     )
     shape = last.y.shape
-    if first_only and shape is not None:
+    if first_token_only and shape is not None:
         shape = ir.Shape([shape[0], 1, shape[2]])
     node.outputs[0].type, node.outputs[0].shape = last.y.type, shape
     return node
 
 
-def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_only: bool) -> ir.Function:
-    """The function of `encoder_call(layers)`; the layers stand in `graph`, and remain there."""
+def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_token_only: bool) -> ir.Function:
+    """The function that `encoder_call(layers)` calls; `graph`, which contains the layers, does not change."""
     import onnx_ir as ir
 
     body = _Body()
@@ -95,10 +97,10 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_only: bo
     formal: list[ir.Value] = []
     operands: dict[tuple[ir.Node, int], ir.Value] = {}
     for number, layer in enumerate(layers):
-        for name, node, at in layer.tensors:
+        for name, node, index in layer.tensors:
             formal.append(ir.Value(name=f"layer{number}_{name}"))
-            operands[node, at] = formal[-1]
-        operands |= {layer.attention.added: additive, (layer.attention.merge, 1): merged}
+            operands[node, index] = formal[-1]
+        operands |= {layer.attention.mask_add: additive, (layer.attention.merge, 1): merged}
         operands |= {(reshape, 1): split for reshape in layer.attention.splits}
     inside = {node for layer in layers for node in layer.nodes}
     for node in graph:
@@ -106,7 +108,7 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_only: bo
             body.copy(node, values, operands)
     kept = body.add("Unsqueeze", [real, body.constant(np.array([2]))])
     y = body.add("Mul", [values[layers[-1].y], kept])
-    if first_only:
+    if first_token_only:
         zero, one = (body.constant(np.array([number])) for number in (0, 1))
         y = body.add("Slice", [y, zero, one, one])
     y.name = "y"
@@ -115,29 +117,29 @@ def encoder_function(layers: Sequence[Layer], graph: ir.Graph, *, first_only: bo
         DOMAIN,
         NAME,
         graph=ir.Graph([hidden, mask, *formal], [y], nodes=body.nodes, opset_imports=opsets),
-        # Names without values: whoever calls the function states them.
+        # Names without values; the call gives the values.
         attributes=[ir.Attr(name, ir.AttributeType.UNDEFINED, None) for name in _ATTRIBUTES],
     )
 
 
 class _Body:
-    """Nodes of a function, one after the other."""
+    """Builds the nodes of a function in order."""
 
     def __init__(self) -> None:
         self.nodes: list[ir.Node] = []
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
 
     def add(
-        self, kind: str, inputs: Sequence[ir.Value], attributes: Mapping[str, int] | None = None
+        self, op_type: str, inputs: Sequence[ir.Value], attributes: Mapping[str, int] | None = None
     ) -> ir.Value:
-        """A new node of one output, which is returned."""
+        """Add a node with one output; returns the output."""
         import onnx_ir as ir
 
-        self.nodes.append(ir.node(kind, inputs, attributes))
+        self.nodes.append(ir.node(op_type, inputs, attributes))
         return self.nodes[-1].outputs[0]
 
     def constant(self, array: np.ndarray | np.generic) -> ir.Value:
-        """A node that holds `array`, made once for equal ones."""
+        """Output of a Constant node with `array`; equal arrays share a node."""
         import onnx_ir as ir
 
         array = np.asarray(array)
@@ -153,21 +155,21 @@ class _Body:
         values: dict[ir.Value, ir.Value],
         operands: Mapping[tuple[ir.Node, int], ir.Value],
     ) -> None:
-        """Add a node like `node`.
+        """Add a copy of `node`.
 
         Args:
-            node: what to copy.
-            values: the function's value for each of the graph's so far; those of the node are added.
-            operands: the function's values for single inputs of nodes. Inputs in neither are small constants.
+            node: a node of the graph.
+            values: the function's value for each value of the graph that is copied; the outputs of `node` are added.
+            operands: the function's value for single (node, input index) pairs. Any other input is a small constant.
         """
         import onnx_ir as ir
 
         inputs = []
-        for at in range(len(node.inputs)):
-            value = operand(node, at)
+        for index in range(len(node.inputs)):
+            value = operand(node, index)
             constant = value.const_value
-            if (node, at) in operands:
-                inputs.append(operands[node, at])
+            if (node, index) in operands:
+                inputs.append(operands[node, index])
             elif constant is not None:
                 inputs.append(self.constant(constant.numpy()))
             else:

@@ -1,4 +1,4 @@
-"""Reading a graph: what computes a value, what reads it, which constants and sizes stand in it."""
+"""Query a graph: the producer and readers of a value, constants and dimensions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = [
     "Mismatch",
     "compose",
     "is_view",
-    "maker",
     "operand",
     "other",
+    "producer_of",
     "scalar",
     "sizes",
     "user",
@@ -25,59 +25,59 @@ __all__ = [
 ]
 
 Dim = int | str | None
-"""A size: known, open and called by a name, or unknown."""
+"""A dimension: a known size, the name of a dynamic one, or None if unknown."""
 
 
-class Mismatch(Exception):  # noqa: N818 - an answer, not an error: the model stays as it is
-    """Why some nodes are not what a fusion needs; names the node at which that shows.
+class Mismatch(Exception):  # noqa: N818 - not an error: the model stays as it is
+    """Nodes do not match the pattern of a fusion; names the first node that does not.
 
     Attributes:
         node: the node.
-        why: the reason, to be read after the node's name.
+        reason: a verb phrase, whose subject is the node.
     """
 
-    def __init__(self, node: ir.Node, why: str) -> None:
-        super().__init__(f"{node.op_type} node {node.name} {why}")
+    def __init__(self, node: ir.Node, reason: str) -> None:
+        super().__init__(f"{node.op_type} node {node.name} {reason}")
         self.node = node
-        self.why = why
+        self.reason = reason
 
 
-def maker(value: ir.Value | None, reader: ir.Node, *kinds: str) -> ir.Node:
-    """The node that computes `value` for `reader`, an operator of one of those kinds.
+def producer_of(value: ir.Value | None, reader: ir.Node, *op_types: str) -> ir.Node:
+    """The node that computes `value` for `reader`, with one of the operator types.
 
     Raises:
-        Mismatch: it is of another kind, or there is none.
+        Mismatch: it has another operator type, or `value` is not computed by a node.
     """
     node = value.producer() if value is not None else None
-    wanted = " or ".join(kinds)
+    wanted = " or ".join(op_types)
     if node is None:
-        raise Mismatch(reader, f"reads what no node computes where a result of {wanted} should be")
-    if node.domain or node.op_type not in kinds:
-        raise Mismatch(node, f"stands where {wanted} should be")
+        raise Mismatch(reader, f"reads a value that no {wanted} node computes")
+    if node.domain or node.op_type not in op_types:
+        raise Mismatch(node, f"is found where {wanted} is expected")
     return node
 
 
-def user(value: ir.Value, *kinds: str) -> ir.Node:
-    """The one node that reads `value`, an operator of one of those kinds.
+def user(value: ir.Value, *op_types: str) -> ir.Node:
+    """The only node that reads `value`, with one of the operator types.
 
     Raises:
-        Mismatch: several nodes read it, or another kind does, or it leaves the graph.
+        Mismatch: several nodes read `value`, its reader has another operator type, or it is a graph output.
     """
-    made = value.producer()
-    assert made is not None  # asked of results only
-    node, wanted = only_user(value), " or ".join(kinds)
+    producer = value.producer()
+    assert producer is not None  # callers pass results of nodes only
+    node, wanted = only_user(value), " or ".join(op_types)
     if node is None:
-        raise Mismatch(made, f"gives a result that is not read by one {wanted} alone")
-    if node.domain or node.op_type not in kinds:
-        raise Mismatch(node, f"stands where {wanted} should be")
+        raise Mismatch(producer, f"has a result that is not read by exactly one {wanted}")
+    if node.domain or node.op_type not in op_types:
+        raise Mismatch(node, f"is found where {wanted} is expected")
     return node
 
 
 def operand(node: ir.Node, index: int) -> ir.Value:
-    """An input that must be there.
+    """A required input.
 
     Raises:
-        Mismatch: it is left out.
+        Mismatch: the input is missing.
     """
     value = node.inputs[index] if index < len(node.inputs) else None
     if value is None:
@@ -86,10 +86,10 @@ def operand(node: ir.Node, index: int) -> ir.Value:
 
 
 def other(node: ir.Node, value: ir.Value) -> ir.Value:
-    """The other input of a node of two, one of which is `value`.
+    """The other input of a binary node that reads `value`.
 
     Raises:
-        Mismatch: neither is.
+        Mismatch: neither input is `value`.
     """
     first, second = operand(node, 0), operand(node, 1)
     if value is first:
@@ -100,7 +100,7 @@ def other(node: ir.Node, value: ir.Value) -> ir.Value:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number that a constant of one element holds; None for anything else."""
+    """The number in a constant of one element; None for anything else."""
     constant = value.const_value if value is not None else None
     if constant is None or constant.size != 1:
         return None
@@ -113,19 +113,19 @@ def sizes(value: ir.Value) -> list[Dim]:
 
 
 def compose(outer: Sequence[int], inner: Sequence[int]) -> tuple[int, ...]:
-    """The permutation of a Transpose by `inner` followed by one by `outer`."""
+    """The permutation of a Transpose by `inner`, followed by one by `outer`."""
     return tuple(inner[axis] for axis in outer)
 
 
 def view(reshape: ir.Node) -> list[Dim]:
-    """The dimensions that a Reshape asks for, -1 where it leaves one to be inferred; empty if that is not known."""
+    """The target dimensions of a Reshape, -1 for an inferred one; empty if they are unknown."""
     target = _vector(operand(reshape, 1)) or []
     copied = [] if reshape.attributes.get_int("allowzero", 0) else sizes(operand(reshape, 0))
     return [copied[axis] if size == 0 and axis < len(copied) else size for axis, size in enumerate(target)]
 
 
 def is_view(reshape: ir.Node, wanted: Sequence[Dim]) -> bool:
-    """Whether a Reshape gives the dimensions `wanted`, all known or named; it may leave one to be inferred."""
+    """Whether a Reshape outputs the dimensions `wanted`, all known or named; one may be inferred."""
     found = view(reshape)
     return (
         len(found) == len(wanted)
@@ -136,7 +136,7 @@ def is_view(reshape: ir.Node, wanted: Sequence[Dim]) -> bool:
 
 
 def _vector(value: ir.Value) -> list[Dim] | None:
-    """The elements of a vector of sizes, as far as constants and shapes in the graph tell them."""
+    """The elements of a vector of dimensions, if constants and Shape nodes determine them; else None."""
     if value.const_value is not None:
         return [int(size) for size in value.const_value.numpy().ravel()]
     node = value.producer()

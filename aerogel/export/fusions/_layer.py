@@ -1,4 +1,4 @@
-"""One layer of a post-LayerNorm encoder, found from the Softmax of its attention.
+"""Recognize a layer of a post-LayerNorm encoder from the Softmax of its attention.
 
 x1 = LN1(x + attention(x) Wo^T + bo)
 y  = LN2(x1 + W2 act(W1 x1 + b1) + b2)
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aerogel.export.fusions._activation import activation
 from aerogel.export.fusions._attention import Attention, match_attention
 from aerogel.export.fusions._graph import Mismatch, other, user
-from aerogel.export.fusions._matrix import Matrix, Slot, check_vector, matrix_of, reader_of
+from aerogel.export.fusions._matrix import Matrix, Tensor, check_vector, matrix_of, reader_of
 from aerogel.export.linear import only_user
 
 if TYPE_CHECKING:
@@ -27,29 +27,29 @@ class Layer:
     """A layer that ``Encoder_v1`` can compute.
 
     Attributes:
-        attention: its attention, which has the layer's input x and its mask.
-        y: output ``[batch, sequence, hidden]``, as x.
-        matrices: those of q, k, v, o, ffn1 and ffn2.
-        tensors: all constants, in the order of ``Encoder_v1``.
-        epsilon: of both LayerNormalizations.
+        attention: its attention, with the layer's input x and mask.
+        y: output ``[batch, sequence, hidden]``, the shape of x.
+        matrices: linear layers q, k, v, o, ffn1 and ffn2.
+        tensors: all constants, in the order of ``Encoder_v1``'s inputs.
+        epsilon: epsilon of both LayerNormalizations.
         activation: name of the feed-forward activation.
-        nodes: everything between x and y.
+        nodes: all nodes between x and y.
     """
 
     attention: Attention
     y: ir.Value
     matrices: tuple[Matrix, ...]
-    tensors: tuple[Slot, ...]
+    tensors: tuple[Tensor, ...]
     epsilon: float
     activation: str
     nodes: frozenset[ir.Node]
 
 
 def match_layer(softmax: ir.Node) -> Layer:
-    """The layer in whose attention `softmax` stands.
+    """The layer whose attention contains `softmax`.
 
     Raises:
-        Mismatch: something of it is not as `Layer` has it.
+        Mismatch: the nodes compute anything else than `Layer` describes.
     """
     attention = match_attention(softmax)
     q, k, v = attention.matrices
@@ -66,7 +66,7 @@ def match_layer(softmax: ir.Node) -> Layer:
     readers = [use.node for use in x1.uses()]
     sums = [node for node in readers if node.op_type == "Add" and not node.domain]
     if len(readers) != 2 or len(sums) != 1 or x1.is_graph_output():
-        raise Mismatch(norm1, "is not read by one linear layer and one residual Add alone")
+        raise Mismatch(norm1, "is not read by exactly one linear layer and one residual Add")
     (sum2,) = sums
     ffn1 = reader_of(x1, next(node for node in readers if node is not sum2))
     ffn2 = matrix_of(other(sum2, x1), sum2)
@@ -79,12 +79,14 @@ def match_layer(softmax: ir.Node) -> Layer:
     for matrix, (rows, columns) in zip(matrices, shapes, strict=True):
         if matrix.shape != (rows, columns):
             found = "x".join(map(str, matrix.shape))
-            raise Mismatch(matrix.nodes[0], f"is {found} where {rows}x{columns} should be")
+            raise Mismatch(matrix.nodes[0], f"has a matrix of {found} where {rows}x{columns} is expected")
     epsilon, second = (norm.attributes.get_float("epsilon", 1e-5) for norm in (norm1, norm2))
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise Mismatch(norm1, f"has epsilon {epsilon:g}, which is negative or not finite")
     if epsilon != second:
-        raise Mismatch(norm2, f"has epsilon {second:g}, the layer's first {epsilon:g}")
+        raise Mismatch(
+            norm2, f"has epsilon {second:g}, but the layer's first LayerNormalization has {epsilon:g}"
+        )
 
     nodes = [*attention.nodes, sum1, norm1, *between, sum2, norm2]
     nodes += [node for matrix in matrices for node in matrix.nodes]
@@ -95,18 +97,19 @@ def match_layer(softmax: ir.Node) -> Layer:
 
 
 def _norm(add: ir.Node, hidden: int) -> ir.Node:
-    """The LayerNormalization that alone reads a sum."""
+    """The LayerNormalization that is the only reader of a sum."""
     norm = user(add.outputs[0], "LayerNormalization")
     if norm.attributes.get_int("axis", -1) not in (-1, 2) or len(norm.outputs) != 1:
-        raise Mismatch(norm, "is not over the features")
+        raise Mismatch(norm, "does not normalize over the features")
     check_vector(norm, 1, hidden)
     check_vector(norm, 2, hidden)
     return norm
 
 
-def _tensors(matrices: tuple[Matrix, ...], norm1: ir.Node, norm2: ir.Node) -> tuple[Slot, ...]:
+def _tensors(matrices: tuple[Matrix, ...], norm1: ir.Node, norm2: ir.Node) -> tuple[Tensor, ...]:
+    """The constants of a layer, in the order of ``Encoder_v1``'s inputs."""
     q, k, v, o, ffn1, ffn2 = (
-        [(f"{name}_{tensor}", node, at) for tensor, node, at in matrix.tensors]
+        [(f"{name}_{tensor}", node, index) for tensor, node, index in matrix.tensors]
         for name, matrix in zip(("q", "k", "v", "o", "ffn1", "ffn2"), matrices, strict=True)
     )
     first, second = (
@@ -117,11 +120,15 @@ def _tensors(matrices: tuple[Matrix, ...], norm1: ir.Node, norm2: ir.Node) -> tu
 
 
 def _check_closed(nodes: list[ir.Node], y: ir.Value) -> None:
-    """Demand that nothing but `nodes` reads what they compute on the way to `y`."""
+    """Check that only `nodes` read the intermediate results of `nodes`.
+
+    Raises:
+        Mismatch: another node, or the graph's outputs, use one.
+    """
     inside = set(nodes)
     for node in nodes:
         for value in node.outputs:
             if value is not y and (
                 value.is_graph_output() or any(use.node not in inside for use in value.uses())
             ):
-                raise Mismatch(node, "gives a result that is used outside the layer")
+                raise Mismatch(node, "has a result that is used outside the layer")

@@ -1,1 +1,1 @@
-"""Rules that recognise linear layers in a captured graph, one shape a file."""
+"""Rules that recognize linear layers in a captured graph, one pattern a file."""

@@ -1,4 +1,4 @@
-"""``Gemm(x, W, bias, transB=1)``: a linear layer over a matrix of inputs."""
+"""``Gemm(x, W, bias, transB=1)``: a linear layer of a two-dimensional x."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Gemm(LinearRule):
         """See `LinearRule.match`."""
         if node.op_type != "Gemm" or node.domain:
             return None
-        settings = _DEFAULTS | {name: attribute.value for name, attribute in node.attributes.items()}
+        attributes = _DEFAULTS | {name: attribute.value for name, attribute in node.attributes.items()}
         x, weight, bias = (*node.inputs, None)[:3]
         shape = constant_shape(weight)
-        if settings != _LINEAR or x is None or weight is None or shape is None or len(shape) != 2:
+        if attributes != _LINEAR or x is None or weight is None or shape is None or len(shape) != 2:
             return None
         if bias is not None and constant_shape(bias) != shape[:1]:
             return None

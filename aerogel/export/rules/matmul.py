@@ -1,4 +1,4 @@
-"""``Add(MatMul(x, Transpose(W)), bias)``, with or without the Add: a linear layer over any number of dimensions."""
+"""``Add(MatMul(x, Transpose(W)), bias)``, with or without the Add: a linear layer of an x of any rank."""
 
 from __future__ import annotations
 

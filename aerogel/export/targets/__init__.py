@@ -1,1 +1,1 @@
-"""Kinds of artifact, one a file."""
+"""Export targets, one a file."""

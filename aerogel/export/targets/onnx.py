@@ -1,4 +1,4 @@
-"""One .onnx file that runs anywhere at dense speed, and faster where the native library is registered."""
+"""Target "onnx": one .onnx file that runs anywhere at dense speed, and faster with the native library."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from aerogel.runtime.mapping import align_initializers
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["LIMIT", "TARGET", "Onnx"]
+__all__ = ["MAX_BYTES", "TARGET", "Onnx"]
 
-LIMIT = 2**31 - 1
-"""Bytes that one protobuf message, and so one .onnx file, can have."""
+MAX_BYTES = 2**31 - 1
+"""Maximum size of a protobuf message, and so of an .onnx file."""
 
-_KINDS = {1: "float32", 7: "int64"}
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64",
+}  # fmt: skip
 
 
 class Onnx(Target):
@@ -42,18 +44,18 @@ class Onnx(Target):
         size = sum(
             value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
         )
-        if size > LIMIT:
+        if size > MAX_BYTES:
             raise ExportError(
-                f"the model has {size:,} bytes of weights and one .onnx file holds {LIMIT:,}; prune it further or "
-                "export a smaller model"
+                f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file; "
+                "prune it further or export a smaller model"
             )
         proto = ir.to_proto(model)
-        # Initializers carry their own types. Types of theirs in value_info as well trip up onnxruntime's quantizer,
-        # which transposes the one and not the other.
+        # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
+        # transposes only the initializer.
         weights = {tensor.name for tensor in proto.graph.initializer}
-        described = [value for value in proto.graph.value_info if value.name not in weights]
+        others = [value for value in proto.graph.value_info if value.name not in weights]
         del proto.graph.value_info[:]
-        proto.graph.value_info.extend(described)
+        proto.graph.value_info.extend(others)
         if inline:
             proto = onnx.inliner.inline_local_functions(proto)
             kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
@@ -76,17 +78,17 @@ class Onnx(Target):
         """See `Target.runners`."""
         import onnx
 
-        found: dict[str, Runner | str] = {"onnxruntime": _runner(path, library=False)}
+        runners: dict[str, Runner | str] = {"onnxruntime": _runner(path, library=False)}
         if not onnx.load(path).functions:
-            found["aerogel"] = "no node of the model has a sparse kernel"
+            runners["aerogel"] = "no node of the model has a sparse kernel"
         elif find_library() is None:
-            found["aerogel"] = "the native library is not built on this machine"
+            runners["aerogel"] = "the native library is not built on this machine"
         else:
-            found["aerogel"] = _runner(path, library=True)
-        return found
+            runners["aerogel"] = _runner(path, library=True)
+        return runners
 
     def unrounded(self, path: Path) -> Runner:
-        """See `Target.unrounded`. The one Round that a function's body has passes its input on."""
+        """See `Target.unrounded`. The only Round of a function's body becomes an Identity."""
         import onnx
 
         model = onnx.load(path)
@@ -109,12 +111,12 @@ def _runner(path: Path, *, library: bool) -> Runner:
     def run(inputs: Batch) -> Batch:
         try:
             return dict(zip(names, session.run(names, inputs), strict=True))
-        except Exception as error:  # onnxruntime raises types of its own
+        except Exception as error:  # onnxruntime has its own exception types
             shape = list(next(iter(inputs.values())).shape)
-            how = "with" if library else "without"
+            mode = "with" if library else "without"
             raise ParityError(
-                f"ONNX Runtime cannot run the graph on inputs {shape} {how} the native library ({reason(error)}); "
-                "torch.onnx fixed a size that must stay open"
+                f"ONNX Runtime cannot run the graph on inputs {shape} {mode} the native library ({reason(error)}); "
+                "torch.onnx fixed a dimension that must be dynamic"
             ) from error
 
     return run
@@ -123,7 +125,7 @@ def _runner(path: Path, *, library: bool) -> Runner:
 def _signature(value: Any) -> dict[str, Any]:
     tensor = value.type.tensor_type
     shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-    return {"name": value.name, "dtype": _KINDS[tensor.elem_type], "shape": shape}
+    return {"name": value.name, "dtype": _DTYPES[tensor.elem_type], "shape": shape}
 
 
 TARGET = Onnx()

@@ -1,6 +1,6 @@
 """Sections of the report. Each module of this folder is one section, found by its file name.
 
-A module defines ``SECTION``, an instance of `aerogel.inspect.section.Section`.
+It defines ``SECTION``, an instance of `aerogel.inspect.section.Section`.
 """
 
 from aerogel.inspect.section import Section

@@ -1,4 +1,4 @@
-"""Two masks of one model: how much of what one keeps the other keeps too, against chance."""
+"""Agreement of two masks of the same model, compared with random masks."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ class _Agreement(Section):
         ]  # fmt: skip
         header = ("part", "both / either", "at random", "kappa", "z")
         notes = [
-            f"Against {subject.against.path} ({subject.against.record.method}, density "
-            f"{subject.against.accounting.density:.4f}). 'Both / either' is the Jaccard index of the kept "
-            "weights, beside its value "
-            "for two random masks of these densities; kappa is Cohen's (0: chance, 1: the same mask); z "
-            "counts standard deviations "
-            "above random, over blocks where both masks have the same; it is not known where both have blocks and "
-            "they differ."
+            f"Compared with {subject.against.path} ({subject.against.record.method}, density "
+            f"{subject.against.accounting.density:.4f}). 'Both / either' is the Jaccard index of the kept weights; "
+            "'at random' is its value for two random masks of these densities. Kappa is Cohen's (0: as random masks, "
+            "1: equal masks). z is in standard deviations above random masks. If both masks have the same blocks, it "
+            "counts blocks; if their blocks differ, it is unknown."
         ]
         z = whole["z"]
         if not _comparable(subject):
-            beyond = "whether by chance cannot be told where their blocks differ"
+            beyond = "their blocks differ, so a comparison with random masks is not possible"
         elif z is None:
-            beyond = "no others of these densities are possible"
+            beyond = "no other masks of these densities are possible"
         elif abs(z) < 5:
             beyond = "they agree as random masks would"
         else:
@@ -64,7 +62,7 @@ class _Agreement(Section):
             at = subject.layers.index(matrix.layer), subject.parts.index(matrix.part)
             values[at] = finding.data["matrices"][matrix.name]
         figure = figures.heatmap(values, subject.layers, subject.parts, "layer", "", "both / either")
-        return [Picture("agreement", "Share of the weights kept by either mask that both keep.", figure)]
+        return [Picture("agreement", "Fraction of the weights kept by either mask that both keep.", figure)]
 
 
 def _agreement(subject: Subject, matrices: list[Matrix]) -> dict[str, Any]:
@@ -88,19 +86,19 @@ def _agreement(subject: Subject, matrices: list[Matrix]) -> dict[str, Any]:
 
 
 def _comparable(subject: Subject) -> bool:
-    """Whether z can be had. Entries of one block are no independent draws; that harms where both masks have such."""
+    """Whether z is defined: not if both masks have blocks and these differ, as entries of a block are dependent."""
     assert subject.against is not None
     sides = (subject.against.record.block, subject.checkpoint.record.block)
     return sides[0] == sides[1] or (1, 1) in sides
 
 
 def _jaccard(both: float, kept: int) -> float:
-    """Both over either, where the masks keep `kept` in sum."""
+    """Both over either; `kept` is the sum of the kept weights of the two masks."""
     return both / (kept - both) if kept > both else 1.0
 
 
 def _kappa(both: Deviation, kept: int, size: int) -> float:
-    """(agreement - that of chance) / (1 - that of chance); agreement is on what is pruned, too."""
+    """Cohen's kappa: (agreement - expected) / (1 - expected). Agreement counts kept and pruned weights."""
     observed, expected = ((size - kept + 2 * value) / size for value in (both.observed, both.expected))
     return (observed - expected) / (1 - expected) if expected < 1 else 1.0
 

@@ -1,4 +1,4 @@
-"""How much is kept: per layer and part."""
+"""Density by layer and part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Density(Section):
         low, high = min(parts, key=parts.__getitem__), max(parts, key=parts.__getitem__)
         if parts[high] > 1.05 * parts[low]:
             summary.append(
-                f"By part, {low} keeps least ({parts[low]:.2%}) and {high} most ({parts[high]:.2%})."
+                f"By part, {low} keeps the least ({parts[low]:.2%}) and {high} the most ({parts[high]:.2%})."
             )
         return Finding(
             {
@@ -45,7 +45,7 @@ class _Density(Section):
                 "layers": {str(layer): value for layer, value in layers.items()},
                 "matrices": {matrix.name: matrix.density for matrix in subject.matrices},
             },
-            [Table("Fraction kept, by layer and part", ("layer", *parts, "layer's"), rows)],
+            [Table("Fraction kept, by layer and part", ("layer", *parts, "all"), rows)],
             summary=summary,
         )
 

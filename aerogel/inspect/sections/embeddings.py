@@ -1,4 +1,4 @@
-"""Embeddings before and after pruning: whether their clusters survive, in numbers and as a t-SNE map."""
+"""Embeddings before and after pruning: neighbors, clusters and t-SNE maps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aerogel.inspect.subject import Subject
 
 __all__ = ["SECTION", "neighbours_kept"]
 
-# t-SNE of more points takes long and shows no more; a dozen neighbours make a cluster.
+# More points make t-SNE slow and do not show more.
 _POINTS, _CLUSTERS, _NEIGHBOURS = 1000, 8, 10
 _LENGTH, _BATCH = 128, 32
-# More than the perplexity of t-SNE.
-_LEAST = 40
+# Fewest distinct points; must exceed the perplexity of t-SNE.
+_MIN_POINTS = 40
 
 
 class _Embeddings(Section):
@@ -33,7 +33,7 @@ class _Embeddings(Section):
         cluster = require("sklearn.cluster", "inspect").KMeans(_CLUSTERS, n_init=4, random_state=subject.seed)
         metrics = require("sklearn.metrics", "inspect")
         label = cluster.fit_predict(before)
-        again = cluster.fit_predict(after)
+        label_after = cluster.fit_predict(after)
         kept = neighbours_kept(before, after, _NEIGHBOURS)
         same = bool(np.array_equal(before, after))
         data = {
@@ -41,34 +41,32 @@ class _Embeddings(Section):
             "neighbours_kept_random": _NEIGHBOURS / (len(before) - 1),
             "silhouette_before": float(metrics.silhouette_score(before, label)),
             "silhouette_after": float(metrics.silhouette_score(after, label)),
-            "rand_index": float(metrics.adjusted_rand_score(label, again)),
+            "rand_index": float(metrics.adjusted_rand_score(label, label_after)),
             "clusters": label.tolist(), "before": _map(before, subject.seed), "after": _map(after, subject.seed),
         }  # fmt: skip
         rows = [
             [
-                f"{_NEIGHBOURS} nearest neighbours that stay",
+                f"{_NEIGHBOURS} nearest neighbors kept",
                 f"{kept:.1%}",
                 f"{data['neighbours_kept_random']:.1%}",
             ],
             ["clusters found in both (adjusted Rand index)", f"{data['rand_index']:.3f}", "0"],
-            ["silhouette of the dense model's clusters, dense", f"{data['silhouette_before']:.3f}", "0"],
-            ["the same in the pruned model", f"{data['silhouette_after']:.3f}", "0"],
+            ["silhouette of the dense model's clusters", f"{data['silhouette_before']:.3f}", "0"],
+            ["silhouette of these clusters in the pruned model", f"{data['silhouette_after']:.3f}", "0"],
         ]
         notes = [
-            f"{what.capitalize()} of {len(before)} tokens; the dense model is {subject.dense}. Clusters "
-            "are those of k-means with "
-            f"{_CLUSTERS} centres. Distances on a t-SNE map mean little; what is near stays near."
+            f"{what.capitalize()} of {len(before)} tokens; the dense model is {subject.dense}. Clusters are from "
+            f"k-means with {_CLUSTERS} centers. On a t-SNE map only neighborhoods are meaningful, not distances."
         ]
         if same:
             summary = [
-                "The word embeddings are those of the dense model (frozen while pruning); give --text to "
-                "compare what "
-                "the encoder makes of them."
+                "The word embeddings equal the dense model's (they were frozen); give --text to compare last hidden "
+                "states instead."
             ]
         else:
             summary = [
-                f"Of each token's {_NEIGHBOURS} nearest neighbours in the dense model, {kept:.0%} are "
-                "still nearest after pruning."
+                f"Of each token's {_NEIGHBOURS} nearest neighbors in the dense model, {kept:.0%} are still among the "
+                f"nearest {_NEIGHBOURS} after pruning."
             ]
         return Finding(
             data, [Table("Neighbours and clusters", ("measure", "value", "chance"), rows)], notes, summary
@@ -86,12 +84,14 @@ class _Embeddings(Section):
             plot.set_title(title, fontsize=10)
             plot.set_xticks([])
             plot.set_yticks([])
-        caption = f"t-SNE of {finding.data['what']}; one colour is one cluster of the dense model, in both."
+        caption = (
+            f"t-SNE of {finding.data['what']}; both maps are colored by the clusters of the dense model."
+        )
         return [Picture("embeddings", caption, figure)]
 
 
 def neighbours_kept(before: np.ndarray, after: np.ndarray, count: int) -> float:
-    """Share of each point's `count` nearest neighbours in `before` that are still such in `after`; both ``[n, d]``."""
+    """Mean fraction of a point's `count` nearest neighbors in `before` that it keeps in `after`; both ``[n, d]``."""
     nearest = require("sklearn.neighbors", "inspect").NearestNeighbors
     sets = [
         nearest(n_neighbors=count).fit(points).kneighbors(return_distance=False) for points in (before, after)
@@ -100,14 +100,14 @@ def neighbours_kept(before: np.ndarray, after: np.ndarray, count: int) -> float:
 
 
 def _map(points: np.ndarray, seed: int) -> list[list[float]]:
-    """A t-SNE map ``[n, 2]``. PCA first makes it the same from run to run but for a turn."""
+    """A t-SNE map ``[n, 2]``. Initialization by PCA makes it reproducible up to rotation."""
     tsne = require("sklearn.manifold", "inspect").TSNE(2, init="pca", perplexity=30, random_state=seed)
     made: list[list[float]] = np.round(tsne.fit_transform(points), 3).tolist()
     return made
 
 
 def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
-    """The same tokens' embeddings ``[n, hidden]`` before and after, and what they are in words."""
+    """Embeddings ``[n, hidden]`` of the same tokens before and after pruning, and a name for them."""
     require("torch", "export")
     transformers = require("transformers", "export")
     assert subject.dense is not None
@@ -119,24 +119,24 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
         models = [load_model(path, None) for path in (subject.dense, subject.checkpoint.path)]
     tables = [_table(model) for model in models]
     if tables[0].shape != tables[1].shape:
-        said = " and ".join("x".join(map(str, table.shape)) for table in tables)
+        shapes = " and ".join("x".join(map(str, table.shape)) for table in tables)
         raise UsageError(
-            f"--dense {subject.dense}: word embeddings of {said}; give the model this one was made from"
+            f"--dense {subject.dense}: word embeddings of {shapes}; give the model that was pruned"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             subject.checkpoint.path, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # of any of a dozen types
+    except Exception as error:  # transformers raises errors of many types
         raise CheckpointError(
-            f"{subject.checkpoint.path}: its tokenizer cannot be loaded; write it anew"
+            f"{subject.checkpoint.path}: cannot load its tokenizer; save the tokenizer there again"
         ) from error
     random = np.random.default_rng(subject.seed)
     if subject.texts:
         found = [_contextual(model, tokenizer, subject.texts) for model in models]
         what = "last hidden states"
     else:
-        # Entries that no text ever used, such as [unused17], would be a cluster of their own.
+        # Unused entries, such as [unused17], would form their own cluster.
         words = [
             at for token, at in sorted(tokenizer.get_vocab().items()) if not token.startswith(("[", "<"))
         ]
@@ -144,11 +144,11 @@ def _sample(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
         what = "word embeddings"
     for path, points in zip((subject.dense, subject.checkpoint.path), found, strict=True):
         if not np.isfinite(points).all():
-            raise CheckpointError(f"{path}: its {what} are not finite; give a sound model")
-        # Equal points, such as those of one line over and over, are no clusters.
-        if (distinct := len(np.unique(points, axis=0))) < _LEAST:
+            raise CheckpointError(f"{path}: its {what} have NaN or infinite values; give another model")
+        # Equal points, such as those of a repeated line, do not form clusters.
+        if (distinct := len(np.unique(points, axis=0))) < _MIN_POINTS:
             raise UsageError(
-                f"{distinct} different {what} are too few for a map, which takes {_LEAST}; give more --text"
+                f"{distinct} distinct {what} are too few; at least {_MIN_POINTS} are needed, give more --text"
             )
     count = len(found[0])
     rows = random.permutation(count)[:_POINTS]
@@ -162,7 +162,7 @@ def _table(model: Any) -> np.ndarray:
 
 
 def _contextual(model: Any, tokenizer: Any, texts: tuple[str, ...]) -> np.ndarray:
-    """Last hidden states ``[tokens, hidden]`` of all tokens of `texts`, special ones left out."""
+    """Last hidden states ``[tokens, hidden]`` of all tokens of `texts` except special tokens."""
     import torch
 
     states = []

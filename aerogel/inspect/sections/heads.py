@@ -1,4 +1,4 @@
-"""Attention heads and feed-forward neurons: how much of each is kept, and which do nothing any more."""
+"""Attention heads and feed-forward neurons: densities, and which are dead."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class _Heads(Section):
                 ]
                 for found in heads
             ]  # fmt: skip
-            header = ("layer", "emptiest head keeps", "fullest keeps", "dead heads", "blind heads")
-            tables.append(Table(f"{subject.heads} heads a layer", header, rows))
+            header = ("layer", "lowest head density", "highest", "dead heads", "blind heads")
+            tables.append(Table(f"Attention heads, {subject.heads} per layer", header, rows))
             count = sum(len(found["density"]) for found in heads)
             summary.append(
-                f"{len(dead)} of {count} attention heads are dead, and {len(blind)} more attend without looking."
+                f"{len(dead)} of {count} attention heads are dead, and {len(blind)} more are blind."
                 if dead or blind
                 else f"All {count} attention heads are alive."
             )
@@ -51,13 +51,11 @@ class _Heads(Section):
             gone, count = sum(n["dead"] for n in neurons), sum(n["neurons"] for n in neurons)
             summary.append(f"{gone:,} of {count:,} feed-forward neurons ({gone / count:.1%}) are dead.")
         notes = [
-            "A head is dead if all its rows of V, or all the columns of O that read it, are pruned: what "
-            "it adds does not "
-            "depend on the text. It is blind if all its rows of Q or of K are pruned: it attends, but "
-            "not by comparing tokens.",
-            "A neuron is dead if its row of 'FFN in' is pruned (no input: its output is a constant) or "
-            "the column of 'FFN out' "
-            "that reads it (not read). Both can be folded into biases and cut out.",
+            "A head is dead if all its rows of V, or all columns of O that read it, are pruned: its output does not "
+            "depend on the text. It is blind if all its rows of Q or of K are pruned: its attention does not compare "
+            "tokens.",
+            "A neuron is dead if its row of 'FFN in' is pruned (no input: its output is constant) or the column of "
+            "'FFN out' that reads it is pruned (not read). Dead neurons can be folded into biases and removed.",
         ]
         used = notes[:1] * bool(heads) + notes[1:] * bool(neurons)
         return Finding({"heads": heads, "neurons": neurons}, tables, used, summary)
@@ -78,18 +76,18 @@ class _Heads(Section):
         return [
             Picture(
                 "heads",
-                "Fraction kept of each head's Q, K, V and O together; a cross marks a dead one.",
+                "Fraction kept of each head's Q, K, V and O together; a cross marks a dead head.",
                 figure,
             )
         ]
 
 
 def _heads(subject: Subject, number: int) -> dict[str, Any] | None:
-    """One layer's heads; None where it has not the four matrices, or their sizes are not the heads'."""
+    """Heads of a layer; None if a matrix is missing or the heads do not divide its size."""
     layer = subject.layer(number)
     if subject.heads is None or not {"Q", "K", "V", "O"} <= layer.keys():
         return None
-    # Rows of Q, K and V and columns of O belong to heads, in order.
+    # Consecutive rows of Q, K and V and columns of O belong to a head.
     units = {
         part: _units(layer[part], subject.heads, 1 if part == "O" else 0) for part in ("Q", "K", "V", "O")
     }
@@ -107,7 +105,7 @@ def _heads(subject: Subject, number: int) -> dict[str, Any] | None:
 
 
 def _units(matrix: Matrix, heads: int, axis: int) -> np.ndarray | None:
-    """Density ``[heads]`` of the rows (axis 0) or columns (1) of each head; None where they do not divide."""
+    """Density ``[heads]`` of the rows (axis 0) or columns (1) of each head; None if `heads` does not divide them."""
     side = matrix.mask.shape[axis]
     if side % heads:
         return None

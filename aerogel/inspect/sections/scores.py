@@ -1,4 +1,4 @@
-"""The learnt scores behind a mask: how those of kept and of pruned blocks lie."""
+"""Learned scores: their distributions over kept and pruned blocks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class _Scores(Section):
     order = 52
 
     def analyse(self, subject: Subject) -> Finding | None:
-        learnt = scores.load(subject.checkpoint)
-        if learnt is None:
+        learned = scores.load(subject.checkpoint)
+        if learned is None:
             return None
         found: dict[str, Any] = {}
         for part in subject.parts:
             mine = subject.of(part)
             kept = np.concatenate([matrix.grid.ravel() for matrix in mine])
-            values = np.concatenate([learnt[matrix.name].ravel() for matrix in mine])
+            values = np.concatenate([learned[matrix.name].ravel() for matrix in mine])
             found[part] = _described(values, kept)
         rows = [
             [
@@ -41,16 +41,16 @@ class _Scores(Section):
         ]  # fmt: skip
         header = ("part", "blocks", "count", *(f"{q:.0%}" for q in _QUANTILES), "overlap")
         notes = [
-            "Scores at the end of training, one for each block, all layers of a part together, rounded to float16. "
-            "Overlap is the share of a part's pruned blocks, in all layers, with a higher score than its lowest kept "
-            "one; it is not zero where matrices are ranked by themselves, or share what they keep by a rule."
+            "Scores at the end of training, one per block, all layers of a part together, rounded to float16. "
+            "Overlap is the fraction of a part's pruned blocks whose score exceeds that of its lowest kept block. "
+            "It can be above zero if each matrix is ranked separately, or if a rule distributes the kept weights."
         ]
         overlap = max(data["overlap"] for data in found.values())
         summary = [
-            "One threshold on the scores separates what is kept from what is pruned in every part."
+            "In every part, one threshold on the scores separates kept from pruned blocks."
             if overlap == 0
             else f"Thresholds differ between the matrices of a part: up to {overlap:.1%} of a part's pruned blocks "
-            "have a higher score than its lowest kept one."
+            "score higher than its lowest kept block."
         ]
         return Finding(found, [Table("Scores of kept and pruned blocks", header, rows, 2)], notes, summary)
 
@@ -71,7 +71,7 @@ class _Scores(Section):
 
 
 def _described(values: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
-    """Quantiles and histograms of scores ``[n]``, where `kept` and where not."""
+    """Quantiles and histograms of scores ``[n]`` of kept and of pruned blocks; `kept` is boolean ``[n]``."""
     low, high = (float(q) for q in np.quantile(values, (1e-4, 1 - 1e-4)))
     edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
     sides = {"kept": values[kept], "pruned": values[~kept]}

@@ -1,12 +1,12 @@
-"""What the checkpoint's speed would be, exported as export would by itself."""
+"""Predicted speed of the checkpoint, exported with default settings."""
 
 from __future__ import annotations
 
 from aerogel.checkpoint import read_config
 from aerogel.cost import cache, report
-from aerogel.cost.predict import WORKLOAD, Form
+from aerogel.cost.predict import WORKLOAD
 from aerogel.export.plan import DENSE, default_format, make_plan
-from aerogel.export.prediction import predicted
+from aerogel.export.prediction import EncoderForm, predicted
 from aerogel.inspect.section import Finding, Section, Table
 from aerogel.inspect.subject import Subject
 
@@ -20,12 +20,12 @@ class _Speed(Section):
     def analyse(self, subject: Subject) -> Finding:
         calibration = cache.find(WORKLOAD.threads)
         if isinstance(calibration, str):
-            why = f"speed not predicted: {calibration}"
-            return Finding({"why": calibration}, notes=[why], summary=[why])
+            note = f"speed not predicted: {calibration}"
+            return Finding({"reason": calibration}, notes=[note], summary=[note])
         made = subject.checkpoint
         plan = make_plan(made, default_format(made), calibration=calibration)
         packed = any(choice.format != DENSE for choice in plan.values())
-        found = predicted(calibration, plan, made.path, Form(packed, packed and _classifies(subject)))
+        found = predicted(calibration, plan, made.path, EncoderForm(packed, packed and _classifies(subject)))
         rows = []
         for part in subject.parts:
             names = [matrix.name for matrix in subject.of(part)]
@@ -35,17 +35,18 @@ class _Speed(Section):
             rows.append([part, ", ".join(kinds), report.spread(stored, "{:.1%}"), *times])
         header = ("part", "format", "stored", "packed, us", "dense, us", "break-even, stored")
         notes = [
-            "As `aerogel export` would store it in fp32, on this machine by its calibration: microseconds of a layer "
-            "by itself; in the encoder, one node, activations need not be brought in order for each."
+            "Storage as `aerogel export` would choose it in fp32; times from the cost model of this machine, in "
+            "microseconds for each layer as a separate node. In the fused encoder, activations are not reordered for "
+            "each layer."
         ]
         summary = report.verdict(found).splitlines()
         return Finding(
-            found, [Table(f"Predicted for {report.setting(found)}", header, rows, 2)], notes, summary
+            found, [Table(f"Predicted for {report.workload(found)}", header, rows, 2)], notes, summary
         )
 
 
 def _classifies(subject: Subject) -> bool:
-    """Whether the head reads only the first token of each text, so that the last layer computes no other."""
+    """Whether the head reads only the first token, so that the last layer computes no other token."""
     config = read_config(subject.checkpoint.path)
     return str(config.get("architectures")).endswith("ForSequenceClassification']")
 

@@ -1,7 +1,7 @@
-"""Whether whole rows and columns go together, and whether matrices that work together agree on which.
+"""Structure in rows and columns: whether kept weights concentrate in some, and whether connected matrices agree.
 
-Guo et al. (2019) saw columns of Q and rows of K go sparse together. Papers and code that multiply x W store
-``[in, out]``: their columns are the rows here, where W is ``[out, in]``. So rows and columns of every part are tested.
+Guo et al. (2019) observed that columns of Q and rows of K become sparse together. Papers and code that multiply x W
+store W as ``[in, out]``; here W is ``[out, in]``, so their columns are rows here. Both are tested for every part.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from aerogel.inspect.subject import Subject
 __all__ = ["SECTION"]
 
 _AXES = ("rows", "columns")
-# One part's rows (0) or columns (1) meet another's: q_i k_i, v_i o_i and h_i are products of these very units,
-# and Q, K read the same input.
+# Pairs of rows (0) or columns (1) that are connected: q_i k_i, v_i o_i and h_i are products of these units, and Q and K
+# read the same input.
 _PAIRS = (("Q", 0, "K", 0), ("Q", 1, "K", 1), ("Q", 0, "K", 1), ("V", 0, "O", 1), ("FFN in", 0, "FFN out", 1))
-# With a dozen parts and axes, chance alone passes three standard deviations now and then, five never.
+# z above which structure is reported. With a dozen tests, random masks sometimes exceed 3 but practically never 5.
 _SIGNIFICANT = 5.0
 _PICTURE = 96
 
@@ -52,27 +52,25 @@ class _Structure(Section):
         ]  # fmt: skip
         tables = [
             Table(
-                "How unevenly kept weights are spread over rows (outputs) and columns (inputs)",
-                ("part", "over", "variance / random's", "z", "log10 p", "empty"), rows, words=2,
+                "How unevenly kept weights are distributed over rows (outputs) and columns (inputs)",
+                ("part", "over", "variance / random", "z", "log10 p", "empty"), rows, words=2,
             )
         ]  # fmt: skip
         if pairs:
             rows = [[p["pair"], f"{p['r']:.3f}", f"{p['z']:.1f}", str(p["layers"])] for p in pairs]
             tables.append(
                 Table(
-                    "Whether matrices agree on which go sparse",
+                    "Whether connected matrices are sparse in the same rows and columns",
                     ("densities of", "mean r", "z", "layers"),
                     rows,
                 )
             )
         notes = [
-            "W is [out, in]: a row makes one output. A random mask keeps as many weights (blocks, where "
-            "the mask has them) "
-            "of each matrix, anywhere; mean and variance under it are exact. z is in its standard "
-            "deviations, summed over the layers. "
-            "The gamma distribution that gives p is a good approximation near chance; far out, read it as 'never'.",
-            "r is Pearson's correlation of the densities of two matrices' rows or columns (of those together that "
-            "blocks decide together), z its value under random permutations.",
+            "W is [out, in]: each row computes one output. The random mask keeps as many weights (or blocks) of each "
+            "matrix at random positions; its mean and variance are exact. z is in standard deviations, with statistics "
+            "summed over the layers. p is from a gamma distribution: accurate near chance, rough far from it.",
+            "r is Pearson's correlation between the densities of two matrices' rows or columns (of rows or columns "
+            "of the same block together); z is in standard deviations under random permutations.",
         ]
         return Finding(
             _data(subject, spread, empty, pairs), tables, notes[: len(tables)], _summary(spread, pairs, empty)
@@ -111,18 +109,18 @@ def _both(grid: np.ndarray) -> tuple[Deviation, Deviation]:
 
 
 def _empty(subject: Subject, part: str, axis: int) -> tuple[int, int]:
-    """Rows (axis 1) or columns (axis 0) with nothing kept, and how many there are."""
+    """Number of empty rows (axis 1) or columns (axis 0), and number of all."""
     kept = [matrix.mask.sum(axis=axis) for matrix in subject.of(part)]
     return sum(len(some) - int(np.count_nonzero(some)) for some in kept), sum(len(some) for some in kept)
 
 
 def _pair(subject: Subject, one: str, axis: int, other: str, across: int) -> dict[str, Any] | None:
-    """Correlation of two parts' row or column densities over the layers that have both."""
+    """Correlation of the row or column densities of two parts, over the layers with both; None without any."""
     found = []
     for layer in map(subject.layer, subject.layers):
         if one in layer and other in layer:
             a, b = layer[one], layer[other]
-            # What was decided together counts once, as the permutations behind z move it together.
+            # Rows or columns of a block are one unit, as z is under permutations of independent units.
             side = math.lcm(a.block[axis], b.block[across])
             if a.mask.shape[axis] != b.mask.shape[across] or a.mask.shape[axis] % side:
                 continue
@@ -140,7 +138,7 @@ def _pair(subject: Subject, one: str, axis: int, other: str, across: int) -> dic
 
 
 def _densities(mask: np.ndarray, axis: int, side: int) -> np.ndarray:
-    """Densities of `side` neighbouring rows (axis 0) or columns (1) together, ``[mask.shape[axis] / side]``."""
+    """Densities of groups of `side` adjacent rows (axis 0) or columns (1), ``[mask.shape[axis] / side]``."""
     means: np.ndarray = mask.mean(axis=1 - axis).reshape(-1, side).mean(axis=1)
     return means
 
@@ -157,30 +155,27 @@ def _summary(
         if (d.z or 0) > _SIGNIFICANT
     ]
     if not found:
-        said = ["Rows and columns differ no more than in a random mask: there is no structure to use."]
+        sentences = ["Kept weights are distributed over rows and columns as in a random mask: no structure."]
     else:
-        # By ratio: z grows with the size of a matrix and the number of layers.
+        # Ordered by ratio, as z grows with the size of a matrix and the number of layers.
         found.sort(key=lambda item: -(item[0].ratio or 0))
         strongest = ", ".join(f"{axis} of {part} ({d.ratio:.1f} times)" for d, part, axis in found[:3])
-        said = [
-            f"Kept weights gather in rows or columns beyond chance in {len(found)} of {2 * len(spread)} "
-            "cases; by variance "
-            f"against a random mask's, most in {strongest}."
+        sentences = [
+            f"Kept weights concentrate in rows or columns in {len(found)} of {2 * len(spread)} cases; the variance "
+            f"compared with a random mask is largest in {strongest}."
         ]
     agree = [pair for pair in pairs if pair["z"] > _SIGNIFICANT]
     if agree:
-        said.append(
-            "Going sparse together: "
-            + "; ".join(f"{pair['pair']} (r = {pair['r']:.2f})" for pair in agree)
-            + "."
+        sentences.append(
+            "Sparse together: " + "; ".join(f"{pair['pair']} (r = {pair['r']:.2f})" for pair in agree) + "."
         )
     gone = [f"{n:,} {axis} of {part}" for part, axes in empty.items() for axis, (n, _) in axes.items() if n]
-    said.append(f"Entirely empty: {', '.join(gone)}." if gone else "No row and no column is entirely empty.")
-    return said
+    sentences.append(f"Empty: {', '.join(gone)}." if gone else "No row and no column is empty.")
+    return sentences
 
 
 def _curves(subject: Subject) -> Picture:
-    """Densities of all rows and columns, sorted, beside those of one random mask of the same counts."""
+    """Sorted densities of all rows and columns, with those of a random mask of the same counts."""
     figure, plots = figures.axes(2, len(subject.parts), 2.6, 2.4, sharex=True)
     random = np.random.default_rng(subject.seed)
     for col, part in enumerate(subject.parts):
@@ -197,14 +192,14 @@ def _curves(subject: Subject) -> Picture:
             plot.set_title(f"{part}: {axis}", fontsize=10)
             plot.set_ylim(bottom=0)
     plots[0, 0].legend(frameon=False, fontsize=8)
-    figure.supxlabel("share of the rows or columns, emptiest first", fontsize=9)
+    figure.supxlabel("fraction of the rows or columns, sparsest first", fontsize=9)
     figure.supylabel("density", fontsize=9)
-    caption = "Density of every row and every column of all layers, sorted, beside a random mask's."
+    caption = "Sorted densities of the rows and columns of all layers, for the mask and for a random mask."
     return Picture("structure", caption, figure)
 
 
 def _masks(subject: Subject) -> Picture:
-    """The masks of one layer as images: the one with the strongest structure."""
+    """Images of the masks of one layer, the layer with the strongest structure."""
     scores = {
         layer: max((d.z or 0.0) for matrix in subject.layer(layer).values() for d in _both(matrix.grid))
         for layer in subject.layers
@@ -217,7 +212,7 @@ def _masks(subject: Subject) -> Picture:
         plot.set_axis_off()
     for plot, (part, matrix) in zip(plots.flat, found.items(), strict=False):
         tiles = _tiles(matrix.mask)
-        # Twice the matrix's own density is full colour, so that structure shows at any density.
+        # The color scale ends at twice the density of the matrix, so that structure is visible at any density.
         plot.imshow(tiles, cmap="magma", aspect="auto", vmin=0, vmax=min(1.0, max(2 * matrix.density, 1e-9)))
         plot.set_title(f"{part}, {matrix.mask.shape[0]} x {matrix.mask.shape[1]}", fontsize=10)
         plot.set_xticks([])
@@ -225,14 +220,14 @@ def _masks(subject: Subject) -> Picture:
     figure.supxlabel("inputs (columns)", fontsize=9)
     figure.supylabel("outputs (rows)", fontsize=9)
     caption = (
-        f"Masks of layer {layer}, the one with the strongest structure, as densities of tiles: black is empty, "
-        "the brightest at least twice the matrix's density."
+        f"Masks of layer {layer}, which has the strongest structure. Each pixel is the density of a tile: black is "
+        "empty, the brightest color is at least twice the density of the matrix."
     )
     return Picture("masks", caption, figure)
 
 
 def _tiles(mask: np.ndarray) -> np.ndarray:
-    """Mean of `mask` over tiles, at most `_PICTURE` a side; what is left over at the ends is left out."""
+    """Mean of `mask` over tiles, fewer than twice `_PICTURE` per side; incomplete tiles at the ends are dropped."""
     rows, cols = (max(1, side // _PICTURE) for side in mask.shape)
     r, c = mask.shape[0] // rows, mask.shape[1] // cols
     tiles: np.ndarray = mask[: r * rows, : c * cols].reshape(r, rows, c, cols).mean(axis=(1, 3))

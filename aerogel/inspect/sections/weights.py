@@ -1,4 +1,4 @@
-"""The weights that were kept: how large they are."""
+"""Magnitudes of the kept weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SECTION"]
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _BINS = 60
-# Times the 95% quantile.
+# End of the histogram, as a multiple of the 95% quantile.
 _SHOWN = 1.6
 
 
@@ -22,10 +22,10 @@ class _Weights(Section):
 
     def analyse(self, subject: Subject) -> Finding:
         found: dict[str, dict[str, float | list[float]]] = {}
-        sizes = _sizes(subject)
-        for part, values in sizes.items():
+        magnitudes = _magnitudes(subject)
+        for part, values in magnitudes.items():
             low, middle, high = (float(q) for q in np.quantile(values, _QUANTILES))
-            # The few largest weights would squeeze the rest to the left.
+            # The full range would compress most weights into a few bins.
             counts, edges = np.histogram(values, bins=_BINS, range=(0.0, _SHOWN * high or 1.0))
             found[part] = {
                 "count": len(values), "zero": float(np.mean(values == 0)), "p5": low, "median": middle, "p95": high,
@@ -40,10 +40,10 @@ class _Weights(Section):
         ]  # fmt: skip
         header = ("part", "kept", "5%", "median", "95%", "largest", "kept zeros")
         notes = [
-            "Absolute values. Magnitude pruning leaves a gap below its threshold; movement pruning keeps "
-            "small weights too."
+            "Absolute values. Magnitude pruning leaves a gap below its threshold; movement pruning also keeps small "
+            "weights."
         ]
-        return Finding(found, [Table("Size |w| of the kept weights", header, rows)], notes)
+        return Finding(found, [Table("Magnitudes |w| of the kept weights", header, rows)], notes)
 
     def draw(self, subject: Subject, finding: Finding) -> list[Picture]:
         del subject
@@ -54,12 +54,16 @@ class _Weights(Section):
             plot.stairs(found["counts"], found["edges"], fill=True, color=figures.COLOURS[0])
             plot.set_title(part, fontsize=10)
             plot.set_yticks([])
-        figure.supxlabel(f"|w| of the kept weights, to {_SHOWN} times the 95% quantile", fontsize=9)
-        return [Picture("weights", "Histograms of the kept weights' size, all layers together.", figure)]
+        figure.supxlabel(f"|w| of the kept weights, up to {_SHOWN} times the 95% quantile", fontsize=9)
+        return [
+            Picture(
+                "weights", "Histograms of the magnitudes of the kept weights, all layers together.", figure
+            )
+        ]
 
 
-def _sizes(subject: Subject) -> dict[str, np.ndarray]:
-    """|w| of the kept weights of each part, all layers together; parts that keep nothing are left out."""
+def _magnitudes(subject: Subject) -> dict[str, np.ndarray]:
+    """|w| of the kept weights of each part, all layers together; parts without kept weights are omitted."""
     kept: dict[str, list[np.ndarray]] = {part: [] for part in subject.parts}
     for matrix, weight in subject.weights():
         kept[matrix.part].append(np.abs(weight[matrix.mask].astype(np.float32)))

@@ -1,4 +1,4 @@
-"""CPU kernels: a C++ library (src/) that is both an ONNX Runtime custom-op library and a small C interface.
+"""CPU kernels: a C++ library (src/) with an ONNX Runtime custom-op interface and a small C interface.
 
-CMakeLists.txt at the root builds the sources when the package is installed.
+CMakeLists.txt at the repository root builds it when the package is installed.
 """

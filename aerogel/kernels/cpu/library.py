@@ -1,4 +1,4 @@
-"""Where the native library is."""
+"""Find the native library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NAMES = {"win32": "aerogel.dll", "darwin": "libaerogel.dylib"}
 
 
 def find_library() -> Path | None:
-    """Path of the native library, or None if it was not built.
+    """Return the path of the native library, or None if it was not built.
 
-    ``AEROGEL_LIBRARY`` names another build of it, or no library if it is empty. Otherwise the library is in the folder
-    of `aerogel.kernels.cpu`. An editable installation has two such folders: the sources and the installed one.
+    ``AEROGEL_LIBRARY`` selects another build; if it is set but empty, no library is used. By default the library is in
+    the folder of `aerogel.kernels.cpu`; an editable installation has two such folders, of the sources and of the build.
     """
     chosen = os.environ.get(LIBRARY_VARIABLE)
     if chosen is not None:
@@ -29,10 +29,10 @@ def find_library() -> Path | None:
 
 
 def library_path() -> str:
-    """Path to pass to ``register_custom_ops_library`` in any language that has ONNX Runtime.
+    """Return the path for ONNX Runtime's ``register_custom_ops_library``, in any language.
 
     Raises:
-        RuntimeLoadError: the library was not built for this installation.
+        RuntimeLoadError: the library was not built, or AEROGEL_LIBRARY is not a file.
     """
     path = find_library()
     if path is None:

@@ -1,4 +1,4 @@
-"""Python bindings of the native library's C interface (src/c_api.h), by ctypes."""
+"""Python bindings of the native library's C interface (src/c_api.h), through ctypes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aerogel.system.threads import check_threads
 __all__ = ["Isa", "MatrixStats", "SparseLinear", "check_selection", "isas", "matrix_stats", "selected"]
 
 _ERROR_BYTES = 512
-# What aerogel_linear_run returns if it cannot use the buffers.
-_UNFIT = 2
-# The C interface's numbers of the types of stored values.
+# Return value of aerogel_linear_run for invalid buffers.
+_INVALID_BUFFERS = 2
+# Numbers of the value types in the C interface.
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.int8): 2}
 
 
@@ -40,15 +40,15 @@ class MatrixStats:
 
     Attributes:
         panel_rows: rows of a panel: 1, 2 or 4.
-        column_features: features of a column: 1, or 4 of int8 values.
-        chunks: pieces of rows, the unit of parallel work.
-        tiles: pieces of columns whose activations stay in the first-level cache.
-        groups: in each chunk and tile the different lengths of panels, added up.
-        panels: in each chunk and tile the panels with an entry, added up.
+        column_features: features per column: 1, or 4 for int8 values.
+        chunks: number of row ranges, the unit of parallel work.
+        tiles: number of column ranges whose activations stay in the L1 cache.
+        groups: number of distinct panel lengths, summed over all chunks and tiles.
+        panels: number of non-empty panels, summed over all chunks and tiles.
         slots: stored pairs (panel, column), each with ``panel_rows * column_features`` values.
-        all_slots: slots of the same matrix without a zero.
-        padding: values of stored slots that the matrix does not store.
-        bytes: bytes that one product reads of the matrix.
+        all_slots: slots of a dense matrix of the same shape.
+        padding: values in stored slots that the matrix does not store.
+        bytes: bytes of the matrix that one product reads.
     """
 
     panel_rows: int
@@ -69,12 +69,12 @@ class _Stats(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Isa:
-    """An instruction set the library knows.
+    """An instruction set of the library.
 
     Attributes:
-        name: such as scalar, avx2 or neondot.
-        available: whether this build and this machine have it.
-        reason: why not; empty where available.
+        name: name, such as scalar, avx2 or neondot.
+        available: whether this build and this machine support it.
+        reason: why it is not available; empty if it is.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Isa:
 
 
 def isas() -> list[Isa]:
-    """All instruction sets the library knows, from the plainest to the fastest."""
+    """List all instruction sets of the library, from the slowest to the fastest."""
     library = _library()
     found = []
     for i in range(library.aerogel_isa_count()):
@@ -95,10 +95,10 @@ def isas() -> list[Isa]:
 
 
 def selected() -> str:
-    """Name of the instruction set in use: the one that AEROGEL_ISA names, else the fastest available.
+    """Return the name of the instruction set in use: AEROGEL_ISA, or the fastest available.
 
     Raises:
-        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
+        UsageError: AEROGEL_ISA names an instruction set that is unknown or not available.
     """
     error = ctypes.create_string_buffer(_ERROR_BYTES)
     name = _library().aerogel_isa_selected(error, _ERROR_BYTES)
@@ -108,26 +108,26 @@ def selected() -> str:
 
 
 def check_selection() -> None:
-    """Refuse, before long work, an AEROGEL_ISA that no kernel could be chosen by; fine where there is no library.
+    """Check AEROGEL_ISA before long work. Without a native library there is nothing to check.
 
     Raises:
-        UsageError: AEROGEL_ISA names an instruction set that is not known or not available.
+        UsageError: AEROGEL_ISA names an instruction set that is unknown or not available.
     """
     with contextlib.suppress(RuntimeLoadError):
         selected()
 
 
 def matrix_stats(arrays: Mapping[str, np.ndarray], in_features: int, isa: str | None = None) -> MatrixStats:
-    """Sizes of a sparse matrix as the library packs it on this machine.
+    """Return the sizes of a sparse matrix as the library packs it on this machine.
 
     Args:
-        arrays: data, indices and indptr, as `SparseLinear` has them.
+        arrays: data, indices and indptr, see `SparseLinear`.
         in_features: columns of the matrix.
-        isa: instruction set to pack for; None for `selected()`.
+        isa: instruction set to pack for. Default: `selected()`.
 
     Raises:
         FormatError: the arrays are malformed.
-        UsageError: `isa`, or AEROGEL_ISA, names an instruction set that is not known or not available.
+        UsageError: `isa` or AEROGEL_ISA names an instruction set that is unknown or not available.
         RuntimeLoadError: the native library is not built.
     """
     library = _library()
@@ -140,7 +140,7 @@ def matrix_stats(arrays: Mapping[str, np.ndarray], in_features: int, isa: str | 
     if library.aerogel_matrix_stats(
         ctypes.byref(matrix), isa.encode() if isa else None, ctypes.byref(found), error, _ERROR_BYTES
     ):
-        raise _refusal(isa, error.value.decode())
+        raise _matrix_error(isa, error.value.decode())
     return MatrixStats(**{field.name: getattr(found, field.name) for field in fields(MatrixStats)})
 
 
@@ -149,15 +149,15 @@ class SparseLinear:
 
     Args:
         arrays: CSR data ``[nnz]`` or BSR data ``[blocks, r, c]``, float32, float16 or int8; indices, uint16 or int32;
-            indptr, int32; for int8 data in [-127, 127] also scale, float32 ``[out_features]``: activations are then
-            rounded to eight bits as well, per token.
-        bias: float32 ``[out_features]``, or None for zeros.
+            indptr, int32. int8 data in [-127, 127] also needs scale, float32 ``[out_features]``; activations are then
+            quantized to int8 too, per token.
+        bias: float32 ``[out_features]``. Default: zeros.
         in_features: columns of W, at most 1,048,576.
-        isa: instruction set to use; None for `selected()`.
+        isa: instruction set to use. Default: `selected()`.
 
     Raises:
         FormatError: the arrays are malformed.
-        UsageError: `isa`, or AEROGEL_ISA, names an instruction set that is not known or not available.
+        UsageError: `isa` or AEROGEL_ISA names an instruction set that is unknown or not available.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class SparseLinear:
         vectors = {"bias": np.zeros(self.out_features, np.float32) if bias is None else bias}
         if data.dtype == np.int8:
             if "scale" not in arrays:
-                raise FormatError(f"scale is missing; give float32 [{self.out_features}] with int8 data")
+                raise FormatError(f"scale is missing; int8 data needs float32 [{self.out_features}]")
             vectors["scale"] = arrays["scale"]
         for name, vector in vectors.items():
             if vector.dtype != np.float32 or vector.shape != (self.out_features,):
@@ -182,12 +182,12 @@ class SparseLinear:
                     f"{name} must be float32 [{self.out_features}], not {vector.dtype}{list(vector.shape)}"
                 )
         _check_in_features(in_features)
-        # Only the data may have any address.
+        # Only the data may be unaligned.
         data = np.ascontiguousarray(data)
         indices, indptr = (np.require(array, requirements=("C", "A")) for array in (indices, indptr))
         vectors = {name: np.require(vector, requirements=("C", "A")) for name, vector in vectors.items()}
         pointers = {name: vector.ctypes.data for name, vector in vectors.items()}
-        # The library may point into it for as long as the layer lives.
+        # The library may read this memory as long as the layer lives.
         self._data = data
         matrix = _matrix(data, indices, indptr, in_features, pointers.get("scale"), pointers["bias"])
         error = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -195,16 +195,21 @@ class SparseLinear:
             ctypes.byref(matrix), isa.encode() if isa else None, error, _ERROR_BYTES
         )
         if not self._handle:
-            raise _refusal(isa, error.value.decode())
+            raise _matrix_error(isa, error.value.decode())
         weakref.finalize(self, _library().aerogel_linear_destroy, self._handle)
 
     def __call__(self, x: np.ndarray, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
-        """Apply to float32 x ``[..., in_features]`` on `threads` threads; `out` may receive the result.
+        """Compute y float32 ``[..., out_features]`` from x float32 ``[..., in_features]``.
+
+        Args:
+            x: input.
+            threads: number of threads.
+            out: contiguous array for the result. Default: a new array.
 
         Raises:
-            FormatError: x or out has another dtype or shape, or out cannot be written in place or overlaps x.
-            UsageError: `threads` is no integer from 1 to 1024.
-            MemoryError: the working memory could not be had.
+            FormatError: x or out has another dtype or shape, or out is not writable or overlaps x.
+            UsageError: `threads` is not an integer from 1 to 1024.
+            MemoryError: the working memory cannot be allocated.
         """
         if x.dtype != np.float32 or x.ndim == 0 or x.shape[-1] != self.in_features:
             raise FormatError(f"x must be float32 [..., {self.in_features}], not {x.dtype}{list(x.shape)}")
@@ -214,7 +219,7 @@ class SparseLinear:
             raise FormatError(f"out must be contiguous float32 {list(shape)}, not {y.dtype}{list(y.shape)}")
         if not (y.flags.writeable and y.flags.aligned) or np.may_share_memory(x, y):
             raise FormatError(
-                "out must be writable and aligned memory of its own; give np.empty of its shape"
+                "out must be writable, aligned and must not overlap x; pass np.empty of its shape"
             )
         check_threads(threads)
         x = np.require(x, requirements=("C", "A"))
@@ -222,28 +227,27 @@ class SparseLinear:
         return y
 
     def run(self, x: int, tokens: int, y: int, threads: int) -> None:
-        """Apply to `tokens` float32 rows at address `x` and write theirs to address `y`; both without gaps.
+        """Compute `tokens` contiguous float32 rows from address `x` to address `y`.
 
-        Little is checked: this is for callers that know their memory, and for whom a small layer is a matter of
-        microseconds.
+        Fast and mostly unchecked, for callers that manage memory themselves and run small layers in microseconds.
 
         Raises:
-            FormatError: an address is 0 or no multiple of 4, or `tokens` is negative.
-            MemoryError: the working memory could not be had.
+            FormatError: an address is 0 or not a multiple of 4, or `tokens` is negative.
+            MemoryError: the working memory cannot be allocated.
         """
-        failure = _library().aerogel_linear_run(self._handle, x, tokens, y, threads)
-        if failure == _UNFIT:
+        status = _library().aerogel_linear_run(self._handle, x, tokens, y, threads)
+        if status == _INVALID_BUFFERS:
             raise FormatError(
-                f"x at {x:#x} and y at {y:#x} cannot be used for {tokens} tokens; give multiples of 4"
+                f"invalid buffers x {x:#x} and y {y:#x} for {tokens} tokens; addresses must be multiples of 4"
             )
-        if failure:
-            raise MemoryError(f"no working memory for {tokens} tokens")
+        if status:
+            raise MemoryError(f"cannot allocate the working memory for {tokens} tokens")
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """data, indices and indptr, if their types and shapes are those of a CSR or BSR matrix."""
+    """Check dtypes and shapes of a CSR or BSR matrix; return data, indices and indptr."""
     if missing := [name for name in ("data", "indices", "indptr") if name not in arrays]:
-        raise FormatError(f"{missing[0]} is missing; give data, indices and indptr")
+        raise FormatError(f"{missing[0]} is missing; pass data, indices and indptr")
     data, indices, indptr = arrays["data"], arrays["indices"], arrays["indptr"]
     if data.dtype not in _DTYPES or data.ndim not in (1, 3):
         raise FormatError(
@@ -255,7 +259,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndar
         )
     if indptr.dtype != np.int32 or indptr.ndim != 1 or len(indptr) < 2:
         raise FormatError(
-            f"indptr must be int32 of 2 or more entries, not {indptr.dtype}{list(indptr.shape)}"
+            f"indptr must be int32 with 2 or more entries, not {indptr.dtype}{list(indptr.shape)}"
         )
     return data, indices, indptr
 
@@ -273,7 +277,7 @@ def _matrix(
     scale: int | None,
     bias: int | None,
 ) -> _Matrix:
-    """The C structure of checked arrays, which must outlive it; `scale` and `bias` are addresses."""
+    """Build the C structure of checked arrays, which must outlive it. `scale` and `bias` are addresses."""
     rows, cols = data.shape[1:] or (1, 1)
     return _Matrix(
         (len(indptr) - 1) * rows, in_features, rows, cols, len(data), _DTYPES[data.dtype], indices.dtype == np.int32,
@@ -281,8 +285,8 @@ def _matrix(
     )  # fmt: skip
 
 
-def _refusal(isa: str | None, reason: str) -> FormatError | UsageError:
-    """The error for what the library refused: the matrix, unless the instruction set cannot be used."""
+def _matrix_error(isa: str | None, reason: str) -> FormatError | UsageError:
+    """Make the error for a rejected matrix, or for an instruction set that is not available."""
     named = isa or selected()
     available = any(known.name == named and known.available for known in isas())
     return (FormatError if available else UsageError)(reason)
@@ -299,7 +303,7 @@ def _library() -> ctypes.CDLL:
         raise RuntimeLoadError(f"{path} is not Aerogel's native library; unset or correct {LIBRARY_VARIABLE}")
     if not hasattr(library, "aerogel_matrix_stats"):
         raise RuntimeLoadError(
-            f"{path} is of another version of Aerogel; reinstall aerogel, or unset {LIBRARY_VARIABLE}"
+            f"{path} belongs to another version of Aerogel; reinstall aerogel, or unset {LIBRARY_VARIABLE}"
         )
     pointer, size, integer, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
     library.aerogel_isa.restype = text

@@ -1,16 +1,15 @@
-"""Gradients of y = x W^T + b with W in blocks (BSR): of x, of the blocks that are kept, and of b.
+"""Gradients of y = x W^T + b with W in BSR: of x, of the stored blocks, and of b.
 
     dx[t, j c + k]  = sum over blocks p = (i, j), n in [0, r) of dy[t, i r + n] data[p, n, k]      (dy W)
     ddata[p, n, k]  = sum over t of dy[t, i r + n] x[t, j c + k]     for a block p = (i, j)   (dy^T x where W is kept)
     db[n]           = sum over t of dy[t, n]
 
-The first is the product of `bsr_linear` again, with rows and columns exchanged: an index of the blocks by columns,
-made once, says where in `data` they are, and the blocks themselves are read across instead of along. No transposed
-copy of the weight is kept.
+The first is the product of `bsr_linear` with rows and columns exchanged. An index of the blocks by columns, built once,
+gives their positions in `data`, and the kernel reads the blocks transposed. No transposed copy of the weight is kept.
 
-The second (a sampled product, SDDMM) gives every block a program, which reads `[tokens, r]` of dy and `[tokens, c]` of
-x tile by tile and adds up `[r, c]` in registers; where there are few blocks, several programs share its tokens and
-`epilogue.finish` adds up their sums in a fixed order. Nothing of the size of the dense weight is ever made.
+The second is a sampled product (SDDMM). Each block has one program, which reads `[tokens, r]` of dy and `[tokens, c]`
+of x tile by tile and accumulates `[r, c]` in registers. If there are few blocks, several programs share the tokens of a
+block, and `epilogue.finish` adds their sums in a fixed order. No tensor of the size of the dense weight is created.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GradIndex:
-    """Where the blocks of a `BsrWeight` are, seen from their columns; made once, it holds as long as the mask does.
+    """Index of the blocks of a `BsrWeight` by column. It is valid as long as the mask does not change.
 
     Attributes:
-        rows: ``[blocks]`` int32: row of each block, in blocks, in the order of `data`.
-        slots: ``[blocks]`` int32: positions in `data`, by columns and in them by rows.
-        by_column: ``[blocks]`` int32: rows of the blocks in that order.
-        indptr: ``[in / c + 1]`` int32: where each column starts in it.
-        order: ``[in / c]`` int32: columns of blocks, the longest first.
-        longest: blocks in the longest column.
+        rows: ``[blocks]`` int32: block row of each block, in the order of `data`.
+        slots: ``[blocks]`` int32: positions in `data`, sorted by column, then by row.
+        by_column: ``[blocks]`` int32: block rows in that order.
+        indptr: ``[in / c + 1]`` int32: start of each block column in `slots`.
+        order: ``[in / c]`` int32: block columns, the longest first.
+        longest: number of blocks in the longest column.
     """
 
     rows: torch.Tensor
@@ -85,7 +84,7 @@ class GradIndex:
 def choose_weight_tiles(
     tokens: int, blocks: int, block: tuple[int, int], itemsize: int, device: Device
 ) -> Tiles:
-    """Tiles for the gradient of `blocks` blocks; `Tiles.tokens` is what one step takes."""
+    """Choose tiles for the gradient of `blocks` blocks; `Tiles.tokens` is the number of tokens per step."""
     sides = sum(triton.next_power_of_2(side) for side in block)
     tile = min(64, max(16, triton.next_power_of_2(tokens)))
     stages = 4
@@ -98,7 +97,7 @@ def choose_weight_tiles(
 
 
 def input_grad_reference(grad: torch.Tensor, weight: BsrWeight) -> torch.Tensor:
-    """Give dx in plain PyTorch, block by block, in the dtype of `grad` (float64 too)."""
+    """Compute dx in plain PyTorch, block by block, in the dtype of `grad`, also float64."""
     r, c = weight.block
     dx = grad.new_zeros(*grad.shape[:-1], weight.in_features)
     for i in range(len(weight.order)):
@@ -109,7 +108,7 @@ def input_grad_reference(grad: torch.Tensor, weight: BsrWeight) -> torch.Tensor:
 
 
 def weight_grad_reference(grad: torch.Tensor, x: torch.Tensor, weight: BsrWeight) -> torch.Tensor:
-    """Give ddata in plain PyTorch, block by block, in the dtype of `grad` (float64 too)."""
+    """Compute ddata in plain PyTorch, block by block, in the dtype of `grad`, also float64."""
     r, c = weight.block
     dy, x = grad.reshape(-1, weight.out_features), x.reshape(-1, weight.in_features)
     result = grad.new_zeros(weight.data.shape)
@@ -128,10 +127,10 @@ def input_grad(
     precision: str | None = None,
     tiles: Tiles | None = None,
 ) -> torch.Tensor:
-    """Give dx ``[..., in]``, contiguous, from dy ``[..., out]``, both of the weight's dtype.
+    """Compute contiguous dx ``[..., in]`` from dy ``[..., out]``, both of the weight's dtype.
 
     Raises:
-        UsageError: a dtype or device that is not taken.
+        UsageError: an unsupported dtype or device.
         FormatError: dy has another width.
     """
     device = device_of(grad, "bsr_grad")
@@ -167,20 +166,20 @@ def _sample(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """The gradient of one block over one share of the tokens."""
+    """Compute the gradient of one block over one chunk of the tokens."""
     block = (tl.program_id(0) // splits).to(tl.int64)
     split = tl.program_id(0) % splits
     n = tl.arange(0, R_TILE)
     k = tl.arange(0, C_TILE)
     at_grad = grad + tl.load(rows + block).to(tl.int64) * R + n
     at_x = x + tl.load(indices + block).to(tl.int64) * C + k
-    share = tl.cdiv(tl.cdiv(tokens, TOKENS), splits) * TOKENS
-    end = tl.minimum(tokens, (split + 1) * share)
+    chunk = tl.cdiv(tl.cdiv(tokens, TOKENS), splits) * TOKENS
+    end = tl.minimum(tokens, (split + 1) * chunk)
     value = tl.zeros([R_TILE, C_TILE], tl.float32)
-    for first in range(split * share, end, TOKENS):
+    for first in range(split * chunk, end, TOKENS):
         token = (first + tl.arange(0, TOKENS)).to(tl.int64)
         inside = token < end
-        # Read as [R_TILE, TOKENS], which is across the rows of memory: the tensor cores take either order.
+        # Read transposed, as [R_TILE, TOKENS]: tensor cores support either order.
         a = tl.load(
             at_grad[:, None] + token[None, :] * grad_stride,
             mask=(n < R)[:, None] & inside[None, :],
@@ -203,18 +202,18 @@ def weight_grad(
     precision: str | None = None,
     tiles: Tiles | None = None,
 ) -> torch.Tensor:
-    """Give ddata ``[blocks, r, c]`` of the weight's dtype, from dy ``[..., out]`` and x ``[..., in]``.
+    """Compute ddata ``[blocks, r, c]`` in the weight's dtype from dy ``[..., out]`` and x ``[..., in]``.
 
     Raises:
-        UsageError: a dtype or device that is not taken.
-        FormatError: other widths, or dy and x of different numbers of tokens.
+        UsageError: an unsupported dtype or device.
+        FormatError: dy or x has another width, or they differ in the number of tokens.
     """
     device = device_of(grad, "bsr_grad")
     dy = as_rows(grad, weight.out_features, weight.data, "bsr_grad")
     x = as_rows(x, weight.in_features, weight.data, "bsr_grad")
     if len(dy) != len(x):
         raise FormatError(
-            f"bsr_grad takes a gradient of as many tokens as its input: {len(dy)}, not {len(x)}"
+            f"bsr_grad: the gradient has {len(dy)} tokens and the input {len(x)}; they must be equal"
         )
     blocks, r, c = weight.data.shape
     if tiles is None:
@@ -235,5 +234,5 @@ def weight_grad(
 
 
 def bias_grad(grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Give db ``[out]`` of `dtype`, added up in float32."""
+    """Compute db ``[out]`` in `dtype`, accumulated in float32."""
     return grad.detach().reshape(-1, grad.shape[-1]).sum(0, dtype=torch.float32).to(dtype)

@@ -1,22 +1,22 @@
-"""y = activation(x W^T + b) + residual with W in blocks (BSR), on tensor cores.
+"""y = activation(x W^T + b) + residual with W in BSR, on tensor cores.
 
     y[t, i r + n] = sum over blocks p in [indptr[i], indptr[i + 1]), k in [0, c) of x[t, indices[p] c + k] data[p, n, k]
 
-    x         [..., in], rows contiguous, rows of any stride     data      [blocks, r, c], of the dtype of x
+    x         [..., in], contiguous rows with any stride         data      [blocks, r, c], of the dtype of x
     y         [..., out], contiguous                             indices   [blocks] int32, in blocks, ascending in a row
     bias      [out] or None                                      indptr    [out / r + 1] int32
-    residual  [..., out] or None                                 order     [out / r] int32, rows by falling length
+    residual  [..., out] or None                                 order     [out / r] int32, rows by decreasing length
 
-r and c are multiples of 16 up to 128. A weight takes 2 bytes (float32: 4) per entry stored and 4 per block.
+r and c are multiples of 16 up to 128. A weight takes 2 bytes (float32: 4) per stored entry and 4 per block.
 
-A program multiplies a tile of tokens with one block row: for every block it loads `[tokens, c]` of x and `[r, c]` of
-W into shared memory, several steps ahead, and adds their product to `[tokens, r]` sums in registers. Per byte loaded
-from the L2 cache that is at most r operations, which at 5 TB/s bounds 64x64 blocks at two fifths of what an H200's
-tensor cores can do and 32x32 at a fifth. Rows vary fastest among programs, so that those which run together read the
-same tokens; longer rows start first, so that the last ones to end are short.
+A program multiplies a tile of tokens with one block row. For each block it loads `[tokens, c]` of x and `[r, c]` of W
+into shared memory, several steps ahead, and adds their product to `[tokens, r]` sums in registers. This does at most r
+operations per byte from the L2 cache, which at 5 TB/s limits 64x64 blocks to two fifths of the tensor-core rate of an
+H200, and 32x32 blocks to one fifth. Consecutive programs work on different rows of the same tokens, so that programs
+that run together read the same tokens. Longer rows start first, so that the last programs to end are short.
 
-Where that makes too few programs (few tokens), each row's blocks are split evenly among several, whose float32 sums
-`epilogue.finish` adds up in a fixed order. Either way results are equal bit for bit from call to call.
+If there are too few programs, as with few tokens, the blocks of each row are split evenly among several programs, and
+`epilogue.finish` adds their float32 sums in a fixed order. In both cases results are bit-identical from call to call.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _SIDES = range(16, 129, 16)
 
 @dataclass(frozen=True)
 class BsrWeight:
-    """A block-sparse weight ``[out, in]``; `from_arrays` checks it, the constructor takes it as sound.
+    """A block-sparse weight ``[out, in]``. `from_arrays` checks its arrays, the constructor does not.
 
     Attributes:
         data: ``[blocks, r, c]``, float16, bfloat16 or float32, contiguous.
-        indices: ``[blocks]`` int32: column of each block, in blocks.
-        indptr: ``[out / r + 1]`` int32: where each row of blocks starts.
-        order: ``[out / r]`` int32: rows of blocks, the longest first.
+        indices: ``[blocks]`` int32: block column of each block.
+        indptr: ``[out / r + 1]`` int32: start of each block row.
+        order: ``[out / r]`` int32: block rows, the longest first.
         in_features: columns of the matrix.
-        longest: blocks in the longest row.
+        longest: number of blocks in the longest row.
     """
 
     data: torch.Tensor
@@ -70,27 +70,27 @@ class BsrWeight:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, torch.Tensor], in_features: int) -> BsrWeight:
-        """Check the arrays of `aerogel.sparse.formats.bsr`, every index of them, and order their rows.
+        """Check the arrays of `aerogel.sparse.formats.bsr`, including every index, and sort their rows by length.
 
         Raises:
-            FormatError: they break the rules of the format.
-            UsageError: a dtype or a block that the kernels do not take.
+            FormatError: the arrays are malformed.
+            UsageError: an unsupported dtype or block.
         """
         data, indices, indptr = (arrays[name].detach() for name in FORMAT.names)
         if data.dtype not in DTYPES:
             raise UsageError(
-                f"data is {name_of(data)}; kernels take float16, bfloat16 or float32: convert with .to()"
+                f"data must be float16, bfloat16 or float32, not {name_of(data)}; convert it with .to()"
             )
         if data.ndim == 3 and not set(data.shape[1:]) <= set(_SIDES):
             raise UsageError(
-                f"blocks of {data.shape[1]}x{data.shape[2]} do not fill tensor cores; bsr_linear takes sides of "
-                "16, 32, 48 ... 128: prune in those, or store as csr or packed"
+                f"block {data.shape[1]}x{data.shape[2]}: sides must be multiples of 16 from 16 to 128, for tensor "
+                "cores; prune with such blocks, or use format csr or packed"
             )
         host = {"indices": indices.cpu().numpy(), "indptr": indptr.cpu().numpy()}
-        # Only the shape of the data matters to the check, and numpy has no bfloat16.
+        # The check only reads the shape of the data, and numpy has no bfloat16.
         shape_only = np.broadcast_to(np.zeros((), np.float32), tuple(data.shape))
-        height = data.shape[1] if data.ndim == 3 else 1
-        out_features = (len(host["indptr"]) - 1) * height
+        block_rows = data.shape[1] if data.ndim == 3 else 1
+        out_features = (len(host["indptr"]) - 1) * block_rows
         FORMAT.check({**host, "data": shape_only}, (out_features, in_features), full=True)
         lengths = np.diff(host["indptr"])
         order = np.argsort(-lengths, kind="stable").astype(np.int32)
@@ -105,7 +105,7 @@ class BsrWeight:
 
     @property
     def block(self) -> tuple[int, int]:
-        """(r, c)."""
+        """(r, c) of the blocks."""
         return self.data.shape[1], self.data.shape[2]
 
     @property
@@ -116,14 +116,14 @@ class BsrWeight:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a product is cut up.
+    """How a product is split among programs.
 
     Attributes:
-        tokens: rows of x that one program takes, a power of two from 16.
-        step: blocks multiplied at once.
+        tokens: rows of x per program, a power of two from 16.
+        step: blocks per step.
         splits: programs that share the blocks of a row.
-        warps: of a program.
-        stages: steps that are in flight.
+        warps: warps per program.
+        stages: pipeline stages.
     """
 
     tokens: int
@@ -141,24 +141,24 @@ def choose_tiles(
     itemsize: int,
     device: Device,
 ) -> Tiles:
-    """Tiles for `tokens` tokens and `rows` rows of at most `longest` blocks.
+    """Choose tiles for `tokens` tokens and `rows` rows of at most `longest` blocks.
 
-    Blocks narrower than 64 are multiplied several at once, so that each step gives the tensor cores 64 terms of a sum.
+    A step multiplies several blocks if they are narrower than 64, so that it gives the tensor cores 64 terms of a sum.
     """
     high, wide = (triton.next_power_of_2(side) for side in block)
     step = max(1, min(64 // wide, triton.next_power_of_2(longest)))
     tile = min(128, max(16, triton.next_power_of_2(tokens)))
     while tile > 16 and (tile + high) * step * wide * itemsize > device.shared_memory // 2:
         tile //= 2
-    # Half as many tokens if that is what it takes to give every processor a program.
+    # Halve the tokens if otherwise some processors would have no program.
     while tile > 64 and rows * triton.cdiv(tokens, tile) < device.processors:
         tile //= 2
     programs = max(1, rows * triton.cdiv(tokens, tile))
     splits = 1
     if programs < device.processors:
-        # Two programs a processor, of at least two steps each.
+        # Two programs per processor, each with at least two steps.
         splits = max(1, min(triton.cdiv(2 * device.processors, programs), longest // (2 * step), 32))
-    # Half the stages hold indices, which are loaded before the tiles they point at. Two programs share a processor.
+    # Half the stages contain indices, which are loaded before the tiles they point to. Two programs share a processor.
     stages = 5
     while (
         stages > 1 and (stages + 1) // 2 * (tile + high) * step * wide * itemsize > device.shared_memory // 2
@@ -170,21 +170,21 @@ def choose_tiles(
 def candidates(
     tokens: int, rows: int, longest: int, block: tuple[int, int], itemsize: int, device: Device
 ) -> list[Tiles]:
-    """Tiles worth measuring, those of `choose_tiles` first."""
+    """List the tiles to measure, those of `choose_tiles` first."""
     first = choose_tiles(tokens, rows, longest, block, itemsize, device)
     high, wide = (triton.next_power_of_2(side) for side in block)
     found = [first]
     for tile in (first.tokens // 2, first.tokens, 2 * first.tokens):
         for splits in {1, 2, 4, first.splits, 2 * first.splits} if first.splits > 1 else {1}:
             for stages in (3, 5, 7):
-                held = (stages + 1) // 2 * (tile + high) * first.step * wide * itemsize
-                if 16 <= tile <= 256 and held <= device.shared_memory:
+                size = (stages + 1) // 2 * (tile + high) * first.step * wide * itemsize
+                if 16 <= tile <= 256 and size <= device.shared_memory:
                     found += (Tiles(tile, first.step, splits, warps, stages) for warps in (4, 8))
     return list(dict.fromkeys(found))
 
 
 def tune(x: torch.Tensor, weight: BsrWeight) -> Tiles:
-    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    """Measure `candidates` for inputs like x on a GPU, and store the fastest for later calls; see `tuning`."""
     device, tokens = device_of(x, "bsr_linear"), x.numel() // weight.in_features
     return tuning.tune(
         _case(tokens, weight),
@@ -211,7 +211,7 @@ def reference(
     activation: str = "none",
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same in plain PyTorch, block by block, in the dtype of `x` (float64 too)."""
+    """Compute `bsr_linear` in plain PyTorch, block by block, in the dtype of `x`, also float64."""
     r, c = weight.block
     y = x.new_zeros(*x.shape[:-1], weight.out_features)
     for i in range(len(weight.order)):
@@ -251,9 +251,9 @@ def _multiply(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """One tile of tokens times one row of blocks; N and K are the sides of a block along y and along the sum.
+    """Multiply one tile of tokens with one block row. N and K are the sides of a block along y and along the sum.
 
-    `slots` says where in `data` the blocks of a row are, None that they follow each other.
+    `slots` gives the positions of a row's blocks in `data`; None if they are consecutive.
     """
     row = tl.load(order + tl.program_id(0) % rows)
     rest = tl.program_id(0) // rows
@@ -274,7 +274,7 @@ def _multiply(
     value = tl.zeros([TOKENS, N_TILE], tl.float32)
     for first in range(begin, end, STEP):
         block = first + k // K_TILE
-        # Loads past a row's end and past the sides of a block are masked, whatever lies there.
+        # Mask loads beyond the end of the row and beyond the sides of a block.
         live = (block < end) & (k % K_TILE < K)
         column = tl.load(indices + block, mask=live, other=0).to(tl.int64) * K + k % K_TILE
         a = tl.load(at_token + column[None, :], mask=valid[:, None] & live[None, :], other=0.0)
@@ -305,7 +305,7 @@ def bsr_linear(
     precision: str | None = None,
     tiles: Tiles | None = None,
 ) -> torch.Tensor:
-    """activation(x W^T + bias) + residual.
+    """Compute activation(x W^T + bias) + residual.
 
     Args:
         x: ``[..., in]``, of the weight's dtype; sums are float32.
@@ -313,14 +313,14 @@ def bsr_linear(
         bias: ``[out]``, float16, bfloat16 or float32.
         activation: "none", "gelu" or "gelu_tanh".
         residual: ``[..., out]`` of x's dtype, added last.
-        precision: of float32 products, see `launch.precision_of`.
-        tiles: None for what was tuned on this device or else `choose_tiles`.
+        precision: precision of float32 products, see `launch.precision_of`.
+        tiles: tiles to use. Default: those tuned on this device, or `choose_tiles`.
 
     Returns:
         ``[..., out]``, contiguous, of x's dtype.
 
     Raises:
-        UsageError: a dtype, device or word that is not taken; the message says what is.
+        UsageError: an unsupported dtype, device, activation or precision.
         FormatError: shapes that do not fit.
     """
     device = device_of(x, "bsr_linear")
@@ -357,7 +357,7 @@ def multiply(
     precision: str,
     tiles: Tiles,
 ) -> None:
-    """Launch the kernel on arguments that have been checked; `sides` and `strides` of a block are along (y, sum)."""
+    """Launch the kernel on checked arguments. `sides` and `strides` of a block are along (y, sum)."""
     tokens, rows = x.shape[0], len(order)
     if tokens == 0 or rows == 0:
         return

@@ -1,27 +1,28 @@
-"""y = activation(x W^T + b) + residual with W unstructured (CSR), on CUDA cores.
+"""y = activation(x W^T + b) + residual with W in CSR, on CUDA cores.
 
     y[t, n] = sum over p in [indptr[n], indptr[n + 1]) of data[p] x[t, indices[p]]
 
-    x         [..., in], of any strides                          data      [entries], of the dtype of x
+    x         [..., in], with any strides                        data      [entries], of the dtype of x
     y         [..., out], contiguous                             indices   [entries] uint16 or int32, ascending in a row
     bias      [out] or None                                      indptr    [out + 1] int32
-    residual  [..., out] or None                                 order     [out] int32, rows by falling length
+    residual  [..., out] or None                                 order     [out] int32, rows by decreasing length
 
 A weight takes 2 bytes (float32: 4) per entry, 2 more for its column (4 beyond 65,536 columns) and 8 per row.
 
-Every entry is multiplied with one column of x for all tokens, so x is read feature-major, `[in, tokens]`: a warp then
-reads neighbouring tokens of one feature, 16 bytes a thread, where token-major it would read one word out of each of
-32 lines. An input whose tokens are neighbours in memory already (a transposed view) is taken as it is; any other is
-transposed once, which costs two passes over x against one per entry of a column in the product.
+Each entry is multiplied with one column of x for all tokens, so x is read feature-major, `[in, tokens]`. A warp then
+reads adjacent tokens of one feature, 16 bytes per thread; token-major it would read one word from each of 32 cache
+lines. An input whose tokens are already adjacent in memory (a transposed view) is used directly. Any other input is
+transposed once, which costs two passes over x, while the product costs one pass per entry of a column.
 
-Each multiplication takes one number from the L1 cache, which delivers 32 a cycle where 128 could be multiplied: that
-is the bound, and why x has to stay there. So a program keeps one tile of tokens and goes through many rows: all
-`[in, tile]` numbers it uses fit L1. It takes several rows at once, which are of nearly equal length because rows are
-taken in their order by length; it takes every so many-th group of them, so that programs which share the tokens have
-equal work. Sums run over the entries of a row in a fixed order: results are equal bit for bit from call to call.
+Each multiplication needs one number from the L1 cache, which delivers 32 per cycle, while 128 could be multiplied. This
+limits the speed, and x must stay in L1. A program therefore keeps one tile of tokens and processes many rows: all its
+`[in, tile]` numbers fit in L1. It processes several rows at once; these have nearly equal lengths, because rows are
+sorted by length. Programs that share the tokens take the groups of rows in turn, so that their work is equal. The
+entries of a row are added in a fixed order, so results are bit-identical from call to call.
 
-Up to 16 tokens a tile has few of them and many entries at once, of which each thread adds up some; at one token this
-is a matrix-vector product. Beyond, sums go to a float32 `[out, tokens]` and `epilogue.finish` turns them round.
+Up to 16 tokens, a tile contains few tokens and many entries, of which each thread adds up some; with one token this is
+a matrix-vector product. With more tokens, sums are written to a float32 `[out, tokens]`, which `epilogue.finish`
+transposes.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ from aerogel.sparse.formats.csr import FORMAT
 
 __all__ = ["CsrWeight", "Tiles", "candidates", "choose_tiles", "csr_linear", "reference", "tune"]
 
-_FEW = 16
+_FEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class CsrWeight:
-    """A sparse weight ``[out, in]``; `from_arrays` checks it, the constructor takes it as sound.
+    """A sparse weight ``[out, in]``. `from_arrays` checks its arrays, the constructor does not.
 
     Attributes:
         data: ``[entries]``, float16, bfloat16 or float32, contiguous.
         indices: ``[entries]`` uint16 or int32: column of each entry.
-        indptr: ``[out + 1]`` int32: where each row starts.
+        indptr: ``[out + 1]`` int32: start of each row.
         order: ``[out]`` int32: rows, the longest first.
         in_features: columns of the matrix.
     """
@@ -64,19 +65,19 @@ class CsrWeight:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, torch.Tensor], in_features: int) -> CsrWeight:
-        """Check the arrays of `aerogel.sparse.formats.csr`, every index of them, and order their rows.
+        """Check the arrays of `aerogel.sparse.formats.csr`, including every index, and sort their rows by length.
 
         Raises:
-            FormatError: they break the rules of the format.
-            UsageError: a dtype that the kernels do not take.
+            FormatError: the arrays are malformed.
+            UsageError: an unsupported dtype.
         """
         data, indices, indptr = (arrays[name].detach() for name in FORMAT.names)
         if data.dtype not in DTYPES:
             raise UsageError(
-                f"data is {name_of(data)}; kernels take float16, bfloat16 or float32: convert with .to()"
+                f"data must be float16, bfloat16 or float32, not {name_of(data)}; convert it with .to()"
             )
         host = {"indices": indices.cpu().numpy(), "indptr": indptr.cpu().numpy()}
-        # Only the shape of the data matters to the check, and numpy has no bfloat16.
+        # The check only reads the shape of the data, and numpy has no bfloat16.
         shape_only = np.broadcast_to(np.zeros((), np.float32), tuple(data.shape))
         FORMAT.check({**host, "data": shape_only}, (len(host["indptr"]) - 1, in_features), full=True)
         order = np.argsort(-np.diff(host["indptr"]), kind="stable").astype(np.int32)
@@ -96,14 +97,14 @@ class CsrWeight:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a product is cut up, each a power of two but `parts`.
+    """How a product is split among programs. All numbers except `parts` are powers of two.
 
     Attributes:
-        rows: rows that a program takes at once.
-        entries: entries of each that it takes at once.
-        tokens: tokens that it keeps.
+        rows: rows that a program processes at once.
+        entries: entries of each of these rows that it processes at once.
+        tokens: tokens per program.
         parts: programs that share the rows of a tile of tokens.
-        warps: of a program.
+        warps: warps per program.
     """
 
     rows: int
@@ -114,27 +115,27 @@ class Tiles:
 
 
 def choose_tiles(tokens: int, rows: int, mean: float, itemsize: int, device: Device) -> Tiles:
-    """Tiles for `tokens` tokens and `rows` rows of `mean` entries on average, x having `itemsize` bytes a number."""
-    if tokens <= _FEW:
+    """Choose tiles for `tokens` tokens and `rows` rows of `mean` entries; x has `itemsize` bytes per number."""
+    if tokens <= _FEW_TOKENS:
         tile = triton.next_power_of_2(max(1, tokens))
-        # As many entries at once as rows have, up to what 128 threads hold in 16 sums each.
+        # As many entries at once as a row has, limited by 128 threads with 16 sums each.
         entries = max(1, min(512 // tile, triton.next_power_of_2(max(1, round(mean / 2)))))
         high = max(1, min(16, 2048 // (entries * tile)))
-        # Four programs a processor hide the latency of their loads.
+        # Four programs per processor hide the latency of their loads.
         while high > 1 and rows < 4 * device.processors * high:
             high //= 2
         size = high * entries * tile
         return Tiles(high, entries, tile, triton.cdiv(max(1, rows), high), max(1, min(4, size // 128)))
-    # 128 bytes of tokens make a line of the cache.
+    # 128 bytes of tokens fill a cache line.
     tile = 128 // itemsize
     high, tiles = 16, triton.cdiv(tokens, tile)
-    # Eight programs a processor hide the latency of their loads.
+    # Eight programs per processor hide the latency of their loads.
     parts = max(1, min(triton.cdiv(8 * device.processors, tiles), triton.cdiv(max(1, rows), high)))
     return Tiles(high, 1, tile, parts)
 
 
 def candidates(tokens: int, rows: int, mean: float, itemsize: int, device: Device) -> list[Tiles]:
-    """Tiles worth measuring, those of `choose_tiles` first."""
+    """List the tiles to measure, those of `choose_tiles` first."""
     first = choose_tiles(tokens, rows, mean, itemsize, device)
     found = [first]
     for high in (1, 2, 4, 8, 16, 32):
@@ -142,13 +143,13 @@ def candidates(tokens: int, rows: int, mean: float, itemsize: int, device: Devic
             if high * entries * first.tokens > 4096:
                 continue
             parts = triton.cdiv(max(1, rows), high)
-            for shared in (first.parts, 2 * first.parts) if tokens > _FEW else (parts,):
+            for shared in (first.parts, 2 * first.parts) if tokens > _FEW_TOKENS else (parts,):
                 found += (Tiles(high, entries, first.tokens, min(shared, parts), w) for w in (1, 2, 4, 8))
     return list(dict.fromkeys(found))
 
 
 def tune(x: torch.Tensor, weight: CsrWeight) -> Tiles:
-    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    """Measure `candidates` for inputs like x on a GPU, and store the fastest for later calls; see `tuning`."""
     device, tokens = device_of(x, "csr_linear"), x.numel() // weight.in_features
     return tuning.tune(
         _case(tokens, weight),
@@ -176,7 +177,7 @@ def reference(
     activation: str = "none",
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same in plain PyTorch, row by row, in the dtype of `x` (float64 too)."""
+    """Compute `csr_linear` in plain PyTorch, row by row, in the dtype of `x`, also float64."""
     columns = weight.indices.to(torch.int64)
     y = x.new_zeros(*x.shape[:-1], weight.out_features)
     for n in range(weight.out_features):
@@ -207,21 +208,21 @@ def _gather(
     DIRECT: tl.constexpr,
     ACTIVATION: tl.constexpr,
 ):
-    """One tile of tokens times every parts-th group of rows.
+    """Multiply one tile of tokens with every parts-th group of rows.
 
-    y is ``[tokens, out]`` if DIRECT, else float32 ``[out, tokens]`` without what follows the product.
+    y is ``[tokens, out]`` if DIRECT, otherwise float32 ``[out, tokens]`` without the epilogue.
     """
     part = tl.program_id(0) % parts
     token = (tl.program_id(0) // parts).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     at_token = (x + token)[None, None, :]
     entry = tl.arange(0, ENTRIES)
     for group in range(part, tl.cdiv(rows, ROWS), parts):
-        place = group * ROWS + tl.arange(0, ROWS)
-        row = tl.load(order + place, mask=place < rows, other=0)
-        begin = tl.load(indptr + row, mask=place < rows, other=0)
-        end = tl.load(indptr + row + 1, mask=place < rows, other=0)
+        rank = group * ROWS + tl.arange(0, ROWS)
+        row = tl.load(order + rank, mask=rank < rows, other=0)
+        begin = tl.load(indptr + row, mask=rank < rows, other=0)
+        end = tl.load(indptr + row + 1, mask=rank < rows, other=0)
         sums = tl.zeros([ROWS, ENTRIES, TOKENS], tl.float32)
-        # Their order by length makes the first row of a group its longest.
+        # Rows are sorted by length, so the first row of a group is its longest.
         for first in range(0, tl.max(end - begin, axis=0), ENTRIES):
             at = begin[:, None] + first + entry[None, :]
             live = at < end[:, None]
@@ -234,15 +235,15 @@ def _gather(
             )
             sums += weight[:, :, None] * number.to(tl.float32)
         value = tl.sum(sums, axis=1)
-        inside = (place < rows)[:, None] & (token < tokens)[None, :]
+        inside = (rank < rows)[:, None] & (token < tokens)[None, :]
         if DIRECT:
-            # Rows past the last one count as the row past the end, which is masked.
-            column = tl.where(place < rows, row, rows).to(tl.int64)
-            turned = epilogue.apply(
+            # Rows beyond the last one get the number `rows`, which is masked.
+            column = tl.where(rank < rows, row, rows).to(tl.int64)
+            transposed = epilogue.apply(
                 tl.trans(value), bias, residual, residual_stride, token, column, tokens, rows, ACTIVATION
             )
             at = y + token[:, None] * rows + column[None, :]
-            tl.store(at, turned.to(y.dtype.element_ty), mask=tl.trans(inside))
+            tl.store(at, transposed.to(y.dtype.element_ty), mask=tl.trans(inside))
         else:
             tl.store(y + row.to(tl.int64)[:, None] * tokens + token[None, :], value, mask=inside)
 
@@ -256,7 +257,7 @@ def csr_linear(
     *,
     tiles: Tiles | None = None,
 ) -> torch.Tensor:
-    """activation(x W^T + bias) + residual.
+    """Compute activation(x W^T + bias) + residual.
 
     Args:
         x: ``[..., in]``, of the weight's dtype; products and sums are float32.
@@ -264,13 +265,13 @@ def csr_linear(
         bias: ``[out]``, float16, bfloat16 or float32.
         activation: "none", "gelu" or "gelu_tanh".
         residual: ``[..., out]`` of x's dtype, added last.
-        tiles: None for what was tuned on this device or else `choose_tiles`.
+        tiles: tiles to use. Default: those tuned on this device, or `choose_tiles`.
 
     Returns:
         ``[..., out]``, contiguous, of x's dtype.
 
     Raises:
-        UsageError: a dtype, device or word that is not taken; the message says what is.
+        UsageError: an unsupported dtype, device or activation.
         FormatError: shapes that do not fit.
     """
     device = device_of(x, "csr_linear")
@@ -285,7 +286,7 @@ def csr_linear(
     y = x.new_empty((tokens, rows))
     if tokens and rows:
         features, width = _features(matrix)
-        direct = tokens <= _FEW
+        direct = tokens <= _FEW_TOKENS
         out = y if direct else y.new_empty((rows, tokens), dtype=torch.float32)
         _gather[(triton.cdiv(tokens, tiles.tokens) * tiles.parts,)](
             features, weight.data, weight.indices, weight.indptr, weight.order, bias if direct else None,
@@ -300,12 +301,13 @@ def csr_linear(
 
 
 def _features(matrix: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Turn x ``[tokens, in]`` into ``[in, tokens]`` whose rows are contiguous, and say how much of them may be read."""
+    """Transpose x ``[tokens, in]`` to ``[in, tokens]`` with contiguous rows; also return their readable length."""
     tokens, width = matrix.shape
     if matrix.stride(0) == 1 or tokens == 1:
         return matrix.T, tokens
-    # Room for whole vectors, which are then loaded without a mask inside them. What is computed there is never stored.
-    room = triton.next_power_of_2(tokens) if tokens <= _FEW else triton.cdiv(tokens, _FEW) * _FEW
-    features = matrix.new_empty((width, room))
+    # Pad to whole vectors, so that these load without a mask. Results of the padding are never stored.
+    few = tokens <= _FEW_TOKENS
+    padded = triton.next_power_of_2(tokens) if few else triton.cdiv(tokens, _FEW_TOKENS) * _FEW_TOKENS
+    features = matrix.new_empty((width, padded))
     features[:, :tokens].copy_(matrix.T)
-    return features, room
+    return features, padded

@@ -1,7 +1,7 @@
-"""What follows a product: y = activation(product + bias) + residual, inside a kernel or as a pass of its own.
+"""The epilogue of a product, y = activation(product + bias) + residual, inside a kernel or as a separate pass.
 
-The pass of its own, `finish`, adds up the partial products of kernels that split a sum over several programs. It adds
-them in ascending order, always: results are equal bit for bit from call to call.
+The separate pass, `finish`, sums the partial products of kernels that split a sum over several programs. It always adds
+them in the same order, so results are bit-identical from call to call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def reference(
     activation: str = "none",
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """activation(product + bias) + residual in plain PyTorch, in the dtype of `product`."""
+    """Compute activation(product + bias) + residual in plain PyTorch, in the dtype of `product`."""
     y = product if bias is None else product + bias.to(product.dtype)
     if activation != "none":
         y = F.gelu(y, approximate="tanh" if activation == "gelu_tanh" else "none")
@@ -44,14 +44,17 @@ def check_epilogue(
     weight: torch.Tensor,
     name: str,
 ) -> torch.Tensor | None:
-    """Check what is to follow a product of `shape` (tokens, out); the residual comes back as ``[tokens, out]``.
+    """Check the epilogue of a product of `shape` (tokens, out).
+
+    Returns:
+        The residual as ``[tokens, out]``, or None.
 
     Raises:
-        UsageError: unknown activation, or a dtype or device that is not taken.
-        FormatError: a bias or residual of another shape.
+        UsageError: an unknown activation, or an unsupported dtype or device.
+        FormatError: the bias or residual has another shape.
     """
     if activation not in ACTIVATIONS:
-        raise UsageError(f"unknown activation {activation!r} of {name}; known: {', '.join(ACTIVATIONS)}")
+        raise UsageError(f"{name}: unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
     check_vector(bias, shape[1], weight, f"bias of {name}")
     if residual is None:
         return None
@@ -78,15 +81,15 @@ def apply(
     columns,
     ACTIVATION: tl.constexpr,
 ):
-    """activation(value + bias) + residual, of which the last two may be None."""
+    """Compute activation(value + bias) + residual; bias and residual may be None."""
     if bias is not None:
         value += tl.load(bias + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
     if ACTIVATION == "gelu":
         value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
     elif ACTIVATION == "gelu_tanh":
-        # (1 + tanh u) / 2 is the logistic function of 2u, which needs no tanh of the device's own library.
+        # (1 + tanh u) / 2 is the logistic function of 2u, which needs no tanh from the device library.
         u = 1.5957691216057308 * (value + 0.044715 * value * value * value)
-        # Of -|u|, so that the exponential never overflows.
+        # exp(-|u|) never overflows.
         small = tl.exp(-tl.abs(u))
         value = value * tl.where(u >= 0, 1.0, small) / (1.0 + small)
     if residual is not None:
@@ -136,11 +139,11 @@ def finish(
     """Write y ``[tokens, out]`` = activation(sum over s of partial[s] + bias) + residual.
 
     Args:
-        partial: float32 ``[splits, tokens, out]`` of any strides.
-        y: contiguous; written.
-        bias: as checked by `check_epilogue`, like the rest.
+        partial: float32 ``[splits, tokens, out]`` with any strides.
+        y: contiguous output.
+        bias: ``[out]`` or None, checked by `check_epilogue`, like the other arguments.
         activation: one of `ACTIVATIONS`.
-        residual: or None.
+        residual: ``[tokens, out]`` or None.
     """
     splits, tokens, columns = partial.shape
     grid = (triton.cdiv(tokens, _TOKENS) * triton.cdiv(columns, _COLUMNS),)

@@ -1,4 +1,4 @@
-"""What the wrappers of all kernels share: which tensors they take, and what they know of the device."""
+"""Checks of arguments and device properties, shared by the wrappers of all kernels."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 ]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-"""Dtypes that the kernels take. Sums are float32."""
+"""Dtypes that the kernels support. They accumulate in float32."""
 
 PRECISIONS = ("ieee", "tf32", "tf32x3")
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the choice of tiles depends on, in plain numbers; the defaults are those of an H200.
+    """Device properties that the choice of tiles depends on. Defaults: an H200.
 
     Attributes:
-        name: as the driver says it.
-        processors: streaming multiprocessors.
-        shared_memory: bytes that one program can have.
+        name: name reported by the driver.
+        processors: number of streaming multiprocessors.
+        shared_memory: bytes of shared memory per program.
     """
 
     name: str = "NVIDIA H200"
@@ -48,7 +48,7 @@ class Device:
 
 @triton.jit
 def dot(a, b, value, WIDEN: tl.constexpr, PRECISION: tl.constexpr):
-    """Give value + a b on tensor cores, added up in float32. WIDEN is for `widened`."""
+    """Return value + a b, computed on tensor cores and accumulated in float32. For WIDEN see `widened`."""
     if WIDEN:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -56,33 +56,33 @@ def dot(a, b, value, WIDEN: tl.constexpr, PRECISION: tl.constexpr):
 
 
 def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter; settled by the environment when Triton was first imported."""
+    """Whether kernels run in Triton's interpreter. The environment at Triton's first import decides."""
     return not isinstance(dot, triton.JITFunction)
 
 
 def widened(dtype: torch.dtype) -> bool:
-    """Whether products must be of float32: the interpreter multiplies the bits of bfloat16 as integers."""
+    """Whether products must be widened to float32: the interpreter multiplies the bits of bfloat16 as integers."""
     return interpreted() and dtype == torch.bfloat16
 
 
 def device_of(tensor: torch.Tensor, name: str) -> Device:
-    """The device that `tensor`, an argument of the operation called `name`, lies on.
+    """Return the device of `tensor`, an argument of operation `name`.
 
     Raises:
-        UsageError: it is no GPU, and kernels are not interpreted.
+        UsageError: the tensor is not on a GPU, and kernels are not interpreted.
     """
     if tensor.device.type == "cuda":
         return _properties(tensor.device.index or 0)
     if interpreted() and tensor.device.type == "cpu":
         return Device()
     raise UsageError(
-        f"{name} runs on CUDA tensors, not on {tensor.device}; move the model and its inputs with .to('cuda'), or set "
+        f"{name} needs CUDA tensors, not {tensor.device}; move the model and its inputs with .to('cuda'), or set "
         "TRITON_INTERPRET=1 to run the kernels slowly on the CPU"
     )
 
 
 def as_rows(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> torch.Tensor:
-    """View x ``[..., width]`` as ``[tokens, width]`` whose rows are contiguous; copied only if it has to be.
+    """View x ``[..., width]`` as ``[tokens, width]`` with contiguous rows; copy only if necessary.
 
     Raises:
         UsageError: see `as_matrix`.
@@ -93,69 +93,71 @@ def as_rows(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> tor
 
 
 def as_matrix(x: torch.Tensor, width: int, weight: torch.Tensor, name: str) -> torch.Tensor:
-    """View x ``[..., width]`` as ``[tokens, width]`` of any strides.
+    """View x ``[..., width]`` as ``[tokens, width]`` with any strides.
 
     Raises:
-        UsageError: its dtype is not that of `weight`, or it is elsewhere.
-        FormatError: its last dimension is not `width`.
+        UsageError: x has another dtype or device than `weight`, or is not dense.
+        FormatError: the last dimension of x is not `width`.
     """
     if x.layout != torch.strided:
-        raise UsageError(f"{name} takes dense tensors, not {x.layout}; convert with .to_dense()")
+        raise UsageError(f"{name}: the input must be dense, not {x.layout}; convert it with .to_dense()")
     if x.dtype not in DTYPES or x.dtype != weight.dtype:
         raise UsageError(
-            f"{name} takes {'float16, bfloat16 or float32' if x.dtype not in DTYPES else name_of(weight)} "
-            f"where its weight is {name_of(weight)}, not {name_of(x)}; convert with .to()"
+            f"{name}: the input must be {name_of(weight)} like the weight, not {name_of(x)}; convert it with .to()"
         )
     if x.device != weight.device:
-        raise UsageError(f"{name} has its weight on {weight.device} and its input on {x.device}; move one")
+        raise UsageError(
+            f"{name}: the weight is on {weight.device} and the input on {x.device}; move one of them with .to()"
+        )
     if x.ndim == 0 or x.shape[-1] != width:
-        raise FormatError(f"{name} takes [..., {width}], not {list(x.shape)}")
+        raise FormatError(f"{name}: the input must be [..., {width}], not {list(x.shape)}")
     return x.detach().reshape(-1, width)
 
 
 def check_vector(vector: torch.Tensor | None, width: int, weight: torch.Tensor, name: str) -> None:
-    """Refuse a bias that does not fit.
+    """Check a bias; None is valid.
 
     Raises:
-        UsageError: it is not floating, or elsewhere than `weight`.
-        FormatError: it is not a contiguous ``[width]``.
+        UsageError: the bias is not a float tensor on the device of `weight`.
+        FormatError: the bias is not a contiguous ``[width]``.
     """
     if vector is None:
         return
     if vector.dtype not in DTYPES or vector.device != weight.device:
         raise UsageError(
-            f"{name} takes float16, bfloat16 or float32 on {weight.device}, not {name_of(vector)} on {vector.device}"
+            f"{name} must be float16, bfloat16 or float32 on {weight.device}, not {name_of(vector)} on {vector.device}"
         )
     if vector.shape != (width,) or not vector.is_contiguous():
         raise FormatError(f"{name} must be contiguous [{width}], not {list(vector.shape)}")
 
 
-def precision_of(asked: str | None, dtype: torch.dtype) -> str:
-    """How float32 is multiplied: "ieee", "tf32" or "tf32x3" (three tf32 products, nearly as exact as float32).
+def precision_of(requested: str | None, dtype: torch.dtype) -> str:
+    """Choose how float32 is multiplied: "ieee", "tf32" or "tf32x3".
 
-    None stands for what ``torch.set_float32_matmul_precision`` says: "highest" is ieee, the others are tf32. Of other
-    dtypes the products are exact.
+    "tf32x3" computes three tf32 products and is nearly as exact as float32. The default follows
+    ``torch.set_float32_matmul_precision``: "highest" means ieee, other settings tf32. Products of other dtypes are
+    exact.
 
     Raises:
-        UsageError: another word.
+        UsageError: an unknown precision.
     """
-    if asked is not None and asked not in PRECISIONS:
-        raise UsageError(f"unknown precision {asked!r}; known: {', '.join(PRECISIONS)}")
+    if requested is not None and requested not in PRECISIONS:
+        raise UsageError(f"unknown precision {requested!r}; known: {', '.join(PRECISIONS)}")
     if dtype != torch.float32:
         return "ieee"
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def name_of(tensor: torch.Tensor) -> str:
-    """Dtype of a tensor without the name of the library."""
+    """Return the name of a tensor's dtype without "torch."."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 @functools.cache
 def _properties(index: int) -> Device:
     found = torch.cuda.get_device_properties(index)
-    # Older versions of torch do not tell; this is what every GPU since 2020 has.
+    # Older versions of torch do not report it. Every GPU since 2020 has at least this much.
     shared = getattr(found, "shared_memory_per_block_optin", 0) or 101_376
     return Device(found.name, found.multi_processor_count, shared)

@@ -1,29 +1,29 @@
-"""y = activation(x W^T + b) + residual with W unstructured, loaded sparse and multiplied as dense tiles.
+"""y = activation(x W^T + b) + residual with an unstructured W, loaded packed and multiplied as dense tiles.
 
     y[t, n] = sum over k of x[t, k] W[n, k]
 
-W is cut into tiles of 64 x 64, numbered along its rows. Tile i has
+W is split into tiles of 64 x 64, numbered along its rows:
 
-    words     [tiles, 64, 2] int32     a bit per entry, lowest first: which of 32 columns of a row are kept
-    starts    [tiles, 64, 2] uint16    entries of the tile that lie before those of the word
-    indptr    [tiles + 1] int32        where the tile's entries start in data
-    data      [entries]                the entries that are kept, row by row within the tile
+    words     [tiles, 64, 2] int32     one bit per weight, lowest first: which of 32 columns of a row are kept
+    starts    [tiles, 64, 2] uint16    number of the tile's entries before those of the word
+    indptr    [tiles + 1] int32        start of the tile's entries in data
+    data      [entries]                kept weights, row by row within the tile
 
-so an entry's place is indptr[tile] + starts[word] + (bits set below its own in the word). Bytes per weight at a density
-d, in 16 bits: 1/8 + 1/16 + 2 d, at 10% kept 0.39, or 19% of dense; at 20%, 29%; at 5%, 14%. Pairs of a value and its
-place in the tile take 4 d instead: as much at 9%, more above it, and they would have to be scattered to their places
-on chip, which Triton cannot express: it can only gather. Hence the mask: each of 128 threads unpacks one word of a
-tile, bit by bit, with one load for each entry that is kept, and its 32 neighbouring places go to shared memory 16 bytes
-at a time. Counting the bits below each place instead (POPC) compiles to three times as many loads and stores: a word, a
-start and a store for every place.
+The position of an entry in data is indptr[tile] + starts[word] + (number of set bits below its own in the word). A
+weight takes 1/8 + 1/16 + 2 d bytes at density d in 16 bits: 0.39 at 10%, which is 19% of dense; 29% of dense at 20%,
+14% at 5%. Pairs of a value and its position in the tile would take 4 d bytes: the same at 9%, more above. They would
+also need a scatter on chip, which Triton cannot express: it can only gather. With the mask, each of 128 threads unpacks
+one word of a tile, bit by bit, with one load per kept weight, and writes its 32 adjacent weights to shared memory 16
+bytes at a time. Counting the bits below each weight instead (POPC) compiles to three times as many loads and stores: a
+word, a start and a store per weight.
 
-The dense tile goes to the tensor cores without ever being in memory. Loading and multiplying take a fifth of the
-bytes of a dense product; unpacking takes about eight instructions for each place of the tile, kept or not,
-however few tokens there are. Where memory is slow against arithmetic the first wins, on an H200 with its 4.8 TB/s the
-second may bound the speed; `csr_linear`, whose work falls with the density, is the other choice for few tokens.
+The dense tile goes to the tensor cores without being in global memory. At 10%, loading takes a fifth of the bytes of a
+dense product. Unpacking takes about eight instructions per weight of the tile, kept or pruned, for any number of
+tokens. If memory is slow relative to arithmetic, the saved bytes decide; on an H200, with 4.8 TB/s, unpacking may limit
+the speed. For few tokens the alternative is `csr_linear`, whose work is proportional to the density.
 
-Few tokens make few programs, so a row of tiles is split among several, whose float32 sums `epilogue.finish` adds up in
-a fixed order: results are equal bit for bit from call to call.
+Few tokens make few programs, so a row of tiles is split among several programs. `epilogue.finish` adds their float32
+sums in a fixed order, so results are bit-identical from call to call.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ SIDE = 64
 """Rows and columns of a tile."""
 
 _WORD = 32
-# A thread for each word of a tile.
+# One thread per word of a tile.
 _WARPS = SIDE * SIDE // _WORD // 32
 
 
 @dataclass(frozen=True)
 class PackedWeight:
-    """A weight ``[out, in]`` in packed tiles; `from_csr` makes one, the constructor takes it as sound.
+    """A weight ``[out, in]`` in packed tiles. `from_csr` checks and packs, the constructor does not check.
 
     Attributes:
-        data: ``[entries]``, float16, bfloat16 or float32.
-        words: ``[tiles, 64, 2]`` int32.
-        starts: ``[tiles, 64, 2]`` uint16.
-        indptr: ``[tiles + 1]`` int32.
+        data: ``[entries]``, float16, bfloat16 or float32: the kept weights.
+        words: ``[tiles, 64, 2]`` int32: the mask, one bit per weight.
+        starts: ``[tiles, 64, 2]`` uint16: number of the tile's entries before those of the word.
+        indptr: ``[tiles + 1]`` int32: start of each tile's entries.
         out_features: rows of the matrix.
         in_features: columns of the matrix.
     """
@@ -91,19 +91,19 @@ class PackedWeight:
 
     @classmethod
     def from_csr(cls, arrays: Mapping[str, torch.Tensor], in_features: int) -> PackedWeight:
-        """Pack the arrays of `aerogel.sparse.formats.csr`, of which every index is checked.
+        """Check the arrays of `aerogel.sparse.formats.csr`, including every index, and pack them.
 
         Raises:
-            FormatError: they break the rules of the format.
-            UsageError: a dtype that the kernels do not take.
+            FormatError: the arrays are malformed.
+            UsageError: an unsupported dtype.
         """
         data, indices, indptr = (arrays[name].detach() for name in FORMAT.names)
         if data.dtype not in DTYPES:
             raise UsageError(
-                f"data is {name_of(data)}; kernels take float16, bfloat16 or float32: convert with .to()"
+                f"data must be float16, bfloat16 or float32, not {name_of(data)}; convert it with .to()"
             )
         host = {"indices": indices.cpu().numpy(), "indptr": indptr.cpu().numpy()}
-        # Only the shape of the data matters to the check, and numpy has no bfloat16.
+        # The check only reads the shape of the data, and numpy has no bfloat16.
         shape_only = np.broadcast_to(np.zeros((), np.float32), tuple(data.shape))
         out_features = len(host["indptr"]) - 1
         FORMAT.check({**host, "data": shape_only}, (out_features, in_features), full=True)
@@ -111,12 +111,12 @@ class PackedWeight:
         column = host["indices"].astype(np.int64)
         across = -(-in_features // SIDE)
         tiles = -(-out_features // SIDE) * across
-        # Rows within tiles, numbered in the order of storage; columns ascend already.
+        # Rows of all tiles, numbered in storage order; columns already ascend.
         line = (row // SIDE * across + column // SIDE) * SIDE + row % SIDE
-        place = np.argsort(line, kind="stable")
+        positions = np.argsort(line, kind="stable")
         word = line * (SIDE // _WORD) + column % SIDE // _WORD
         size = tiles * SIDE * SIDE // _WORD
-        # Sums of distinct powers of two below 2^32, which float64 holds.
+        # Sums of distinct powers of two below 2^32, exact in float64.
         words = np.bincount(word, weights=2.0 ** (column % _WORD), minlength=size).astype(np.uint32)
         before = np.zeros(size + 1, np.int64)
         np.cumsum(np.bincount(word, minlength=size), out=before[1:])
@@ -128,7 +128,7 @@ class PackedWeight:
             return torch.from_numpy(array).to(data.device)
 
         return cls(
-            data[moved(place)],
+            data[moved(positions)],
             moved(words.view(np.int32).reshape(shape)),
             moved(starts.astype(np.uint16).reshape(shape)),
             moved(begins.astype(np.int32)),
@@ -138,18 +138,18 @@ class PackedWeight:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Total bytes of the arrays."""
         return sum(a.numel() * a.element_size() for a in (self.data, self.words, self.starts, self.indptr))
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a product is cut up.
+    """How a product is split among programs.
 
     Attributes:
-        tokens: that one program takes, a power of two from 16.
+        tokens: tokens per program, a power of two from 16.
         splits: programs that share the columns of a row of tiles.
-        stages: steps that are in flight.
+        stages: pipeline stages.
     """
 
     tokens: int
@@ -158,16 +158,16 @@ class Tiles:
 
 
 def choose_tiles(tokens: int, down: int, across: int, device: Device) -> Tiles:
-    """Tiles for `tokens` tokens and a weight of `down` by `across` packed tiles."""
+    """Choose tiles for `tokens` tokens and a weight of `down` by `across` packed tiles."""
     tile = min(128, max(16, triton.next_power_of_2(tokens)))
     programs = max(1, down * triton.cdiv(tokens, tile))
-    # Unpacking waits for loads that depend on loads: four programs a processor hide that, of two tiles at least.
+    # Unpacking waits for dependent loads; four programs per processor, of at least two tiles each, hide the latency.
     splits = max(1, min(triton.cdiv(4 * device.processors, programs), across // 2, 32))
     return Tiles(tile, splits if programs < 2 * device.processors else 1)
 
 
 def candidates(tokens: int, down: int, across: int, device: Device) -> list[Tiles]:
-    """Tiles worth measuring, those of `choose_tiles` first."""
+    """List the tiles to measure, those of `choose_tiles` first."""
     first = choose_tiles(tokens, down, across, device)
     splits = {s for s in (1, 2, 4, 8, 16, first.splits) if s <= across}
     rest = (Tiles(first.tokens, s, stages) for s in sorted(splits) for stages in (2, 3, 4))
@@ -175,7 +175,7 @@ def candidates(tokens: int, down: int, across: int, device: Device) -> list[Tile
 
 
 def tune(x: torch.Tensor, weight: PackedWeight) -> Tiles:
-    """Measure `candidates` on a GPU for inputs like x, and keep the fastest for later calls; see `tuning`."""
+    """Measure `candidates` for inputs like x on a GPU, and store the fastest for later calls; see `tuning`."""
     device, tokens = device_of(x, "packed_linear"), x.numel() // weight.in_features
     return tuning.tune(
         _case(tokens, weight),
@@ -202,7 +202,7 @@ def reference(
     activation: str = "none",
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same in plain PyTorch, word by word, in the dtype of `x` (float64 too)."""
+    """Compute `packed_linear` in plain PyTorch, word by word, in the dtype of `x`, also float64."""
     across = -(-weight.in_features // SIDE)
     y = x.new_zeros(*x.shape[:-1], weight.out_features)
     for tile, lines in enumerate(weight.words.tolist()):
@@ -217,18 +217,17 @@ def reference(
 
 
 @triton.jit
-def _expand(data, word, place):
-    """Dense rows ``[n, 32 w]`` of words ``[n, w]`` whose first entries are at `place` ``[n, w]``.
+def _expand(data, word, position):
+    """Expand words ``[n, w]``, whose first entries are at `position` ``[n, w]``, to dense rows ``[n, 32 w]``.
 
-    Each thread unpacks whole words, bit by bit: neighbouring places come to lie in one thread, which needs its word and
-    its place only once.
+    Each thread unpacks whole words, bit by bit, so that it loads its word and position only once.
     """
     values = ()
     for bit in tl.static_range(32):
         kept = (word >> bit) & 1
-        values = values + (tl.load(data + place, mask=kept != 0, other=0.0),)  # noqa: RUF005 - Triton has no other
-        place += kept
-    # Halves are joined, first those 16 bits apart, last neighbours: the axes then count the bits of a column's number.
+        values = values + (tl.load(data + position, mask=kept != 0, other=0.0),)  # noqa: RUF005 - Triton needs this
+        position += kept
+    # Join pairs, first those 16 columns apart, last adjacent ones: each axis is then one bit of the column number.
     for level in tl.static_range(5):
         joined = ()
         for i in tl.static_range(16 >> level):
@@ -262,7 +261,7 @@ def _unpack(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """One share of a row of tiles times one tile of tokens."""
+    """Multiply one part of a row of tiles with one tile of tokens."""
     high = tl.program_id(0) % down
     rest = tl.program_id(0) // down
     split = rest % splits
@@ -275,22 +274,22 @@ def _unpack(
     for wide in range(across * split // splits, across * (split + 1) // splits):
         tile = (high * across + wide).to(tl.int64)
         word = tl.load(words + tile * (SIDE * SIDE // 32) + in_tile)
-        place = tl.load(indptr + tile) + tl.load(starts + tile * (SIDE * SIDE // 32) + in_tile).to(tl.int32)
-        a = _expand(data, word, place)
+        start = tl.load(starts + tile * (SIDE * SIDE // 32) + in_tile).to(tl.int32)
+        a = _expand(data, word, tl.load(indptr + tile) + start)
         k = wide * SIDE + c
         b = tl.load(at_token + k[:, None], mask=(k < width)[:, None] & (token < tokens)[None, :], other=0.0)
         value = dot(a, b, value, WIDEN, PRECISION)
 
-    turned = tl.trans(value)
+    transposed = tl.trans(value)
     column = high.to(tl.int64) * SIDE + r
     inside = (token < tokens)[:, None] & (column < columns)[None, :]
     if SPLIT:
         token += split.to(tl.int64) * tokens
     else:
-        turned = epilogue.apply(
-            turned, bias, residual, residual_stride, token, column, tokens, columns, ACTIVATION
+        transposed = epilogue.apply(
+            transposed, bias, residual, residual_stride, token, column, tokens, columns, ACTIVATION
         )
-    tl.store(y + token[:, None] * columns + column[None, :], turned.to(y.dtype.element_ty), mask=inside)
+    tl.store(y + token[:, None] * columns + column[None, :], transposed.to(y.dtype.element_ty), mask=inside)
 
 
 def packed_linear(
@@ -303,7 +302,7 @@ def packed_linear(
     precision: str | None = None,
     tiles: Tiles | None = None,
 ) -> torch.Tensor:
-    """activation(x W^T + bias) + residual.
+    """Compute activation(x W^T + bias) + residual.
 
     Args:
         x: ``[..., in]``, of the weight's dtype; sums are float32.
@@ -311,14 +310,14 @@ def packed_linear(
         bias: ``[out]``, float16, bfloat16 or float32.
         activation: "none", "gelu" or "gelu_tanh".
         residual: ``[..., out]`` of x's dtype, added last.
-        precision: of float32 products, see `launch.precision_of`.
-        tiles: None for what was tuned on this device or else `choose_tiles`.
+        precision: precision of float32 products, see `launch.precision_of`.
+        tiles: tiles to use. Default: those tuned on this device, or `choose_tiles`.
 
     Returns:
         ``[..., out]``, contiguous, of x's dtype.
 
     Raises:
-        UsageError: a dtype, device or word that is not taken; the message says what is.
+        UsageError: an unsupported dtype, device, activation or precision.
         FormatError: shapes that do not fit.
     """
     device = device_of(x, "packed_linear")

@@ -1,12 +1,12 @@
-"""Tiles measured on the device at hand, kept in a file between runs.
+"""Measure tiles on the current device and keep the fastest in a file.
 
-Nothing is measured unasked: a wrapper looks up what `tune` has stored for a case and otherwise takes the tiles that its
-own rules choose. A case is an operation, a shape (tokens rounded up to a power of two, density to the nearest of 20
-steps), a dtype, a device and a version of Triton.
+Only `tune` measures. A wrapper uses the tiles that `tune` stored for a case, and otherwise the tiles that its own rules
+choose. A case is an operation, a shape (tokens rounded up to a power of two, density rounded to 1/20), a dtype, a
+device and a version of Triton.
 
-The file is ``tiles.json`` in the folder that ``AEROGEL_CACHE`` names, or else in ``aerogel`` of the user's cache. It is
-taken as hostile: one that is not as `tune` writes it is refused as a whole, with a warning that names it, and only
-tiles that are among a kernel's own candidates are ever launched.
+The file is ``tiles.json`` in the directory ``AEROGEL_CACHE`` or, if that is not set, in ``aerogel`` of the user's
+cache. It is untrusted: a malformed file is ignored as a whole, with a warning, and only tiles from a kernel's
+candidates are ever launched.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Case:
-    """What tiles are measured for.
+    """The case that tiles are measured for.
 
     Attributes:
-        operation: file name of the kernel.
+        operation: module name of the kernel.
         shape: (out, in) of the weight.
-        block: (r, c), (1, 1) where there are none.
-        tokens: rows of x, of any number: cases are told apart by the next power of two.
-        density: entries stored over all.
-        dtype: as torch calls it.
+        block: (r, c) of the stored blocks; (1, 1) without blocks.
+        tokens: rows of x; the key has the next power of two.
+        density: stored fraction.
+        dtype: torch's name of the dtype.
     """
 
     operation: str
@@ -55,7 +55,7 @@ class Case:
     dtype: str
 
     def key(self, device: Device) -> str:
-        """The case on a device, as one line of text."""
+        """Return the key of the case on a device, as one line of text."""
         return " ".join(
             (
                 self.operation,
@@ -71,14 +71,20 @@ class Case:
 
 
 def cache_file() -> Path:
-    """Where tiles are kept."""
+    """Return the path of the tile cache."""
     return cache_folder() / "tiles.json"
 
 
 def stored(case: Case, device: Device, allowed: Callable[[], Iterable[T]]) -> T | None:
-    """Tiles that were measured for a case; None where none were, or not one of those `allowed`, or in the interpreter.
+    """Look up the tiles measured for a case.
 
-    `allowed` is called only if the file has an entry for the case.
+    Args:
+        case: the case.
+        device: the device.
+        allowed: returns the valid tiles; called only if the file has an entry for the case.
+
+    Returns:
+        The tiles; None without a measurement, if they are not among `allowed`, and in the interpreter.
     """
     if interpreted():
         return None
@@ -89,14 +95,13 @@ def tune(case: Case, device: Device, candidates: Iterable[T], run: Callable[[T],
     """Run every candidate, store the fastest for the case, and return it.
 
     Args:
-        case: what they are for.
-        device: where.
-        candidates: tiles, of one class; at least one.
-        run: launches a candidate. One that the device has no room for may raise triton's OutOfResources; it then
-            counts for nothing.
+        case: the case.
+        device: the device.
+        candidates: tiles of one class, at least one.
+        run: launches a candidate. A candidate that raises triton's OutOfResources is skipped.
 
     Raises:
-        UsageError: no candidate could be run.
+        UsageError: no candidate fits the device.
         OutputError: the file cannot be written.
     """
     times: dict[T, float] = {}
@@ -106,10 +111,10 @@ def tune(case: Case, device: Device, candidates: Iterable[T], run: Callable[[T],
         except triton.runtime.errors.OutOfResources:
             continue
     if not times:
-        raise UsageError(f"none of the tiles tried fits {device.name} for {case}; name others")
+        raise UsageError(f"no candidate tiles fit {device.name} for {case}; pass tiles explicitly")
     best = min(times, key=times.__getitem__)
     path = cache_file()
-    # Read again: another process may have added to the file since.
+    # Read again, because another process may have changed the file.
     forget()
     entries: dict[str, Any] = {**_read(path), case.key(device): asdict(best)}  # type: ignore[call-overload]
     with atomic_file(path) as temporary:
@@ -121,18 +126,18 @@ def tune(case: Case, device: Device, candidates: Iterable[T], run: Callable[[T],
 
 
 def measure(run: Callable[[], Any]) -> float:
-    """Median milliseconds of a run on the GPU, by its own clock."""
+    """Return the median milliseconds of a run, by the GPU's clock."""
     return float(triton.testing.do_bench(run, return_mode="median"))
 
 
 def forget() -> None:
-    """Read the file anew when it is next asked."""
+    """Drop the cached contents, so that the next lookup reads the file again."""
     _read.cache_clear()
     _lookup.cache_clear()
 
 
 class _Hidden(Generic[T]):
-    """A function that does not count when arguments are compared."""
+    """A function that ``lru_cache`` ignores when it compares arguments."""
 
     def __init__(self, function: Callable[[], Iterable[T]]) -> None:
         self.function = function
@@ -144,7 +149,7 @@ class _Hidden(Generic[T]):
         return 0
 
 
-# Asked at every call of a layer: building the key alone would take as long as a launch.
+# Cached, because every call of a layer looks up its tiles, and building the key alone takes as long as a launch.
 @functools.lru_cache(maxsize=4096)
 def _lookup(case: Case, device: Device, allowed: _Hidden[T]) -> T | None:
     found = _read(cache_file()).get(case.key(device))
@@ -155,23 +160,23 @@ def _lookup(case: Case, device: Device, allowed: _Hidden[T]) -> T | None:
 
 @functools.cache
 def _read(path: Path) -> dict[str, dict[str, int]]:
-    """Entries of the file by their keys; none where it does not exist or is not as it should be."""
+    """Read the entries of the file by key; none if it does not exist or is malformed."""
     try:
         document = read(path, {"version": int, "tiles": dict})
         if document["version"] != _VERSION:
-            return _refuse(path, f"is of version {document['version']}, not {_VERSION}")
+            return _reject(path, f"has version {document['version']}, not {_VERSION},")
         if len(document) != 2:
             raise MalformedJsonError("it has unknown fields")
         entries: dict[str, dict[str, int]] = check(document["tiles"], Each(Each(int)), "tiles")
     except FileNotFoundError:
         return {}
     except OSError as error:
-        return _refuse(path, f"cannot be read ({type(error).__name__})")
+        return _reject(path, f"cannot be read ({type(error).__name__})")
     except MalformedJsonError as error:
-        return _refuse(path, f"is no cache of tiles ({error})")
+        return _reject(path, f"is not a cache of tiles ({error})")
     return entries
 
 
-def _refuse(path: Path, why: str) -> dict[str, dict[str, int]]:
-    warnings.warn(f"{path} {why} and is not used; delete it", stacklevel=2)
+def _reject(path: Path, reason: str) -> dict[str, dict[str, int]]:
+    warnings.warn(f"{path} {reason} and is ignored; delete it", stacklevel=2)
     return {}

@@ -1,8 +1,8 @@
-"""ONNX functions that carry packed matrices, found by file name.
+"""ONNX functions that multiply by packed matrices, found by file name.
 
-csr_linear.py carries format "csr" with float32 values, csr_linear_int8.py with those of the weight type "int8", and so
-on. A module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`. Files
-that begin with an underscore contain what several bodies share.
+csr_linear.py is for format "csr" with float32 values, csr_linear_int8.py for the same format with value type "int8".
+Each module of this folder defines ``FUNCTION``, an instance of `aerogel.ops.linear_function.LinearFunction`.
+Files that begin with an underscore contain code that several bodies share.
 """
 
 from aerogel.errors import ExportError
@@ -18,26 +18,26 @@ _LINEAR = "-linear"
 
 
 def supported_formats(weights: str = "fp32") -> list[str]:
-    """Names of the storage formats that an ONNX file can carry with values of type `weights`.
+    """Names of the storage formats that have a function for value type `weights`.
 
     Raises:
-        UsageError: no such weight type.
+        UsageError: the value type is unknown.
     """
     ending = _LINEAR + VALUE_TYPES.get(weights).suffix
     return [name.removesuffix(ending) for name in FUNCTIONS.names() if name.endswith(ending)]
 
 
 def op_for(format_name: str, weights: str = "fp32") -> LinearFunction:
-    """The function that carries matrices of `format_name` with values of type `weights`.
+    """The function for storage format `format_name` and value type `weights`.
 
     Raises:
-        UsageError: no such format or weight type.
-        ExportError: both are known but have no function.
+        UsageError: the format or the value type is unknown.
+        ExportError: no function combines the two.
     """
     FORMATS.get(format_name)
     known = supported_formats(weights)
     if format_name not in known:
         raise ExportError(
-            f"ONNX cannot carry format {format_name!r} in {weights}; it carries: {', '.join(known)}"
+            f"format {format_name!r} with {weights} values cannot be exported to ONNX; use one of: {', '.join(known)}"
         )
     return FUNCTIONS.get(format_name + _LINEAR + VALUE_TYPES.get(weights).suffix)

@@ -1,25 +1,25 @@
-"""Pieces of function bodies in ONNX's text syntax: rebuilding a transposed dense weight, and what is done with it."""
+"""Parts of function bodies in ONNX's text syntax: rebuild the transposed dense weight, then multiply by it."""
 
 from __future__ import annotations
 
-__all__ = ["MOST_CSR_PLACES", "PRODUCT", "PRODUCT_INT8", "WIDENED", "bsr_transposed", "csr_transposed"]
+__all__ = ["MAX_CSR_ELEMENTS", "PRODUCT", "PRODUCT_INT8", "WIDENED", "bsr_transposed", "csr_transposed"]
 
-MOST_CSR_PLACES = 2**31 - 1
-"""Rows times columns that the positions in `csr_transposed` can count."""
+MAX_CSR_ELEMENTS = 2**31 - 1
+"""Maximum rows times columns that `csr_transposed` can index."""
 
 WIDENED = """
   values = Cast <to = 1> (data)
 """
-"""values: data of another type, as float32."""
+"""`values`: data converted to float32."""
 
 PRODUCT = """
   product = MatMul (x, transposed)
   y = Add (product, bias)
 """
-"""y = x W^T + b, W^T being `transposed`."""
+"""y = x W^T + b, where W^T is `transposed`."""
 
-# 127/m is divided out per token and then multiplied with, in this order and in float32: the kernels do the same, so
-# that both round the same numbers to the same integers.
+# x is multiplied by the quotient 127/m, in this order and in float32. The kernels do the same, so that both round equal
+# numbers to equal integers.
 PRODUCT_INT8 = """
   last = Constant <value_ints = [-1]> ()
   most = Constant <value_float = 127.0> ()
@@ -37,13 +37,13 @@ PRODUCT_INT8 = """
   weighted = Mul (scaled, scale)
   y = Add (weighted, bias)
 """
-"""The product with activations in 8 bits, `transposed` being the integers of the weight as float32.
+"""The product with 8-bit activations, where `transposed` is the integer weight as float32.
 
     m[t] = max(max_k |x[t,k]|, 1e-20);    q[t,k] = round_half_even(x[t,k] (127 / m[t]))
     y[t,n] = (sum_k W8[n,k] q[t,k]) (m[t] / 127) scale[n] + bias[n]
 
-The sum is the integers' own wherever sum_k |W8[n,k] q[t,k]| <= 2^24, so always for rows with at most 1040 entries
-(127 * 127 * 1040 < 2^24); beyond that float32 may round, by 2^-24 of the sum.
+The float32 sum is exact if sum_k |W8[n,k] q[t,k]| <= 2^24, so always for rows with at most 1040 entries
+(127 * 127 * 1040 < 2^24). Beyond that, float32 may round it by a relative 2^-24.
 """
 
 _CONSTANTS = """
@@ -114,33 +114,34 @@ _BSR = """
 
 
 def csr_transposed(values: str = "data") -> str:
-    """Nodes that make `transposed`, float32 ``[in, out]``, of data, indices and indptr.
+    """Nodes that compute `transposed`, float32 ``[in, out]``, from data, indices and indptr.
 
-    The row of every entry is needed, which CSR does not store. Row r starts at entry indptr[r]; adding up a one at
-    the start of each row but the first, entry k stands in row
+    CSR does not store the row of each entry, so it is computed first. Row r starts at entry indptr[r]. With a mark at
+    the start of each row but the first, entry k is in row
 
         row[k] = #{r >= 1 : indptr[r] <= k} = CumSum(mark)[k],    mark[k] = #{r >= 1 : indptr[r] = k}
 
-    (empty rows start where the next one does, so a mark may be 2 or more; rows that start past the last entry fall
-    into one extra place that is cut off). The transposed weight, in row-major order, then has data[k] at
-    ``indices[k] * out + row[k]`` and zeros elsewhere. Positions are counted in 32 bits: all intermediate results live
-    until the runtime has folded the last matrix, and these are several per entry. So in * out is at most
-    `MOST_CSR_PLACES`.
+    An empty row starts where the next one does, so a mark may be 2 or more. Rows that start past the last entry are
+    marked in one extra element, which is cut off. The transposed weight, in row-major order, has data[k] at
+    ``indices[k] * out + row[k]`` and zeros elsewhere.
+
+    Indices are 32 bits wide to save memory: there are several per entry, and the runtime keeps all intermediate results
+    until it has folded the last matrix. So in * out is at most `MAX_CSR_ELEMENTS`.
 
     Args:
-        values: name of the value that has the entries as float32, in the order of data.
+        values: name of the value with the entries as float32, in the order of data.
     """
     return _CONSTANTS + _CSR.replace("VALUES", values)
 
 
 def bsr_transposed(values: str = "data") -> str:
-    """Nodes that make `transposed`, float32 ``[in, out]``, of data ``[blocks, r, c]``, indices and indptr.
+    """Nodes that compute `transposed`, float32 ``[in, out]``, from data ``[blocks, r, c]``, indices and indptr.
 
-    The block row of every block is found as in `csr_transposed`. The blocks are then placed in a grid
-    ``[in / c, out / r, r, c]`` at (indices[k], row[k]), and the grid's axes are put in the order
-    (in / c, c, out / r, r), which read in row-major order is the transposed weight.
+    The block row of each block is computed as in `csr_transposed`. The blocks are scattered into a grid
+    ``[in / c, out / r, r, c]`` at (indices[k], row[k]). The axes of the grid are then permuted to (in / c, c, out / r,
+    r), which in row-major order is the transposed weight.
 
     Args:
-        values: name of the value that has the blocks as float32, shaped as data.
+        values: name of the value with the blocks as float32, of the shape of data.
     """
     return _CONSTANTS + _BSR.replace("VALUES", values)

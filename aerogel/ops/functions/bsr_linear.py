@@ -1,4 +1,4 @@
-"""BsrLinear_v1: multiply by a BSR matrix with blocks of r x c."""
+"""BsrLinear_v1: multiply by a BSR matrix of float32 values, in blocks of r x c."""
 
 from aerogel.ops.functions import _body
 from aerogel.ops.linear_function import LinearFunction

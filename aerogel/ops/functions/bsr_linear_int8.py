@@ -1,4 +1,4 @@
-"""BsrLinearInt8_v1: multiply 8-bit activations by a BSR matrix of 8-bit values, scaled by row."""
+"""BsrLinearInt8_v1: multiply 8-bit activations by a BSR matrix of 8-bit values, with a scale per row."""
 
 from aerogel.ops.functions import _body
 from aerogel.ops.linear_function import LinearFunction

@@ -1,4 +1,4 @@
-"""CsrLinear_v1: multiply by a CSR matrix."""
+"""CsrLinear_v1: multiply by a CSR matrix of float32 values."""
 
 from aerogel.ops.functions import _body
 from aerogel.ops.linear_function import LinearFunction
@@ -10,5 +10,5 @@ FUNCTION = LinearFunction(
     arrays=("data", "indices", "indptr"),
     break_even={1: 0.5},
     body=_body.csr_transposed() + _body.PRODUCT,
-    most_places=_body.MOST_CSR_PLACES,
+    max_elements=_body.MAX_CSR_ELEMENTS,
 )

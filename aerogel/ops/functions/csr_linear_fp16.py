@@ -10,5 +10,5 @@ FUNCTION = LinearFunction(
     arrays=("data", "indices", "indptr"),
     break_even={1: 0.5},
     body=_body.WIDENED + _body.csr_transposed("values") + _body.PRODUCT,
-    most_places=_body.MOST_CSR_PLACES,
+    max_elements=_body.MAX_CSR_ELEMENTS,
 )

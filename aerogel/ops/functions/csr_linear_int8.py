@@ -1,4 +1,4 @@
-"""CsrLinearInt8_v1: multiply 8-bit activations by a CSR matrix of 8-bit values, scaled by row."""
+"""CsrLinearInt8_v1: multiply 8-bit activations by a CSR matrix of 8-bit values, with a scale per row."""
 
 from aerogel.ops.functions import _body
 from aerogel.ops.linear_function import LinearFunction
@@ -10,5 +10,5 @@ FUNCTION = LinearFunction(
     arrays=("data", "indices", "indptr", "scale"),
     break_even={1: 0.3},
     body=_body.WIDENED + _body.csr_transposed("values") + _body.PRODUCT_INT8,
-    most_places=_body.MOST_CSR_PLACES,
+    max_elements=_body.MAX_CSR_ELEMENTS,
 )

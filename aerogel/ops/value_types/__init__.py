@@ -1,1 +1,1 @@
-"""Ways to store the values of a matrix, one a file."""
+"""Value types, one a file."""

@@ -1,4 +1,4 @@
-"""IEEE half precision: half the bytes, 11 bits of mantissa. Products widen it to float32 again."""
+"""fp16: IEEE half precision, 2 bytes and 11 significant bits. Kernels widen it to float32 before the product."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class Fp16(ValueType):
     dense = True
 
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:
-        """Values float16 of the weight's shape, rounded to the nearest."""
+        """Round to float16, to nearest."""
         with np.errstate(over="ignore"):
             values = weight.astype(np.float16)
         if not np.isfinite(values).all():
             largest = float(np.abs(weight).max())
             raise ExportError(
-                f"{name} has a value of {largest:g}, and half precision ends at 65504; store it as fp32"
+                f"{name} has a value of {largest:g}, and fp16 stores at most 65504; store it as fp32"
             )
         return values, {}
 
     def decode(
         self,
         values: np.ndarray,
-        beside: Mapping[str, np.ndarray],  # noqa: ARG002 - the interface's
+        auxiliary: Mapping[str, np.ndarray],  # noqa: ARG002 - part of the interface
     ) -> np.ndarray:
-        """See `WeightType.decode`."""
+        """See `ValueType.decode`."""
         return values.astype(np.float32)
 
 

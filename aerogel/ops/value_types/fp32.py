@@ -1,4 +1,4 @@
-"""float32: the checkpoint's values, bit for bit."""
+"""fp32: the checkpoint's values, unchanged."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Fp32(ValueType):
     suffix = ""
     dense = True
 
-    def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:  # noqa: ARG002 - the interface's
-        """See `WeightType.encode`."""
+    def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:  # noqa: ARG002 - part of the interface
+        """See `ValueType.encode`."""
         return weight, {}
 
     def decode(
         self,
         values: np.ndarray,
-        beside: Mapping[str, np.ndarray],  # noqa: ARG002 - the interface's
+        auxiliary: Mapping[str, np.ndarray],  # noqa: ARG002 - part of the interface
     ) -> np.ndarray:
-        """See `WeightType.decode`."""
+        """See `ValueType.decode`."""
         return values
 
 

@@ -1,4 +1,4 @@
-"""8-bit integers with a scale per row, multiplied with activations in 8 bits with a scale per token.
+"""int8: 8-bit integers with a scale per row. The product uses 8-bit activations with a scale per token.
 
 w[n,k] ~ scale[n] W8[n,k],    W8[n,k] = round_half_even(w[n,k] / scale[n]),    scale[n] = max_k |w[n,k]| / 127
 """
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VALUE_TYPE", "Int8"]
 
-_MOST = 127
-# The scale of a token of zeros, times 127: no division by zero.
-_LEAST = 1e-20
+_MAX = 127
+# Lower bound of a token's largest entry; avoids a division by zero.
+_MIN_ABS = 1e-20
 
 
 class Int8(ValueType):
@@ -32,24 +32,24 @@ class Int8(ValueType):
     rounds_activations = True
 
     def encode(self, weight: np.ndarray, name: str) -> tuple[np.ndarray, Arrays]:
-        """Integers int8 of the weight's shape, and scale float32 ``[rows]``; that of a row of zeros is 1."""
+        """Round to int8. Auxiliary array: scale, float32 ``[rows]``; 1 for a row of zeros."""
         if not np.isfinite(weight).all():
-            raise ExportError(f"{name} has values that are not finite; 8 bits cannot store them")
-        scale = (np.abs(weight).max(axis=1, initial=0.0) / np.float32(_MOST)).astype(np.float32)
+            raise ExportError(f"{name} has NaN or infinite values, which int8 cannot store; store it as fp32")
+        scale = (np.abs(weight).max(axis=1, initial=0.0) / np.float32(_MAX)).astype(np.float32)
         scale[scale == 0] = 1
-        # The quotient of numbers too small for a full mantissa may pass 127.
-        steps = np.clip(np.rint(weight / scale[:, None]), -_MOST, _MOST)
+        # Division of subnormal numbers may round to more than 127.
+        steps = np.clip(np.rint(weight / scale[:, None]), -_MAX, _MAX)
         return steps.astype(np.int8), {"scale": scale}
 
-    def decode(self, values: np.ndarray, beside: Mapping[str, np.ndarray]) -> np.ndarray:
-        """See `WeightType.decode`."""
-        decoded: np.ndarray = values.astype(np.float32) * beside["scale"][:, None]
+    def decode(self, values: np.ndarray, auxiliary: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See `ValueType.decode`."""
+        decoded: np.ndarray = values.astype(np.float32) * auxiliary["scale"][:, None]
         return decoded
 
     def activations(self, x: torch.Tensor) -> torch.Tensor:
-        """Every token rounded to multiples of a 127th of its largest entry."""
-        most = x.abs().amax(-1, keepdim=True).clamp_min(_LEAST)
-        return (x * (_MOST / most)).round() * (most * (1 / _MOST))
+        """Round each token to multiples of 1/127 of its largest absolute entry."""
+        largest = x.abs().amax(-1, keepdim=True).clamp_min(_MIN_ABS)
+        return (x * (_MAX / largest)).round() * (largest * (1 / _MAX))
 
 
 VALUE_TYPE = Int8()

@@ -1,1 +1,1 @@
-"""Pruned layers on GPUs: Triton kernels as operators, the modules on them, and the choice of one for each matrix."""
+"""Pruned layers on GPUs: operators on Triton kernels, their modules, and the format selection."""

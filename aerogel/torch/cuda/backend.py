@@ -1,4 +1,4 @@
-"""The choice of a kernel, or of none, for each matrix of a model that runs on a GPU."""
+"""Select the storage format of each matrix of a model on a GPU."""
 
 from __future__ import annotations
 
@@ -11,23 +11,32 @@ from torch import nn
 from aerogel.errors import UsageError, require
 from aerogel.torch.backend import Backend
 from aerogel.torch.cuda import table
-from aerogel.torch.cuda.format import CUDA_FORMATS, spelled
+from aerogel.torch.cuda.format import CUDA_FORMATS, module_name
 from aerogel.torch.format_selection import AUTO, StorageFormat
 from aerogel.torch.loader import Matrix
 
 __all__ = ["Gpu"]
 
-# Without a block of its own, a model that was pruned weight by weight has few blocks that are empty at any size.
+# Default block. A model pruned without blocks has few empty blocks of any size.
 _BLOCK = (32, 32)
 
 
 class Gpu(Backend):
-    """See `aerogel.torch.sparsify` for the arguments; `own_block` is what the model was pruned in, None: unknown.
+    """Triton kernels on one GPU.
+
+    Args:
+        device: the GPU; the CPU under Triton's interpreter.
+        format: see `aerogel.torch.sparsify`.
+        block: see `aerogel.torch.sparsify`.
+        own_block: block that the model was pruned in; None if it is unknown.
+        max_density: see `aerogel.torch.sparsify`.
+        dtype: dtype of the weights.
+        tokens: rows per call of a layer.
 
     Raises:
-        UsageError: no such device here, unknown format, or a block where there is nothing to store in blocks.
+        UsageError: an unavailable device, an unknown format, or a block for a format without blocks.
         MissingExtraError: Triton is not installed.
-        FormatError: the table of this device's measurements is damaged.
+        FormatError: the table of this device's measurements is malformed.
     """
 
     def __init__(
@@ -42,63 +51,62 @@ class Gpu(Backend):
     ) -> None:
         _check_device(device)
         if tokens < 1:
-            raise UsageError(f"tokens {tokens} is out of range; give at least 1")
+            raise UsageError(f"tokens {tokens}: must be at least 1")
         self.device = device
         self._dtype, self._tokens, self._max_density = dtype, tokens, max_density
-        names = CUDA_FORMATS.names() if format == AUTO else [spelled(format)]
-        kinds = {name: CUDA_FORMATS.get(name) for name in names}
-        self._kinds = {name: kind for name, kind in kinds.items() if kind.automatic or len(kinds) == 1}
-        if block and not any(kind.blocked for kind in self._kinds.values()):
+        names = CUDA_FORMATS.names() if format == AUTO else [module_name(format)]
+        formats = {name: CUDA_FORMATS.get(name) for name in names}
+        self._formats = {n: found for n, found in formats.items() if found.automatic or len(formats) == 1}
+        has_blocks = any(found.blocked for found in self._formats.values())
+        if block and not has_blocks:
             raise UsageError(
-                f"block {block[0]}x{block[1]} does not apply to format {format!r}, which has none"
+                f"block {block[0]}x{block[1]} does not apply to format {format!r}, which has no blocks"
             )
-        pruned_in = own_block if own_block != (1, 1) else None
-        self._block = block or pruned_in or _BLOCK
-        blocked = any(kind.blocked for kind in self._kinds.values()) and (
-            block or pruned_in or format != AUTO
-        )
-        # Dense products like multiples of 16 too.
+        model_block = own_block if own_block != (1, 1) else None
+        self._block = block or model_block or _BLOCK
+        blocked = has_blocks and (block or model_block or format != AUTO)
+        # Dense products are also faster with multiples of 16.
         self.multiple = math.lcm(16, *(self._block if blocked else ()))
         self._rows = table.load(table.table_path(_name(device)))
 
     def choose(self, name: str, mask: np.ndarray) -> StorageFormat | None:
-        """See `Backend.choose`: what was measured to be fastest, or else is taken to be by `Kind.limit`."""
+        """See `Backend.choose`. Selects by measurements, and without any by `CudaFormat.max_density`."""
         best: tuple[float, StorageFormat] | None = None
-        for format, kind in self._kinds.items():
-            way = StorageFormat(format, self._block if kind.blocked else (1, 1))
-            if reason := kind.refuse(mask, way.block):
-                if len(self._kinds) == 1:
+        for format, cuda_format in self._formats.items():
+            storage = StorageFormat(format, self._block if cuda_format.blocked else (1, 1))
+            if reason := cuda_format.unsupported_reason(mask, storage.block):
+                if len(self._formats) == 1:
                     raise UsageError(f"{name}: {reason}")
                 continue
-            cost = self._cost(name, way, mask)
+            cost = self._cost(name, storage, mask)
             if cost is not None and (best is None or cost < best[0]):
-                best = (cost, way)
+                best = (cost, storage)
         return best[1] if best else None
 
     def layer(
-        self, name: str, way: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
+        self, name: str, storage: StorageFormat, matrix: Matrix, bias: torch.Tensor | None, dtype: torch.dtype
     ) -> nn.Module:
         """See `Backend.layer`."""
-        return CUDA_FORMATS.get(way.format).layer(name, matrix, way.block, bias, dtype, self.device)
+        return CUDA_FORMATS.get(storage.format).layer(name, matrix, storage.block, bias, dtype, self.device)
 
-    def _cost(self, name: str, way: StorageFormat, mask: np.ndarray) -> float | None:
-        """Time over dense, as far as known; None where dense is better."""
-        kind = self._kinds[way.format]
-        stored = kind.stored(name, mask, way.block)
+    def _cost(self, name: str, storage: StorageFormat, mask: np.ndarray) -> float | None:
+        """Estimate the time over the dense time; None if dense is faster."""
+        cuda_format = self._formats[storage.format]
+        stored = cuda_format.stored(name, mask, storage.block)
         dtype = str(self._dtype).removeprefix("torch.")
         shape = (mask.shape[0], mask.shape[1])
-        ratio = table.predict(self._rows, way.format, way.block, dtype, shape, self._tokens, stored)
-        known = any(
-            (row.format, row.block, row.dtype) == (way.format, way.block, dtype) for row in self._rows
+        ratio = table.predict(self._rows, storage.format, storage.block, dtype, shape, self._tokens, stored)
+        measured = any(
+            (row.format, row.block, row.dtype) == (storage.format, storage.block, dtype) for row in self._rows
         )
-        limit = kind.limit(way.block, self._dtype, self._tokens)
-        # Where nothing was measured, time is taken to grow with what is stored and to meet dense at the limit.
-        guess = stored / limit if limit else math.inf
+        max_density = cuda_format.max_density(storage.block, self._dtype, self._tokens)
+        # Without measurements, assume a time proportional to the stored entries, equal to dense at max_density.
+        estimate = stored / max_density if max_density else math.inf
         if self._max_density is not None:
-            return (guess if ratio is None else ratio) if stored <= self._max_density else None
-        if known:
+            return (estimate if ratio is None else ratio) if stored <= self._max_density else None
+        if measured:
             return ratio if ratio is not None and ratio < 1 else None
-        return guess if guess <= 1 else None
+        return estimate if estimate <= 1 else None
 
 
 def _check_device(device: torch.device) -> None:
@@ -108,13 +116,15 @@ def _check_device(device: torch.device) -> None:
     if device.type == "cpu" and interpreted():
         return
     if device.type != "cuda":
-        raise UsageError(f"device {device} has no kernels; give 'cpu' or 'cuda'")
+        raise UsageError(f"device {device}: there are no kernels for it; use 'cpu' or 'cuda'")
     if not torch.cuda.is_available():
         raise UsageError(
-            "device cuda is not there: PyTorch sees no GPU; install its CUDA build and a driver, or give device='cpu'"
+            "device cuda: PyTorch finds no GPU; install its CUDA build and a driver, or use device='cpu'"
         )
     if device.index is not None and device.index >= torch.cuda.device_count():
-        raise UsageError(f"device {device} is not there; PyTorch sees {torch.cuda.device_count()} GPUs")
+        raise UsageError(
+            f"device {device}: PyTorch finds only {torch.cuda.device_count()} GPUs; use a lower index"
+        )
 
 
 def _name(device: torch.device) -> str:

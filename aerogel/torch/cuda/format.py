@@ -1,4 +1,4 @@
-"""What a GPU can make of a pruned matrix."""
+"""The interface of a storage format on GPUs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from aerogel.registry import Registry
 from aerogel.torch.format_selection import StorageFormat
 from aerogel.torch.loader import Matrix
 
-__all__ = ["CUDA_FORMATS", "CudaFormat", "spelled"]
+__all__ = ["CUDA_FORMATS", "CudaFormat", "module_name"]
 
 _TWO_FOUR = "2:4"
 
 
 class CudaFormat(ABC):
-    """One way to store and multiply a pruned matrix on a GPU. A module of ``kinds/`` defines ``FORMAT``, an instance.
+    """A storage format and its kernel on GPUs. Each module of ``formats/`` defines an instance, ``FORMAT``.
 
     Attributes:
-        blocked: whether it stores whole blocks.
-        automatic: whether "auto" may choose it.
+        blocked: whether it stores blocks.
+        automatic: whether "auto" may select it.
     """
 
     blocked: bool = False
     automatic: bool = True
 
     @abstractmethod
-    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:
-        """Why a matrix of this mask cannot be stored so, in words that say what can; None if it can."""
+    def unsupported_reason(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:
+        """Say why a matrix with this mask cannot be stored, and what can be; None if it can be stored."""
 
     @abstractmethod
-    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:
-        """Share of entries stored up to which it is taken to be faster than dense where nothing was measured."""
+    def max_density(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:
+        """Stored fraction up to which the format is assumed to be faster than dense, without measurements."""
 
     @abstractmethod
     def layer(
@@ -46,20 +46,20 @@ class CudaFormat(ABC):
         dtype: torch.dtype,
         device: torch.device,
     ) -> nn.Module:
-        """The layer called `name`, on `device`.
+        """Make the layer `name` on `device`.
 
         Raises:
-            UsageError: a dtype or a matrix that it cannot store.
+            UsageError: the format cannot store the dtype or the matrix.
         """
 
     def stored(self, name: str, mask: np.ndarray, block: tuple[int, int]) -> float:
-        """Share of the entries of a mask that are stored, zeros in blocks included."""
+        """Return the stored fraction of a matrix with this mask."""
         return StorageFormat("", block).stored(mask, name)
 
 
 CUDA_FORMATS: Registry[CudaFormat] = Registry("format", "aerogel.torch.cuda.formats", "FORMAT")
 
 
-def spelled(format: str) -> str:
-    """The name in `CUDA_FORMATS` of what users write; no file can be called 2:4."""
+def module_name(format: str) -> str:
+    """Return the registry name of a format: "two-four" for "2:4", which cannot be a module name."""
     return "two-four" if format == _TWO_FOUR else format

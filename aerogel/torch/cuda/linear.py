@@ -1,4 +1,4 @@
-"""A linear layer on a Triton kernel."""
+"""A linear layer with a packed weight, on a Triton kernel."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["TritonLinear"]
 
 
 class TritonLinear(DenseState):
-    """``y = x W^T + b`` with W packed, for inference on a GPU.
+    """``y = x W^T + b`` with a packed W, for inference on a GPU.
 
-    The kernel's arrays are buffers: they are copied and moved with the model, no optimizer sees them. A state dict has
-    the dense ``weight`` in their stead, see `DenseState`. Gradients flow to x and to a bias that asks for one, none to
+    The kernel's arrays are buffers: they are copied and moved with the model, and optimizers ignore them. A state dict
+    contains the dense ``weight`` instead, see `DenseState`. Gradients flow to x and to a bias that requires one, not to
     the weights.
 
     Args:
-        format: name of a kind whose module has an ``OPERATOR``.
-        weight: the kernel's weight, checked.
+        format: name of a format whose module has an ``OPERATOR``.
+        weight: checked weight of the kernel.
         bias: ``[out_features]``, or None.
-        block: (rows, cols) of stored blocks; (1, 1) without.
+        block: (rows, cols) of the stored blocks; (1, 1) without blocks.
 
     Raises:
         FormatError: the bias does not fit.
@@ -51,34 +51,34 @@ class TritonLinear(DenseState):
         self.register_buffer("bias", bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply to x ``[..., in_features]`` of the weight's dtype and device.
+        """Compute y ``[..., out_features]`` from x ``[..., in_features]`` of the weight's dtype and device.
 
         Raises:
-            UsageError: another dtype or device, or weights that are asked for a gradient.
+            UsageError: another dtype or device, or weights that require a gradient.
             FormatError: another shape.
         """
         return self._operator.call(x, *self.tensors(), self.bias, *self.numbers)
 
     def tensors(self) -> list[torch.Tensor]:
-        """The kernel's arrays, in the operator's order."""
+        """Return the kernel's arrays, in the operator's order."""
         return [getattr(self, name) for name in self._operator.tensors]
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored of the weight, values first."""
+        """Return the tensors that store the weight, values first."""
         return tuple(self.tensors())
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dense ``[out, in]`` weight, exactly, a new tensor at each access: to be read, not for speed."""
+        """The exact dense ``[out, in]`` weight, built at each access: for code that reads it, not for speed."""
         data = self.tensors()[0]
-        usual = torch.get_float32_matmul_precision()
+        previous = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
             # I W^T is the transpose of W.
             unit = torch.eye(self.in_features, dtype=data.dtype, device=data.device)
             return self._operator.call(unit, *self.tensors(), None, *self.numbers).T.contiguous()
         finally:
-            torch.set_float32_matmul_precision(usual)
+            torch.set_float32_matmul_precision(previous)
 
     @property
     def array_names(self) -> tuple[str, ...]:
@@ -89,15 +89,15 @@ class TritonLinear(DenseState):
         """See `DenseState`.
 
         Raises:
-            UsageError: the layer is on a device that has no kernels.
+            UsageError: there are no kernels for the layer's device.
         """
         return self.weight.detach()
 
     def pack_weight(self, weight: torch.Tensor) -> None:
-        """See `DenseState`. Format and block stay.
+        """See `DenseState`. Format and block do not change.
 
         Raises:
-            UsageError: a dtype that the format does not take.
+            UsageError: a dtype that the format does not support.
         """
         values = as_numpy(weight)
         matrix = Matrix(values, values != 0)
@@ -110,7 +110,7 @@ class TritonLinear(DenseState):
         self.numbers = made.numbers
 
     def to_linear(self) -> nn.Linear:
-        """The dense layer that computes the same, on the same device and in the same dtype."""
+        """Return the equivalent dense layer, on the same device and in the same dtype."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         linear.weight = nn.Parameter(self.weight)
         if self.bias is not None:
@@ -118,7 +118,7 @@ class TritonLinear(DenseState):
         return linear.train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Outside torch.save, torch cannot unpickle unsigned 16-bit tensors; as signed ones they can travel.
+        # Outside torch.save, torch cannot unpickle uint16 tensors. Pickle them as int16.
         buffers = {
             name: value.view(torch.int16) if value is not None and value.dtype == torch.uint16 else value
             for name, value in self._buffers.items()
@@ -138,7 +138,7 @@ class TritonLinear(DenseState):
                 setattr(self, name, getattr(self, name).view(dtype))
 
     def extra_repr(self) -> str:
-        """What is printed of the layer."""
+        """Describe the layer for ``print(model)``."""
         blocks = f", block={self.block[0]}x{self.block[1]}" if self.block != (1, 1) else ""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
@@ -150,5 +150,5 @@ def _operator(format: str) -> Operator:
     CUDA_FORMATS.get(format)
     operator = getattr(importlib.import_module(CUDA_FORMATS.module(format)), "OPERATOR", None)
     if not isinstance(operator, Operator):
-        raise UsageError(f"format {format!r} has no Triton kernel")
+        raise UsageError(f"format {format!r} has no Triton kernel; use bsr, csr or packed")
     return operator

@@ -1,9 +1,9 @@
-"""Operators of torch around Triton kernels: ``aerogel::triton_bsr_linear`` and its like.
+"""Torch operators on Triton kernels, such as ``aerogel::triton_bsr_linear``.
 
     triton_bsr_linear(x, data, indices, indptr, order, bias, in_features, longest) -> x W^T + bias
 
-An operator takes the fields of the kernel's weight class: its tensors after x, then the bias, then its numbers. So
-torch.compile, torch.export and CUDA graphs see plain tensors, and shapes that follow from shapes alone.
+The arguments after x are the fields of the kernel's weight class: its tensors, then the bias, then its integers.
+torch.compile, torch.export and CUDA graphs so see plain tensors, and output shapes depend only on input shapes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Operator:
     """A registered operator.
 
     Attributes:
-        call: takes x, the tensors, the bias or None, the numbers.
-        weight: the kernel's weight class.
-        tensors: names of its fields that are tensors, in order.
-        numbers: names of the others, all integers.
+        call: called with x, the tensors, the bias or None, and the numbers.
+        weight: weight class of the kernel.
+        tensors: names of its tensor fields, in order.
+        numbers: names of its integer fields, in order.
     """
 
     call: Callable[..., torch.Tensor]
@@ -47,15 +47,15 @@ def define(
     """Register ``aerogel::triton_NAME_linear``.
 
     Args:
-        name: of the format.
+        name: name of the format.
         weight: dataclass of tensors and integers, with a property `out_features`.
         multiply: x, weight, bias -> x W^T + bias.
-        input_gradient: dL/dy, weight -> dL/dx; None for a product with the dense W, at dense cost.
+        input_gradient: dL/dy, weight -> dL/dx. Default: multiply by the dense W, at dense cost.
     """
-    kinds = {field.name: str(field.type) for field in fields(weight)}
-    tensors = tuple(key for key, kind in kinds.items() if "Tensor" in kind)
-    numbers = tuple(key for key in kinds if key not in tensors)
-    called = f"triton_{name}_linear"
+    types = {field.name: str(field.type) for field in fields(weight)}
+    tensors = tuple(key for key, annotation in types.items() if "Tensor" in annotation)
+    numbers = tuple(key for key in types if key not in tensors)
+    op_name = f"triton_{name}_linear"
     operands = ", ".join(f"Tensor {key}" for key in tensors)
     rest = ", ".join(f"int {key}" for key in numbers)
     count = len(tensors)
@@ -74,10 +74,12 @@ def define(
         torch._check(x.shape[-1] == matrix.in_features)
         return x.new_empty((*x.shape[:-1], matrix.out_features))
 
-    def remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         del output
         if any(tensor.requires_grad for tensor in inputs[1 : count + 1]):
-            raise UsageError(f"the weights of {called} cannot be trained; make the model dense first")
+            raise UsageError(
+                f"the weights of {op_name} cannot be trained; make the model dense first, with aerogel.torch.densify"
+            )
         ctx.has_bias = inputs[count + 1] is not None
         ctx.save_for_backward(*inputs[1 : count + 1])
         ctx.numbers = inputs[count + 2 :]
@@ -85,17 +87,17 @@ def define(
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         saved = (*ctx.saved_tensors, None, *ctx.numbers)
         if input_gradient is not None:
-            to_x = input_gradient(grad, unpack(saved)[0])
+            grad_x = input_gradient(grad, unpack(saved)[0])
         else:
             # dL/dx = dL/dy W, and I W^T is the transpose of W.
             unit = torch.eye(unpack(saved)[0].in_features, dtype=grad.dtype, device=grad.device)
-            to_x = grad @ operator(unit, *saved).T
-        to_bias = grad.flatten(0, -2).sum(0) if ctx.has_bias else None
-        return to_x, *([None] * count), to_bias, *([None] * len(numbers))
+            grad_x = grad @ operator(unit, *saved).T
+        grad_bias = grad.flatten(0, -2).sum(0) if ctx.has_bias else None
+        return grad_x, *([None] * count), grad_bias, *([None] * len(numbers))
 
-    _library.define(f"{called}(Tensor x, {operands}, Tensor? bias, {rest}) -> Tensor")
-    _library.impl(called, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"aerogel::{called}", shape_only, lib=_library)
-    torch.library.register_autograd(f"aerogel::{called}", backward, setup_context=remember, lib=_library)
-    operator: Callable[..., torch.Tensor] = getattr(torch.ops.aerogel, called).default
+    _library.define(f"{op_name}(Tensor x, {operands}, Tensor? bias, {rest}) -> Tensor")
+    _library.impl(op_name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"aerogel::{op_name}", shape_only, lib=_library)
+    torch.library.register_autograd(f"aerogel::{op_name}", backward, setup_context=save_inputs, lib=_library)
+    operator: Callable[..., torch.Tensor] = getattr(torch.ops.aerogel, op_name).default
     return Operator(operator, weight, tensors, numbers)

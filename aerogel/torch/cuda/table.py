@@ -1,7 +1,7 @@
-"""What was measured on a GPU: how long sparse products take over dense ones.
+"""Measurements of a GPU: times of sparse products over dense ones.
 
-``python -m aerogel.bench.gpu --tune`` makes a table: a JSON file per device in the folder ``AEROGEL_CACHE``, or else
-in the user's cache:
+``python -m aerogel.bench.gpu --tune`` writes the table, one JSON file per device, in the directory ``AEROGEL_CACHE``
+or, if that is not set, in the user's cache:
 
     {"schema": 1, "device": "NVIDIA H200", "rows": [{"format": "bsr", "block": [32, 32], "dtype": "float16",
      "shape": [3072, 768], "tokens": 4096, "density": 0.1, "ratio": 0.31}, ...]}
@@ -26,8 +26,8 @@ from aerogel.system.json_fields import MalformedJsonError, Number, check, read
 __all__ = ["Measured", "load", "predict", "save", "table_path"]
 
 SCHEMA = 1
-# No table has more rows; a larger file is something else.
-_MOST_BYTES = 1 << 24
+# A larger file is not a table.
+_MAX_BYTES = 1 << 24
 _SIDE = Number(int, 1, (1 << 31) - 1)
 _ROW = {
     "format": str, "block": (_SIDE, _SIDE), "dtype": str, "shape": (_SIDE, _SIDE), "tokens": _SIDE,
@@ -37,7 +37,17 @@ _ROW = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One product: `ratio` is its time over the dense product's, `density` the share of entries stored."""
+    """One measured product.
+
+    Attributes:
+        format: name of the storage format.
+        block: (rows, cols) of the stored blocks.
+        dtype: dtype of the weights, such as "float16".
+        shape: (out_features, in_features).
+        tokens: rows of x.
+        density: stored fraction.
+        ratio: time over the time of the dense product.
+    """
 
     format: str
     block: tuple[int, int]
@@ -49,25 +59,25 @@ class Measured:
 
 
 def table_path(device: str) -> Path:
-    """The file of the device of that name."""
+    """Return the path of the table of this device."""
     return cache_folder() / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
 def save(path: Path, device: str, rows: Sequence[Measured]) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table atomically."""
     document = {"schema": SCHEMA, "device": device, "rows": [asdict(row) for row in rows]}
     with atomic_file(path) as file:
         file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> list[Measured]:
-    """The rows of a table; none where there is no such file.
+    """Read the rows of a table; an empty list if the file does not exist.
 
     Raises:
-        FormatError: the file is no table.
+        FormatError: the file is not a valid table.
     """
     try:
-        document = read(path, {"schema": int, "rows": list}, _MOST_BYTES)
+        document = read(path, {"schema": int, "rows": list}, _MAX_BYTES)
         if document["schema"] != SCHEMA:
             raise MalformedJsonError(f"schema {document['schema']}, not {SCHEMA}")
         return [_row(entry) for entry in check(document["rows"], [_ROW], "rows")]
@@ -75,7 +85,7 @@ def load(path: Path) -> list[Measured]:
         return []
     except (OSError, MalformedJsonError) as error:
         raise FormatError(
-            f"{path} is no table of measurements ({error}); delete it, or measure again with "
+            f"cannot read {path} as a table of measurements ({error}); delete it, or measure again with "
             "python -m aerogel.bench.gpu --tune"
         ) from error
 
@@ -89,21 +99,24 @@ def predict(
     tokens: int,
     density: float,
 ) -> float | None:
-    """Time over dense of such a product, from the measurements nearest to it; None where nothing like it was measured.
+    """Predict the time of a product over the dense time from the nearest measurements.
 
-    The nearest shape and number of tokens count, by ratios; between two densities the ratio is interpolated. A density
-    above all measured has none; below, the lowest one's holds.
+    Uses the measured shape and number of tokens with the smallest sum of absolute log-ratios, and interpolates between
+    two densities. Below the lowest measured density, its ratio is used.
+
+    Returns:
+        The ratio; None above the highest measured density, or if this format, block and dtype were not measured.
     """
-    alike = [row for row in rows if (row.format, row.block, row.dtype) == (format, block, dtype)]
-    if not alike:
+    matching = [row for row in rows if (row.format, row.block, row.dtype) == (format, block, dtype)]
+    if not matching:
         return None
 
     def distance(row: Measured) -> float:
         pairs = zip((*row.shape, row.tokens), (*shape, tokens), strict=True)
         return sum(abs(math.log(a / b)) for a, b in pairs)
 
-    nearest = min(map(distance, alike))
-    curve = sorted((row.density, row.ratio) for row in alike if distance(row) == nearest)
+    nearest = min(map(distance, matching))
+    curve = sorted((row.density, row.ratio) for row in matching if distance(row) == nearest)
     if density > curve[-1][0]:
         return None
     below = [point for point in curve if point[0] <= density]

@@ -1,10 +1,10 @@
-"""Fine-tuning what blocks are left: forward and backward passes cost what the stored blocks cost.
+"""Fine-tune stored blocks on a GPU. The cost of forward and backward passes is proportional to the stored blocks.
 
     aerogel::triton_bsr_train(x, data, weight's arrays, index's arrays, bias, in_features, longest, index_longest) -> y
     aerogel::triton_bsr_input_grad(dy, ...) -> dx      dL/dx = dL/dy W
     aerogel::triton_bsr_weight_grad(dy, x, ...) -> ddata     dL/dW where a block is stored
 
-Blocks that are not stored get no gradient and never come back: the mask is fixed.
+Blocks that are not stored get no gradient: the mask is fixed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _library = torch.library.Library("aerogel", "FRAGMENT")
 
 
 class BsrTrainable(DenseState):
-    """``y = x W^T + b`` on stored blocks, which are a parameter ``data`` ``[blocks, r, c]``, as is the bias.
+    """``y = x W^T + b`` with trainable blocks: the parameters are ``data`` ``[blocks, r, c]`` and the bias.
 
     Args:
-        layer: a layer of format "bsr"; its arrays are shared.
+        layer: layer of format "bsr", whose arrays are shared.
 
     Raises:
         UsageError: a layer of another format.
@@ -50,7 +50,7 @@ class BsrTrainable(DenseState):
     def __init__(self, layer: TritonLinear) -> None:
         super().__init__()
         if layer.format != self.format:
-            raise UsageError(f"layers of format {layer.format!r} cannot be trained; only bsr can")
+            raise UsageError(f"layers of format {layer.format!r} cannot be trained; use format 'bsr'")
         self.in_features, self.out_features, self.block = layer.in_features, layer.out_features, layer.block
         arrays = layer.tensors()
         self.data = nn.Parameter(arrays[0])
@@ -64,7 +64,7 @@ class BsrTrainable(DenseState):
         self._numbers = (weight.in_features, weight.longest, index.longest)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply to x ``[..., in_features]`` of the weight's dtype and device.
+        """Compute y ``[..., out_features]`` from x ``[..., in_features]`` of the weight's dtype and device.
 
         Raises:
             UsageError: another dtype or device.
@@ -85,10 +85,10 @@ class BsrTrainable(DenseState):
         return to_dense(self.data.detach(), self.indices, self.indptr, self.in_features)
 
     def pack_weight(self, weight: torch.Tensor) -> None:
-        """See `DenseState`. The stored blocks stay the same ones, in the same parameter.
+        """See `DenseState`. Replaces the values of the stored blocks; the mask does not change.
 
         Raises:
-            FormatError: the weight is not zero outside of them.
+            FormatError: the weight is not zero outside of the stored blocks.
         """
         r, c = self.block
         row = torch.repeat_interleave(
@@ -98,32 +98,32 @@ class BsrTrainable(DenseState):
         blocks = grid[row, self.indices.long()]
         if blocks.count_nonzero() != weight.count_nonzero():
             raise FormatError(
-                "the weight is not zero outside of the blocks that are trained; densify the model before loading it"
+                "the weight is not zero outside of the trained blocks; densify the model before loading it"
             )
         with torch.no_grad():
             self.data.data = blocks.contiguous()
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored of the weight, values first."""
+        """Return the tensors that store the weight, values first."""
         return (self.data, *(getattr(self, name) for name in _WEIGHT))
 
     def to_layer(self) -> TritonLinear:
-        """The layer for inference, with the weights as they stand."""
+        """Return the layer for inference, with the current weights."""
         arrays = (self.data.detach(), *(getattr(self, name) for name in _WEIGHT))
         weight = _matrix(arrays, self._numbers)
         bias = None if self.bias is None else self.bias.detach()
         return TritonLinear(self.format, weight, bias, self.block).train(self.training)
 
     def to_linear(self) -> nn.Linear:
-        """The dense layer that computes the same, on the same device and in the same dtype."""
+        """Return the equivalent dense layer, on the same device and in the same dtype."""
         return self.to_layer().to_linear()
 
 
 def trainable(model: nn.Module) -> Any:
-    """Swap every layer of format "bsr" on a GPU, in place, for one whose blocks and bias are parameters.
+    """Replace every layer of format "bsr" on a GPU, in place, by one whose blocks and bias are parameters.
 
     Returns:
-        The model, in training mode. `aerogel.torch.densify` makes it an ordinary one again.
+        The model, in training mode. `aerogel.torch.densify` makes it dense again.
 
     Raises:
         UsageError: there is no such layer.
@@ -173,7 +173,7 @@ def _weight_grad_shape(grad: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch
     return torch.empty_like(rest[0])
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     del output
     ctx.save_for_backward(*inputs[:10])
     ctx.numbers = inputs[11:]
@@ -200,4 +200,6 @@ for _name, _operands, _run, _shape in (
     _library.define(f"triton_bsr_{_name}({_operands}) -> Tensor")
     _library.impl(f"triton_bsr_{_name}", _run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"aerogel::triton_bsr_{_name}", _shape, lib=_library)
-torch.library.register_autograd("aerogel::triton_bsr_train", _backward, setup_context=_remember, lib=_library)
+torch.library.register_autograd(
+    "aerogel::triton_bsr_train", _backward, setup_context=_save_inputs, lib=_library
+)

@@ -1,4 +1,4 @@
-"""Pruning methods. Each module of this folder is one method, found by its file name.
+"""Pruning methods, one per module. The file name is the name of the method.
 
 A method module defines ``METHOD``, a subclass of `aerogel.train.method.Method`.
 """

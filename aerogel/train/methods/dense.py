@@ -1,4 +1,4 @@
-"""No pruning: the dense baseline, and the model that pruning starts from."""
+"""No pruning: trains the dense baseline, or the model that pruning starts from."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["METHOD", "Dense"]
 
 
 class Dense(Method):
-    """Keep everything: no mask is put in front of any weight.
+    """Keep all weights; no masks are created.
 
     Raises:
-        UsageError: a density below 1, a block or a scope is asked for.
+        UsageError: a density below 1, a block or a scope is set.
     """
 
     prunes = False
 
     def __init__(
-        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+        self, matrices: Mapping[str, nn.Linear], sparsity: SparsityConfig, options: Any = None
     ) -> None:
         del matrices
-        if target != SparsityConfig(density=1.0):
+        if sparsity != SparsityConfig(density=1.0):
             raise UsageError(
-                "--method dense prunes nothing; drop --density, --block and --scope, or choose a method"
+                "method dense prunes nothing; drop density, block and scope, or choose another method"
             )
-        super().__init__({}, target, options)
+        super().__init__({}, sparsity, options)
 
     def scores(self) -> dict[str, Tensor]:
-        """None."""
+        """No scores."""
         return {}
 
 

@@ -1,9 +1,9 @@
-"""A mask found before, kept to the bit: what follows pre-training with `rpp` or `nip` (Guo et al. 2019, section 3.3).
+"""Fine-tuning with the masks of a checkpoint, as after pre-training with `rpp` or `nip` (Guo et al. 2019, section 3.3).
 
-    W' = W * M,  dL/dW = dL/dW' * M,  M as the checkpoint has it
+    W' = W * M,  dL/dW = dL/dW' * M,  M read from the checkpoint
 
-One mask, found while pre-training, serves every task that is fine-tuned afterwards. The weights need not be those of
-the checkpoint: with those of another model of the same shape this is the lottery-ticket experiment.
+One mask, found in pre-training, serves every task that is fine-tuned later. The weights may come from another model of
+the same shape, which is the lottery-ticket experiment.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from aerogel.errors import UsageError
 from aerogel.train.fixed_mask import FixedMask
 from aerogel.train.method import SparsityConfig
 
-__all__ = ["METHOD", "Frozen"]
+__all__ = ["METHOD", "Frozen", "FrozenOptions"]
 
 
 @dataclass(frozen=True)
-class Options:
+class FrozenOptions:
     """Options of `Frozen`.
 
     Attributes:
-        mask: checkpoint directory whose masks are taken.
+        mask: checkpoint directory with the masks.
     """
 
     mask: str = ""
@@ -38,68 +38,68 @@ class Options:
     def __post_init__(self) -> None:
         if not self.mask:
             raise UsageError(
-                "--method frozen has no mask; give --option mask=CKPT, or --freeze-mask for that of --model"
+                "method frozen needs a mask; give option mask=CKPT, or freeze_mask to keep the masks of model"
             )
 
 
 class Frozen(FixedMask):
-    """Train the weights that a checkpoint's masks keep. Density, block and scope are those of the checkpoint.
+    """Train the weights that the masks of a checkpoint keep, with the density, block and scope of that checkpoint.
 
     Raises:
-        UsageError: a density, block or scope is asked for, or the checkpoint has no masks or those of another model.
-        CheckpointError: it is damaged or none.
+        UsageError: a density, block or scope is set, or the checkpoint has no masks or masks of another model.
+        CheckpointError: the checkpoint is damaged, or the directory is not a checkpoint.
     """
 
-    Options = Options
+    Options = FrozenOptions
     prunes = False
 
     def __init__(
-        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+        self, matrices: Mapping[str, nn.Linear], sparsity: SparsityConfig, options: Any = None
     ) -> None:
-        options = options or Options()
-        if target != SparsityConfig(density=1.0):
+        options = options or FrozenOptions()
+        if sparsity != SparsityConfig(density=1.0):
             raise UsageError(
-                "a frozen mask has its own density, block and scope; drop --density, --block and --scope"
+                "a frozen mask has its own density, block and scope; drop density, block and scope"
             )
         found = checkpoint.load(Path(options.mask))
         if not found.masks:
-            raise UsageError(f"{found.path} has no masks to freeze; give a checkpoint of a run that pruned")
-        kept = _fitting(found, matrices)
+            raise UsageError(f"{found.path} has no masks; give a checkpoint of a run that pruned")
+        masks = _matching_masks(found, matrices)
         record = found.record
         own = SparsityConfig(found.accounting.density, record.block, record.scope)
-        super().__init__({name: matrices[name] for name in kept}, own, kept, options)
+        super().__init__({name: matrices[name] for name in masks}, own, masks, options)
 
     @classmethod
-    def reads(cls, options: Any) -> dict[str, Path]:
-        """The masks."""
+    def files_read(cls, options: Any) -> dict[str, Path]:
+        """The file with the masks."""
         return {"mask": Path(options.mask) / checkpoint.MASKS_FILE}
 
 
-def _fitting(found: Checkpoint, matrices: Mapping[str, nn.Linear]) -> dict[str, np.ndarray]:
-    """The checkpoint's masks by the names of the model's matrices."""
-    kept = {}
+def _matching_masks(found: Checkpoint, matrices: Mapping[str, nn.Linear]) -> dict[str, np.ndarray]:
+    """Masks of the checkpoint, by name of the model's matrix."""
+    masks = {}
     for name, mask in found.masks.items():
-        place = _place(name, matrices)
-        if place is None:
+        matrix = _matching_name(name, matrices)
+        if matrix is None:
             raise UsageError(
-                f"{found.path} has a mask for {name}, and the model no such matrix; give a mask of this model"
+                f"{found.path} has a mask for {name}, which the model lacks; give a checkpoint of the same model"
             )
-        shape = tuple(matrices[place].weight.shape)
+        shape = tuple(matrices[matrix].weight.shape)
         if mask.shape != shape:
             raise UsageError(
-                f"{found.path}: the mask of {name} is {'x'.join(map(str, mask.shape))}, and the matrix "
-                f"{'x'.join(map(str, shape))}; give a mask of this model"
+                f"{found.path}: the mask of {name} has shape {'x'.join(map(str, mask.shape))}, the matrix has shape "
+                f"{'x'.join(map(str, shape))}; give a checkpoint of the same model"
             )
-        kept[place] = mask
-    return kept
+        masks[matrix] = mask
+    return masks
 
 
-def _place(name: str, matrices: Mapping[str, nn.Linear]) -> str | None:
-    """The matrix called `name`; a model without a head lacks the first part of the name."""
+def _matching_name(name: str, matrices: Mapping[str, nn.Linear]) -> str | None:
+    """Name of the matrix that the mask `name` belongs to. In a model without a head, the first component is missing."""
     if name in matrices:
         return name
-    longer = [other for other in matrices if other.endswith(f".{name}") or name.endswith(f".{other}")]
-    return longer[0] if len(longer) == 1 else None
+    candidates = [other for other in matrices if other.endswith(f".{name}") or name.endswith(f".{other}")]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 METHOD = Frozen

@@ -11,12 +11,12 @@ __all__ = ["METHOD", "Magnitude"]
 
 
 class Magnitude(Method):
-    """Keep the largest weights by absolute value; pruned weights get no gradient, so hardly any comes back."""
+    """Keep the weights with the largest absolute values. Pruned weights get no gradient, so few return."""
 
     def scores(self) -> dict[str, Tensor]:
         """Sum of |W| over each block."""
         return {
-            name: block_scores(weight.detach().abs(), self.target.block)
+            name: block_scores(weight.detach().abs(), self.sparsity.block)
             for name, weight in self.weights.items()
         }
 

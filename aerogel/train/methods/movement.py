@@ -1,12 +1,12 @@
-"""Movement pruning, hard: M = Top_v(S) with scores learnt by a straight-through estimator (Sanh et al. 2020).
+"""Hard movement pruning: M = Top_v(S), with scores learned by a straight-through estimator (Sanh et al. 2020).
 
 Forward:   W'_ij = W_ij M_ij,  M = Top_v(S)
 Backward:  dL/dW_ij = dL/dW'_ij M_ij,  dL/dS_b = sum over (i, j) in block b of dL/dW'_ij W_ij
 
-S starts at 0 and holds one value per block (per weight when blocks are 1x1). A weight that moves away from zero while
-training gains score. Pruned weights keep their value, and their scores keep learning, so they may come back.
+S starts at 0 and has one value per block (per weight for 1x1 blocks). The score of a weight rises while training moves
+the weight away from zero. Pruned weights keep their value and their scores are still trained, so they can return.
 
-Not in the paper: S may start at c |W_b| / mean |W| instead, so that sizes decide until training has said more.
+Not in the paper: S can start at c |W_b| / mean |W|, so that magnitudes decide until the scores have been trained.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores
 from aerogel.train.method import Mask, Method
 
-__all__ = ["METHOD", "Movement", "Options", "ScoredMask"]
+__all__ = ["METHOD", "Movement", "MovementOptions", "ScoredMask"]
 
 
 @dataclass(frozen=True)
-class Options:
+class MovementOptions:
     """Options of movement pruning.
 
     Attributes:
-        start: c, what |W| / mean |W| of each matrix counts in the scores to begin with; 0 in the paper.
+        start: c; the initial scores are c |W_b| / mean |W|. 0 in the paper.
     """
 
     start: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < math.inf:
-            raise UsageError(f"--option start={self.start:g}: must be a number, 0 or more")
+            raise UsageError(f"option start={self.start:g}: must be 0 or more, and finite")
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -45,7 +45,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor, block: tuple[int, int]) -> Tensor:
-        del scores  # an input only so that backward can return their gradient
+        del scores  # an input so that backward can return their gradient
         ctx.save_for_backward(weight, mask)
         ctx.block = block
         return weight * mask
@@ -58,7 +58,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class ScoredMask(Mask):
-    """A mask with a learnt score per block ``[out / r, in / c]``."""
+    """A mask with one learned score per block ``[out / r, in / c]``."""
 
     def __init__(self, weight: Tensor, block: tuple[int, int]) -> None:
         super().__init__(weight)
@@ -74,27 +74,27 @@ class ScoredMask(Mask):
 class Movement(Method):
     """Keep the weights that training moves away from zero."""
 
-    Options = Options
-    masks: dict[str, ScoredMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
+    Options = MovementOptions
+    masks: dict[str, ScoredMask]  # type: ignore[assignment]  # narrower than the base's: mask_for creates them
 
     @torch.no_grad()
     def mask_for(self, weight: Tensor) -> ScoredMask:
-        """A mask whose scores are c times the mean |W| of each block over that of the matrix."""
-        mask, (rows, cols) = ScoredMask(weight, self.target.block), self.target.block
+        """Create a mask with initial scores c |W_b| / mean |W|, |W_b| being the mean over the block."""
+        mask, (rows, cols) = ScoredMask(weight, self.sparsity.block), self.sparsity.block
         if self.options.start:
-            # A matrix of zeros has a mean to divide by too.
+            # Avoid division by zero for a matrix of zeros.
             mean = weight.abs().mean().clamp_min(torch.finfo(weight.dtype).tiny)
-            sizes = block_scores(weight.abs(), self.target.block) / (rows * cols)
+            sizes = block_scores(weight.abs(), self.sparsity.block) / (rows * cols)
             mask.scores.copy_(self.options.start * sizes / mean)
         return mask
 
-    def learnt_scores(self) -> dict[str, nn.Parameter]:
-        """All scores."""
+    def learned_scores(self) -> dict[str, nn.Parameter]:
+        """The scores of all matrices."""
         return {name: mask.scores for name, mask in self.masks.items()}
 
     def scores(self) -> dict[str, Tensor]:
-        """The learnt ones themselves."""
-        return dict(self.learnt_scores())
+        """The learned scores."""
+        return dict(self.learned_scores())
 
 
 METHOD = Movement

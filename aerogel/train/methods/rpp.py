@@ -6,23 +6,25 @@ Inner loop, each step t: the optimizer's step on f alone gives a, then the proxi
 
     w_i = sign(a_i) max(|a_i| - t_i, 0),   t_i = lr_t gamma alpha_i
 
-so the penalty enters neither the gradient nor Adam's moments. With `adaptive`, the step is taken in Adam's metric:
+so the penalty affects neither the gradient nor Adam's moments. With `adaptive`, the step is taken in Adam's metric:
 t_i = lr_t gamma alpha_i / (sqrt(v_i) + eps_Adam), v being the second moments after bias correction.
 
-Outer loop: alpha starts at 1; at the end of each phase but the last, alpha_i = 1 / (|w_i| + eps). Phases are of equal
-length, from the first step of the schedule's descent to the end of the run (with `finetune`, of the descent).
+Outer loop: alpha starts at 1; at the end of each phase but the last, alpha_i = 1 / (|w_i| + eps). Phases have equal
+length and span the time from the first step of the schedule's descent to the end of the run (with `finetune`, to the
+end of the descent).
 
-The exact zeros are the mask. They are found while pre-training in the paper; `finetune` fixes them after the step with
-which the descent ends, and leaves the rest of the run to the survivors.
+The exact zeros define the mask. In the paper they are found in pre-training. `finetune` fixes them at the end of the
+descent; the rest of the run trains the remaining weights.
 
-Blocks are an extension: |w_i| becomes the Euclidean norm of block b, the step w_b = a_b max(1 - t_b / |a_b|, 0) (the
-group lasso's), and sqrt(v) the mean of the block's.
+Blocks are an extension: |w_i| becomes the Euclidean norm of block b, the step becomes w_b = a_b max(1 - t_b / |a_b|, 0)
+(group lasso), and sqrt(v) becomes its mean over the block.
 
-Where a density v_t is asked for, gamma is found anew in every step, as one that leaves just that: with
-u_i = |a_i| lr_t gamma / t_i, lr_t gamma is the geometric mean of the largest u among the (1 - v_t) n that go and the
-smallest of the v_t n that stay. And alpha is refreshed before the first such step too, which the paper does not do.
-Under alpha = 1 it takes a gamma near 1 to hold a zero against Adam, whose steps are of size lr_t, and then all weights
-shrink as fast as they can learn; a zero whose alpha is 1 / eps stays by itself.
+If the run sets a density v_t, each step computes the gamma that yields it. With u_i = |a_i| lr_t gamma / t_i, lr_t
+gamma is the geometric mean of two values: the largest u of the (1 - v_t) n pruned weights and the smallest u of the
+v_t n kept weights.
+Also, alpha is refreshed before the first such step, which the paper does not do. With alpha = 1, a gamma near 1 is
+needed to keep a weight at zero against Adam, whose steps have size lr_t, and then all weights shrink as fast as they
+learn. With alpha = 1 / eps, a zero weight stays at zero.
 """
 
 from __future__ import annotations
@@ -37,22 +39,22 @@ from torch import Tensor, nn
 
 from aerogel.errors import UsageError
 from aerogel.sparse.masks import block_scores, expand_blocks
-from aerogel.train.density_controller import bracket, is_steered
+from aerogel.train.density_controller import bracket, controls_density
 from aerogel.train.method import Mask, Method, SparsityConfig, StepContext
 
-__all__ = ["METHOD", "Options", "ReweightedMask", "ReweightedProximal"]
+__all__ = ["METHOD", "ReweightedMask", "ReweightedProximal", "RppOptions"]
 
 
 @dataclass(frozen=True)
-class Options:
+class RppOptions:
     """Options of reweighted proximal pruning.
 
     Attributes:
-        gamma: weight of the penalty; None where a density is asked for.
-        eps: added to |w| where alpha is refreshed.
-        reweightings: how often alpha is refreshed.
+        gamma: weight of the penalty; None if the run sets a density.
+        eps: added to |w| when alpha is refreshed.
+        reweightings: number of times that alpha is refreshed.
         adaptive: divide thresholds by sqrt(v) + eps_Adam.
-        finetune: fix the zeros where the schedule's descent ends, and train the rest without a penalty.
+        finetune: fix the zeros at the end of the schedule's descent; then train the remaining weights, without penalty.
     """
 
     gamma: float | None = None
@@ -63,15 +65,15 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.gamma is not None and self.gamma < 0:
-            raise UsageError(f"--option gamma={self.gamma:g}: must not be negative")
+            raise UsageError(f"option gamma={self.gamma:g}: must be 0 or more")
         if self.eps <= 0:
-            raise UsageError(f"--option eps={self.eps:g}: must be positive")
+            raise UsageError(f"option eps={self.eps:g}: must be above 0")
         if self.reweightings < 0:
-            raise UsageError(f"--option reweightings={self.reweightings}: must not be negative")
+            raise UsageError(f"option reweightings={self.reweightings}: must be 0 or more")
 
 
 class ReweightedMask(Mask):
-    """A mask, all ones until it is fixed, and alpha ``[out / r, in / c]``."""
+    """A mask, all ones until it is fixed, and the weights alpha ``[out / r, in / c]`` of the penalty."""
 
     alpha: Tensor
 
@@ -82,110 +84,115 @@ class ReweightedMask(Mask):
 
 
 class ReweightedProximal(Method):
-    """Shrink weights to exact zeros beside the optimizer, the small ones ever faster."""
+    """Shrink weights to exact zeros after each optimizer step, small weights faster."""
 
-    Options = Options
+    Options = RppOptions
     density_is_outcome = True
-    masks: dict[str, ReweightedMask]  # type: ignore[assignment]  # narrower than the base's: mask_for makes them all
+    masks: dict[str, ReweightedMask]  # type: ignore[assignment]  # narrower than the base's: mask_for creates them
 
     def __init__(
-        self, matrices: Mapping[str, nn.Linear], target: SparsityConfig, options: Any = None
+        self, matrices: Mapping[str, nn.Linear], sparsity: SparsityConfig, options: Any = None
     ) -> None:
-        given = (options or Options()).gamma
-        steered = is_steered(target, "gamma", given)
-        super().__init__(matrices, target, options)
-        self.steered, self.gamma, self.fixed = steered, given or 0.0, False
-        self.reweighted, self.ended = False, 0
+        gamma = (options or RppOptions()).gamma
+        controlled = controls_density(sparsity, "gamma", gamma)
+        super().__init__(matrices, sparsity, options)
+        self.controlled, self.gamma, self.fixed = controlled, gamma or 0.0, False
+        self.reweighted, self.phases_ended = False, 0
 
     def mask_for(self, weight: Tensor) -> ReweightedMask:
-        """Ones, and alpha = 1."""
-        return ReweightedMask(weight, self.target.block)
+        """Create a mask of ones, with alpha = 1."""
+        return ReweightedMask(weight, self.sparsity.block)
 
     def before_step(self, step: StepContext) -> None:
-        """Fix the mask where `finetune` says so."""
+        """With `finetune`, fix the mask at the end of the descent."""
         if self.options.finetune and step.index > step.finish and not self.fixed:
-            self.settle()
+            self.finalize()
 
     @torch.no_grad()
     def after_step(self, step: StepContext, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
-        """The proximal step, where steered with a new gamma; at the end of a phase, new alpha."""
+        """Update gamma if the run sets a density, take the proximal step, and refresh alpha at the end of a phase."""
         if self.fixed or step.index < step.begin:
             return {}
-        if self.steered and not self.reweighted:
+        if self.controlled and not self.reweighted:
             self._reweight()
         units = {name: self._unit(name, optimizer) for name in self.weights}
-        if self.steered and step.lr > 0:
-            shrinks = (self._size(weight) / units[name] for name, weight in self.weights.items())
-            gone, least = bracket(shrinks, step.density)
-            self.gamma = math.sqrt(gone * least) / step.lr if gone else 0.0
+        if self.controlled and step.lr > 0:
+            sizes = (self._size(weight) / units[name] for name, weight in self.weights.items())
+            pruned, kept = bracket(sizes, step.density)
+            self.gamma = math.sqrt(pruned * kept) / step.lr if pruned else 0.0
         for name, weight in self.weights.items():
             self._shrink(weight, step.lr * self.gamma * units[name])
-        # Phases are counted, because half precision may have left out the very step that one ends with.
-        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) == self.ended:
+        # Ended phases are counted, because fp16 may have skipped the last step of a phase.
+        if (ended := sum(end <= step.index + 1 for end in self._phase_ends(step))) == self.phases_ended:
             return {}
         self._reweight()
-        self.ended = ended
+        self.phases_ended = ended
         return {"reweighting": float(ended), **self.log_values()}
 
     def log_values(self) -> dict[str, float]:
-        """gamma, and the part of the weights that is not zero."""
+        """gamma, and the fraction of nonzero weights."""
         return {"gamma": self.gamma, "achieved": self._density()}
 
-    def settle(self) -> None:
-        """The mask is where weights are not zero."""
+    def finalize(self) -> None:
+        """Set the masks to the nonzero weights."""
         if not self.fixed:
             self.fixed = True
             for name, weight in self.weights.items():
                 self.set_mask(name, self._size(weight.detach()) > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """gamma, whether alpha is still 1, phases that have ended, and whether the mask is fixed."""
-        return {"gamma": self.gamma, "reweighted": self.reweighted, "ended": self.ended, "fixed": self.fixed}
+        """gamma, whether alpha was refreshed, the number of ended phases, and whether the mask is fixed."""
+        return {
+            "gamma": self.gamma,
+            "reweighted": self.reweighted,
+            "phases_ended": self.phases_ended,
+            "fixed": self.fixed,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state from `state_dict`."""
         self.gamma, self.reweighted = state["gamma"], state["reweighted"]
-        self.ended, self.fixed = state["ended"], state["fixed"]
+        self.phases_ended, self.fixed = state["phases_ended"], state["fixed"]
 
     def _reweight(self) -> None:
-        """alpha_i = 1 / (|w_i| + eps)."""
+        """Set alpha_i = 1 / (|w_i| + eps)."""
         for name, weight in self.weights.items():
             self.masks[name].alpha.copy_(1.0 / (self._size(weight) + self.options.eps))
         self.reweighted = True
 
     def _phase_ends(self, step: StepContext) -> list[int]:
-        """Steps done when alpha is refreshed."""
+        """Numbers of completed steps after which alpha is refreshed."""
         end = step.finish if self.options.finetune else step.total
         phases = self.options.reweightings + 1
         return [step.begin + (end - step.begin) * phase // phases for phase in range(1, phases)]
 
     def _size(self, weight: Tensor) -> Tensor:
         """|w|, or the norm of each block ``[out / r, in / c]``."""
-        if self.target.block == (1, 1):
+        if self.sparsity.block == (1, 1):
             return weight.abs()
-        size: Tensor = block_scores(weight.square(), self.target.block).sqrt()
+        size: Tensor = block_scores(weight.square(), self.sparsity.block).sqrt()
         return size
 
     def _unit(self, name: str, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Per block ``[out / r, in / c]``, t / (lr gamma)."""
+        """Return t / (lr gamma) of each block ``[out / r, in / c]``."""
         alpha = self.masks[name].alpha
         if not self.options.adaptive:
             return alpha
         group, state = optimizer.param_groups[0], optimizer.state[self.weights[name]]
         corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
-        rows, cols = self.target.block
+        rows, cols = self.sparsity.block
         unit: Tensor = alpha / (block_scores(corrected.sqrt(), (rows, cols)) / (rows * cols) + group["eps"])
         return unit
 
     def _shrink(self, weight: Tensor, threshold: Tensor) -> None:
-        """The proximal step, in place."""
-        if self.target.block == (1, 1):
+        """Take the proximal step, in place."""
+        if self.sparsity.block == (1, 1):
             # a - clamp(a, -t, t) is sign(a) max(|a| - t, 0), and +0.0 where |a| <= t.
             weight.sub_(torch.clamp(weight, -threshold, threshold))
             return
         size = self._size(weight)
         factor = torch.where(size > threshold, 1.0 - threshold / size, 0.0)
-        weight.mul_(expand_blocks(factor, self.target.block))
+        weight.mul_(expand_blocks(factor, self.sparsity.block))
 
     def _density(self) -> float:
         kept = sum(

@@ -1,4 +1,4 @@
-"""Pre-training on raw text: masked tokens, and next sentences where the model has a head for them."""
+"""Pre-training on raw text: prediction of masked tokens and, optionally, of next sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerogel.train.loss import TaskLoss
 from aerogel.train.model import load_language_model
 from aerogel.train.pretraining.config import PretrainConfig
 from aerogel.train.pretraining.rows import TextRows, held_out_batches
-from aerogel.train.pretraining.setup import MaskedLoss, measure_language
+from aerogel.train.pretraining.setup import MaskedLoss, evaluate_language
 from aerogel.train.run import run
 from aerogel.train.setup import TrainingJob
 
@@ -23,40 +23,41 @@ __all__ = ["Pretraining", "pretrain"]
 
 
 class Pretraining:
-    """The regime of `aerogel pretrain`."""
+    """The `TrainingSetup` of `aerogel pretrain`."""
 
     task = None
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        self.corpus = Corpus(config.text, config.held_out, config.shuffle, config.seed)
+        self.corpus = Corpus(config.text, config.eval_fraction, config.shuffle, config.seed)
 
     def load_data(self) -> dict[str, Any]:
-        """Number, bytes and SHA-256 of the text files. Nothing is kept of them."""
-        return {"text": self.corpus.identity()}
+        """Number, bytes and SHA-256 of the text files, which are streamed later."""
+        return {"text": self.corpus.fingerprint()}
 
     def job(self, device: torch.device) -> TrainingJob:
-        """The model with its pre-training heads; rows as a stream."""
+        """Load the model with its pre-training heads; open the stream of rows."""
         del device
         config = self.config
-        model, tokenizer, drawn = load_language_model(
+        model, tokenizer, reinitialized = load_language_model(
             config.model,
             pairs=config.nsp,
             from_scratch=config.from_scratch,
             max_length=config.max_length,
             seed=config.seed,
         )
-        unused = copy.deepcopy(tokenizer)
+        saved_tokenizer = copy.deepcopy(tokenizer)
         encoder = TextEncoder(tokenizer, config.max_length, pairs=config.nsp)
         held_out = held_out_batches(self.corpus, encoder, config.eval_rows, config.batch)
-        measure = partial(measure_language, model, held_out)
+        evaluate = partial(evaluate_language, model, held_out)
         # The last batch has the longest rows.
-        rehearse = partial(measure_language, model, held_out[-1:])
+        rehearse = partial(evaluate_language, model, held_out[-1:])
         rows = TextRows(self.corpus, encoder)
-        # What torch.compile makes has no room for a choice of tokens that differs from step to step.
+        # torch.compile cannot trace the selection of tokens, which differs from step to step.
         objective = TaskLoss() if config.compile else MaskedLoss(model)
+        notes = {"reinitialized": reinitialized}
         return TrainingJob(
-            model, unused, rows, config.steps, measure, rehearse, objective, notes={"drawn": drawn}
+            model, saved_tokenizer, rows, config.steps, evaluate, rehearse, objective, notes=notes
         )
 
 

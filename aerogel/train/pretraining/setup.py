@@ -13,18 +13,18 @@ from torch import Tensor
 
 from aerogel.data.features import IGNORED
 from aerogel.errors import TrainingError
-from aerogel.train.loss import TARGETS, TaskLoss, inputs_of
+from aerogel.train.loss import TARGETS, TaskLoss, model_inputs
 
-__all__ = ["MaskedLoss", "measure_language"]
+__all__ = ["MaskedLoss", "evaluate_language"]
 
 
 class MaskedLoss(TaskLoss):
-    """`TaskLoss`, with the vocabulary's logits computed for the tokens to be predicted only.
+    """`TaskLoss` that computes vocabulary logits only for the masked tokens.
 
-    They are 15% of all, and the logits of all would cost a small model more than its encoder does.
+    These are 15% of all tokens. In a small model, the logits of all tokens would cost more than the encoder.
 
     Args:
-        model: of transformers, with a head for masked tokens.
+        model: a model of transformers with a masked-token head.
     """
 
     def __init__(self, model: Any) -> None:
@@ -32,16 +32,16 @@ class MaskedLoss(TaskLoss):
 
     def __call__(self, model: Any, batch: Mapping[str, Tensor], counts: Mapping[str, int]) -> Tensor:
         """See `TaskLoss`."""
-        chosen = batch["labels"] != IGNORED
-        with _only(self._model, chosen):
-            return super().__call__(model, {**batch, "labels": batch["labels"][chosen]}, counts)
+        masked = batch["labels"] != IGNORED
+        with _only(self._model, masked):
+            return super().__call__(model, {**batch, "labels": batch["labels"][masked]}, counts)
 
 
 @contextmanager
-def _only(model: Any, chosen: Tensor) -> Iterator[None]:
-    """Inside, the model gives logits ``[chosen.sum(), vocabulary]`` for the tokens in `chosen` ``[rows, tokens]``."""
+def _only(model: Any, tokens: Tensor) -> Iterator[None]:
+    """Within the block, the model computes logits ``[n, vocabulary]`` of the n tokens set in ``[rows, tokens]``."""
     projection = model.get_output_embeddings()
-    handle = projection.register_forward_pre_hook(lambda _, hidden: (hidden[0][chosen],))
+    handle = projection.register_forward_pre_hook(lambda _, hidden: (hidden[0][tokens],))
     try:
         yield
     finally:
@@ -49,15 +49,15 @@ def _only(model: Any, chosen: Tensor) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def measure_language(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
-    """Leaves the model in evaluation mode.
+def evaluate_language(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Compute loss and accuracy on held-out text. The model is in evaluation mode afterwards.
 
     Args:
-        model: with a head for masked tokens, and one for next sentences if the batches have such labels.
+        model: with a masked-token head, and a next-sentence head if the batches have such labels.
         batches: see `aerogel.data.corpus.encode.TextEncoder.batch`.
 
     Returns:
-        Over all masked tokens `mlm_loss` (mean cross entropy in nats) and `mlm_accuracy`; over all rows `nsp_accuracy`,
+        `mlm_loss` (mean cross-entropy in nats) and `mlm_accuracy` over all masked tokens; `nsp_accuracy` over all rows,
         if they are pairs.
 
     Raises:
@@ -65,23 +65,23 @@ def measure_language(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> dic
     """
     model.eval()
     device = next(model.parameters()).device
-    loss, right, tokens, right_pairs, pairs, finite = 0.0, 0, 0, 0, 0, True
-    for given in batches:
-        batch = {name: value.to(device) for name, value in given.items()}
-        chosen = batch["labels"] != IGNORED
-        labels, order = batch["labels"][chosen], batch.get("next_sentence_label")
-        with _only(model, chosen):
-            outputs = model(**inputs_of(batch))
+    loss, correct, tokens, correct_pairs, pairs, finite = 0.0, 0, 0, 0, 0, True
+    for cpu_batch in batches:
+        batch = {name: value.to(device) for name, value in cpu_batch.items()}
+        masked = batch["labels"] != IGNORED
+        labels, order = batch["labels"][masked], batch.get("next_sentence_label")
+        with _only(model, masked):
+            outputs = model(**model_inputs(batch))
         logits = TARGETS["labels"].logits(outputs)
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        right += int((logits.argmax(-1) == labels).sum())
+        correct += int((logits.argmax(-1) == labels).sum())
         tokens += len(labels)
         if order is not None:
-            guess = TARGETS["next_sentence_label"].logits(outputs)
-            finite = finite and bool(guess.isfinite().all())
-            right_pairs += int((guess.argmax(-1) == order).sum())
+            pair_logits = TARGETS["next_sentence_label"].logits(outputs)
+            finite = finite and bool(pair_logits.isfinite().all())
+            correct_pairs += int((pair_logits.argmax(-1) == order).sum())
             pairs += len(order)
     if not (finite and math.isfinite(loss)):
-        raise TrainingError("the model's outputs are not finite in evaluation; lower --lr or --score-lr")
-    found = {"mlm_loss": loss / max(tokens, 1), "mlm_accuracy": right / max(tokens, 1)}
-    return found | ({"nsp_accuracy": right_pairs / pairs} if pairs else {})
+        raise TrainingError("the model's outputs in evaluation contain NaN or Inf; lower lr or score_lr")
+    metrics = {"mlm_loss": loss / max(tokens, 1), "mlm_accuracy": correct / max(tokens, 1)}
+    return metrics | ({"nsp_accuracy": correct_pairs / pairs} if pairs else {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerogel.bench.backends.deepsparse import CANDIDATE
+from aerogel.bench.backends.deepsparse import BACKEND
 from aerogel.errors import RuntimeLoadError
 
 ENGINE = """
@@ -38,7 +38,7 @@ class Engine:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the package, which writes down what it was asked for."""
+    """A substitute for the package that records its arguments."""
     (tmp_path / "deepsparse.py").write_text(ENGINE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "deepsparse", raising=False)
@@ -47,8 +47,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sys.modules.pop("deepsparse", None)
 
 
-def test_is_asked_for_cores_and_batch_and_told_to_be_silent(engine: Path) -> None:
-    runner = CANDIDATE.open(engine / "m.onnx", 2, "single_stream", 3, 4)
+def test_engine_gets_cores_and_batch_and_no_analytics(engine: Path) -> None:
+    runner = BACKEND.open(engine / "m.onnx", 2, "single_stream", 3, 4)
     assert json.loads((engine / "m.json").read_text()) == {
         "model": str(engine / "m.onnx"),
         "batch_size": 3,
@@ -57,7 +57,7 @@ def test_is_asked_for_cores_and_batch_and_told_to_be_silent(engine: Path) -> Non
         "analytics": "1",
     }
     assert os.environ["NM_DISABLE_ANALYTICS"] == "1"
-    assert runner.details == "DeepSparse 1.8.0 (99.5% of operators its own)"
+    assert runner.details == "DeepSparse 1.8.0 (99.5% of operators supported)"
     assert [(item.name, item.shape) for item in runner.inputs] == [
         ("attention_mask", (3, 4)),
         ("input_ids", (3, 4)),
@@ -66,6 +66,6 @@ def test_is_asked_for_cores_and_batch_and_told_to_be_silent(engine: Path) -> Non
     assert (output == 4).all()
 
 
-def test_what_the_engine_refuses_is_one_line(engine: Path) -> None:
-    with pytest.raises(RuntimeLoadError, match=r"broken\.onnx cannot be loaded by DeepSparse: cannot parse"):
-        CANDIDATE.open(engine / "broken.onnx", 1, "single_stream", 1, 4)
+def test_an_engine_error_is_one_line(engine: Path) -> None:
+    with pytest.raises(RuntimeLoadError, match=r"DeepSparse cannot load .*broken\.onnx: cannot parse"):
+        BACKEND.open(engine / "broken.onnx", 1, "single_stream", 1, 4)

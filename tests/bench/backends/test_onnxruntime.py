@@ -7,14 +7,14 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from aerogel.bench.backends.onnxruntime import CANDIDATE
+from aerogel.bench.backends.onnxruntime import BACKEND
 from aerogel.runtime import sessions
 
 
-def test_settings_differ_in_the_fusion_and_in_nothing_else(
+def test_variants_differ_only_in_the_fusion(
     token_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is compared between settings too: both must hand back what loading freed."""
+    """Memory is compared between variants too: both must return memory that loading freed."""
     opened: list[Any] = []
     freed: list[None] = []
     real = onnxruntime.InferenceSession
@@ -25,10 +25,10 @@ def test_settings_differ_in_the_fusion_and_in_nothing_else(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     monkeypatch.setattr(sessions, "return_freed_memory", lambda: freed.append(None))
-    for setting in CANDIDATE.settings:
-        CANDIDATE.open(token_model("dense.onnx"), 1, setting, 1, 4)
+    for variant in BACKEND.variants:
+        BACKEND.open(token_model("dense.onnx"), 1, variant, 1, 4)
     disabled = [given.pop("disabled_optimizers") for given in opened]
-    assert dict(zip(CANDIDATE.settings, disabled, strict=True)) == {
+    assert dict(zip(BACKEND.variants, disabled, strict=True)) == {
         "unfused-skip-layernorm": ["SkipLayerNormFusion"],
         "default": [],
     }

@@ -10,7 +10,7 @@ from aerogel.bench.backends import BACKENDS, third_party_backends
 from aerogel.bench.cpu import __main__ as command
 from aerogel.bench.cpu import plan, run
 from aerogel.bench.cpu.models import Checkpoint, Export
-from aerogel.bench.cpu.plan import Point, Row
+from aerogel.bench.cpu.plan import Configuration, Row
 from aerogel.bench.result import Settings
 
 Models = Callable[..., Path]
@@ -19,7 +19,7 @@ DENSE = Export(Checkpoint("fake", "1x1", 10), "dense")
 CSR = Export(Checkpoint("fake", "1x1", 10), "csr")
 HALF = Export(Checkpoint("fake", "1x1", 10), "csr", "fp16")
 QUICK = Settings(seq=4, rounds=2, repeats=2)
-POINT = Point(
+FAKE = Configuration(
     "density-10",
     "a fake",
     QUICK,
@@ -34,7 +34,7 @@ POINT = Point(
 
 @pytest.fixture
 def out(tmp_path: Path, token_model: Models, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the models of POINT, but for the one that cannot be made."""
+    """A folder with all models of FAKE except the one that cannot be made."""
     out = tmp_path / "out"
     for export in (DENSE, CSR):
         path = export.path(out / "models")
@@ -42,52 +42,50 @@ def out(tmp_path: Path, token_model: Models, monkeypatch: pytest.MonkeyPatch) ->
         token_model(path.name, sparse=export is CSR).rename(path)
         path.with_name("config.json").write_text('{"vocab_size": 50}')
     monkeypatch.setattr(run, "make", lambda *_: {HALF: "aerogel: error: fp16 is unknown"})
-    monkeypatch.setattr(plan, "points", lambda **_: [POINT])
+    monkeypatch.setattr(plan, "configurations", lambda **_: [FAKE])
     monkeypatch.setattr(command, "cores", lambda: 2)
     return out
 
 
-def test_a_point_is_measured_told_and_kept(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+def test_a_configuration_is_measured_printed_and_saved(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--out", str(out), "--backends", "onnxruntime-int8"]) == 0
     assert "1 of 1: a fake" in capsys.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
-        "converted", "cpu.json", "cpu.md", "density.png", "latency.png", "models", "points",
+        "configurations", "converted", "cpu.json", "cpu.md", "density.png", "latency.png", "models",
     ]  # fmt: skip
-    (point,) = json.loads((out / "cpu.json").read_text())["points"]
-    assert json.loads((out / "points" / "density-10.json").read_text())["points"] == [point]
-    ours = {"onnxruntime", "onnxruntime-int8"} | (
+    (found,) = json.loads((out / "cpu.json").read_text())["configurations"]
+    assert json.loads((out / "configurations" / "density-10.json").read_text())["configurations"] == [found]
+    expected = {"onnxruntime", "onnxruntime-int8"} | (
         {"aerogel"} if BACKENDS.get("aerogel").refuse(run.scan(CSR.path(out / "models"))) is None else set()
     )
-    assert {item["candidate"] for item in point["runs"]} == ours
-    assert all(item["correct"] and item["label"] == "90% unstructured" for item in point["runs"])
-    assert "aerogel: error: fp16 is unknown" in {item["reason"] for item in point["skipped"]}
+    assert {item["backend"] for item in found["runs"]} == expected
+    assert all(item["correct"] and item["label"] == "90% unstructured" for item in found["runs"])
+    assert "aerogel: error: fp16 is unknown" in {item["reason"] for item in found["skipped"]}
     text = (out / "cpu.md").read_text()
     assert "fp16 is unknown" in text
     assert "not measured" in text
 
 
-def test_what_was_measured_is_taken_up_until_something_changes(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saved_results_are_reused_until_something_changes(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
     real = run.measure
     monkeypatch.setattr(run, "measure", lambda *a, **k: measured.append(1) or real(*a, **k))
-    words = ["--out", str(out), "--rivals", "none"]
+    words = ["--out", str(out), "--backends", "none"]
     for count in (1, 1):
         assert command.main(words) == 0
         assert len(measured) == count
-    (out / "points" / "density-10.json").write_text("damaged")
+    (out / "configurations" / "density-10.json").write_text("damaged")
     assert command.main(words) == 0
     assert len(measured) == 2
-    assert command.main(["--out", str(out), "--rivals", "onnxruntime-int8"]) == 0
+    assert command.main(["--out", str(out), "--backends", "onnxruntime-int8"]) == 0
     assert len(measured) == 3
 
 
-def test_rivals_that_are_missing_are_named_with_the_mend(
+def test_missing_backends_are_listed_with_what_to_do(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "measure", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr(plan, "points", lambda **_: [])
+    monkeypatch.setattr(plan, "configurations", lambda **_: [])
     monkeypatch.setenv("AEROGEL_PYTHON_DEEPSPARSE", str(out / "no-python"))
     assert command.main(["--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -95,22 +93,22 @@ def test_rivals_that_are_missing_are_named_with_the_mend(
     assert len(third_party_backends()) >= 6
 
 
-def test_a_machine_of_one_core_leaves_two_threads_out(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_of_one_core_skips_two_threads(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "cores", lambda: 1)
-    two = Point("main-2", "two threads", Settings(threads=2, seq=4, rounds=2, repeats=2), POINT.rows)
-    monkeypatch.setattr(plan, "points", lambda **_: [two, POINT])
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 0
-    assert "- two threads: left out, there are 1 cores" in (out / "cpu.md").read_text()
+    two = Configuration("main-2", "two threads", Settings(threads=2, seq=4, rounds=2, repeats=2), FAKE.rows)
+    monkeypatch.setattr(plan, "configurations", lambda **_: [two, FAKE])
+    assert command.main(["--out", str(out), "--backends", "none"]) == 0
+    assert "- two threads: skipped, the machine has 1 cores" in (out / "cpu.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--points", "nowhere"], "--points nowhere is unknown; known: density-10"),
-        (["--rivals", "nobody"], "unknown candidate 'nobody'"),
+        (["--configurations", "nowhere"], "--configurations nowhere: unknown name; known: density-10"),
+        (["--backends", "nobody"], "unknown backend 'nobody'"),
     ],
 )
-def test_bad_words_are_one_line(
+def test_bad_arguments_are_one_line(
     out: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["--out", str(out), *words]) == 2
@@ -123,42 +121,42 @@ def test_without_a_baseline_there_is_nothing_to_measure(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "make", lambda *_: {DENSE: "aerogel: error: no room"})
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
-    assert "a fake: the baseline cannot be made: aerogel: error: no room" in capsys.readouterr().err
+    assert command.main(["--out", str(out), "--backends", "none"]) == 2
+    assert "a fake: cannot make the baseline: aerogel: error: no room" in capsys.readouterr().err
     assert not (out / "cpu.md").exists()
 
 
-def test_one_point_that_fails_does_not_cost_the_others(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_configuration_does_not_stop_the_others(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Export(Checkpoint("gone", "1x1", 10), "dense")
-    broken = Point("main-1", "broken", QUICK, (Row(missing, "onnxruntime", missing),))
+    broken = Configuration("main-1", "broken", QUICK, (Row(missing, "onnxruntime", missing),))
     monkeypatch.setattr(run, "make", lambda *_: {HALF: "no", missing: "no such shape"})
-    monkeypatch.setattr(plan, "points", lambda **_: [broken, POINT])
-    assert command.main(["--out", str(out), "--rivals", "none"]) == 2
+    monkeypatch.setattr(plan, "configurations", lambda **_: [broken, FAKE])
+    assert command.main(["--out", str(out), "--backends", "none"]) == 2
     text = (out / "cpu.md").read_text()
-    assert "- broken: failed: the baseline cannot be made: no such shape" in text
+    assert "- broken: failed: cannot make the baseline: no such shape" in text
     assert "## a fake" in text
 
 
-def test_points_of_earlier_runs_with_the_same_library_stay_in_the_document(
+def test_results_of_earlier_runs_with_the_same_library_stay_in_the_document(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Point("main-1", "another", QUICK, POINT.rows)
-    monkeypatch.setattr(plan, "points", lambda **_: [other, POINT])
-    words = ["--out", str(out), "--rivals", "none", "--points"]
+    other = Configuration("main-1", "another", QUICK, FAKE.rows)
+    monkeypatch.setattr(plan, "configurations", lambda **_: [other, FAKE])
+    words = ["--out", str(out), "--backends", "none", "--configurations"]
     assert command.main([*words, "main-1"]) == 0
     assert command.main([*words, "density-10"]) == 0
     assert [line for line in (out / "cpu.md").read_text().splitlines() if line.startswith("## ")] == [
         "## Targets", "## another", "## a fake", "## Latency against density",
     ]  # fmt: skip
-    kept = out / "points" / "main-1.json"
-    document = json.loads(kept.read_text())
-    document["points"][0]["library"] = "of another build"
-    kept.write_text(json.dumps(document))
+    saved = out / "configurations" / "main-1.json"
+    document = json.loads(saved.read_text())
+    document["configurations"][0]["library"] = "of another build"
+    saved.write_text(json.dumps(document))
     assert command.main([*words, "density-10"]) == 0
     assert "## another" not in (out / "cpu.md").read_text()
 
 
-def test_the_points_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert command.main(["--out", str(tmp_path / "o"), "--points", "list", "--quick"]) == 0
+def test_configurations_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command.main(["--out", str(tmp_path / "o"), "--configurations", "list", "--quick"]) == 0
     assert capsys.readouterr().out.startswith("main-1: minilm-l6, one thread\n")
     assert not (tmp_path / "o").exists()

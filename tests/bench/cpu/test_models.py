@@ -16,7 +16,7 @@ PLAIN, BLOCKS = Checkpoint("bert-tiny", "1x1", 10), Checkpoint("bert-tiny", "1x4
     ("checkpoint", "label"),
     [(PLAIN, "90% unstructured"), (BLOCKS, "95% 1x4"), (Checkpoint("a", "4x1", 2), "98% 4x1")],
 )
-def test_labels_say_what_is_gone(checkpoint: Checkpoint, label: str) -> None:
+def test_labels_name_the_sparsity(checkpoint: Checkpoint, label: str) -> None:
     assert checkpoint.label == label
 
 
@@ -40,7 +40,7 @@ def test_the_command_line_accepts_every_option(
 
 
 class Programs:
-    """Stands in for `subprocess.run`: writes what would be written, and fails where `fails` says so."""
+    """Replaces `subprocess.run`: writes the output files, and fails if the command contains `fails`."""
 
     def __init__(self, fails: str = "nothing") -> None:
         self.fails, self.ran = fails, []
@@ -59,7 +59,7 @@ class Programs:
         return subprocess.CompletedProcess(words, 0, "", "")
 
 
-def test_each_checkpoint_is_made_once_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_checkpoint_is_made_once_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", programs := Programs())
     said: list[str] = []
     dense, csr, bsr = Export(PLAIN, "dense"), Export(PLAIN, "csr", "int8", "int8"), Export(BLOCKS, "bsr")
@@ -73,7 +73,7 @@ def test_each_checkpoint_is_made_once_and_not_kept(tmp_path: Path, monkeypatch: 
     assert programs.ran == []
 
 
-def test_what_cannot_be_made_is_told_and_the_rest_is_made(
+def test_failures_are_returned_and_other_exports_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", Programs("--weights fp16"))

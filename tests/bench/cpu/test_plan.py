@@ -5,35 +5,40 @@ from statistics import median
 import pytest
 
 from aerogel.bench.backends import BACKENDS
-from aerogel.bench.cpu.plan import DENSITIES, Point, mixed_lengths, points
+from aerogel.bench.cpu.plan import DENSITIES, Configuration, configurations, mixed_lengths
 from aerogel.bench.cpu.targets import load
 from aerogel.bench.result import STOCK
 
-ALL = points()
+ALL = configurations()
 
 
-def named(name: str) -> Point:
-    return next(point for point in ALL if point.name == name)
+def named(name: str) -> Configuration:
+    return next(configuration for configuration in ALL if configuration.name == name)
 
 
-@pytest.mark.parametrize("point", [*ALL, *points(quick=True)], ids=lambda point: point.name)
-def test_every_point_has_a_dense_baseline_and_known_candidates(point: Point) -> None:
-    first = point.rows[0]
-    assert (first.candidate, first.export.format) == (STOCK, "dense")
-    assert {row.candidate for row in point.rows} <= set(BACKENDS.names())
-    assert len(set(point.rows)) == len(point.rows)
-    for row in point.rows:
-        ours = row.candidate == "aerogel"
-        assert ours == (row.export.format != "dense")
+@pytest.mark.parametrize(
+    "configuration", [*ALL, *configurations(quick=True)], ids=lambda configuration: configuration.name
+)
+def test_every_configuration_has_a_dense_baseline_and_known_backends(configuration: Configuration) -> None:
+    first = configuration.rows[0]
+    assert (first.backend, first.export.format) == (STOCK, "dense")
+    assert {row.backend for row in configuration.rows} <= set(BACKENDS.names())
+    assert len(set(configuration.rows)) == len(configuration.rows)
+    for row in configuration.rows:
+        sparse = row.backend == "aerogel"
+        assert sparse == (row.export.format != "dense")
         assert row.reference.checkpoint == row.export.checkpoint
 
 
 def test_names_are_unique() -> None:
-    assert len({point.name for point in ALL}) == len(ALL)
+    assert len({configuration.name for configuration in ALL}) == len(ALL)
 
 
-def test_every_shape_asked_for_is_measured() -> None:
-    shapes = {(point.settings.threads, point.settings.batch, point.settings.seq) for point in ALL}
+def test_all_shapes_are_measured() -> None:
+    shapes = {
+        (configuration.settings.threads, configuration.settings.batch, configuration.settings.seq)
+        for configuration in ALL
+    }
     assert {
         (1, 1, 128),
         (2, 1, 128),
@@ -43,26 +48,28 @@ def test_every_shape_asked_for_is_measured() -> None:
         (1, 1, 64),
         (1, 1, 384),
     } <= shapes
-    assert [p.settings.lengths for p in ALL if p.settings.lengths] == [mixed_lengths(32)]
-    percents = {int(point.name[8:]) for point in ALL if point.name.startswith("density-")}
+    assert [item.settings.lengths for item in ALL if item.settings.lengths] == [mixed_lengths(32)]
+    percents = {
+        int(configuration.name[8:]) for configuration in ALL if configuration.name.startswith("density-")
+    }
     assert percents == set(DENSITIES)
 
 
 def test_every_target_names_rows_that_are_measured() -> None:
     for entry in load():
-        for name in entry["points"]:
+        for name in entry["configurations"]:
             for words, where in [(entry["row"], name)] + [
-                (other, entry.get("other_point", name)) for other in entry["against"]
+                (other, entry.get("against_configuration", name)) for other in entry["against"]
             ]:
-                label, candidate, kind = words
+                label, backend, precision = words
                 rows = [
                     row
                     for row in named(where).rows
-                    if (row.export.checkpoint.label, row.candidate) == (label, candidate)
+                    if (row.export.checkpoint.label, row.backend) == (label, backend)
                 ]
-                assert rows, f"{where} measures no {label} on {candidate}"
-                if candidate == "aerogel":
-                    assert kind.removeprefix("sparse ") in {row.export.weights for row in rows}
+                assert rows, f"{where} measures no {label} on {backend}"
+                if backend == "aerogel":
+                    assert precision.removeprefix("sparse ") in {row.export.weights for row in rows}
 
 
 def test_the_mixed_batch_has_a_tail_as_sentences_do() -> None:
@@ -74,8 +81,10 @@ def test_the_mixed_batch_has_a_tail_as_sentences_do() -> None:
 
 
 def test_quick_is_small() -> None:
-    quick = points(quick=True, large="bert-tiny")
+    quick = configurations(quick=True, large="bert-tiny")
     assert len(quick) < 6
-    assert {row.export.checkpoint.arch for point in quick for row in point.rows} == {"bert-tiny"}
-    assert all(point.settings.rounds == 2 for point in quick)
-    assert all(point.settings.rounds == 5 for point in points(rounds=5))
+    assert {row.export.checkpoint.arch for configuration in quick for row in configuration.rows} == {
+        "bert-tiny"
+    }
+    assert all(configuration.settings.rounds == 2 for configuration in quick)
+    assert all(configuration.settings.rounds == 5 for configuration in configurations(rounds=5))

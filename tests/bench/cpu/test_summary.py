@@ -11,13 +11,13 @@ from aerogel.bench.result import Report, Run, Settings
 from aerogel.bench.statistics import speedup, summarise
 
 
-def run(label: str, candidate: str, kind: str, milliseconds: float) -> Run:
+def run(label: str, backend: str, precision: str, milliseconds: float) -> Run:
     latency = summarise([[milliseconds / 1000]])
     return Run(
-        model=Path("m"), label=label, candidate=candidate, kind=Precision.parse(kind), setting="s", tried={},
+        model=Path("m"), label=label, backend=backend, precision=Precision.parse(precision), variant="s", variant_ms={},
         details="",
-        size=1, open_seconds=1.0, memory={"after_runs": 1, "peak": 1}, share=1.0, reference=Path("r"),
-        difference=0.0, latency=latency, speedup=speedup(latency, latency),
+        size=1, load_seconds=1.0, memory={"after_runs": 1, "peak": 1}, cpu_utilization=1.0, reference=Path("r"),
+        relative_error=0.0, latency=latency, speedup=speedup(latency, latency),
     )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def found() -> tuple[list[Curve], dict[str, float]]:
     )
 
 
-def test_curves_are_by_density_and_levels_the_best_dense(found: tuple[list[Curve], dict[str, float]]) -> None:
+def test_curves_by_density_and_levels_of_the_best_dense(found: tuple[list[Curve], dict[str, float]]) -> None:
     lines, dense = found
     assert [(curve.name, curve.percent) for curve in lines] == [
         ("unstructured, fp32, aerogel", (10, 20, 40)),
@@ -56,7 +56,7 @@ def test_curves_are_by_density_and_levels_the_best_dense(found: tuple[list[Curve
     assert dense == {"dense fp32": pytest.approx(100), "dense int8": pytest.approx(31)}
 
 
-def test_break_even_lies_between_what_was_measured() -> None:
+def test_break_even_is_interpolated() -> None:
     def at(*ratios: float) -> str:
         return break_even(Curve("c", (10, 20, 40), (1.0, 1.0, 1.0), {"dense": ratios}), "dense")
 

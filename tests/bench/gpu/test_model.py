@@ -11,7 +11,7 @@ from aerogel.cli import main
 
 
 def test_dense_and_sparse_in_every_mode(tiny_checkpoint: Callable[..., Path]) -> None:
-    """On the CPU, where nothing is recorded and kernels are interpreted."""
+    """On the CPU, without CUDA graphs and with interpreted kernels."""
     path = tiny_checkpoint(density=0.3, block=(16, 16))
     try:
         rows = measure_model(path, 2, 4, "float32", 0, device="cpu")
@@ -51,4 +51,4 @@ def test_the_command_line_without_a_gpu(
     tiny_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", str(tiny_checkpoint()), "--device", "cuda"]) == 2
-    assert "device cuda is not there: PyTorch sees no GPU" in capsys.readouterr().err
+    assert "device cuda: PyTorch finds no GPU" in capsys.readouterr().err

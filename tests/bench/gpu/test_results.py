@@ -23,14 +23,14 @@ ROW = {
 }
 
 
-def test_there_and_back_without_what_failed(tmp_path: Path) -> None:
+def test_round_trip_without_failed_cases(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     found = Results(
         dict(MACHINE), dict(VERSIONS), {"copy": 1e12}, {"a": {"rows": {"w": ROW}}, "b": {"error": "x"}}
     )
     documents.save(path, found)
     again = documents.load(path, dict(MACHINE), dict(VERSIONS))
-    assert (again.ceilings, list(again.cases)) == ({"copy": 1e12}, ["a"])
+    assert (again.roofline, list(again.cases)) == ({"copy": 1e12}, ["a"])
     for machine, versions in (({"device": "b"}, VERSIONS), (MACHINE, {"torch": "3"})):
         assert documents.load(path, dict(machine), dict(versions)).cases == {}
     assert documents.load(tmp_path / "none.json", {}, {}).cases == {}
@@ -42,14 +42,14 @@ def test_there_and_back_without_what_failed(tmp_path: Path) -> None:
         {"cases": []},
         {"cases": {"a": {"rows": {"w": {"ms": 0}}}}},
         {"cases": {"a": 1}},
-        {"ceilings": {"copy": "1"}},
+        {"roofline": {"copy": "1"}},
     ],
 )
-def test_hostile_results(tmp_path: Path, change: dict[str, object]) -> None:
+def test_damaged_results_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "results.json"
     documents.save(path, Results(dict(MACHINE), dict(VERSIONS)))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DataError, match=r"results\.json is not what this command writes"):
+    with pytest.raises(DataError, match=r"results\.json is not a results file of this command"):
         documents.load(path, dict(MACHINE), dict(VERSIONS))
     path.write_text("no json")
     with pytest.raises(DataError, match="move it away"):
@@ -59,36 +59,36 @@ def test_hostile_results(tmp_path: Path, change: dict[str, object]) -> None:
 def test_verdicts() -> None:
     rows = {
         "dense": {"ms": 4.0, "bytes": 100},
-        "ours": {"ms": 2.0, "bytes": 50},
+        "sparse": {"ms": 2.0, "bytes": 50},
         "other": {"error": "too large"},
     }
-    assert verdict(rows, Target("ours", "dense", 2.0)) == (2.0, "met")
-    assert verdict(rows, Target("ours", "dense", 2.1)) == (2.0, "missed")
-    assert verdict(rows, Target("ours", "dense", 4.0, "bytes")) == (2.0, "missed")
-    assert verdict(rows, Target("ours", "other", 1.0)) == (None, "not measured (other: too large)")
-    assert verdict({}, Target("ours", "dense", 1.0)) == (None, "not measured (ours: left out)")
+    assert verdict(rows, Target("sparse", "dense", 2.0)) == (2.0, "met")
+    assert verdict(rows, Target("sparse", "dense", 2.1)) == (2.0, "missed")
+    assert verdict(rows, Target("sparse", "dense", 4.0, "bytes")) == (2.0, "missed")
+    assert verdict(rows, Target("sparse", "other", 1.0)) == (None, "not measured (other: too large)")
+    assert verdict({}, Target("sparse", "dense", 1.0)) == (None, "not measured (sparse: skipped)")
 
 
-def test_tables_in_numbers() -> None:
+def test_numbers_in_the_tables() -> None:
     case = Case(
         "a case",
         "product",
-        ("dense", "ours"),
+        ("dense", "sparse"),
         (8, 8),
         (1, 1),
         0.1,
         "float16",
         4,
-        (Target("ours", "dense", 1.5),),
+        (Target("sparse", "dense", 1.5),),
     )
     found = Results(
         dict(MACHINE), dict(VERSIONS), {"copy": 2e9, "matmul float16": 1e12},
-        {"a case": {"rows": {"dense": ROW, "ours": {**ROW, "ms": 1.0}, "odd": {"error": "a | b\nc"}}}},
+        {"a case": {"rows": {"dense": ROW, "sparse": {**ROW, "ms": 1.0}, "odd": {"error": "a | b\nc"}}}},
     )  # fmt: skip
     lines = markdown("command", found, [case]).splitlines()
-    assert "- copy: 2 GB/s, the ceiling of this run" in lines
-    assert "| a case | ours 1.5x better than dense in time | 2.00 | met |" in lines
-    # 2 MB in 1 ms are all of 2 GB/s, 1e9 operations all of 1e12.
-    assert "| a case | ours | 1 | 1-3 | 2.00 | 100% | 100% | 1.00 |  |" in lines
+    assert "- copy: 2 GB/s, the peak rate of this run" in lines
+    assert "| a case | sparse 1.5x faster than dense | 2.00 | met |" in lines
+    # 2 MB in 1 ms are 100% of 2 GB/s, and 1e9 operations 100% of 1e12.
+    assert "| a case | sparse | 1 | 1-3 | 2.00 | 100% | 100% | 1.00 |  |" in lines
     assert "| a case | odd | | | | | | | a / b c |" in lines
     assert not any("dry run" in line for line in lines)

@@ -13,7 +13,7 @@ from aerogel.errors import RuntimeLoadError
 
 
 def test_time_grows_with_density() -> None:
-    found = kernels.ratios((256, 256), (1, 1), (0.02, 1.0), tokens=64, turns=20)
+    found = kernels.ratios((256, 256), (1, 1), (0.02, 1.0), tokens=64, rounds=20)
     (thin, dense_a), (full, dense_b) = found
     assert min(thin, full, dense_a, dense_b) > 0
     # Fifty times the entries: far from any noise.
@@ -21,24 +21,24 @@ def test_time_grows_with_density() -> None:
 
 
 def test_a_layer_is_zero_where_its_mask_is() -> None:
-    made = kernels.layer((8, 6), (4, 1), 0.25, tokens=5)
-    assert np.count_nonzero(made.mask) == 12
-    assert (made.weight[~made.mask] == 0).all()
-    assert (made.mask.reshape(2, 4, 6) == made.mask.reshape(2, 4, 6)[:, :1]).all()
-    assert (made.operations, made.dense_operations) == (2 * 12 * 5, 2 * 48 * 5)
+    operands = kernels.layer((8, 6), (4, 1), 0.25, tokens=5)
+    assert np.count_nonzero(operands.mask) == 12
+    assert (operands.weight[~operands.mask] == 0).all()
+    assert (operands.mask.reshape(2, 4, 6) == operands.mask.reshape(2, 4, 6)[:, :1]).all()
+    assert (operands.operations, operands.dense_operations) == (2 * 12 * 5, 2 * 48 * 5)
 
 
-def test_the_fastest_of_the_turns_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     order = []
 
     def taking(name: str, *seconds: float) -> Callable[[], None]:
-        left = list(seconds)
+        remaining = list(seconds)
 
         def run() -> None:
             order.append(name)
-            now[0] += left.pop(0)
+            now[0] += remaining.pop(0)
 
         return run
 
@@ -49,20 +49,20 @@ def test_the_fastest_of_the_turns_counts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", KERNELS.names())
 @pytest.mark.parametrize("block", [(1, 1), (4, 1)])
-def test_products_are_right_or_say_why_not(name: str, block: tuple[int, int]) -> None:
-    made = kernels.layer((24, 40), block, 0.3, tokens=7)
+def test_kernels_are_correct_or_report_why_they_cannot_run(name: str, block: tuple[int, int]) -> None:
+    operands = kernels.layer((24, 40), block, 0.3, tokens=7)
     reason = KERNELS.get(name).refuse()
     if reason is not None:
         assert "pip install" in reason or "library" in reason
         pytest.skip(f"{name} does not run here: {reason}")
-    (found,) = kernels.compare(made, [name], turns=2).values()
+    (found,) = kernels.compare(operands, [name], rounds=2).values()
     assert found > 0
-    run = KERNELS.get(name).open(made)
+    run = KERNELS.get(name).open(operands)
     assert run().shape == (7, 24)
     np.testing.assert_array_equal(np.array(run()), np.array(run()))
 
 
-def test_those_that_need_nothing_special_are_measured() -> None:
+def test_kernels_of_installed_libraries_are_measured() -> None:
     assert {name for name in KERNELS.names() if KERNELS.get(name).refuse() is None} >= {
         "onnxruntime",
         "scipy",
@@ -70,7 +70,7 @@ def test_those_that_need_nothing_special_are_measured() -> None:
     }
 
 
-def test_a_wrong_product_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_output_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(Kernel):
         def refuse(self) -> str | None:
             return None
@@ -79,7 +79,7 @@ def test_a_wrong_product_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             return lambda: layer.x @ layer.weight.T * np.float32(1.001)
 
     monkeypatch.setattr(KERNELS, "get", lambda _: Wrong())
-    with pytest.raises(RuntimeLoadError, match="wrong multiplies wrongly"):
+    with pytest.raises(RuntimeLoadError, match="the output of kernel wrong is wrong"):
         kernels.compare(kernels.layer((8, 8), (1, 1), 0.5, tokens=3), ["wrong"], 1)
 
 
@@ -87,7 +87,7 @@ def test_the_table_has_a_row_for_every_layer_and_block(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kernels, "_SHAPES", ((16, 16), (32, 16)))
-    assert kernels.main(["--turns", "1", "--tokens", "3"]) == 0
+    assert kernels.main(["--rounds", "1", "--tokens", "3"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
     assert [row.split(" | ")[:2] for row in rows[:4]] == [
         ["| 16x16", "unstructured"], ["| 16x16", "2x1"], ["| 16x16", "4x1"], ["| 16x16", "16x16"],
@@ -95,13 +95,15 @@ def test_the_table_has_a_row_for_every_layer_and_block(
     assert len(rows) == 8
 
 
-def test_rates_beside_other_libraries(
+def test_rates_against_other_libraries(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kernels, "_SHAPES", ((16, 16),))
     monkeypatch.setattr(kernels, "_BLOCKS", ((1, 1),))
     monkeypatch.setattr(
-        kernels, "compare", lambda _made, names, _turns: dict.fromkeys(names, 1e-6) | {"onnxruntime": 2e-6}
+        kernels,
+        "compare",
+        lambda _operands, names, _rounds: dict.fromkeys(names, 1e-6) | {"onnxruntime": 2e-6},
     )
     assert kernels.main(["--against", "scipy", "--density", "0.25", "--tokens", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -115,12 +117,14 @@ def test_rates_beside_other_libraries(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--against", "nobody"], "unknown product 'nobody'"),
+        (["--against", "nobody"], "unknown kernel 'nobody'"),
         (["--density", "2", "--against", "scipy"], "density 2"),
     ],
 )
-def test_bad_words_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert kernels.main(["--turns", "1", *words]) == 2
+def test_bad_arguments_are_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kernels.main(["--rounds", "1", *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error

@@ -60,19 +60,19 @@ def sentences(documents: list[Document]) -> list[list[str]]:
         ("", []),
     ],
 )
-def test_documents_of_each_format(
+def test_reads_documents_of_each_format(
     tmp_path: Path, text: str, expected: list[list[str]], lf: str, ending: str
 ) -> None:
     path = write(tmp_path / f"a.{ending}", text.replace("\n", lf))
     documents = list(read_documents(path))
     assert sentences(documents) == expected
-    # Behind any document the rest can be read without what is in front of it.
+    # Reading can resume after any document.
     for number, document in enumerate(documents):
         rest = list(read_documents(path, document.end, document.line))
         assert rest == documents[number + 1 :]
 
 
-def test_a_document_without_end_is_cut(tmp_path: Path) -> None:
+def test_a_long_document_is_split(tmp_path: Path) -> None:
     path = write(tmp_path / "a", "word " * 2000 + "\n" + ("x" * 999 + "\n") * 600)
     documents = list(read_documents(path))
     assert [len("".join(document.lines)) for document in documents] == [
@@ -83,7 +83,7 @@ def test_a_document_without_end_is_cut(tmp_path: Path) -> None:
     assert list(read_documents(path, documents[0].end, documents[0].line)) == documents[1:]
 
 
-def test_the_fraction_is_of_the_text_alone_and_even(tmp_path: Path) -> None:
+def test_fraction_depends_on_the_text_only_and_is_uniform(tmp_path: Path) -> None:
     text = "\n\n".join(f"Document {number}.\nEnd." for number in range(4000))
     fractions = [document.fraction() for document in read_documents(write(tmp_path / "a", text))]
     again = [document.fraction() for document in read_documents(write(tmp_path / "b.gz", "\n" + text))]
@@ -94,17 +94,17 @@ def test_the_fraction_is_of_the_text_alone_and_even(tmp_path: Path) -> None:
         assert 310 < sum(tenth <= 10 * fraction < tenth + 1 for fraction in fractions) < 490
 
 
-def test_files_of_directories_in_order(tmp_path: Path) -> None:
+def test_text_files_searches_directories_in_order(tmp_path: Path) -> None:
     for name in ("b/2.txt", "b/1.txt", "a.txt", ".git/x", "b/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert text_files([tmp_path]) == [tmp_path / name for name in ("a.txt", "b/1.txt", "b/2.txt")]
-    with pytest.raises(UsageError, match=r"--text .*b/1.txt is given twice"):
+    with pytest.raises(UsageError, match=r"--text .*b/1.txt: given twice"):
         text_files([tmp_path, tmp_path / "b" / "1.txt"])
-    with pytest.raises(UsageError, match=r"--text .*nowhere is neither a file nor a directory"):
+    with pytest.raises(UsageError, match=r"--text .*nowhere: no such file or directory"):
         text_files([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"--text .*empty has no files"):
+    with pytest.raises(UsageError, match=r"--text .*empty: the directory has no files"):
         text_files([tmp_path / "empty"])
 
 
@@ -116,7 +116,7 @@ def test_files_of_directories_in_order(tmp_path: Path) -> None:
         ("a.gz", b"", r"a.gz cannot be read"),
     ],
 )
-def test_what_is_no_text_is_refused_by_file_and_line(
+def test_rejects_invalid_text_with_file_and_line(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = write(tmp_path / name, content or "text " * 1000)
@@ -126,7 +126,7 @@ def test_what_is_no_text_is_refused_by_file_and_line(
         list(read_lines(path))
 
 
-def test_a_file_that_is_not_packed_is_refused(tmp_path: Path) -> None:
+def test_rejects_gz_file_that_is_not_gzipped(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_text("plain")
     with pytest.raises(DataError, match=r"a.gz cannot be read \(.*\)"):
         list(read_documents(tmp_path / "a.gz"))

@@ -26,12 +26,12 @@ def document(*lines: str) -> Document:
 
 
 def restored(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """The tokens before masking."""
+    """Undo the masking."""
     return np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
 
 
 @pytest.mark.parametrize(("family", "segments"), [("bert", True), ("roberta", False)])
-def test_a_batch_is_what_the_tokenizer_makes_of_the_segments(
+def test_batch_equals_the_tokenizers_encoding_of_the_segments(
     tiny_checkpoint: Callable[..., Path], family: str, segments: bool
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint(family))
@@ -50,26 +50,26 @@ def test_a_batch_is_what_the_tokenizer_makes_of_the_segments(
     assert batch["next_sentence_label"].tolist() == [0, 1]
     special = np.isin(expected["input_ids"], tokenizer.all_special_ids)
     assert (batch["labels"][special] == IGNORED).all()
-    # 15% of 8 and of 8 ordinary tokens.
+    # 15% of 8 ordinary tokens in each row, rounded.
     assert (batch["labels"] != IGNORED).sum(1).tolist() == [1, 1]
 
 
-def test_unknown_tokens_are_not_to_be_predicted(tokenizer: Any) -> None:
+def test_unknown_tokens_are_not_predicted(tokenizer: Any) -> None:
     row = Row([tokenizer.unk_token_id] * 60)
     batch = TextEncoder(tokenizer, 64, pairs=False).batch([(row, np.random.default_rng(0))])
     assert (batch["labels"] == IGNORED).all()
     assert "next_sentence_label" not in batch
 
 
-def test_special_tokens_that_the_text_spells_are_text(tokenizer: Any) -> None:
+def test_special_tokens_spelled_out_in_the_text_are_text(tokenizer: Any) -> None:
     encoder = TextEncoder(tokenizer, 64, pairs=False)
     ((sentence,),) = encoder.tokenise([document("[MASK] the film [SEP] was good [PAD] [CLS] a b c d e")])
     assert not set(sentence) & set(tokenizer.all_special_ids)
-    # The tokenizer itself goes on as before.
+    # The tokenizer itself is unchanged.
     assert tokenizer("[MASK]", add_special_tokens=False)["input_ids"] == [tokenizer.mask_token_id]
 
 
-def test_short_documents_and_empty_sentences_are_left_out(tokenizer: Any) -> None:
+def test_skips_short_documents_and_empty_sentences(tokenizer: Any) -> None:
     encoder = TextEncoder(tokenizer, 64, pairs=True)
     found = encoder.tokenise(
         [document("a " * 15), document("a " * 9, "\u200b", "the " * 7), document(), document("a " * 16)]
@@ -77,7 +77,7 @@ def test_short_documents_and_empty_sentences_are_left_out(tokenizer: Any) -> Non
     assert [[len(sentence) for sentence in sentences] for sentences in found] == [[9, 7], [16]]
 
 
-def test_many_sentences_come_back_in_their_documents(tokenizer: Any) -> None:
+def test_many_sentences_stay_in_their_documents(tokenizer: Any) -> None:
     encoder = TextEncoder(tokenizer, 64, pairs=True)
     documents = [document(*["film " * (1 + (d + s) % 7) for s in range(20 + d % 30)]) for d in range(100)]
     for made, given in zip(encoder.tokenise(documents), documents, strict=True):
@@ -85,13 +85,15 @@ def test_many_sentences_come_back_in_their_documents(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(("pairs", "least"), [(True, 19), (False, 18)])
-def test_a_length_without_room_for_text_is_refused(tokenizer: Any, pairs: bool, least: int) -> None:
+def test_rejects_max_length_without_room_for_text(tokenizer: Any, pairs: bool, least: int) -> None:
     assert TextEncoder(tokenizer, least, pairs=pairs).room == 16
-    with pytest.raises(UsageError, match=rf"--max-length {least - 1}: a row has {least - 16} special tokens"):
+    with pytest.raises(
+        UsageError, match=rf"--max-length {least - 1}: must be at least {least} \({least - 16} special tokens"
+    ):
         TextEncoder(tokenizer, least - 1, pairs=pairs)
 
 
-def test_a_tokenizer_without_mask_is_refused(tokenizer: Any) -> None:
+def test_rejects_tokenizer_without_mask_token(tokenizer: Any) -> None:
     tokenizer.mask_token = None
     with pytest.raises(UsageError, match="has no mask token"):
         TextEncoder(tokenizer, 64, pairs=True)

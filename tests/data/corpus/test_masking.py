@@ -22,12 +22,12 @@ def test_the_number_of_labels_is_exact(ordinary: int, count: int) -> None:
     inputs, labels = masked(ids, mask)
     assert np.count_nonzero(labels != IGNORED) == count
     assert (labels[labels != IGNORED] == ids[labels != IGNORED]).all()
-    # Special tokens and those that were not chosen stand as they were.
+    # Special tokens and tokens that were not chosen are unchanged.
     assert (labels[~mask] == IGNORED).all()
     assert (inputs[labels == IGNORED] == ids[labels == IGNORED]).all()
 
 
-def test_four_fifths_are_masked_a_tenth_is_random_and_a_tenth_stays() -> None:
+def test_masks_80_replaces_10_and_keeps_10_percent() -> None:
     ids = np.full(400_000, 50)
     inputs, labels = masked(ids, np.ones(len(ids), bool))
     chosen = inputs[labels != IGNORED]
@@ -37,21 +37,21 @@ def test_four_fifths_are_masked_a_tenth_is_random_and_a_tenth_stays() -> None:
     assert (chosen == 50).mean() == pytest.approx(0.1, abs=0.005)
     other = chosen[(chosen != MASK) & (chosen != 50)]
     assert np.isin(other, VOCABULARY).all()
-    # Every entry of the vocabulary about six times.
+    # Each entry of the vocabulary is drawn about six times.
     assert np.bincount(other - 100, minlength=1000).max() < 25
     assert len(np.unique(other)) > 950
 
 
-def test_every_place_is_chosen_equally_often() -> None:
+def test_chooses_every_position_equally_often() -> None:
     ids, ordinary = np.arange(200, 220), np.ones(20, bool)
     counts = np.zeros(20)
     for seed in range(2000):
         counts += masked(ids, ordinary, seed)[1] != IGNORED
-    # 300 expected of each; the standard deviation is 16.
+    # 300 expected for each; the standard deviation is 16.
     assert 230 < counts.min() <= counts.max() < 370
 
 
-def test_what_is_given_is_not_changed() -> None:
+def test_does_not_change_its_arguments() -> None:
     ids = np.arange(200, 300)
     masked(ids, np.ones(100, bool))
     assert (ids == np.arange(200, 300)).all()

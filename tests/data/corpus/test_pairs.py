@@ -10,7 +10,7 @@ from aerogel.data.corpus.pairs import Row, documents_to_rows
 
 
 def corpus(documents: int, sentences: tuple[int, int], tokens: tuple[int, int]) -> list[list[list[int]]]:
-    """Documents of distinct tokens: token // 10,000 is the document, and within one they count up."""
+    """Documents of distinct tokens, counted up within each document; token // 10,000 is the document."""
     draw = random.Random(7)
     made = []
     for number in range(documents):
@@ -21,7 +21,7 @@ def corpus(documents: int, sentences: tuple[int, int], tokens: tuple[int, int]) 
     return made
 
 
-def test_pairs_are_true_continuations_or_of_another_document_half_of_the_time() -> None:
+def test_half_of_the_pairs_are_random() -> None:
     documents = corpus(200, (3, 40), (2, 20))
     ends = {sentence[-1] for document in documents for sentence in document}
     rows = documents_to_rows(documents, 60, random.Random(0), pairs=True)
@@ -29,20 +29,20 @@ def test_pairs_are_true_continuations_or_of_another_document_half_of_the_time() 
         assert row.second
         assert 2 <= len(row.first) + len(row.second) <= 60
         for segment in (row.first, row.second):
-            # Of one document and without a gap.
+            # A segment is a contiguous part of one document.
             assert segment == list(range(segment[0], segment[0] + len(segment)))
         same = row.first[0] // 10_000 == row.second[0] // 10_000
         assert same is not row.is_random
         if not row.is_random and len(row.first) + len(row.second) < 60:
-            # Nothing was cut: B begins with the sentence behind A.
+            # Nothing was cut: B begins with the sentence after A.
             assert row.first[-1] in ends
             assert row.second[0] == row.first[-1] + 1
-    # Half of those of two sentences and more; all of the rest.
+    # Half of the chunks with two or more sentences, and all chunks with one.
     share = sum(row.is_random for row in rows) / len(rows)
     assert 0.5 < share < 0.62
 
 
-def test_no_sentence_is_lost_where_nothing_is_cut() -> None:
+def test_every_sentence_is_used_once_if_nothing_is_cut() -> None:
     documents = corpus(50, (1, 9), (1, 4))
     rows = documents_to_rows(documents, 1000, random.Random(0), pairs=True)
     used = Counter(t for row in rows for t in row.first + ([] if row.is_random else row.second or []))
@@ -51,7 +51,7 @@ def test_no_sentence_is_lost_where_nothing_is_cut() -> None:
     assert set(used.values()) == {1}
 
 
-def test_rows_are_as_long_as_they_can_be_but_for_a_tenth_and_the_ends_of_documents() -> None:
+def test_nine_tenths_of_the_rows_have_the_maximum_length() -> None:
     rows = documents_to_rows(corpus(40, (800, 800), (1, 1)), 100, random.Random(0), pairs=False)
     full = sum(len(row.first) == 100 for row in rows)
     assert 0.8 < full / len(rows) < 0.97
@@ -60,7 +60,7 @@ def test_rows_are_as_long_as_they_can_be_but_for_a_tenth_and_the_ends_of_documen
     assert tokens == [number * 10_000 + at for number in range(40) for at in range(800)]
 
 
-def test_a_single_document_has_true_continuations_only() -> None:
+def test_single_document_has_only_true_continuations() -> None:
     rows = documents_to_rows(corpus(1, (200, 200), (5, 5)), 40, random.Random(0), pairs=True)
     assert rows
     assert not any(row.is_random for row in rows)
@@ -69,7 +69,7 @@ def test_a_single_document_has_true_continuations_only() -> None:
 
 
 @pytest.mark.parametrize("pairs", [True, False])
-def test_the_order_is_drawn_from_the_seed_alone(pairs: bool) -> None:
+def test_order_depends_on_the_seed_only(pairs: bool) -> None:
     documents = corpus(20, (3, 20), (2, 20))
     one, two, other = (
         documents_to_rows(documents, 50, random.Random(seed), pairs=pairs) for seed in ("a", "a", "b")
@@ -80,14 +80,14 @@ def test_the_order_is_drawn_from_the_seed_alone(pairs: bool) -> None:
 @pytest.mark.parametrize(
     ("lengths", "left"), [((300, 400), (32, 32)), ((10, 400), (10, 54)), ((400, 5), (59, 5))]
 )
-def test_of_long_segments_the_longer_is_cut_first_at_either_end(
+def test_cuts_the_longer_segment_first_at_a_random_token(
     lengths: tuple[int, int], left: tuple[int, int]
 ) -> None:
     documents = [[list(range(length))] for length in lengths]
     starts: set[int] = set()
     for seed in range(100):
         one, two = documents_to_rows(documents, 64, random.Random(seed), pairs=True)
-        # Each document has its segment in either place; an odd token goes to the first.
+        # Each document is segment A of one row and segment B of the other.
         for row in (one, two):
             sizes = (len(row.first), len(row.second or []))
             assert sizes in (left, left[::-1])

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001  # stops of other scripts are meant
+# ruff: noqa: RUF001  # the stops of other scripts are intended
 from __future__ import annotations
 
 import time
@@ -25,23 +25,23 @@ from aerogel.data.corpus.sentences import split_sentences
         ["One"],
     ],
 )
-def test_sentences_end_where_a_reader_would_end_them(sentences: list[str]) -> None:
+def test_splits_sentences(sentences: list[str]) -> None:
     joint = "" if "。" in sentences[0] else "  "
     assert split_sentences(joint.join(sentences)) == sentences
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\t"])
-def test_nothing_has_no_sentence(text: str) -> None:
+def test_blank_text_has_no_sentence(text: str) -> None:
     assert split_sentences(text) == []
 
 
-def test_nothing_but_blanks_is_lost_whatever_the_text() -> None:
+def test_only_blanks_are_dropped() -> None:
     text = "a.B?! C...D  . E\u2028. “F.” G. H\x00. 3.4.5 . )(. I" * 50
     assert "".join(split_sentences(text)).replace(" ", "") == text.replace(" ", "")
 
 
 @pytest.mark.parametrize("unit", [".", ". ", "a. ", "A. ", '."', "!? ", "。", " ", '" ', ".\u2028"])
-def test_hostile_lines_take_no_longer_than_their_length(unit: str) -> None:
+def test_runtime_is_linear_for_hostile_lines(unit: str) -> None:
     began = time.process_time()
     split_sentences(unit * 300_000)
     assert time.process_time() - began < 20

@@ -11,16 +11,16 @@ from aerogel.data.qa.question import Question
     [
         ("The  Denver\tBroncos!", "denver broncos"),
         ("an apple, a day", "apple day"),
-        # Articles go after punctuation, so "a-" is one, and only whole words are.
+        # Articles are removed after punctuation, so "a-" counts as one; only whole words are removed.
         ("a- theory of the U.S.A.", "theory of usa"),
-        ("«Schrödinger\u2019s» cat…", "«schrödinger\u2019s» cat…"),  # only ASCII punctuation goes
+        ("«Schrödinger\u2019s» cat…", "«schrödinger\u2019s» cat…"),  # only ASCII punctuation is removed
         ("24\u201310", "24\u201310"),
         ("The", ""),
         ("theatre", "theatre"),
         ("", ""),
     ],
 )
-def test_what_is_compared(text: str, expected: str) -> None:
+def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
@@ -32,14 +32,14 @@ def question(*answers: str) -> Question:
     ("prediction", "answers", "exact", "f1"),
     [
         ("the Broncos", ("Broncos",), 1.0, 1.0),
-        # Two of three words of ours are among two of theirs: precision 2/3, recall 1.
+        # Two of three predicted words are among the two true ones: precision 2/3, recall 1.
         ("Carolina Panthers team", ("Carolina Panthers", "x"), 0.0, 0.8),
-        # The best answer counts for each metric by itself.
+        # Each metric takes its own best answer.
         ("a b c", ("b c", "b c d e"), 1.0, 1.0),
-        # Words count as often as they occur: common "b" once, of 3 and 1.
+        # Words are multisets: "b" is common once, of 3 and 1.
         ("b b b", ("b",), 0.0, 0.5),
         ("", ("x",), 0.0, 0.0),
-        # Nothing is left of either: equal, but version 1.1 sees no common word.
+        # Both are empty after normalisation: an exact match, but version 1.1 finds no common word.
         ("the", ("a",), 1.0, 0.0),
     ],
 )
@@ -67,8 +67,8 @@ def test_version_2_by_hand() -> None:
     }
 
 
-def test_version_2_where_nothing_is_left_of_an_answer() -> None:
-    # "the" is no answer that counts: the true answer is then "", and so is ours.
+def test_version_2_with_answers_that_are_empty_after_normalisation() -> None:
+    # "the" normalises to nothing, so the true answer is "", and so is the prediction.
     assert score_v2(["a"], [question("the")])["f1"] == 1.0
     assert score_v2(["x"], [question("the", "x")])["exact_match"] == 1.0
     assert score_v2(["the"], [question("the", "x")]) == {

@@ -38,27 +38,27 @@ def write(folder: Path, made: Any, name: str = "train-v1.1.json") -> Path:
     return folder / name
 
 
-def test_questions_answers_and_identity(tmp_path: Path) -> None:
+def test_reads_questions_answers_and_hash(tmp_path: Path) -> None:
     file = write(tmp_path, document())
     split = read_squad(file, unanswerable=False, train=True)
     assert split.texts == [("which what?", CONTEXT), ("which when?", CONTEXT)]
     assert split.labels == [Question("what", ("tea", "tea"), 17), Question("when", ("1911", "1911"), 35)]
     assert split.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert split.left_out == 0
+    assert split.skipped == 0
     packed = tmp_path / "packed.json.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
     assert read_squad(packed, unanswerable=False, train=True) == split
 
 
-def test_answers_that_stand_elsewhere_are_left_out_of_training_and_counted(tmp_path: Path) -> None:
+def test_training_skips_and_counts_answers_that_are_not_at_their_start(tmp_path: Path) -> None:
     made = document()
     first(made)["answers"][0]["answer_start"] += 1
     file = write(tmp_path, made)
     split = read_squad(file, unanswerable=False, train=True)
-    assert ([label.id for label in split.labels], split.left_out) == (["when"], 1)
+    assert ([label.id for label in split.labels], split.skipped) == (["when"], 1)
     assert len(read_squad(file, unanswerable=False, train=False)) == 2
     made["data"][0]["paragraphs"][0]["qas"].pop()
-    with pytest.raises(DataError, match="has no questions; of 1, none has its answer where it is said to be"):
+    with pytest.raises(DataError, match="has no usable questions: 1 were skipped"):
         read_squad(write(tmp_path, made), unanswerable=False, train=True)
 
 
@@ -67,7 +67,7 @@ def test_version_2_has_questions_without_an_answer(tmp_path: Path) -> None:
     first(made).update(answers=[], is_impossible=True, plausible_answers=[{"text": "It", "answer_start": 22}])
     split = read_squad(write(tmp_path, made), unanswerable=True, train=True)
     assert split.labels[0] == Question("what", ())
-    with pytest.raises(DataError, match=r"qas\[0\]: no answers; .* is for --task squad-v2"):
+    with pytest.raises(DataError, match=r"qas\[0\]: no answers; use --task squad-v2"):
         read_squad(tmp_path / "train-v1.1.json", unanswerable=False, train=False)
 
 
@@ -88,9 +88,9 @@ def answer(made: dict[str, Any]) -> Any:
     [
         (
             change(lambda made: made, data=None),
-            r"v1\.1\.json has no list 'data'; the file is not in SQuAD's layout",
+            r"v1\.1\.json has no list 'data'; give a file in SQuAD's format",
         ),
-        (change(lambda made: made, data=[]), "has no questions"),
+        (change(lambda made: made, data=[]), "has no usable questions"),
         (change(lambda made: made, data=[3]), r"json: data\[0\] is not an object"),
         (change(lambda made: made["data"][0], paragraphs={}), r"data\[0\] has no list 'paragraphs'"),
         (change(paragraph, qas="x"), r"data\[0\]\.paragraphs\[0\] has no list 'qas'"),
@@ -102,21 +102,27 @@ def answer(made: dict[str, Any]) -> Any:
         (change(first, answers=["tea"]), r"qas\[0\]\.answers\[0\] is not an object"),
         (change(first, is_impossible=True), "is_impossible True contradicts 2 answers"),
         (change(first, is_impossible="no"), "is_impossible 'no' contradicts 2 answers"),
-        (change(answer, answer_start=True), "an answer must be a text and a whole number"),
-        (change(answer, answer_start="17"), "an answer must be a text and a whole number"),
+        (
+            change(answer, answer_start=True),
+            "an answer must have a string 'text' and an integer 'answer_start'",
+        ),
+        (
+            change(answer, answer_start="17"),
+            "an answer must have a string 'text' and an integer 'answer_start'",
+        ),
         (
             change(first, question="a \ud800 b"),
             r"qas\[0\]: 'question' has half of a surrogate pair at character 2",
         ),
         (change(paragraph, context="\udfff" * 40), "'context' has half of a surrogate pair at character 0"),
         (change(answer, text="\ud800"), "'text' has half of a surrogate pair"),
-        (change(answer, text=None), "an answer must be a text and a whole number"),
-        (change(answer, answer_start=-1), "answer_start -1 is outside of the context of 40 characters"),
-        (change(answer, answer_start=40), "answer_start 40 is outside of the context"),
+        (change(answer, text=None), "an answer must have a string 'text' and an integer 'answer_start'"),
+        (change(answer, answer_start=-1), "answer_start -1 is outside the context, which has 40 characters"),
+        (change(answer, answer_start=40), "answer_start 40 is outside the context"),
         (change(answer, answer_start=10**30), "does not fit into 64 bits"),
     ],
 )
-def test_malformed_files_are_refused_by_place(
+def test_rejects_malformed_files_with_the_location(
     tmp_path: Path, damage: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     made = copy.deepcopy(document())
@@ -128,24 +134,24 @@ def test_malformed_files_are_refused_by_place(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"x\.json cannot be read as JSON \(it is not JSON: Expecting value"),
+        (b"", r"x\.json is not valid JSON \(it is not JSON: Expecting value"),
         (
             json.dumps(document()).encode()[:-9],
-            r"x\.json cannot be read as JSON \(it is not JSON: Expecting .* line 1",
+            r"x\.json is not valid JSON \(it is not JSON: Expecting .* line 1",
         ),
-        (b"[" * 100_000, r"x\.json cannot be read as JSON"),
+        (b"[" * 100_000, r"x\.json is not valid JSON"),
         (b"[]", "has no list 'data'"),
         (b'{"a":\n"caf\xe9"}', r"x\.json:2: not UTF-8"),
     ],
 )
-def test_files_that_are_not_json_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_rejects_files_that_are_not_json(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         read_squad(tmp_path / "x.json", unanswerable=False, train=True)
     assert "\n" not in str(caught.value)
 
 
-def test_the_task_reads_its_files_or_those_it_is_told_to(tmp_path: Path) -> None:
+def test_task_reads_the_default_or_the_given_files(tmp_path: Path) -> None:
     write(tmp_path / "data", document())
     write(tmp_path / "data", document(), "dev-v1.1.json")
     data = TASKS.get("squad").load(tmp_path / "data")
@@ -155,7 +161,9 @@ def test_the_task_reads_its_files_or_those_it_is_told_to(tmp_path: Path) -> None
     assert len(task.load(tmp_path / "data").train) == 2
     with pytest.raises(DataError, match=r"neither train-v2\.0\.json nor"):
         TASKS.get("squad-v2").load(tmp_path / "data")
-    with pytest.raises(UsageError, match=r"nowhere is not a directory; give the one that holds train-v1\.1"):
+    with pytest.raises(
+        UsageError, match=r"nowhere is not a directory; give the directory that contains train-v1\.1"
+    ):
         TASKS.get("squad").load(tmp_path / "nowhere")
 
 
@@ -207,11 +215,19 @@ def test_a_saved_dataset_has_the_same_questions(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"id": ["a", "a"]}, "row 1: id 'a' occurs twice"),
-        ({"answers": ["tea", "1911"]}, "row 0: answers must have lists text and answer_start of one length"),
+        (
+            {"answers": ["tea", "1911"]},
+            "row 0: answers must have lists text and answer_start of equal length",
+        ),
         ({"context": [None, "x"]}, "row 0: 'context' is not text"),
-        ({"context": ["tea", CONTEXT]}, "row 0: answer_start 17 is outside of the context of 3 characters"),
+        (
+            {"context": ["tea", CONTEXT]},
+            "row 0: answer_start 17 is outside the context, which has 3 characters",
+        ),
     ],
 )
-def test_bad_datasets_are_refused_by_row(tmp_path: Path, changes: dict[str, list[Any]], message: str) -> None:
+def test_rejects_bad_datasets_with_the_row(
+    tmp_path: Path, changes: dict[str, list[Any]], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         TASKS.get("squad").load(saved(tmp_path / "saved", rows(**changes)))

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
 
 from aerogel.data.features import Features
 from aerogel.data.qa.question import Question
 from aerogel.data.qa.spans import best_spans
 from aerogel.data.qa.windows import Window
+from aerogel.data.split import Split
 from aerogel.data.tasks import TASKS
 
 CONTEXT = "aa bb cc dd ee"
@@ -35,9 +35,9 @@ def logits(*windows: list[float]) -> list[np.ndarray]:
 
 
 def find(
-    given: Features, start: Any, end: Any, longest: int = 30, n_best: int = 20
+    given: Features, start: Any, end: Any, max_tokens: int = 30, n_best: int = 20
 ) -> list[tuple[str, float]]:
-    found = best_spans({"start_logits": start, "end_logits": end}, given, longest, n_best)
+    found = best_spans({"start_logits": start, "end_logits": end}, given, max_tokens, n_best)
     return [(one.text, one.null) for one in found]
 
 
@@ -46,27 +46,27 @@ START = logits([1.0, 9, 9, 0.0, 5.0, 1.0, 4.0, 0.0, 9])
 END = logits([0.5, 9, 9, 6.0, 1.0, 3.0, 2.0, 0.0, 9])
 
 
-def test_the_best_span_begins_before_it_ends_and_lies_in_the_context() -> None:
-    # bb..cc has 5 + 3; aa..aa 0 + 6; bb..aa with 11 runs backwards, and question and [SEP] are no context.
+def test_best_span_is_ordered_and_inside_the_context() -> None:
+    # bb..cc has 5 + 3; aa..aa 0 + 6; bb..aa with 11 runs backwards, and question and [SEP] are outside the context.
     assert find(features((0, 5)), START, END) == [("bb cc", pytest.approx(1.5 - 8.0))]
 
 
-def test_spans_are_no_longer_than_allowed() -> None:
+def test_spans_have_at_most_max_tokens() -> None:
     # One token: bb..bb 6, aa..aa 6, dd..dd 6: the first candidate by start rank is bb.
-    assert find(features((0, 5)), START, END, longest=1)[0][0] == "bb"
+    assert find(features((0, 5)), START, END, max_tokens=1)[0][0] == "bb"
     long = logits([0.0, 0, 0, 8, 0, 0, 0, 0, 0]), logits([0.0, 0, 0, 0, 0, 0, 0, 8, 0])
-    assert find(features((0, 5)), *long, longest=5)[0] == ("aa bb cc dd ee", -16.0)
-    assert find(features((0, 5)), *long, longest=4)[0][1] == -8.0
+    assert find(features((0, 5)), *long, max_tokens=5)[0] == ("aa bb cc dd ee", -16.0)
+    assert find(features((0, 5)), *long, max_tokens=4)[0][1] == -8.0
 
 
-def test_only_the_highest_starts_and_ends_are_looked_at() -> None:
-    # Among the four highest starts are three that are no context, so bb alone; of the ends aa alone: no span.
+def test_only_the_highest_starts_and_ends_are_combined() -> None:
+    # The four highest starts and ends include three outside the context; bb to aa is not a span.
     assert find(features((0, 5)), START, END, n_best=4) == [("", np.inf)]
     # One more: dd as a start, cc as an end.
     assert find(features((0, 5)), START, END, n_best=5)[0][0] == "bb cc"
 
 
-def test_the_best_of_several_windows_and_the_lowest_null() -> None:
+def test_takes_the_best_span_and_the_lowest_null_of_all_windows() -> None:
     given = features((0, 3), (2, 5))
     start = logits([3.0, 0, 0, 1, 0, 0, 0], [1.0, 0, 0, 0, 2, 0, 0])
     end = logits([3.0, 0, 0, 1, 0, 0, 0], [2.5, 0, 0, 0, 2, 1, 0])
@@ -74,27 +74,27 @@ def test_the_best_of_several_windows_and_the_lowest_null() -> None:
     assert find(given, start, end) == [("dd", pytest.approx(3.5 - 4.0))]
 
 
-def test_a_span_begins_where_its_token_has_most_context_and_may_end_beyond() -> None:
+def test_span_begins_where_its_token_has_most_context() -> None:
     given = features((0, 3, [True, False, False]), (1, 5, [True, True, True, True]))
     start = logits([0.0, 0, 0, 1, 9, 0, 0], [0.0, 0, 0, 0, 0, 0, 2, 0])
     end = logits([0.0, 0, 0, 0, 0, 5, 0], [0.0, 0, 0, 0, 0, 0, 2, 0])
-    # bb has the highest start in the first window but belongs to the second; aa..cc with 1 + 5 is left.
+    # bb has the highest start in the first window but belongs to the second; aa..cc with 1 + 5 remains.
     assert find(given, start, end)[0][0] == "aa bb cc"
 
 
-def test_rows_keep_their_order_and_an_empty_context_has_no_answer() -> None:
+def test_rows_keep_their_order_and_empty_context_has_no_answer() -> None:
     given = features((0, 2), (0, 0), (3, 5), rows=[0, 1, 2])
     start = logits([0.0, 0, 0, 0, 1, 0], [0.0, 0, 0, 7], [0.0, 0, 0, 1, 0, 0])
     end = logits([0.0, 0, 0, 0, 1, 0], [0.0, 0, 0, 7], [0.0, 0, 0, 1, 0, 0])
     assert [text for text, _ in find(given, start, end)] == ["bb", "", "dd"]
 
 
-def test_an_independent_search_finds_the_same_spans() -> None:
-    draw = np.random.default_rng(0)
+def test_equals_a_brute_force_search() -> None:
+    rng = np.random.default_rng(0)
     given = features((0, 4, [True, True, True, False]), (2, 5, [False, True, True]))
     for _ in range(50):
-        start = logits(*(draw.normal(size=n + 4).tolist() for n in (4, 3)))
-        end = logits(*(draw.normal(size=n + 4).tolist() for n in (4, 3)))
+        start = logits(*(rng.normal(size=n + 4).tolist() for n in (4, 3)))
+        end = logits(*(rng.normal(size=n + 4).tolist() for n in (4, 3)))
         candidates = [
             (float(s[3 + i]) + float(e[3 + j]), CONTEXT[window.offsets[i][0] : window.offsets[j][1]])
             for window, s, e in zip(given.origin, start, end, strict=True)
@@ -104,11 +104,11 @@ def test_an_independent_search_finds_the_same_spans() -> None:
         ]
         null = min(float(s[0]) + float(e[0]) for s, e in zip(start, end, strict=True))
         score, text = max(candidates)
-        assert find(given, start, end, longest=2) == [(text, pytest.approx(null - score))]
+        assert find(given, start, end, max_tokens=2) == [(text, pytest.approx(null - score))]
 
 
 @pytest.mark.parametrize(("threshold", "answer"), [("0", "bb cc"), ("-7", ""), ("-6.4", "bb cc")])
-def test_no_answer_is_predicted_above_the_threshold_in_version_2_alone(threshold: str, answer: str) -> None:
+def test_only_version_2_predicts_no_answer_above_the_threshold(threshold: str, answer: str) -> None:
     given = features((0, 5))
     outputs = {"start_logits": START, "end_logits": END}
     task = TASKS.get("squad-v2").configured({"null_threshold": threshold}, "squad-v2")

@@ -16,7 +16,7 @@ from aerogel.data.tagging.entities import entities, entity_classes, entity_score
         ("I-PER I-PER O I-LOC B-LOC I-LOC", [("PER", 0, 1), ("LOC", 3, 3), ("LOC", 4, 5)]),
         # IOBES.
         ("S-PER B-LOC I-LOC E-LOC S-LOC", [("PER", 0, 0), ("LOC", 1, 3), ("LOC", 4, 4)]),
-        # Invalid in all of them, and yet read in one way.
+        # Invalid in all schemes, but still defined.
         ("B-PER I-LOC", [("PER", 0, 0), ("LOC", 1, 1)]),
         ("E-PER I-PER E-PER", [("PER", 0, 0), ("PER", 1, 2)]),
         ("S-PER I-PER", [("PER", 0, 0), ("PER", 1, 1)]),
@@ -30,7 +30,7 @@ def test_entities_by_hand(tags: str, found: list[tuple[str, int, int]]) -> None:
 
 def test_iob2_has_the_same_entities_and_only_b_and_i() -> None:
     draw = random.Random(0)
-    known = ["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in "XY")]
+    known = ["O", *(f"{prefix}-{type_}" for prefix in "BIES" for type_ in "XY")]
     for _ in range(300):
         tags = draw.choices(known, k=8)
         made = to_iob2(tags)
@@ -44,7 +44,7 @@ def test_iob2_has_the_same_entities_and_only_b_and_i() -> None:
     ("tag", "known"), [("O", True), ("B-x", True), ("S-A-B", True), ("B", False), ("B-", False), ("L-PER", False),
                        ("o", False), ("NN", False), ("-", False), ("", False)],
 )  # fmt: skip
-def test_which_tags_are_of_entities(tag: str, known: bool) -> None:
+def test_is_entity_tag(tag: str, known: bool) -> None:
     assert is_entity_tag(tag) is known
 
 
@@ -54,10 +54,10 @@ def test_classes_have_both_tags_of_every_type() -> None:
 
 def test_scores_by_hand() -> None:
     true = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-ORG"], ["B-LOC"]]
-    ours = [["B-PER", "I-PER", "O", "B-ORG"], ["B-ORG", "B-ORG"], ["O"]]
-    # Right are PER and one ORG, of four predicted and four true.
-    assert entity_scores(ours, true) == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
-    # The end is wrong, then the beginning.
+    predicted = [["B-PER", "I-PER", "O", "B-ORG"], ["B-ORG", "B-ORG"], ["O"]]
+    # PER and one ORG are correct, of four predicted and four true entities.
+    assert entity_scores(predicted, true) == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
+    # A wrong end, then a spurious entity.
     assert entity_scores([["B-PER", "O"]], [["B-PER", "I-PER"]])["f1"] == 0.0
     assert entity_scores([["B-X", "B-X", "O"]], [["B-X", "O", "O"]]) == {
         "f1": pytest.approx(2 / 3),
@@ -66,7 +66,7 @@ def test_scores_by_hand() -> None:
     }
 
 
-def test_nothing_found_and_nothing_there_are_zero() -> None:
+def test_scores_are_zero_without_entities() -> None:
     zero = {"f1": 0.0, "precision": 0.0, "recall": 0.0}
     assert entity_scores([["O"]], [["O"]]) == entity_scores([["B-X"]], [["O"]]) == zero
     assert entity_scores([["O"]], [["B-X"]]) == zero

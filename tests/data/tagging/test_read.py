@@ -30,17 +30,17 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_words_tags_and_places(tmp_path: Path) -> None:
+def test_reads_words_tags_and_locations(tmp_path: Path) -> None:
     file = write(tmp_path, train=FILE) / "train.txt"
     made = read_columns(file, 0, -1, entities=True)
     assert made.words == [("EU", "rejects"), ("Peter", "Blackburn")]
     assert made.tags == [["I-ORG", "O"], ["I-PER", "I-PER"]]
-    assert made.places == [f"{file}:3", f"{file}:8"]
+    assert made.locations == [f"{file}:3", f"{file}:8"]
     assert made.sha256 == hashlib.sha256(FILE.encode()).hexdigest()
     assert read_columns(file, 0, 1, entities=False).tags == [["NNP", "VBZ"], ["NNP", "NNP"]]
 
 
-def test_a_blank_that_does_not_part_columns_is_of_the_word(tmp_path: Path) -> None:
+def test_unicode_blanks_belong_to_the_word(tmp_path: Path) -> None:
     write(tmp_path, train="10\u00a0000 O\n\u3000 B-X\r\n")
     assert read_columns(tmp_path / "train.txt", 0, 1, entities=True).words == [("10\u00a0000", "\u3000")]
 
@@ -53,15 +53,15 @@ def test_a_blank_that_does_not_part_columns_is_of_the_word(tmp_path: Path) -> No
         (
             b"EU I-ORG\nrejects\n",
             (0, -1),
-            r"train.txt:2: 1 columns, and words are to be in column 0 and tags in -1",
+            r"train.txt:2: 1 columns, expected words in column 0 and tags in column -1",
         ),
-        (b"EU I-ORG\n", (0, 3), r"train.txt:1: 2 columns, and words are to be in column 0 and tags in 3"),
+        (b"EU I-ORG\n", (0, 3), r"train.txt:1: 2 columns, expected words in column 0 and tags in column 3"),
         (b"EU I-ORG\n", (-3, 1), "train.txt:1: 2 columns"),
-        (b"EU NNP\n", (0, -1), "train.txt:1: tag 'NNP' is neither O nor .*; correct it or use --task conll"),
+        (b"EU NNP\n", (0, -1), "train.txt:1: tag 'NNP' must be O, or .*; correct it or use --task conll"),
         (b"EU O\n\ncaf\xe9 O\n", (0, -1), "train.txt:3: not UTF-8"),
     ],
 )
-def test_bad_files_are_refused_by_line(
+def test_rejects_bad_files_with_the_line(
     tmp_path: Path, content: bytes, columns: tuple[int, int], message: str
 ) -> None:
     (tmp_path / "train.txt").write_bytes(content)
@@ -69,7 +69,7 @@ def test_bad_files_are_refused_by_line(
         read_columns(tmp_path / "train.txt", *columns, entities=True)
 
 
-def test_the_task_has_the_training_files_classes_and_iob2_tags(tmp_path: Path) -> None:
+def test_task_has_the_classes_of_the_training_file_and_iob2_tags(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", train=FILE, dev="Peter B-PER\nleft O\n", test="EU I-ORG\n")
     data = TASKS.get("ner").load(folder)
     assert data.labels == ("O", "B-ORG", "I-ORG", "B-PER", "I-PER")
@@ -94,7 +94,7 @@ def test_any_column_can_be_the_tags(tmp_path: Path) -> None:
     assert other.load(folder).train.texts == [("rejects",)]
 
 
-def test_a_tag_that_was_never_trained_is_refused_by_line(tmp_path: Path) -> None:
+def test_rejects_tag_missing_from_the_training_file_with_the_line(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", train=FILE, dev="x O\n\ny O\nz B-LOC\n")
     with pytest.raises(
         DataError, match=r"dev.txt:3: tag 'B-LOC' in this sentence does not occur in the training"
@@ -102,7 +102,7 @@ def test_a_tag_that_was_never_trained_is_refused_by_line(tmp_path: Path) -> None
         TASKS.get("ner").load(folder)
 
 
-def test_missing_files_and_data_are_named(tmp_path: Path) -> None:
+def test_missing_files_and_data_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither dev.txt nor dev.txt.gz"):
         TASKS.get("ner").load(write(tmp_path / "data", train=FILE))
     with pytest.raises(UsageError, match="--data is missing"):
@@ -137,14 +137,14 @@ def test_a_saved_dataset_has_indices_or_names(
 @pytest.mark.parametrize(
     ("tags", "tokens", "names", "message"),
     [
-        ([["PER", "O"]], None, None, "row 0: tag 'PER' is neither O nor"),
-        ([["O"]], None, None, "row 0: tokens and ner_tags must be lists of one length"),
+        ([["PER", "O"]], None, None, "row 0: tag 'PER' must be O, or"),
+        ([["O"]], None, None, "row 0: tokens and ner_tags must be lists of equal length"),
         (["O"], ["Peter"], None, "row 0: tokens and ner_tags must be lists"),
-        ([[3, 4]], None, None, "row 0: tag '3' is neither O nor"),
+        ([[3, 4]], None, None, "row 0: tag '3' must be O, or"),
         ([[]], [[]], None, "split 'train' has no sentences"),
     ],
 )
-def test_bad_datasets_are_refused_by_row(
+def test_rejects_bad_datasets_with_the_row(
     tmp_path: Path, tags: list[Any], tokens: Any, names: list[str] | None, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aerogel.data.split import Split
 from transformers import AutoTokenizer
 
 from aerogel.data.features import IGNORED, Features
+from aerogel.data.split import Split
 from aerogel.data.tagging.entities import OUTSIDE
 from aerogel.data.tasks import TASKS
 from aerogel.errors import DataError, UsageError
@@ -29,7 +29,7 @@ def split(*rows: tuple[str, list[int]]) -> Split:
 
 
 def perfect(features: Features, change: Callable[[np.ndarray], object] = lambda _: None) -> dict[str, Any]:
-    """Logits that are right wherever there is a target, and say class 1 elsewhere."""
+    """Logits that predict each target, and class 1 for tokens without a target."""
     rows = []
     for target in features.targets["labels"]:
         logits = np.eye(3, dtype=np.float32)[[1 if tag == IGNORED else tag for tag in target]]
@@ -38,7 +38,7 @@ def perfect(features: Features, change: Callable[[np.ndarray], object] = lambda 
     return {"logits": rows}
 
 
-def test_the_first_token_of_a_word_bears_its_tag(tokenizer: Any) -> None:
+def test_first_token_of_a_word_carries_its_tag(tokenizer: Any) -> None:
     # film, the: one token; xy, U.S.: two and four; [CLS] and [SEP] at the ends.
     features = TASKS.get("ner").encode(split(("xy film U.S. the", [1, 2, 1, 0])), tokenizer, 32)
     tokens = tokenizer.convert_ids_to_tokens(features.inputs["input_ids"][0])
@@ -48,7 +48,7 @@ def test_the_first_token_of_a_word_bears_its_tag(tokenizer: Any) -> None:
     assert features.origin == [(0, [(0, 1), (1, 3), (2, 4), (3, 8)])]
 
 
-def test_targets_of_a_batch_are_padded_with_what_does_not_count(tokenizer: Any) -> None:
+def test_targets_of_a_batch_are_padded_with_the_ignored_index(tokenizer: Any) -> None:
     features = TASKS.get("ner").encode(split(("film", [1]), ("the film", [0, 2])), tokenizer, 32)
     assert features.target_batch([0, 1])["labels"].tolist() == [
         [IGNORED, 1, IGNORED, IGNORED],
@@ -69,7 +69,7 @@ def test_only_first_tokens_count_in_predictions(tokenizer: Any) -> None:
     }
 
 
-def test_words_that_were_cut_off_are_outside_of_entities(tokenizer: Any) -> None:
+def test_truncated_words_are_outside_of_entities(tokenizer: Any) -> None:
     task, rows = TASKS.get("ner"), split(("xy film U.S. the", [1, 2, 1, 0]))
     # Room for x ##y film.
     features = task.encode(rows, tokenizer, 5)
@@ -82,29 +82,29 @@ def test_words_that_were_cut_off_are_outside_of_entities(tokenizer: Any) -> None
         "recall": 0.5,
         "accuracy": 0.75,
     }
-    # Where no tag means "nothing", a word that was not shown is simply wrong.
+    # Without an outside tag, a truncated word is wrong.
     assert TASKS.get("conll").measure(predictions, rows) == {"accuracy": 0.5}
 
 
-def test_words_and_sentences_of_which_nothing_is_left(tokenizer: Any) -> None:
+def test_words_and_sentences_without_tokens(tokenizer: Any) -> None:
     task = TASKS.get("ner")
     rows = split(("\u200b", [1]), ("a \x00 film", [0, 1, 2]))
     features = task.encode(rows, tokenizer, 32)
     assert features.origin == [(1, [(0, 1), (2, 2)])]
     assert task.predict(perfect(features), features) == [[-1], [0, -1, 2]]
-    with pytest.raises(DataError, match="leaves nothing of any sentence"):
+    with pytest.raises(DataError, match="makes no token for any sentence"):
         task.encode(split(("\u200b", [0])), tokenizer, 32)
 
 
-def test_lengths_without_room_and_slow_tokenizers_are_refused(tokenizer: Any) -> None:
-    with pytest.raises(UsageError, match=r"--max-length 2: .* a row has at least 3"):
+def test_rejects_max_length_without_room_and_slow_tokenizers(tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match=r"--max-length 2: must be at least 3"):
         TASKS.get("ner").encode(split(("film", [0])), tokenizer, 2)
     with pytest.raises(UsageError, match="token classification needs a fast tokenizer"):
         TASKS.get("ner").encode(split(("film", [0])), object(), 8)
 
 
 def test_a_byte_level_tokenizer_marks_words_by_their_blanks() -> None:
-    # As RoBERTa's: the blank is of the word's first token, and its offsets do not say so.
+    # Like RoBERTa: the first token of a word includes the blank, its offsets may not.
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

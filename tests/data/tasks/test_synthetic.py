@@ -27,11 +27,11 @@ G, B, F, N = GOOD[0], BAD[0], FILLERS[0], NEGATORS[0]
         ([G, G, G, CONTRAST, N, F, G], False),
     ],
 )
-def test_the_rule(words: list[str], answer: bool) -> None:
+def test_labelling_rule(words: list[str], answer: bool) -> None:
     assert favourable(words) is answer
 
 
-def test_the_kinds_of_words_do_not_overlap() -> None:
+def test_word_classes_do_not_overlap() -> None:
     words = [*GOOD, *BAD, *FILLERS, *NEGATORS, CONTRAST]
     assert len(words) == len(set(words)) == 84
 
@@ -44,13 +44,13 @@ def test_labels_follow_the_rule_and_are_balanced() -> None:
     assert (len(data.train), len(data.evaluation[""])) == TASK.rows
 
 
-def test_it_is_the_same_data_every_time() -> None:
+def test_data_is_the_same_every_time() -> None:
     assert TASK.load(None) == TASK.load(None)
-    # Pinned, so that numbers published for the task stay comparable.
+    # Pinned, so that published numbers stay comparable.
     assert TASK.load(None).evaluation[""].sha256.startswith("e170e8efc9fa1f89")
 
 
-def test_words_alone_do_not_solve_it() -> None:
+def test_bag_of_words_does_not_solve_the_task() -> None:
     data = TASK.load(None)
     count = CountVectorizer(token_pattern=r"\S+")
     train, labels = count.fit_transform([text for (text,) in data.train.texts]), data.train.labels
@@ -69,12 +69,12 @@ def test_the_tokenizer_knows_every_word_and_rows_fit_the_model() -> None:
     assert max(map(len, ids)) <= model.config.max_position_embeddings
 
 
-def test_fresh_models_are_drawn_from_the_seed() -> None:
+def test_fresh_models_depend_on_the_seed() -> None:
     weights = [next(Synthetic().fresh_model(seed)[0].parameters()) for seed in (1, 1, 2)]
     assert weights[0].equal(weights[1])
     assert not weights[0].equal(weights[2])
 
 
-def test_data_is_refused() -> None:
-    with pytest.raises(UsageError, match="makes its own data"):
+def test_rejects_a_data_directory() -> None:
+    with pytest.raises(UsageError, match="generates its own data"):
         TASK.load(Path("data"))

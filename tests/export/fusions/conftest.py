@@ -21,7 +21,7 @@ CONSTANTS = """
   float root = {0.70710678}, float root2 = {1.41421356}, float fourth_root = {0.8408964}, float three = {3},
   float tanh_scale = {0.79788456}, float tanh_cube = {0.044715}, float[2] pair = {0.7, 0.7}
 """
-# The mask of all layers, and the target shapes of their reshapes.
+# The mask and the target shapes of reshapes, for all layers.
 SHARED = {
     "batch": "batch = Shape <start = 0, end = 1> (x)",
     "length": "length = Shape <start = 1, end = 2> (attention_mask)",
@@ -32,7 +32,7 @@ SHARED = {
     "inverted": "inverted = Sub (one, real)",
     "mask": "mask = Mul (inverted, lowest)",
 }
-# One layer from x to y, a line for each result.
+# One layer from x to y, one line for each result.
 LAYER = {
     "qf": "qf = aerogel.CsrLinear_v1 <in_features = 4> (x, wq_data, wq_indices, wq_indptr, bq)",
     "qs": "qs = Reshape (qf, split)",
@@ -69,7 +69,7 @@ SHAPES = {
     "w1": (4, 6), "c1": (6,), "w2": (6, 4), "c2": (4,), "g2": (4,), "b2": (4,),
 }  # fmt: skip
 
-# Shapes of some results, as a captured graph has them of all.
+# Shapes that the fusion needs; a captured graph has all shapes.
 KNOWN = {name: ("batch", "length", 4) for name in ("qf", "kf", "vf")} | {
     "back": ("batch", "length", 2, 2),
     "probs": ("batch", 2, "length", "length"),
@@ -81,11 +81,11 @@ Change = Mapping[str, str]
 
 @pytest.fixture
 def encoder_graph() -> Callable[..., ir.Model]:
-    """Factory of graphs of small layers, hidden 4, two heads, inner 6, one of whose matrices is packed.
+    """Factory of graphs of small layers: hidden 4, two heads, inner 6, q's matrix packed.
 
     ``encoder_graph({"scaled": "", "k": "..."}, {})`` has two layers; each dictionary replaces lines of `LAYER` or
-    `SHARED` by their result's name, and all layers see the same random weights. `outputs` are further results of the
-    first layer that leave the graph, by name and type, and `opset` is the graph's.
+    `SHARED` by the name of the result, and all layers have the same random weights. `outputs` are additional graph
+    outputs, results of the first layer, by name and type.
     """
 
     def make(
@@ -98,7 +98,10 @@ def encoder_graph() -> Callable[..., ir.Model]:
             before = f"y_{number - 1}" if number else "x"
             lines += [_renamed(change.get(name, line), before, suffix) for name, line in LAYER.items()]
         results = ", ".join(
-            ["float[batch, length, 4] y", *(f"{kind} {name}" for name, kind in (outputs or {}).items())]
+            [
+                "float[batch, length, 4] y",
+                *(f"{type_text} {name}" for name, type_text in (outputs or {}).items()),
+            ]
         )
         named = "".join(f", float[batch, length, 4] y_{number}" for number in range(len(changes) - 1))
         model = ir.from_onnx_text(
@@ -107,7 +110,7 @@ def encoder_graph() -> Callable[..., ir.Model]:
             f"<{CONSTANTS}, {_weights()}{named}> {{\n" + "\n".join(lines) + "\n}"
         )
         for node in model.graph:
-            # As the export names them: after what they compute.
+            # As in an export: nodes have the names of their results.
             node.name = f"n_{node.outputs[0].name}"
             if shape := KNOWN.get(str(node.outputs[0].name).partition("_")[0]):
                 node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
@@ -120,7 +123,7 @@ def encoder_graph() -> Callable[..., ir.Model]:
 
 
 def _renamed(line: str, before: str, suffix: str) -> str:
-    """A line of `LAYER` in a layer that reads `before` and whose own results end in `suffix`."""
+    """A line of `LAYER` for a layer with input `before`; the names of its results get `suffix`."""
     words = line.replace("(", "( ").replace(")", " )").replace(",", " ,").split(" ")
     own = {*LAYER, *(word for word in words if word.startswith("t_"))} - {"x"}
     return " ".join(before if word == "x" else word + suffix if word in own else word for word in words)
@@ -141,7 +144,7 @@ def _weights() -> str:
 
 @pytest.fixture
 def inputs() -> Sequence[dict[str, np.ndarray]]:
-    """Inputs of such a graph: one token, several texts, padding at the end and masks with holes."""
+    """Inputs of `encoder_graph`: one token, several texts, padding at the end, and masks with holes."""
     random = np.random.default_rng(1)
     masks = [[[1]], [[1, 1, 1], [1, 0, 0]], [[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [1, 0, 0, 0, 1]]]
     return [
@@ -155,7 +158,7 @@ def inputs() -> Sequence[dict[str, np.ndarray]]:
 
 @pytest.fixture
 def run_graph(inputs: Sequence[dict[str, np.ndarray]]) -> Callable[..., list[np.ndarray]]:
-    """Function that gives what stock ONNX Runtime makes of a graph, for each of `inputs` or of those given."""
+    """Function that runs a graph on stock ONNX Runtime, on `inputs` or on given feeds; returns y of each."""
 
     def run(model: ir.Model, feeds: Sequence[dict[str, np.ndarray]] = inputs) -> list[np.ndarray]:
         proto = ir.to_proto(model)
@@ -171,7 +174,7 @@ def run_graph(inputs: Sequence[dict[str, np.ndarray]]) -> Callable[..., list[np.
 def same_results(
     inputs: Sequence[dict[str, np.ndarray]], run_graph: Callable[..., list[np.ndarray]]
 ) -> Callable[..., None]:
-    """Function that demands of two graphs the same results at real tokens, and zeros at padding of the second."""
+    """Function that checks that two graphs agree at real tokens, and that the second gives zeros at padding."""
 
     def check(before: ir.Model, after: ir.Model, *, zeros: bool = True) -> None:
         for feed, expected, got in zip(inputs, run_graph(before), run_graph(after), strict=True):

@@ -35,9 +35,9 @@ def spelled(steps: dict[str, str], *last: str) -> dict[str, str]:
     return {"a": " ".join((*steps.values(), *last))}
 
 
-# Other ways to write the same layer, and the activation where it is another.
+# Other ways to write the same layer, and its activation.
 SAME: dict[str, tuple[dict[str, str], str]] = {
-    "as it is": ({}, "relu"),
+    "unchanged": ({}, "relu"),
     "scores divided": ({"scaled": "scaled = Div (scores, root2)"}, "relu"),
     "constant first": ({"scaled": "scaled = Mul (root, scores)"}, "relu"),
     "q scaled": (
@@ -68,7 +68,7 @@ SAME: dict[str, tuple[dict[str, str], str]] = {
         {"k": "t_k = Transpose <perm = [0, 2, 1, 3]> (ks) k = Transpose <perm = [0, 1, 3, 2]> (t_k)"},
         "relu",
     ),
-    "every sum the other way round": (
+    "operands of every sum swapped": (
         {
             "masked": "masked = Add (mask, scaled)",
             "mask": "mask = Mul (lowest, inverted)",
@@ -122,7 +122,7 @@ SAME: dict[str, tuple[dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("which", SAME)
-def test_layer_is_known_however_it_is_written(encoder_graph: Graph, same_results: Check, which: str) -> None:
+def test_layer_is_recognized_in_every_spelling(encoder_graph: Graph, same_results: Check, which: str) -> None:
     change, activation = SAME[which]
     before, after = encoder_graph(change), encoder_graph(change)
     assert FUSION.fuse(after) == Fused(1, 1, "")
@@ -138,7 +138,7 @@ def test_layer_is_known_however_it_is_written(encoder_graph: Graph, same_results
 
 
 @pytest.mark.parametrize(("approximate", "activation"), [("none", "gelu"), ("tanh", "gelu_tanh")])
-def test_gelu_of_newer_operator_sets_is_known(
+def test_gelu_operator_of_newer_opsets_is_recognized(
     encoder_graph: Graph, approximate: str, activation: str
 ) -> None:
     model = encoder_graph({"a": f'a = Gelu <approximate = "{approximate}"> (f)'}, opset=20)
@@ -148,40 +148,40 @@ def test_gelu_of_newer_operator_sets_is_known(
     assert function.opset_imports[""] == 20
 
 
-# What is no such layer, and what is said of it.
+# Graphs that are not such a layer, and the reason.
 OTHER: dict[str, tuple[dict[str, str], str]] = {
     "other scale": (
         {"scaled": "scaled = Mul (scores, half)"},
-        r"MatMul node n_scores has its scores scaled by 0\.5, not by 1 / sqrt\(2\)",
+        r"MatMul node n_scores has scores scaled by 0\.5 instead of 1 / sqrt\(2\)",
     ),
-    "no scale": ({"scaled": "", "masked": "masked = Add (scores, mask)"}, "scaled by 1, not by"),
-    "scale that is no number": (
+    "no scale": ({"scaled": "", "masked": "masked = Add (scores, mask)"}, "scaled by 1 instead of"),
+    "scale that is not a number": (
         {"scaled": "scaled = Mul (scores, pair)"},
-        "n_scaled scales what Add node n_masked reads by no constant",
+        "n_scaled scales the input of Add node n_masked by a non-constant value",
     ),
     "scaled values": (
         {"v": "t_v = Transpose <perm = [0, 2, 1, 3]> (vs) v = Mul (t_v, half)"},
-        "n_vs splits values that are scaled",
+        "n_vs splits scaled values",
     ),
     "scaled after the mask": (
         {"scaled": "t_m = Add (scores, mask)", "masked": "masked = Mul (t_m, root)"},
-        "Mul node n_masked stands where Add should be",
+        "Mul node n_masked is found where Add is expected",
     ),
     "no mask": (
         {"masked": "", "probs": "probs = Softmax <axis = -1> (scaled)"},
-        "Mul node n_scaled stands where Add",
+        "Mul node n_scaled is found where Add",
     ),
     "mask of another value": (
         {"mask": "mask = Mul (inverted, minus_inf)"},
-        "n_masked adds something else to the scores than the mask made of attention_mask",
+        "n_masked adds a value to the scores that is not the mask computed from attention_mask",
     ),
     "mask not inverted": (
         {"inverted": "inverted = Sub (real, one)"},
-        "n_inverted does not take the mask from 1",
+        "n_inverted does not subtract the mask from 1",
     ),
     "mask over the queries": (
         {"wide": "wide = Unsqueeze (attention_mask, query_axes)"},
-        "n_wide does not make a float32 mask over the keys",
+        "n_wide does not create a float32 mask over the keys",
     ),
     "mask in double": (
         {
@@ -189,7 +189,7 @@ OTHER: dict[str, tuple[dict[str, str], str]] = {
             "real": "real = Cast <to = 11> (wide)",
             "inverted": "t_one = Cast <to = 11> (one) inverted = Sub (t_one, real)",
         },
-        "n_t_d stands where Sub should be",
+        "n_t_d is found where Sub is expected",
     ),
     "mask of something else": (
         {"wide": "t_m = Identity (attention_mask) wide = Unsqueeze (t_m, axes)"},
@@ -197,30 +197,30 @@ OTHER: dict[str, tuple[dict[str, str], str]] = {
     ),
     "softmax over the queries": (
         {"probs": "probs = Softmax <axis = 2> (masked)"},
-        "n_probs is not over the keys",
+        "n_probs does not normalize over the keys",
     ),
     "position bias": (
         {"masked": "t_b = Add (scaled, one) masked = Add (t_b, mask)"},
-        "Add node n_t_b stands where MatMul should be",
+        "Add node n_t_b is found where MatMul is expected",
     ),
     "attention altered": (
         {"mixed": "t_p = Mul (probs, half) mixed = MatMul (t_p, v)"},
-        "Mul node n_t_p stands where MatMul should be",
+        "Mul node n_t_p is found where MatMul is expected",
     ),
     "values attend": (
         {"k": "k = Transpose <perm = [0, 2, 1, 3]> (ks)", "q": "q = Transpose <perm = [0, 2, 3, 1]> (qs)"},
-        "n_qs is of heads in the order",
+        "n_qs has axes in the order",
     ),
     "rotated": (
         {"q": "t_q = Transpose <perm = [0, 2, 1, 3]> (qs) q = Add (t_q, pair)"},
-        "n_q stands where features should be split into heads",
+        "n_q is found where a split into heads is expected",
     ),
-    "heads that are not put together": (
+    "heads that are not merged": (
         {
             "back": "back = Transpose <perm = [0, 2, 3, 1]> (mixed)",
             "split": "split = Concat <axis = 0> (batch, length, two, two)",
         },
-        "n_merged does not put the heads together",
+        "n_merged does not merge the heads",
     ),
     "another number of heads": (
         {"ks": "t_s = Concat <axis = 0> (batch, length, four, minus_one) ks = Reshape (kf, t_s)"},
@@ -228,33 +228,33 @@ OTHER: dict[str, tuple[dict[str, str], str]] = {
     ),
     "k of something else": (
         {"kp": "t_x = Neg (x) kp = MatMul (t_x, wk)"},
-        "n_kp does not read x, which q is made of",
+        "n_kp does not read x, the input of q",
     ),
     "weight that is computed": (
         {"kp": "t_w = Neg (wk) kp = MatMul (x, t_w)"},
-        "n_kp multiplies by what is no float32 weight matrix",
+        "n_kp multiplies by a value that is not a float32 weight matrix",
     ),
     "no bias": (
         {"op": "", "o": "o = MatMul (merged, wo)"},
         "n_sum1 has an input 1 that is not a float32 constant of 4 entries",
     ),
-    "bias that is no vector": (
+    "bias that is not a vector": (
         {"f": "f = Add (fp, one)"},
         "n_f has an input 1 that is not a float32 constant of 6 entries",
     ),
     "no residual": ({"sum1": "sum1 = Add (o, bo)"}, "n_sum1 does not add x, the input of attention"),
-    "normalised first": ({"sum1": "t_x = Neg (x) sum1 = Add (o, t_x)"}, "n_sum1 does not add x"),
+    "normalized first": ({"sum1": "t_x = Neg (x) sum1 = Add (o, t_x)"}, "n_sum1 does not add x"),
     "second residual of the layer's input": (
         {"sum2": "sum2 = Add (h, x)"},
-        "n_x1 is not read by one linear layer and one residual Add alone",
+        "n_x1 is not read by exactly one linear layer and one residual Add",
     ),
-    "not normalised": (
+    "not normalized": (
         {"y": "y = Identity (sum2)"},
-        "Identity node n_y stands where LayerNormalization should be",
+        "Identity node n_y is found where LayerNormalization is expected",
     ),
-    "normalised over the sequence": (
+    "normalized over the sequence": (
         {"x1": "x1 = LayerNormalization <epsilon = 0.001, axis = 1> (sum1, g1, b1)"},
-        "n_x1 is not over the features",
+        "n_x1 does not normalize over the features",
     ),
     "no shift": (
         {"y": "y = LayerNormalization <epsilon = 0.001, axis = -1> (sum2, g2)"},
@@ -270,38 +270,41 @@ OTHER: dict[str, tuple[dict[str, str], str]] = {
     ),
     "two epsilons": (
         {"y": "y = LayerNormalization <epsilon = 0.01, axis = -1> (sum2, g2, b2)"},
-        r"n_y has epsilon 0\.01, the layer's first 0\.001",
+        r"n_y has epsilon 0\.01, but the layer's first LayerNormalization has 0\.001",
     ),
     "other activation": (
         {"a": "a = Tanh (f)"},
-        "Tanh node n_a ends an activation that is none of gelu, gelu_tanh, relu",
+        "Tanh node n_a ends an unknown activation; the known ones are gelu, gelu_tanh, relu",
     ),
     "unknown activation": (
         {"a": "a = Sigmoid (f)"},
-        "Sigmoid node n_a is no part of an activation that is known",
+        "Sigmoid node n_a is not part of a known activation",
     ),
-    "gated": ({"a": "t_r = Relu (f) t_g = MatMul (x1, w1) a = Mul (t_r, t_g)"}, "n_x1 is not read by one"),
+    "gated": (
+        {"a": "t_r = Relu (f) t_g = MatMul (x1, w1) a = Mul (t_r, t_g)"},
+        "n_x1 is not read by exactly one",
+    ),
 }
 
 
 @pytest.mark.parametrize("which", OTHER)
-def test_what_does_not_fit_is_left_as_it_is(encoder_graph: Graph, which: str) -> None:
+def test_other_graphs_are_unchanged_with_a_reason(encoder_graph: Graph, which: str) -> None:
     change, words = OTHER[which]
     model = encoder_graph(change)
     text = ir.to_proto(model).SerializeToString()
     fused = FUSION.fuse(model)
     assert (fused.layers, fused.found) == (0, 1)
-    assert fused.why.startswith("layer 0: ")
-    assert re.search(words, fused.why), fused.why
+    assert fused.reason.startswith("layer 0: ")
+    assert re.search(words, fused.reason), fused.reason
     assert ir.to_proto(model).SerializeToString() == text
 
 
-def test_heads_that_some_instruction_set_has_no_room_for_stay(
+def test_heads_larger_than_the_kernels_support_are_not_fused(
     encoder_graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attention, "MOST_HEAD_FEATURES", 2)
+    monkeypatch.setattr(_attention, "MAX_HEAD_FEATURES", 2)
     assert FUSION.fuse(encoder_graph()) == Fused(1, 1, "")
-    monkeypatch.setattr(_attention, "MOST_HEAD_FEATURES", 1)
+    monkeypatch.setattr(_attention, "MAX_HEAD_FEATURES", 1)
     fused = FUSION.fuse(encoder_graph())
     assert fused.layers == 0
-    assert "n_qs splits into heads of 2 features, more than the 1 that kernels hold" in fused.why
+    assert "n_qs splits into heads of 2 features, more than the 1 that the kernels support" in fused.reason

@@ -14,13 +14,13 @@ import pytest
 from aerogel import checkpoint, runtime
 from aerogel.export.fusion import Fused, fuse
 from aerogel.export.plan import make_plan
-from aerogel.export.reference_model import ReferenceModel
 from aerogel.export.rewrite import attach_functions, rewrite
 from aerogel.export.simplify import simplify
+from aerogel.export.torch_reference import TorchReference
 
-Captured = Callable[..., tuple[Path, ReferenceModel, ir.Model]]
+Captured = Callable[..., tuple[Path, TorchReference, ir.Model]]
 
-# Architecture, head, what its configuration says, and the activation that is expected.
+# Architecture, head, config, expected activation.
 MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "bert": ("bert", "SequenceClassification", {}, "gelu"),
     "bert tokens": ("bert", "TokenClassification", {"num_hidden_layers": 1}, "gelu"),
@@ -36,26 +36,26 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "albert": ("albert", "SequenceClassification", {}, "gelu_tanh"),
 }  # fmt: skip
 
-# Architectures whose layers are of another kind, and what is said of them.
+# Architectures with other layers, and part of the reason.
 OTHERS = {
     "roberta-prelayernorm": "the input of attention, as a post-LayerNorm layer does",
-    "deberta-v2": "stands where Add should be",
-    "modernbert": "stands where features should be split into heads",
+    "deberta-v2": "is found where Add is expected",
+    "modernbert": "is found where a split into heads is expected",
 }
 
 MASKS = [
     [[1]],
     [[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]],
-    # Holes; the first token stays, as it carries the answer of a sentence.
+    # Holes. The first token is real, because sentence heads read it.
     [[1, 0, 1, 1, 0], [1, 0, 0, 0, 1]],
 ]
 
 
 def prepared(
-    model: ir.Model, path: Path, form: str = "csr", weights: str = "fp32", *, fusing: bool = True
+    model: ir.Model, path: Path, format_name: str = "csr", weights: str = "fp32", *, fusing: bool = True
 ) -> dict[str, Fused]:
-    """Do to a captured graph what the export does; what came of fusing."""
-    plan = make_plan(checkpoint.load(path), form, max_density=1.0, weights=weights)
+    """Apply the steps of an export to a captured graph; returns the results of the fusions."""
+    plan = make_plan(checkpoint.load(path), format_name, max_density=1.0, weights=weights)
     rewrite(model, plan)
     simplify(model)
     attach_functions(model, plan)
@@ -74,8 +74,8 @@ def feed_of(
     return {name: feed[name] for name in names}
 
 
-def check(model: ir.Model, source: ReferenceModel, file: Path) -> None:
-    """Demand PyTorch's outputs, at real tokens where there is one per token, of both runtimes."""
+def check(model: ir.Model, source: TorchReference, file: Path) -> None:
+    """Check both runtimes against PyTorch, at real tokens only if an output has one row per token."""
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, file)
@@ -99,7 +99,7 @@ def check(model: ir.Model, source: ReferenceModel, file: Path) -> None:
 
 
 @pytest.mark.parametrize("which", MODELS)
-def test_encoder_becomes_one_node_of_the_same_outputs(captured: Captured, which: str, tmp_path: Path) -> None:
+def test_encoder_becomes_one_node_with_equal_outputs(captured: Captured, which: str, tmp_path: Path) -> None:
     family, head, config, activation = MODELS[which]
     path, source, model = captured(family, head, **config)
     layers = config.get("num_hidden_layers", config.get("n_layers", 2))
@@ -110,7 +110,7 @@ def test_encoder_becomes_one_node_of_the_same_outputs(captured: Captured, which:
     assert node.attributes.get_float("epsilon") == pytest.approx(config.get("layer_norm_eps", 1e-12))
     assert node.attributes.get_string("activation") == activation
     assert node.attributes.get_string("matrices") == " ".join(["csr"] * 6 * layers)
-    # Of a sentence's head, only the first token is read.
+    # A sentence head reads the first token only.
     assert node.attributes.get_string("tokens") == ("first" if head == "SequenceClassification" else "all")
     # hidden and mask; per layer six matrices of three arrays and a bias, and two pairs of gamma and beta.
     assert len(node.inputs) == 2 + layers * (6 * 4 + 4)
@@ -120,11 +120,11 @@ def test_encoder_becomes_one_node_of_the_same_outputs(captured: Captured, which:
 
 
 @pytest.mark.parametrize("family", OTHERS)
-def test_other_encoders_stay_as_they_are(captured: Captured, family: str, tmp_path: Path) -> None:
+def test_other_encoders_are_not_fused(captured: Captured, family: str, tmp_path: Path) -> None:
     path, source, model = captured(family, num_hidden_layers=1)
     (fused,) = prepared(model, path).values()
     assert (fused.layers, fused.found) == (0, 1)
-    assert OTHERS[family] in fused.why
+    assert OTHERS[family] in fused.reason
     assert "Encoder_v1" not in {node.op_type for node in model.graph}
     check(model, source, tmp_path / "m.onnx")
 
@@ -138,13 +138,13 @@ def test_shared_layers_are_stored_once(captured: Captured) -> None:
     assert len(set(tensors)) == 28
 
 
-def test_mixed_encoder_lists_what_each_matrix_is(captured: Captured, tmp_path: Path) -> None:
+def test_mixed_encoder_lists_the_storage_of_each_matrix(captured: Captured, tmp_path: Path) -> None:
     path, source, model = captured("bert")
     plan = make_plan(checkpoint.load(path), "bsr", max_density=1.0)
     csr = make_plan(checkpoint.load(path), "csr", max_density=1.0)
     dense = make_plan(checkpoint.load(path), "dense")
-    kinds = [csr, plan, dense, dense, plan, csr] * 2
-    mixed = {name: kind[name] for name, kind in zip(plan, kinds, strict=True)}
+    plans = [csr, plan, dense, dense, plan, csr] * 2
+    mixed = {name: chosen[name] for name, chosen in zip(plan, plans, strict=True)}
     rewrite(model, mixed)
     simplify(model)
     attach_functions(model, mixed)
@@ -154,36 +154,36 @@ def test_mixed_encoder_lists_what_each_matrix_is(captured: Captured, tmp_path: P
     check(model, source, tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("form", ["csr", "bsr"])
+@pytest.mark.parametrize("format_name", ["csr", "bsr"])
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
-def test_rounded_weights_give_what_the_layers_give(
-    captured: Captured, form: str, weights: str, tmp_path: Path
+def test_fused_and_unfused_rounded_weights_agree(
+    captured: Captured, format_name: str, weights: str, tmp_path: Path
 ) -> None:
     sessions = []
     for fusing in (False, True):
         path, _, model = captured("bert")
-        found = prepared(model, path, form, weights, fusing=fusing)
+        found = prepared(model, path, format_name, weights, fusing=fusing)
         onnx.save(ir.to_proto(model), tmp_path / "m.onnx")
         sessions.append(runtime.session(tmp_path / "m.onnx", library=False))
     assert found == {"post-layernorm": Fused(2, 2, "")}
     (node,) = (node for node in model.graph if node.domain)
-    assert node.attributes.get_string("matrices") == " ".join([f"{form}-{weights}"] * 12)
+    assert node.attributes.get_string("matrices") == " ".join([f"{format_name}-{weights}"] * 12)
     random = np.random.default_rng(0)
     for rows in MASKS:
         feed = feed_of(rows, [value.name for value in sessions[0].get_inputs()], random)
         layers, one = (session.run(None, feed)[0] for session in sessions)
-        # The same operations in the same order: both round activations to the same integers.
+        # Both do the same operations in the same order, so they round activations to equal integers.
         np.testing.assert_allclose(one, layers, rtol=0, atol=1e-6 * np.abs(layers).max())
 
 
-@pytest.mark.parametrize("form", ["csr", "bsr"])
-def test_stock_runtime_makes_of_it_what_it_makes_of_the_layers(
-    captured: Captured, form: str, tmp_path: Path
+@pytest.mark.parametrize("format_name", ["csr", "bsr"])
+def test_stock_runtime_optimizes_fused_and_unfused_layers_alike(
+    captured: Captured, format_name: str, tmp_path: Path
 ) -> None:
     found = []
     for fusing in (False, True):
         path, _, model = captured("bert")
-        prepared(model, path, form, fusing=fusing)
+        prepared(model, path, format_name, fusing=fusing)
         onnx.save(ir.to_proto(model), tmp_path / "m.onnx")
         options = runtime.session_options(threads=1)
         options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
@@ -192,7 +192,6 @@ def test_stock_runtime_makes_of_it_what_it_makes_of_the_layers(
         found.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node))
     layers, one = found
     assert layers["BiasGelu"] == layers["FusedMatMul"] == 2
-    # The mask is cast twice, laid out for keys and for tokens, and multiplied with at the end; the first token is
-    # cut out.
+    # The fused body casts and reshapes the mask a second time, multiplies by it at the end, and slices the first token.
     assert one - layers <= Counter(Shape=1, Cast=1, Unsqueeze=1, Mul=1, Slice=1)
     assert not layers - one

@@ -41,7 +41,7 @@ def test_layers_become_one_node(encoder_graph: Graph, same_results: Check) -> No
 
 
 @pytest.mark.parametrize(
-    ("layers", "fused", "left"),
+    ("layers", "fused", "start"),
     [
         (
             ({"scaled": "", "masked": "masked = Add (scores, mask)"}, {}, {}, {}),
@@ -53,69 +53,67 @@ def test_layers_become_one_node(encoder_graph: Graph, same_results: Check) -> No
         (
             ({}, EPSILON, EPSILON),
             2,
-            "layer 1: has 2 heads, epsilon 0.5 and relu, the layer before 2 heads, epsilon 0.00",
+            "layer 1: has 2 heads, epsilon 0.5 and relu, the previous layer 2 heads, epsilon 0.00",
         ),
         (({}, GELU), 1, "layer 1: has 2 heads, epsilon 0.00"),
     ],
 )
-def test_the_longest_run_of_equal_layers_is_fused(
-    encoder_graph: Graph, same_results: Check, layers: tuple[dict[str, str], ...], fused: int, left: str
+def test_longest_run_of_equal_layers_is_fused(
+    encoder_graph: Graph, same_results: Check, layers: tuple[dict[str, str], ...], fused: int, start: str
 ) -> None:
     before, after = (encoder_graph(*layers) for _ in range(2))
     found = FUSION.fuse(after)
     assert (found.layers, found.found) == (fused, len(layers))
-    assert found.why.startswith(left)
+    assert found.reason.startswith(start)
     assert sum(node.op_type == "Encoder_v1" for node in after.graph) == 1
-    # What follows the fused layers may have something else at padding.
+    # The layers after the fused ones need not be zero at padding.
     same_results(before, after, zeros=False)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "fused", "why"),
+    ("name", "type_text", "fused", "reason"),
     [
         (
             "probs",
             "float[batch, 2, length, length]",
             0,
-            "n_probs gives a result that is not read by one MatMul alone",
+            "n_probs has a result that is not read by exactly one MatMul",
         ),
-        ("f", "float[batch, length, 6]", 0, "n_f gives a result that is used outside the layer"),
+        ("f", "float[batch, length, 6]", 0, "n_f has a result that is used outside the layer"),
         (
             "x1",
             "float[batch, length, 4]",
             0,
-            "n_x1 is not read by one linear layer and one residual Add alone",
+            "n_x1 is not read by exactly one linear layer and one residual Add",
         ),
         ("mask", "float[batch, 1, 1, length]", 1, ""),
     ],
 )
-def test_results_that_leave_the_graph_stay(
-    encoder_graph: Graph, same_results: Check, name: str, kind: str, fused: int, why: str
+def test_graph_outputs_inside_a_layer_are_kept(
+    encoder_graph: Graph, same_results: Check, name: str, type_text: str, fused: int, reason: str
 ) -> None:
-    before, after = (encoder_graph(outputs={name: kind}) for _ in range(2))
+    before, after = (encoder_graph(outputs={name: type_text}) for _ in range(2))
     found = FUSION.fuse(after)
     assert found.layers == fused
-    assert why in found.why
+    assert reason in found.reason
     assert [value.name for value in after.graph.outputs] == ["y", name]
     if fused:
         same_results(before, after)
 
 
-def test_layer_whose_output_something_else_reads_ends_the_run(
-    encoder_graph: Graph, same_results: Check
-) -> None:
+def test_layer_with_a_second_reader_ends_the_run(encoder_graph: Graph, same_results: Check) -> None:
     after = encoder_graph({}, {}, {})
     (first,) = (node for node in after.graph if node.name == "n_y_0")
     after.graph.outputs.append(first.outputs[0])
     found = FUSION.fuse(after)
     assert (found.layers, found.found) == (2, 3)
-    assert found.why == "layer 1: is not the only one to read y_0, which the layer before gives"
+    assert found.reason == "layer 1: is not the only reader of y_0, the output of the previous layer"
     same_results(encoder_graph({}, {}, {}), after)
 
 
-def test_layers_without_a_packed_matrix_stay(encoder_graph: Graph) -> None:
+def test_layers_without_a_packed_matrix_are_not_fused(encoder_graph: Graph) -> None:
     model = encoder_graph({"qf": "t_p = MatMul (x, wk) qf = Add (t_p, bk)"})
-    assert FUSION.fuse(model) == Fused(0, 1, "none of its matrices is stored packed")
+    assert FUSION.fuse(model) == Fused(0, 1, "no matrix of the layers is packed")
     assert not any(node.op_type == "Encoder_v1" for node in model.graph)
 
 
@@ -123,25 +121,27 @@ def test_model_without_attention_has_no_layers() -> None:
     model = ir.from_onnx_text(
         '<ir_version: 8, opset_import: ["" : 18]> g (float[n] x) => (float[n] y) { y = Softmax (x) }'
     )
-    assert FUSION.fuse(model) == Fused(0, 0, "it has no attention")
+    assert FUSION.fuse(model) == Fused(0, 0, "the model has no attention")
 
 
-def test_mask_of_other_dimensions_is_not_the_layers(encoder_graph: Graph) -> None:
+def test_mask_of_another_shape_is_named(encoder_graph: Graph) -> None:
     model = encoder_graph()
     model.graph.inputs[1].shape = ir.Shape(["batch", "keys"])
     assert (
-        "n_masked masks ['batch', 'keys'] where the layer reads ['batch', 'length', 4]"
-        in FUSION.fuse(model).why
+        "n_masked has a mask of shape ['batch', 'keys'] for an input of shape ['batch', 'length', 4]"
+        in FUSION.fuse(model).reason
     )
 
 
 def test_matrix_of_another_shape_is_named(encoder_graph: Graph) -> None:
     model = encoder_graph()
     model.graph.initializers["w2"].const_value = ir.tensor(np.zeros((5, 4), np.float32))
-    assert FUSION.fuse(model).why == "layer 0: MatMul node n_hp is 4x5 where 4x6 should be"
+    assert FUSION.fuse(model).reason == "layer 0: MatMul node n_hp has a matrix of 4x5 where 4x6 is expected"
 
 
-def test_any_number_but_zero_marks_a_real_token(encoder_graph: Graph, inputs: Inputs, run_graph: Run) -> None:
+def test_any_nonzero_mask_value_marks_a_real_token(
+    encoder_graph: Graph, inputs: Inputs, run_graph: Run
+) -> None:
     model = encoder_graph()
     FUSION.fuse(model)
     feed = inputs[2]
@@ -150,7 +150,7 @@ def test_any_number_but_zero_marks_a_real_token(encoder_graph: Graph, inputs: In
     np.testing.assert_array_equal(one, other)
 
 
-def test_no_text_but_padding_is_zeros(encoder_graph: Graph, inputs: Inputs, run_graph: Run) -> None:
+def test_texts_of_padding_only_give_zeros(encoder_graph: Graph, inputs: Inputs, run_graph: Run) -> None:
     model = encoder_graph({}, {})
     FUSION.fuse(model)
     (got,) = run_graph(model, [inputs[1] | {"attention_mask": np.zeros((2, 3), np.int64)}])

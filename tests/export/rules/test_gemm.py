@@ -41,5 +41,5 @@ def test_linear_layer_without_bias() -> None:
         "y = MatMul (x, v)",
     ],
 )
-def test_other_products_are_left_alone(node: str) -> None:
+def test_other_products_do_not_match(node: str) -> None:
     assert match(node) is None

@@ -34,18 +34,18 @@ def test_linear_layer_without_bias() -> None:
 @pytest.mark.parametrize(
     "last",
     [
-        "s = Constant <value = float {1.0}> () y = Add (p, s)",  # a number for all outputs is no bias
+        "s = Constant <value = float {1.0}> () y = Add (p, s)",  # a scalar is not a bias
         "y = Add (p, p)",
         "y = Mul (p, b)",
     ],
 )
-def test_what_follows_may_be_something_else(last: str) -> None:
+def test_other_nodes_may_follow_the_product(last: str) -> None:
     _, (linear,) = find(f"{WEIGHT}, {BIAS}", TRANSPOSE, "p = MatMul (x, t)", last)
     assert linear.bias is None
     assert linear.output.name == "p"
 
 
-def test_product_that_is_read_twice_keeps_its_bias_apart() -> None:
+def test_add_is_excluded_if_the_product_has_two_readers() -> None:
     _, (linear,) = find(
         f"{WEIGHT}, {BIAS}", TRANSPOSE, "p = MatMul (x, t)", "q = Add (p, b)", "y = Add (q, p)"
     )
@@ -53,7 +53,7 @@ def test_product_that_is_read_twice_keeps_its_bias_apart() -> None:
     assert linear.output.name == "p"
 
 
-def test_product_that_is_an_output_keeps_its_bias_apart() -> None:
+def test_add_is_excluded_if_the_product_is_an_output() -> None:
     header = HEADER.replace("float[n,3] y", "float[n,3] y, float[n,3] p")
     _, (linear,) = find(f"{WEIGHT}, {BIAS}", TRANSPOSE, "p = MatMul (x, t)", "y = Add (p, b)", header=header)
     assert linear.bias is None
@@ -68,6 +68,6 @@ def test_product_that_is_an_output_keeps_its_bias_apart() -> None:
         ("t = Transpose <perm = [1, 0]> (w)", "u = MatMul (v, x)", "y = MatMul (u, x)"),
     ],
 )
-def test_other_products_are_left_alone(nodes: tuple[str, ...]) -> None:
+def test_other_products_do_not_match(nodes: tuple[str, ...]) -> None:
     _, found = find(f"{WEIGHT}, float[2,3] v = {{1, 2, 3, 4, 5, 6}}", *nodes)
     assert not found

@@ -1,5 +1,5 @@
-// Compares attention (attention.h) with float64, for every instruction set of this machine. What belongs to other
-// sequences is NaN on the way in, and must not change on the way out.
+// Compares attention (attention.h) with float64, for every instruction set of this machine. Inputs of other sequences
+// are NaN, and outputs of other sequences must not change.
 //
 //   attention_test [--seed N]
 #include <cmath>
@@ -13,13 +13,13 @@ using aerogel::AttentionArgs;
 using aerogel::AttentionKernel;
 using aerogel::KeySpan;
 
-// Q, K and V of one head of one sequence, token by token, and the result.
+// Q, K, V and the result of one head of one sequence, token-major.
 struct Sequence {
   int64_t tokens, head_size;
   std::vector<float> q, k, v, out;
 };
 
-// Runs attention with the sequence `before` lanes into tiles of `vectors` vectors; all inputs of others are NaN.
+// Runs attention on a sequence that begins `before` lanes into tiles of `vectors` vectors. All other inputs are NaN.
 void Attend(const KernelTable& kernels, const AttentionKernel& attention, int vectors, int64_t before, float scale,
             Sequence* s) {
   const int64_t tile = int64_t{vectors} * kernels.width, d = s->head_size;
@@ -39,7 +39,7 @@ void Attend(const KernelTable& kernels, const AttentionKernel& attention, int ve
   }
   for (int64_t t = 0; t < s->tokens;) {
     const int64_t lane = (before + t) % tile, here = std::min(s->tokens - t, tile - lane);
-    // Whole vectors of other sequences may be left out or not.
+    // Whole vectors of other sequences may be skipped.
     const int64_t skip = before % 2 ? lane / kernels.width * kernels.width : 0;
     Aligned<float> scratch(attention.scratch(d), kNaN);
     AttentionArgs args{};
@@ -67,12 +67,12 @@ void Attend(const KernelTable& kernels, const AttentionKernel& attention, int ve
   for (int64_t i = 0; i < out.size(); ++i) Expect(out[i] == others, kernels, "attention wrote into another sequence");
 }
 
-// Returns the greatest error in units of rounding.
+// Returns the largest error in units of float epsilon.
 double CompareAttention(const KernelTable& kernels, double unit, const Sequence& s, double scale) {
   const int64_t n = s.tokens, d = s.head_size;
   double worst = 0;
   std::vector<double> p(static_cast<size_t>(n));
-  // A few queries of long sequences; under an emulator all would take minutes.
+  // For long sequences test only a few queries; under an emulator all of them would take minutes.
   for (int64_t i = 0; i < n; i += 1 + n / 40) {
     double most = -HUGE_VAL, total = 0, magnitude = 0;
     for (int64_t j = 0; j < n; ++j) {
@@ -89,7 +89,7 @@ double CompareAttention(const KernelTable& kernels, double unit, const Sequence&
       for (int64_t j = 0; j < n; ++j) {
         expected += p[j] / total * s.v[j * d + f], size += p[j] / total * std::fabs(s.v[j * d + f]);
       }
-      // A score is off by a few units of the terms it sums; so is, relatively, its exponential.
+      // The error of a score is a few epsilon of its terms; so is the relative error of its exponential.
       const double error = std::fabs(s.out[i * d + f] - expected) / (unit * size * (2 + magnitude) + 1e-38);
       Expect(error <= 4.0, kernels,
              "attention over " + std::to_string(n) + " keys, head size " + std::to_string(d) + ": off by " +
@@ -100,7 +100,7 @@ double CompareAttention(const KernelTable& kernels, double unit, const Sequence&
   return worst;
 }
 
-// unit: of rounding.
+// unit: epsilon of the number format.
 void CheckKernel(Random& random, const KernelTable& kernels, const AttentionKernel& attention, double unit) {
   double worst = 0;
   const int64_t sizes[] = {1, 2, 3, 7, 8, 12, 13, 31, 32, 33, 64, 65, 100, 128};
@@ -110,7 +110,7 @@ void CheckKernel(Random& random, const KernelTable& kernels, const AttentionKern
     for (int times = n < 200 ? 3 : 1; times > 0; --times) {
       Sequence s{n, sizes[turn++ % (sizeof sizes / sizeof *sizes)], {}, {}, {}, {}};
       const size_t count = static_cast<size_t>(n * s.head_size);
-      // Sometimes scores of hundreds, where a softmax that is not shifted overflows, growing from block to block.
+      // Sometimes scores of hundreds, which grow from block to block. A softmax without a shift would overflow.
       const float wide = random() % 3 == 0 ? 12.0f : 1.0f;
       for (size_t i = 0; i < count; ++i) {
         s.q.push_back(wide * Normal(random));
@@ -133,7 +133,7 @@ void CheckKernel(Random& random, const KernelTable& kernels, const AttentionKern
 
 void CheckAttention(Random& random, const KernelTable& kernels) {
   CheckKernel(random, kernels, kernels.attention->fp32, kEpsilon);
-  // bfloat16 has eight bits of precision; half of the last one is rounding.
+  // bfloat16 has eight bits of precision; the rounding error is half of the last one.
   if (kernels.attention->bf16.run) CheckKernel(random, kernels, kernels.attention->bf16, 0x1p-9);
 }
 

@@ -1,4 +1,4 @@
-// What the test programs share: how failures are told, random numbers, the instruction sets, the command line.
+// Shared by the test programs: failure reports, random numbers, instruction sets, the command line.
 #pragma once
 
 #include <cstdint>
@@ -33,14 +33,14 @@ inline std::vector<float> Uniforms(Random& random, int64_t count) {
   return numbers;
 }
 
-// Exactly `count` numbers that no kernel may leave as they are.
+// A buffer of exactly `count` NaN, which a kernel must overwrite.
 inline std::vector<float> Poisoned(int64_t count) { return std::vector<float>(static_cast<size_t>(count), kNaN); }
 
 inline bool SameBits(const float* a, const float* b, int64_t count) {
   return count == 0 || std::memcmp(a, b, static_cast<size_t>(count) * sizeof(float)) == 0;
 }
 
-// The instruction sets of this machine. Prints all, so that one which is missing does not look tested.
+// The instruction sets of this machine. Prints all, so that a missing one does not look tested.
 inline std::vector<const char*> Isas() {
   std::vector<const char*> available;
   for (int i = 0; i < aerogel_isa_count(); ++i) {
@@ -52,7 +52,7 @@ inline std::vector<const char*> Isas() {
   return available;
 }
 
-// The number behind `flag` on the command line.
+// The number after `flag` on the command line.
 inline uint64_t Option(int argc, char** argv, const char* flag, uint64_t otherwise) {
   for (int i = 1; i + 1 < argc; i += 2) {
     if (!std::strcmp(argv[i], flag)) return std::strtoull(argv[i + 1], nullptr, 10);
@@ -60,7 +60,7 @@ inline uint64_t Option(int argc, char** argv, const char* flag, uint64_t otherwi
   return otherwise;
 }
 
-// Tells how it went; what main returns.
+// Prints the result; returns the exit code of main.
 inline int Finish(uint64_t seed) {
   std::printf("%s, seed %llu\n", failures ? "FAILED" : "passed", static_cast<unsigned long long>(seed));
   return failures != 0;

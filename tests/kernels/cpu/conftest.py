@@ -50,7 +50,7 @@ BODY = f"""
 def matrix(
     random: np.random.Generator, word: str, shape: tuple[int, int]
 ) -> tuple[dict[str, np.ndarray], Function]:
-    """The tensors of a matrix in the operator's order, and its product in float64."""
+    """Return the tensors of a matrix, in the operator's order, and its float64 product."""
     form, _, weights = word.partition("-")
     mask = random.random(shape) < (1 if form == "dense" else 0.4)
     weight = (0.3 * random.standard_normal(shape) * mask).astype(np.float32)
@@ -83,10 +83,10 @@ def normalize(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
 
 
 class Encoder:
-    """A small Encoder_v1 with random weights. `words` has six forms of matrices a layer.
+    """A small Encoder_v1 with random weights. `words` has the formats of six matrices per layer.
 
     Attributes:
-        tensors: by name, such as ``layer0_q_data``; change them before `model`.
+        tensors: tensors by name, such as ``layer0_q_data``. Change them before `model`.
     """
 
     hidden = HIDDEN
@@ -96,13 +96,13 @@ class Encoder:
         self.words, self.activation = words.split(), activation
         self.layers: list[dict[str, Any]] = []
         self.tensors: dict[str, np.ndarray] = {}
-        words_left = iter(self.words)
+        remaining = iter(self.words)
         for number in range(len(self.words) // 6):
             self.layers.append({})
             for part in PARTS:
                 name = f"layer{number}_{part}"
                 if part in MATRICES:
-                    arrays, apply = matrix(random, next(words_left), MATRICES[part])
+                    arrays, apply = matrix(random, next(remaining), MATRICES[part])
                     self.tensors |= {f"{name}_{role}": array for role, array in arrays.items()}
                     self.layers[-1][part] = apply
                 else:
@@ -110,16 +110,16 @@ class Encoder:
                     self.tensors[name] = self.layers[-1][part] = vector.astype(np.float32)
 
     def apply(self, hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """y in float64, from the real tokens of each sequence alone."""
+        """Compute y in float64 from the real tokens of each sequence."""
         y = np.zeros(hidden.shape)
         for row, real in enumerate(mask != 0):
             x = hidden[row, real].astype(np.float64)
             for layer in self.layers if len(x) else ():
                 q, k, v = (layer[name](x).reshape(len(x), HEADS, SIZE).swapaxes(0, 1) for name in "qkv")
                 scores = q @ k.swapaxes(1, 2) / np.sqrt(SIZE)
-                shares = np.exp(scores - scores.max(-1, keepdims=True))
-                shares /= shares.sum(-1, keepdims=True)
-                context = (shares @ v).swapaxes(0, 1).reshape(len(x), WIDTH)
+                weights = np.exp(scores - scores.max(-1, keepdims=True))
+                weights /= weights.sum(-1, keepdims=True)
+                context = (weights @ v).swapaxes(0, 1).reshape(len(x), WIDTH)
                 x = normalize(x + layer["o"](context), layer["gamma1"], layer["beta1"])
                 inner = ACTIVATIONS[self.activation][0](layer["ffn1"](x))
                 x = normalize(x + layer["ffn2"](inner), layer["gamma2"], layer["beta2"])
@@ -127,7 +127,7 @@ class Encoder:
         return y
 
     def model(self, *, body: bool = False, fed: tuple[str, ...] = (), **attributes: Any) -> bytes:
-        """One node. `fed` are tensors that become inputs of the graph; attributes of None are left out."""
+        """Make a model of one node. Tensors in `fed` become graph inputs; attributes set to None are omitted."""
         stated: dict[str, Any] = {
             "heads": HEADS, "epsilon": EPSILON, "activation": self.activation, "matrices": " ".join(self.words),
             "tokens": "all",
@@ -138,8 +138,8 @@ class Encoder:
             helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "sequence"]),
         ]
         for name in fed:
-            kind = helper.np_dtype_to_tensor_dtype(self.tensors[name].dtype)
-            inputs.append(helper.make_tensor_value_info(name, kind, [None] * self.tensors[name].ndim))
+            dtype = helper.np_dtype_to_tensor_dtype(self.tensors[name].dtype)
+            inputs.append(helper.make_tensor_value_info(name, dtype, [None] * self.tensors[name].ndim))
         graph = helper.make_graph(
             [
                 helper.make_node(
@@ -164,7 +164,7 @@ class Encoder:
         return {word: op_for(form, weights or "fp32").proto() for word, (form, _, weights) in packed.items()}
 
     def function(self) -> onnx.FunctionProto:
-        """Encoder_v1 in plain operators and calls of the functions of single matrices."""
+        """Encoder_v1 as standard operators and functions of single matrices."""
         lines, words = [BODY], iter(self.words)
         for number in range(len(self.layers)):
 

@@ -1,4 +1,4 @@
-// Feeds the loader damaged matrices of every kind: exactly the malformed ones must be refused, and the others must run.
+// Loads damaged matrices of every type: exactly the malformed ones must be rejected, and the others must run.
 //
 //   damage_test [--seed N] [--rounds N]
 #include <algorithm>
@@ -40,7 +40,7 @@ void Damage(Random& random, Matrix* m) {
   }
 }
 
-// One to three numbers of a good matrix are changed.
+// Changes one to three numbers of a valid matrix.
 void CheckDamage(Random& random, int rounds) {
   int refused = 0;
   for (int round = 0; round < rounds; ++round) {
@@ -72,7 +72,7 @@ void Refused(const Matrix& m, const std::string& reason) {
   if (error.find(reason) == std::string::npos) Fail("said '" + error + "' where '" + reason + "' was expected");
 }
 
-// Claims sizes that no array bears out. All must be refused before anything is read or allocated by them.
+// Claims sizes that do not match the arrays. All must be rejected before anything is read or allocated.
 void CheckSizes(Random& random) {
   const int64_t huge[] = {0,
                           -1,
@@ -94,7 +94,7 @@ void CheckSizes(Random& random) {
         Refused(m, "data has blocks of ");
         Refused(m, "dimension " + std::to_string(size) + " is not in [1, 2147483647]");
       }
-      if (kind == Kind::kDense || size <= 0) continue;  // -1 stands for the true number
+      if (kind == Kind::kDense || size <= 0) continue;  // -1 means the true number
       Matrix m = Make(random, kind, 12, 12, 2, 2, 0.5, false);
       m.entries = size;
       Refused(m, "are more than 2147483647 values");

@@ -1,7 +1,7 @@
 // Compares the functions of elementwise.h with float64, for every instruction set of this machine.
 //
-// Outputs are filled with NaN beforehand, and buffers are exactly as large as promised and lie on the heap, where the
-// address sanitizer guards their ends.
+// Outputs are filled with NaN first. Buffers on the heap have exactly the promised size, so that the address sanitizer
+// guards their ends.
 //
 //   elementwise_test [--seed N]
 #include <cmath>
@@ -13,7 +13,7 @@ namespace {
 
 using namespace check;
 
-// The function on each of `xs`, in runs of 1 to 9 vectors so that every tail occurs.
+// Applies the function to `xs` in runs of 1 to 9 vectors, so that every tail occurs.
 std::vector<float> Apply(const KernelTable& kernels, void (*function)(float*, int64_t), const std::vector<float>& xs) {
   std::vector<float> ys;
   for (size_t i = 0, vectors = 1; i < xs.size(); vectors = vectors % 9 + 1) {
@@ -27,7 +27,7 @@ std::vector<float> Apply(const KernelTable& kernels, void (*function)(float*, in
   return ys;
 }
 
-// Every 2^step-th of all floats from `first` to `last`, which have the same sign.
+// Every 2^step-th float from `first` to `last`, which have the same sign.
 std::vector<float> Sweep(float first, float last, int step) {
   uint32_t from, to;
   std::memcpy(&from, &first, sizeof from);
@@ -75,7 +75,7 @@ void CheckGelu(const KernelTable& kernels, const char* name, void (*function)(fl
   for (size_t i = 0; i < xs.size(); ++i) {
     const double x = xs[i];
     const std::string what = std::string(name) + "(" + std::to_string(x) + ") is " + std::to_string(ys[i]);
-    if (std::isnan(x) || x == -kInfinity) {  // which 0 is multiplied with
+    if (std::isnan(x) || x == -kInfinity) {  // x times 0 is NaN
       Expect(std::isnan(ys[i]), kernels, what);
     } else if (std::fabs(x) > 6) {
       Expect(ys[i] == (x > 0 ? xs[i] : 0.0f), kernels, what);
@@ -96,7 +96,7 @@ void CheckRelu(const KernelTable& kernels) {
   Expect(std::isnan(ys[5]), kernels, "relu(NaN) is a number");
 }
 
-// One token: its mean far from 0, or one feature far from the others, as trained models have.
+// One token whose mean is far from 0, or with one outlier feature, as in trained models.
 std::vector<float> Token(Random& random, int64_t features) {
   std::vector<float> x(static_cast<size_t>(features));
   const float mean = random() % 3 ? Normal(random) : 1000.0f * Normal(random);
@@ -123,7 +123,7 @@ void CheckLayerNorm(Random& random, const KernelTable& kernels) {
       }
       float* to = in_place ? x.data() : y.data();
       kernels.elementwise->layer_norm(x.data(), features, stride, vectors, gamma.data(), beta.data(), epsilon, to);
-      // The same token alone in a tile of one vector.
+      // The same token in a tile of one vector.
       const int64_t alone = static_cast<int64_t>(random() % static_cast<uint64_t>(stride)), w = kernels.width;
       Aligned<float> one(features * w, 0.0f);
       for (int64_t k = 0; k < features; ++k) one[k * w + w - 1] = tokens[alone][k];
@@ -146,7 +146,7 @@ void CheckLayerNorm(Random& random, const KernelTable& kernels) {
             continue;
           }
           const double expected = (tokens[t][k] - mean) / deviation * gamma[k] + beta[k];
-          // Rounding of the mean counts by the size of what it is the mean of; the rest by the size of what is added.
+          // The error of the mean scales with the features, the other errors with the added terms.
           const double unit = kEpsilon * (std::fabs(gamma[k]) * (size + std::fabs(tokens[t][k] - mean)) / deviation +
                                           std::fabs(beta[k]));
           const double error = std::fabs(got - expected) / unit;
@@ -167,7 +167,7 @@ void CheckQuantize(Random& random, const KernelTable& kernels) {
       Aligned<float> x(features * stride, 0.0f), most(stride, kNaN), inverse(stride, 0.0f);
       Aligned<uint8_t> q(quads * stride * 4, 77);
       for (int64_t i = 0; i < x.size(); ++i) x[i] = Normal(random);
-      // Token 0 has many ties, 1 a NaN, 2 an infinity, 3 numbers beyond the range of integers.
+      // Token 0 has many ties, 1 a NaN, 2 an infinity, 3 numbers beyond the integer range.
       for (int64_t k = 0; k < features; ++k) x[k * stride] = 0.5f * static_cast<float>(k % 254) - 63.0f;
       x[1] = kNaN, x[2] = -kInfinity, x[3] = 1e20f, x[(features - 1) * stride + 3] = -1e20f;
       kernels.elementwise->absmax(x.data(), features, stride, vectors, most.data());
@@ -218,7 +218,7 @@ void CheckRows(Random& random, const KernelTable& kernels) {
         for (int64_t i = 0; i < xt.size(); ++i) {
           const int64_t t = i % stride;
           Expect(xt[i] == (t < tokens ? from[t][i / stride] : 0.0f), kernels, "gather_rows");
-          if (t >= tokens) xt[i] = kNaN;  // must not be needed on the way back
+          if (t >= tokens) xt[i] = kNaN;  // must not be read
         }
         kernels.elementwise->scatter_rows(xt.data(), stride, tokens, features, targets.data());
         for (int64_t t = 0; t < tokens; ++t) {

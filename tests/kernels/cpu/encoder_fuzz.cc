@@ -1,4 +1,4 @@
-// Fuzzes the loading of an encoder: exactly those whose matrices are well formed and fit together are accepted, and
+// Fuzzes the loading of an encoder: exactly encoders whose matrices are well formed and fit together are accepted, and
 // they run.
 #include <algorithm>
 #include <cmath>

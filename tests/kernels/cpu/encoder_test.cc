@@ -1,7 +1,7 @@
-// Holds the fused encoder, on every instruction set of this machine, against float64: ragged batches, masks with holes,
-// mixtures of matrices. Then sizes that do not fit must be refused.
+// Compares the fused encoder with float64 on every instruction set of this machine: ragged batches, masks with holes,
+// mixtures of matrices. Checks that sizes that do not fit are rejected.
 //
-// Needs nothing but the library, as kernel_test.
+// Needs only the library, like kernel_test.
 //
 //   encoder_test [--seed N]
 #include <algorithm>
@@ -27,7 +27,7 @@ const std::vector<Kind> kAll(std::begin(check::kKinds), std::end(check::kKinds))
 
 struct Batch {
   int64_t batch, sequence;
-  std::vector<float> hidden;  // NaN at masked positions, which nobody may look at
+  std::vector<float> hidden;  // NaN at masked positions, which must not be read
   std::vector<int64_t> mask;
 };
 
@@ -49,7 +49,7 @@ Batch MakeBatch(Random& random, int64_t features, int64_t batch, int64_t sequenc
   return b;
 }
 
-// tokens: of each sequence's result; the whole sequence, or 1 where only the first is computed.
+// tokens: result tokens per sequence; the whole sequence, or 1 if only the first token is computed.
 std::vector<float> Run(const Prepared& encoder, const Batch& b, int64_t features, int threads, int64_t tokens) {
   std::vector<float> y = check::Poisoned(b.batch * tokens * features);
   if (aerogel_encoder_run(encoder.get(), b.hidden.data(), b.mask.data(), b.batch, b.sequence, y.data(), threads)) {
@@ -62,7 +62,7 @@ std::vector<float> Run(const Prepared& encoder, const Batch& b, int64_t features
   return Run(encoder, b, features, threads, b.sequence);
 }
 
-// The real tokens of one sequence, gathered.
+// Gathers the real tokens of one sequence.
 Batch Alone(const Batch& b, int64_t features, int64_t row) {
   Batch alone{1, 0, {}, {}};
   for (int64_t s = row * b.sequence; s < (row + 1) * b.sequence; ++s) {
@@ -74,21 +74,21 @@ Batch Alone(const Batch& b, int64_t features, int64_t row) {
   return alone;
 }
 
-// How far tokens are from what they should be, in units of rounding of 1 + |y|.
+// Errors of tokens, in units of float epsilon times 1 + |y|.
 struct Errors {
-  std::vector<double> of_tokens;  // the greatest of each
-  double sum_of_squares = 0;      // of y, not in units
-  double greatest = 0;            // the same
+  std::vector<double> of_tokens;  // the largest of each token
+  double sum_of_squares = 0;      // of y, unscaled
+  double greatest = 0;            // of y, unscaled
   double worst() const { return of_tokens.empty() ? 0 : *std::max_element(of_tokens.begin(), of_tokens.end()); }
 };
 
-// Outputs have standard deviation near 1. A layer adds up to 18 units in thousands of cases.
+// Outputs have a standard deviation near 1. A layer adds up to 18 units in thousands of cases.
 constexpr double kUnits = 40;
 
-// With eight-bit matrices a difference in the last place of an activation can round it to the next integer, and nothing
-// in float64 can tell whether it will. In the first layer that is rare and stays within the token, since what Q, K and
-// V take is given exactly; later on such tokens are noise of the size of a rounding step. bfloat16 in attention is
-// noise of that size in every layer.
+// With int8 matrices, a difference in the last digit of an activation can round it to the next integer, which float64
+// cannot predict. In the first layer this is rare and affects only one token, because the inputs of Q, K and V are
+// exact. In later layers the error is about one rounding step. bfloat16 in attention causes an error of the same size
+// in every layer.
 void Judge(const std::string& what, const Encoder& encoder, bool bfloat16, const Errors& errors) {
   const double bound = kUnits * static_cast<double>(encoder.layers.size());
   if (!encoder.rounds()) {
@@ -109,8 +109,8 @@ void Judge(const std::string& what, const Encoder& encoder, bool bfloat16, const
 
 double worst_float = 0, worst_round = 0;
 
-// What every run must be: right, zero where there is no token, and the same to the bit whatever the threads and whoever
-// else is in the batch.
+// Checks every run: correct, zero without tokens, and bit-identical for any number of threads and any other sequences
+// in the batch.
 void CheckBatch(const Encoder& encoder, const Batch& b, const Names& isas) {
   const int64_t features = encoder.hidden, count = b.batch * b.sequence;
   std::vector<Batch> alone;
@@ -176,7 +176,7 @@ void CheckBatch(const Encoder& encoder, const Batch& b, const Names& isas) {
   }
 }
 
-// Sizes that are multiples of nothing, every activation, every mixture.
+// Odd sizes, every activation, every mixture.
 void CheckShapes(Random& random, const Names& isas) {
   const Sizes sizes[] = {{8, 1, 8, 8, 1},     {8, 2, 4, 20, 2},   {15, 3, 5, 31, 1},  {24, 4, 6, 96, 3},
                          {33, 3, 11, 64, 2},  {40, 3, 8, 50, 1},  {64, 4, 16, 70, 1}, {96, 3, 32, 130, 1},
@@ -197,7 +197,7 @@ void CheckShapes(Random& random, const Names& isas) {
   }
 }
 
-// More keys than attention takes at once, more tokens than are taken together, a long one among short ones.
+// More keys than one block of attention, more tokens than one group of sequences, a long sequence among short ones.
 void CheckLong(Random& random, const Names& isas) {
   const struct {
     Sizes sizes;
@@ -217,7 +217,7 @@ void CheckLong(Random& random, const Names& isas) {
   }
 }
 
-// Nothing to do, in every way.
+// Empty inputs of every form.
 void CheckEmpty(Random& random, const Names& isas) {
   const Encoder encoder = MakeEncoder(random, {16, 2, 8, 20, 2}, kAll, AEROGEL_GELU);
   Batch masked = MakeBatch(random, 16, 3, 9, Masks::kNone);
@@ -225,7 +225,7 @@ void CheckEmpty(Random& random, const Names& isas) {
   for (const Batch& b : {masked, Batch{0, 5, {}, {}}, Batch{5, 0, {}, {}}}) CheckBatch(encoder, b, isas);
 }
 
-// One prepared encoder in several threads at once.
+// Calls one encoder from several threads at once.
 void CheckConcurrency(Random& random, const Names& isas) {
   const Encoder encoder = MakeEncoder(random, {32, 2, 16, 64, 2}, kAll, AEROGEL_GELU);
   for (const char* isa : isas) {
@@ -281,10 +281,10 @@ void CheckRefusals(Random& random) {
         });
       };
       const std::string size = std::to_string(out[i]) + "x" + std::to_string(in[i]);
-      // ffn1 decides what is between the two last matrices.
+      // ffn1 determines the size between the last two matrices.
       const std::string name = i == 4 ? "ffn2 is 16x20, not 16x22" : std::string(names[i]) + " is ";
       replaced(out[i] + 2, in[i], "layer 1: " + (i == 4 ? name : name + std::to_string(out[i] + 2)));
-      // gamma has as many entries as q has columns: one that is narrower cannot be read beyond.
+      // gamma must have as many entries as q has columns.
       replaced(out[i], in[i] - 2,
                "layer 1: " + std::string(names[i]) + " is " + std::to_string(out[i]) + "x" + std::to_string(in[i] - 2) +
                    ", not " + size);

@@ -8,7 +8,7 @@ namespace {
 
 using Numbers = std::vector<double>;
 
-// W [out, in], with eight bits before it is scaled.
+// W [out, in]; int8 weights are not scaled.
 Numbers Expand(const Matrix& m) {
   Numbers w(static_cast<size_t>(m.out * m.in));
   for (int64_t n = 0; n < m.out; ++n) {
@@ -151,7 +151,7 @@ Matrix MakeWeight(Random& random, Kind kind, int64_t out, int64_t in) {
   const auto scale = static_cast<float>(1.7 / std::sqrt(static_cast<double>(in) * density + 1));
   if (kind == Kind::kInt8) {
     for (float& s : m.scale) s = scale / 127 * (1 + 0.5f * Uniform(random));
-  } else if (kind != Kind::kFloat16) {  // whose values are small as they are
+  } else if (kind != Kind::kFloat16) {  // whose values are already small
     for (float& value : m.values) value *= scale;
   }
   for (float& b : m.bias) b *= 0.5f;
@@ -201,7 +201,7 @@ Encoder MakeEncoder(Random& random, const Sizes& sizes, const std::vector<Kind>&
                 around(0),
                 around(1),
                 around(0)};
-    if (layer.o.kind != Kind::kDense && random() % 2) {  // a head that nothing reads
+    if (layer.o.kind != Kind::kDense && random() % 2) {  // an unused head
       const auto head = static_cast<int64_t>(random() % static_cast<uint64_t>(sizes.heads));
       Prune(&layer.o, head * sizes.head_size, (head + 1) * sizes.head_size);
     }

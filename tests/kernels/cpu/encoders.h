@@ -1,4 +1,4 @@
-// Encoders of any size and mixture of matrices, and what they compute, in float64.
+// Encoders of any size and mixture of matrices, and their results in float64.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ struct Encoder {
   int first_token_only = 0;
   std::vector<Layer> layers;
 
-  // Null, with a reason, where the library refuses it. Points into this.
+  // Null, with a reason, if the library rejects it. The result points into this object.
   Prepared Create(const char* isa, std::string* error) const;
-  bool rounds() const;            // whether any matrix takes eight-bit activations
+  bool rounds() const;            // whether any matrix quantizes activations
   bool rounds_attention() const;  // whether q, k and v of any layer all do
   std::string Describe() const;
 };
@@ -39,13 +39,13 @@ struct Sizes {
   int64_t hidden, heads, head_size, inner, layers;
 };
 
-// The kinds of matrices are drawn from `kinds`. Rows, columns and whole heads are empty here and there.
+// Draws the types of matrices from `kinds`. Some rows, columns and whole heads are empty.
 Encoder MakeEncoder(Random& random, const Sizes& sizes, const std::vector<Kind>& kinds, int activation);
 
-// A matrix of random structure whose results are of the size of its arguments.
+// A matrix of random structure whose results have the magnitude of its arguments.
 Matrix MakeWeight(Random& random, Kind kind, int64_t out, int64_t in);
 
-// The matrix without the entries of columns [first, end).
+// Removes the entries of columns [first, end).
 void Prune(Matrix* m, int64_t first, int64_t end);
 
 // y [tokens, hidden] of one sequence x [tokens, hidden], all tokens of which are real:
@@ -53,7 +53,7 @@ void Prune(Matrix* m, int64_t first, int64_t end);
 //   Q, K, V = x W^T + b;   A = softmax(Q K^T / sqrt(d)) V by head
 //   x1 = LN(x + A Wo^T + bo);   y = LN(x1 + W2 act(W1 x1 + b1) + b2)
 //
-// Matrices of eight-bit weights round their activations as the kernels do, from these values.
+// Matrices of int8 weights quantize their activations like the kernels, from these values.
 std::vector<double> Apply(const Encoder& encoder, const float* x, int64_t tokens);
 
 }  // namespace check

@@ -1,4 +1,4 @@
-// What the fuzzing programs share: numbers out of the fuzzer's bytes, matrices that are damaged by them.
+// Shared by the fuzzing programs: numbers from the fuzzer's bytes, and matrices damaged with them.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace check {
 
-// Reads off bytes; zeros once they have run out.
+// Reads bytes; zeros after the last one.
 class Bytes {
  public:
   Bytes(const uint8_t* data, size_t size) : next_(data), end_(data + size) {}
@@ -31,7 +31,7 @@ class Bytes {
   const uint8_t* end_;
 };
 
-// Stops the fuzzer, which keeps the input.
+// Stops the fuzzer, which saves the input.
 inline void Expect(bool good, const std::string& what) {
   if (good) return;
   std::fprintf(stderr, "%s\n", what.c_str());
@@ -43,7 +43,7 @@ inline const char* Isa(Bytes& bytes) {
   return isas[bytes.Byte() % isas.size()];
 }
 
-// A good matrix. Its values are drawn from a seed: what they are matters less than where.
+// A valid matrix. Its values come from a seed: their positions matter more than the values.
 inline Matrix Good(Bytes& bytes, int64_t out_blocks, int64_t in_blocks, int64_t r, int64_t c) {
   Random random(bytes.Byte());
   const Kind kind = kKinds[bytes.Byte() % 4];

@@ -1,4 +1,4 @@
-// What the tests of one instruction set's functions (elementwise.h, attention.h) share.
+// Shared by the tests of one instruction set's functions (elementwise.h, attention.h).
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ inline void Expect(bool good, const KernelTable& kernels, const std::string& wha
 
 inline float Normal(Random& random) { return std::normal_distribution<float>()(random); }
 
-// Exactly `size` elements on a boundary of 64 bytes.
+// Exactly `size` elements, aligned to 64 bytes.
 template <typename T>
 class Aligned {
  public:
@@ -42,7 +42,7 @@ class Aligned {
   int64_t size_;
 };
 
-// Calls `test` for every instruction set of this machine; what main returns.
+// Calls `test` for every instruction set of this machine; returns the exit code of main.
 inline int ForIsas(int argc, char** argv, void (*test)(Random& random, const KernelTable& kernels)) {
   const uint64_t seed = Option(argc, argv, "--seed", 1);
   for (int i = 0; i < aerogel::kIsaCount; ++i) {

@@ -1,6 +1,6 @@
-// Holds the products of every instruction set of this machine and every kind of matrix against float64.
+// Compares the products of every instruction set of this machine and every type of matrix with float64.
 //
-// Needs nothing but the library, so that the same program runs natively, under the sanitizers and under an emulator of
+// Needs only the library, so that the same program runs natively, under the sanitizers and under an emulator of
 // another architecture.
 //
 //   kernel_test [--seed N]
@@ -23,7 +23,7 @@ using check::Poisoned;
 using check::Random;
 using Names = std::vector<const char*>;
 
-// The product of one call, on outputs that held NaN before.
+// Computes one product; the output is filled with NaN first.
 std::vector<float> Run(const Linear& linear, const Matrix& m, const float* x, int64_t tokens, int threads) {
   std::vector<float> y = Poisoned(tokens * m.out);
   if (aerogel_linear_run(linear.get(), x, tokens, y.data(), threads)) Fail("run");
@@ -37,7 +37,7 @@ Linear Create(const std::string& what, const Matrix& m, const char* isa) {
   return linear;
 }
 
-// Runs of `counts` tokens, each of which must be right and the same to the bit on one thread and on three.
+// Checks products of `counts` tokens: correct, and bit-identical on one and on three threads.
 void CheckMatrix(Random& random, const Matrix& m, const Names& isas, const std::vector<int64_t>& counts) {
   for (const int64_t tokens : counts) {
     const std::vector<float> x = check::Activations(random, m, tokens);
@@ -55,7 +55,7 @@ void CheckMatrix(Random& random, const Matrix& m, const Names& isas, const std::
   }
 }
 
-// Shapes of all sorts, none of which fills a tile evenly.
+// Shapes that do not fill a tile evenly.
 void CheckShapes(Random& random, const Names& isas) {
   const int64_t blocks[][2] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}, {16, 1}, {1, 4},
                                {2, 4}, {4, 4}, {3, 5}, {6, 2}, {1, 8},  {16, 16}};
@@ -65,7 +65,7 @@ void CheckShapes(Random& random, const Names& isas) {
         for (const int64_t rows : {int64_t{1}, int64_t{5}, 96 / b[0]}) {
           for (const int64_t cols : {int64_t{1}, int64_t{7}, 208 / b[1]}) {
             const Matrix m = Make(random, kind, rows * b[0], cols * b[1], b[0], b[1], density, density == 0.5);
-            // One token count a shape, a different one each time; the large shapes need few.
+            // One token count per shape, a different one each time; few for large shapes.
             static size_t turn = 0;
             const int64_t counts[] = {1, 3, 4, 15, 16, 17, 31, 33, 47, 64, 65, 100, 127, 129};
             CheckMatrix(random, m, isas, {counts[turn++ % (sizeof counts / sizeof *counts)]});
@@ -81,7 +81,7 @@ void CheckShapes(Random& random, const Names& isas) {
   }
 }
 
-// Rows of every length, past those that code is unrolled for, and one row that is far longer than all others.
+// Rows of every length, beyond the unrolled ones, and one row that is far longer than the others.
 void CheckLengths(Random& random, const Names& isas) {
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < 72; ++i) lengths.push_back(i * 29 % 72);
@@ -106,7 +106,7 @@ void CheckLarge(Random& random, const Names& isas) {
     broad.wide = true;
     CheckMatrix(random, broad, isas, {2, 17});
   }
-  // The largest sums that eight bits may give: all of one sign, at every place.
+  // The largest possible int8 sums: all values of one sign, in every column.
   Matrix most = Make(random, Kind::kInt8, 2, 65536, 1, 1, 1.0, false);
   most.wide = true;
   std::fill(most.values.begin(), most.values.end(), 127.0f);
@@ -119,7 +119,7 @@ void CheckLarge(Random& random, const Names& isas) {
   }
 }
 
-// A token's result is the same to the bit alone, among any number of others, at any place and on any number of threads.
+// A token's result is bit-identical alone, among others, at any position and on any number of threads.
 void CheckCompany(Random& random, const Names& isas) {
   constexpr int64_t kTokens = 513;
   const int64_t blocks[][2] = {{1, 1}, {2, 1}, {4, 1}, {1, 4}, {3, 5}};
@@ -152,7 +152,7 @@ void CheckCompany(Random& random, const Names& isas) {
   }
 }
 
-// One prepared matrix in several threads at once.
+// Calls one matrix from several threads at once.
 void CheckConcurrency(Random& random, const Names& isas) {
   const Matrix m = Make(random, Kind::kInt8, 64, 80, 1, 4, 0.3, false);
   for (const char* isa : isas) {
@@ -172,13 +172,13 @@ void CheckConcurrency(Random& random, const Names& isas) {
   }
 }
 
-// A token's result must not depend on what other tokens hold, and pruned columns must not be read as numbers.
+// A token's result must not depend on other tokens, and NaN in an empty column must not affect it.
 void CheckPoison(Random& random, const Names& isas) {
   constexpr int64_t kTokens = 21, kPoisoned = 5, kPruned = 7;  // column 7 = 2 (mod 5) is empty, see Make
   for (const Kind kind : check::kKinds) {
     const Matrix m = Make(random, kind, 40, 48, 1, 1, 0.4, true);
     std::vector<float> x = check::Uniforms(random, kTokens * m.in);
-    // Rounding to eight bits, and dense matrices, look at every column.
+    // Quantization and dense matrices read every column.
     for (int64_t t = 0; t < kTokens && (kind == Kind::kFloat32 || kind == Kind::kFloat16); ++t) {
       x[t * m.in + kPruned] = kNaN;
     }
@@ -188,7 +188,7 @@ void CheckPoison(Random& random, const Names& isas) {
       const std::vector<float> y = Run(linear, m, x.data(), kTokens, 1);
       for (int64_t i = 0; i < kTokens * m.out; ++i) {
         const int64_t n = i % m.out;
-        // A row without entries has its bias for a result, whatever the token; one of eight bits also its scale.
+        // The result of an empty row is its bias, for any token; with int8 weights NaN reaches it through the scale.
         const bool reads = kind == Kind::kDense || kind == Kind::kInt8 || m.indptr[n] != m.indptr[n + 1];
         if (std::isnan(y[i]) == (i / m.out == kPoisoned && reads)) continue;
         Fail(std::string(isa) + " " + m.Describe() + ": NaN spreads, or is lost, at " + std::to_string(i));
@@ -198,10 +198,10 @@ void CheckPoison(Random& random, const Names& isas) {
   }
 }
 
-// Every half-precision number is widened to just that number.
+// Every fp16 number is widened exactly.
 void CheckHalves(Random& random, const Names& isas) {
-  Matrix four = check::Start(random, Kind::kFloat16, 16384, 4, 1, 1);  // taken four at a time
-  Matrix one = check::Start(random, Kind::kFloat16, 65536, 1, 1, 1);   // one at a time
+  Matrix four = check::Start(random, Kind::kFloat16, 16384, 4, 1, 1);  // loaded four at a time
+  Matrix one = check::Start(random, Kind::kFloat16, 65536, 1, 1, 1);   // loaded one at a time
   for (uint32_t bits = 0; bits < 65536; ++bits) {
     four.halves.push_back(static_cast<uint16_t>((bits & 0x7c00) == 0x7c00 ? 0 : bits));  // infinity times 0 is NaN
     four.indices.push_back(static_cast<int32_t>(bits % 4));
@@ -228,8 +228,8 @@ void CheckHalves(Random& random, const Names& isas) {
   }
 }
 
-// Weights and scales that are no finite numbers are the model's business: they reach the rows that have them, as they
-// do in the function body, and no other row.
+// NaN and Inf weights and scales are accepted. They affect the rows that contain them, as in the function body, and no
+// other rows.
 void CheckNotFinite(Random& random, const Names& isas) {
   for (const Kind kind : {Kind::kFloat32, Kind::kInt8}) {
     Matrix m = Make(random, kind, 6, 40, 1, 1, 1.0, false);

@@ -1,4 +1,4 @@
-// Fuzzes the loading of a matrix: exactly the well-formed ones are accepted, and those multiply as they should.
+// Fuzzes the loading of a matrix: exactly the well-formed ones are accepted, and their products are correct.
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +10,7 @@ using check::Matrix;
 
 namespace {
 
-// Sizes that no matrix has, and one that this one has not. Whether it can be a good matrix still.
+// Sets invalid or wrong sizes. Returns whether the matrix can still be valid.
 bool Missize(check::Bytes& bytes, Matrix* m) {
   const int64_t huge[] = {0, -1, int64_t{1} << 31, std::numeric_limits<int64_t>::max(),
                           std::numeric_limits<int64_t>::min()};

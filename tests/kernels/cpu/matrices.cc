@@ -30,7 +30,7 @@ AerogelMatrix Matrix::View() const {
   if (kind == Kind::kFloat16) view.dtype = AEROGEL_FLOAT16, view.data = halves.data();
   if (kind == Kind::kInt8) view.dtype = AEROGEL_INT8, view.data = bytes.data(), view.scale = scale.data();
   view.wide_indices = wide;
-  // Cut from the int32 ones just before the call, into a buffer of exactly their size.
+  // Narrowed from int32 just before the call, to a buffer of exactly their size.
   narrow = std::vector<uint16_t>(indices.begin(), indices.end());
   view.indices = wide ? static_cast<const void*>(indices.data()) : narrow.data();
   view.indptr = indptr.data();
@@ -54,13 +54,13 @@ void Matrix::Append(Random& random, int32_t index) {
   indices.push_back(index);
   for (int64_t i = 0; i < r * c; ++i) {
     if (kind == Kind::kFloat16) {
-      // Magnitudes below 1, mostly above 2^-7; one in eight as small as they get.
+      // Magnitudes below 1, mostly above 2^-7; one in eight is as small as possible.
       const auto exponent = static_cast<unsigned>(random() % 8 ? 8 + random() % 7 : random() % 15);
       const auto bits = static_cast<unsigned>(random() % 2) << 15 | exponent << 10 | random() % 1024;
       halves.push_back(static_cast<uint16_t>(bits));
       values.push_back(static_cast<float>(HalfValue(halves.back())));
     } else if (kind == Kind::kInt8) {
-      // The extremes often: they are what could overflow.
+      // Extremes often, because they could overflow.
       const int draw = static_cast<int>(random() % 300) - 150;
       bytes.push_back(static_cast<int8_t>(std::clamp(draw, -127, 127)));
       values.push_back(bytes.back());
@@ -146,7 +146,7 @@ double Quantize(const float* x, int64_t count, std::vector<int32_t>* q) {
   for (int64_t k = 0; k < count; ++k) most = std::max(most, std::fabs(x[k]));
   const float inverse = 127.0f / most;
   q->clear();
-  // nearbyint takes ties to the even number, the default mode of rounding.
+  // nearbyint rounds half to even in the default mode.
   for (int64_t k = 0; k < count; ++k) q->push_back(static_cast<int32_t>(std::nearbyint(x[k] * inverse)));
   return double{most} / 127.0;
 }

@@ -1,4 +1,4 @@
-// Registration against a runtime made of a few functions: what is created once, what every time, what after a failure.
+// Registers with a fake runtime: what is created once, what every time, and what after a failure.
 //
 //   register_test
 #include <map>
@@ -24,7 +24,7 @@ using check::Fail;
 namespace slot = aerogel::ort::slot;
 
 int created = 0, released = 0;
-int adds_until_failure = -1;  // CustomOpDomain_Add fails once it has been called so often
+int adds_until_failure = -1;  // CustomOpDomain_Add fails after this number of calls
 OrtStatus failure;
 
 Api MakeApi() {

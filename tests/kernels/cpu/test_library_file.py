@@ -1,4 +1,4 @@
-"""What the built library file exports, needs and names."""
+"""Symbols and dependencies of the built library file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aerogel.kernels.cpu import native
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not shutil.which("nm"), reason="needs nm and ELF")
 
 
-def test_exports_only_what_is_meant() -> None:
+def test_exports_only_the_public_symbols() -> None:
     listing = subprocess.run(
         ["nm", "-D", "--defined-only", aerogel.library_path()], capture_output=True, text=True, check=True
     )
@@ -24,7 +24,7 @@ def test_exports_only_what_is_meant() -> None:
     assert all(name == "RegisterCustomOps" or name.startswith("aerogel_") for name in names), names
 
 
-def test_needs_nothing_but_the_system_c_library() -> None:
+def test_depends_only_on_the_c_library() -> None:
     listing = subprocess.run(
         ["readelf", "-d", aerogel.library_path()], capture_output=True, text=True, check=True
     )
@@ -32,7 +32,7 @@ def test_needs_nothing_but_the_system_c_library() -> None:
     assert all(re.match(r"(libc|libm|libpthread|ld-linux.*)\.so", name) for name in needed), needed
 
 
-def test_names_its_functions_to_profilers() -> None:
+def test_has_a_symbol_table_for_profilers() -> None:
     listing = subprocess.run(["nm", "-C", aerogel.library_path()], capture_output=True, text=True, check=True)
     local = [line for line in listing.stdout.splitlines() if " t " in line]
     for isa in (isa.name for isa in native.isas() if isa.available):

@@ -1,4 +1,4 @@
-"""The library's statistics of packed matrices against counts by numpy."""
+"""Compare the library's statistics of packed matrices with numpy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def encode(mask: np.ndarray, block: tuple[int, int], dtype: type) -> Arrays:
 @pytest.mark.parametrize("isa", AVAILABLE)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 @pytest.mark.parametrize("block", [(1, 1), (4, 1), (2, 1), (1, 4), (3, 2), (6, 4)])
-def test_against_counts(isa: str, dtype: type, block: tuple[int, int]) -> None:
+def test_stats_equal_counts_by_numpy(isa: str, dtype: type, block: tuple[int, int]) -> None:
     random = np.random.default_rng(1)
     out, inside = 48, 602 if block[1] < 4 else 600
     kept = (
@@ -50,7 +50,7 @@ def test_against_counts(isa: str, dtype: type, block: tuple[int, int]) -> None:
     assert stats.bytes == stats.slots * (rows * value + 1) + 6 * stats.panels + 4 * stats.groups
 
 
-def test_large_matrices_are_cut_into_chunks_of_all_rows() -> None:
+def test_large_matrices_are_split_into_chunks_that_cover_all_rows() -> None:
     mask = np.zeros((1024, 64), bool)
     mask[:, 0] = True
     stats = native.matrix_stats(encode(mask, (1, 1), np.float32), 64)
@@ -58,7 +58,7 @@ def test_large_matrices_are_cut_into_chunks_of_all_rows() -> None:
     assert (stats.panels, stats.groups) == (1024, stats.chunks)
 
 
-def test_malformed_matrices_are_refused() -> None:
+def test_rejects_malformed_matrices() -> None:
     arrays = encode(np.eye(8, dtype=bool), (1, 1), np.float32)
     with pytest.raises(FormatError, match=r"indices have 7 at position 7, which is outside \[0, 7\)"):
         native.matrix_stats(arrays, 7)
@@ -77,7 +77,7 @@ def test_malformed_matrices_are_refused() -> None:
     assert error.value == b"matrix is dense"
 
 
-def test_an_older_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_an_older_library(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
         aerogel_isa = None
 
@@ -87,7 +87,9 @@ def test_an_older_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", Old)
     native._library.cache_clear()
     try:
-        with pytest.raises(RuntimeLoadError, match="is of another version of Aerogel; reinstall aerogel"):
+        with pytest.raises(
+            RuntimeLoadError, match="belongs to another version of Aerogel; reinstall aerogel"
+        ):
             native.isas()
     finally:
         native._library.cache_clear()

@@ -10,7 +10,7 @@ from aerogel.kernels.cpu.native import SparseLinear, check_selection, isas, sele
 from aerogel.sparse.formats import FORMATS
 
 AVAILABLE = [isa.name for isa in isas() if isa.available]
-# All of them, so that one this machine lacks shows as skipped, with the reason, instead of not at all.
+# All instruction sets, so that those this machine lacks show as skipped, with the reason.
 EVERY = [
     pytest.param(isa.name, marks=[] if isa.available else pytest.mark.skip(reason=isa.reason))
     for isa in isas()
@@ -49,7 +49,7 @@ def test_non_contiguous_input() -> None:
     np.testing.assert_array_equal(linear(x.T), linear(np.ascontiguousarray(x.T)))
 
 
-def test_arguments_are_checked() -> None:
+def test_rejects_invalid_arguments() -> None:
     weight, mask = masked(8, 6, (1, 1), 0.5)
     arrays = FORMATS.get("csr").encode(weight, mask)
     for name, broken in (
@@ -62,7 +62,7 @@ def test_arguments_are_checked() -> None:
     for name in arrays:
         with pytest.raises(FormatError, match=f"{name} is missing"):
             SparseLinear({key: array for key, array in arrays.items() if key != name}, None, 6)
-    with pytest.raises(FormatError, match=r"scale is missing; give float32 \[8\]"):
+    with pytest.raises(FormatError, match=r"scale is missing; int8 data needs float32 \[8\]"):
         SparseLinear({**arrays, "data": arrays["data"].astype(np.int8)}, None, 6)
     with pytest.raises(FormatError, match="bias"):
         SparseLinear(arrays, np.zeros(7, np.float32), 6)
@@ -84,7 +84,7 @@ def test_arguments_are_checked() -> None:
         (np.zeros((2, 6), np.float32), misaligned(np.zeros((2, 8), np.float32))),
         (shared[:12].reshape(2, 6), shared[11:27].reshape(2, 8)),
     ):
-        with pytest.raises(FormatError, match="out must be writable and aligned memory of its own"):
+        with pytest.raises(FormatError, match="out must be writable, aligned and must not overlap x"):
             linear(x, out=out)
     for threads in (0, -1, 1025, 2**40, 1.5, True):
         with pytest.raises(UsageError, match="out of range; give an integer from 1 to 1024"):
@@ -92,7 +92,7 @@ def test_arguments_are_checked() -> None:
 
 
 def misaligned(array: np.ndarray) -> np.ndarray:
-    """The same numbers at an odd address."""
+    """The same numbers at an unaligned address."""
     memory = np.zeros(array.nbytes + 1, np.uint8)
     offset = 1 - memory.ctypes.data % 2
     moved = memory[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -102,14 +102,14 @@ def misaligned(array: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("isa", EVERY)
-@pytest.mark.parametrize("kind", [np.float32, np.float16, np.int8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 @pytest.mark.parametrize(
     ("form", "block"), [("csr", (1, 1)), ("bsr", (4, 1)), ("bsr", (1, 4)), ("bsr", (3, 2))]
 )
-def test_arrays_may_lie_at_any_address(isa: str, kind: type, form: str, block: tuple[int, int]) -> None:
+def test_arrays_may_be_unaligned(isa: str, dtype: type, form: str, block: tuple[int, int]) -> None:
     weight, mask = masked(60, 44, block, 0.3)
-    stored = np.clip(weight * 40, -127, 127) if kind is np.int8 else weight
-    arrays = FORMATS.get(form).encode(stored.astype(kind), mask, block)
+    stored = np.clip(weight * 40, -127, 127) if dtype is np.int8 else weight
+    arrays = FORMATS.get(form).encode(stored.astype(dtype), mask, block)
     arrays["scale"] = RANDOM.uniform(0.1, 1, 60).astype(np.float32)
     bias = RANDOM.standard_normal(60).astype(np.float32)
     x = RANDOM.standard_normal((7, 44)).astype(np.float32)
@@ -118,7 +118,7 @@ def test_arrays_may_lie_at_any_address(isa: str, kind: type, form: str, block: t
     np.testing.assert_array_equal(SparseLinear(moved, misaligned(bias), 44, isa)(misaligned(x)), expected)
 
 
-def test_addresses_that_cannot_be_read_are_refused() -> None:
+def test_run_rejects_invalid_addresses() -> None:
     weight, mask = masked(8, 6, (1, 1), 0.5)
     linear = SparseLinear(FORMATS.get("csr").encode(weight, mask), None, 6)
     x, y = np.ones((2, 6), np.float32), np.full((2, 8), 7, np.float32)
@@ -126,14 +126,14 @@ def test_addresses_that_cannot_be_read_are_refused() -> None:
         (0, 2, y.ctypes.data), (x.ctypes.data, 2, 0), (x.ctypes.data + 2, 2, y.ctypes.data),
         (x.ctypes.data, 2, y.ctypes.data + 1), (x.ctypes.data, -1, y.ctypes.data),
     ):  # fmt: skip
-        with pytest.raises(FormatError, match="give multiples of 4"):
+        with pytest.raises(FormatError, match="addresses must be multiples of 4"):
             linear.run(at, tokens, to, 1)
     assert (y == 7).all()
     linear.run(0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("threads", [-(2**31), -1, 0, 1, 1000])
-def test_any_number_of_threads_gives_the_same(threads: int) -> None:
+def test_result_does_not_depend_on_the_number_of_threads(threads: int) -> None:
     weight, mask = masked(60, 44, (1, 1), 0.3)
     linear = SparseLinear(FORMATS.get("csr").encode(weight, mask), None, 44)
     x = RANDOM.standard_normal((700, 44)).astype(np.float32)
@@ -143,17 +143,19 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
 
 
 HERE = f"available here: {', '.join(AVAILABLE)}"
-# One of another architecture, one that is only said to be.
+# An instruction set of another architecture, and one that does not exist.
 REFUSED = [isa.name for isa in isas() if not isa.available] + ["sse"]
 
 
-def test_some_isa_is_missing_everywhere() -> None:
+def test_no_machine_has_every_isa() -> None:
     assert len(REFUSED) > 1, "no machine has both AVX-512 and NEON"
     assert all(isa.reason for isa in isas() if not isa.available)
 
 
 @pytest.mark.parametrize("isa", REFUSED)
-def test_isas_that_cannot_be_used_are_refused_alike(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_unavailable_isas_in_argument_and_environment(
+    isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weight, mask = masked(8, 6, (1, 1), 0.5)
     arrays = FORMATS.get("csr").encode(weight, mask)
     reason = next((known.reason for known in isas() if known.name == isa), "")
@@ -164,16 +166,16 @@ def test_isas_that_cannot_be_used_are_refused_alike(isa: str, monkeypatch: pytes
     for use in (selected, check_selection, lambda: SparseLinear(arrays, None, 6)):
         with pytest.raises(UsageError, match=f"^{re.escape(f'AEROGEL_ISA: {what}; {HERE}')}$"):
             use()
-    # What is named by an argument is not for the environment to decide.
+    # The argument takes precedence over the environment.
     assert SparseLinear(arrays, None, 6, "scalar").out_features == 8
 
 
 @pytest.mark.parametrize("isa", AVAILABLE)
-def test_the_environment_names_the_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_selects_the_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", isa)
     assert selected() == isa
 
 
-def test_the_fastest_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selects_the_fastest_isa(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AEROGEL_ISA", raising=False)
     assert selected() == AVAILABLE[-1]

@@ -1,4 +1,4 @@
-"""The declared slice of ONNX Runtime's C interface (src/ort_abi.h) against the official header.
+"""Compare the declared part of ONNX Runtime's C interface (src/ort_abi.h) with the official header.
 
 No wheel ships that header, so the comparison is made where one is installed: set ONNXRUNTIME_INCLUDE to its folder.
 Everywhere else the declarations are held by what they do: test_ort_ops.py runs through every one of them, and
@@ -34,7 +34,7 @@ def declared() -> tuple[dict[str, int], list[str]]:
     return slots, ["version", *re.findall(r"\(\*(\w+)\)\(", struct)]
 
 
-def test_the_declarations_are_complete() -> None:
+def test_declarations_are_complete() -> None:
     slots, fields = declared()
     assert slots["KernelContext_ParallelFor"] == 274
     assert len(fields) == 26

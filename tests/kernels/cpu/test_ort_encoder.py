@@ -1,4 +1,4 @@
-"""Encoder_v1 inside ONNX Runtime: its kernel where there is no body, and the same as its body where there is one."""
+"""Encoder_v1 in ONNX Runtime: the kernel alone, and compared with the function body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import aerogel
 from aerogel.cost.model import EncoderShape
 from aerogel.cost.non_gemm import fused_encoder
-from aerogel.export.fusions._attention import MOST_HEAD_FEATURES
+from aerogel.export.fusions._attention import MAX_HEAD_FEATURES
 from aerogel.kernels.cpu.native import isas
 
 FLOATS = "dense csr bsr csr-fp16 bsr-fp16 csr"
@@ -33,7 +33,7 @@ def session(data: bytes, threads: int = 1, library: bool = True) -> onnxruntime.
 
 
 def batch(rows: int, length: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random tokens under a mask with holes, and a last sequence that is all padding where there are several."""
+    """Random tokens and a mask with holes. If there are several sequences, the last one is all padding."""
     random = np.random.default_rng(seed + 100 * rows + length)
     mask = (random.random((rows, length)) < 0.8).astype(np.int64) * random.integers(1, 9, (rows, length))
     if rows > 1:
@@ -42,7 +42,7 @@ def batch(rows: int, length: int, width: int, seed: int = 0) -> dict[str, np.nda
 
 
 def check(y: np.ndarray, expected: np.ndarray, rounds: bool) -> None:
-    """Demand float32's precision, but for the few tokens whose activations round to another integer."""
+    """Check for float32 precision, except in the few tokens whose activations round to another integer."""
     assert y.shape == expected.shape
     error = np.abs(y - expected).max(-1, initial=0)
     exact = error <= 1e-5
@@ -66,7 +66,7 @@ def test_any_batch_and_sequence(encoder: Make, isa: str, words: str, monkeypatch
 @pytest.mark.parametrize(
     "words", [FLOATS, f"{FLOATS} {PACKED}", MIXED], ids=["floats", "two layers", "mixed"]
 )
-def test_kernel_gives_what_the_body_gives(encoder: Make, activation: str, words: str) -> None:
+def test_kernel_equals_the_function_body(encoder: Make, activation: str, words: str) -> None:
     made = encoder(words, activation)
     data = made.model(body=True)
     feed = batch(4, 33, made.hidden)
@@ -77,13 +77,13 @@ def test_kernel_gives_what_the_body_gives(encoder: Make, activation: str, words:
 
 
 @pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
-def test_heads_as_large_as_the_export_fuses_have_room(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_largest_heads_that_export_fuses(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", isa)
-    made = fused_encoder("fp32", EncoderShape(1, MOST_HEAD_FEATURES, 8, 1), np.random.default_rng(0))
+    made = fused_encoder("fp32", EncoderShape(1, MAX_HEAD_FEATURES, 8, 1), np.random.default_rng(0))
     assert session(made.SerializeToString()).get_inputs()
 
 
-def test_results_depend_on_neither_threads_nor_company(encoder: Make) -> None:
+def test_results_depend_on_neither_threads_nor_the_batch(encoder: Make) -> None:
     made = encoder(MIXED)
     feed = batch(6, 50, made.hidden)
     first = session(made.model()).run(None, feed)[0]
@@ -145,7 +145,7 @@ def put(position: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
         ("beta2", lambda a: a[:, None], r"Encoder_v1: beta2 'layer1_beta2' must be float32 \[24\], not float32"),
     ],
 )  # fmt: skip
-def test_malformed_tensors_are_refused_at_load(
+def test_load_rejects_malformed_tensors(
     encoder: Make, tensor: str, change: Callable[[np.ndarray], np.ndarray], message: str
 ) -> None:
     made = encoder(f"{FLOATS} {MIXED.replace('bsr dense', 'csr dense')}")
@@ -155,7 +155,7 @@ def test_malformed_tensors_are_refused_at_load(
         session(made.model())
 
 
-def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
+def test_load_rejects_narrower_layers(encoder: Make) -> None:
     made = encoder(f"{FLOATS} {PACKED}")
     for name in ("gamma1", "beta1", "gamma2", "beta2", "o_bias", "ffn2_bias"):
         made.tensors[f"layer1_{name}"] = made.tensors[f"layer1_{name}"][:-1]
@@ -199,9 +199,7 @@ def test_narrower_layers_are_refused_at_load(encoder: Make) -> None:
         ({"tokens": "last"}, "Encoder_v1: tokens 'last': must be all or first"),
     ],
 )
-def test_wrong_attributes_are_refused_at_load(
-    encoder: Make, attributes: dict[str, Any], message: str
-) -> None:
+def test_load_rejects_invalid_attributes(encoder: Make, attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         session(encoder(FLOATS).model(**attributes))
 
@@ -214,7 +212,7 @@ def test_tensors_must_be_initializers(encoder: Make, tensor: str) -> None:
         session(encoder(FLOATS).model(fed=(tensor,)))
 
 
-def test_only_the_first_tokens_are_computed_where_no_other_is_read(encoder: Make) -> None:
+def test_first_token_only(encoder: Make) -> None:
     made = encoder(FLOATS)
     feed = batch(3, 9, made.hidden)
     (every,) = session(made.model()).run(None, feed)
@@ -225,13 +223,13 @@ def test_only_the_first_tokens_are_computed_where_no_other_is_read(encoder: Make
 
 @pytest.mark.parametrize("words", [FLOATS, MIXED], ids=["floats", "mixed"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_sequence_that_is_no_number_stays_alone(encoder: Make, words: str, value: float) -> None:
+def test_nan_and_inf_stay_in_their_sequence(encoder: Make, words: str, value: float) -> None:
     made = encoder(words)
     opened = session(made.model(), threads=2)
     feed = batch(4, 70, made.hidden)
     feed["mask"][1, 5] = 0
     first = opened.run(None, feed)[0]
-    feed["hidden"][1, 5] = value  # padding, at which nobody looks
+    feed["hidden"][1, 5] = value  # padding, which is never read
     np.testing.assert_array_equal(opened.run(None, feed)[0], first)
     token = np.flatnonzero(feed["mask"][1])[3]
     feed["hidden"][1, token, 7] = value
@@ -242,9 +240,7 @@ def test_a_sequence_that_is_no_number_stays_alone(encoder: Make, words: str, val
 
 @pytest.mark.parametrize(("rows", "length"), [(2, 512), (1, 513), (2, 1025)])
 @pytest.mark.parametrize("tokens", ["all", "first"])
-def test_sequences_longer_than_what_is_taken_together(
-    encoder: Make, rows: int, length: int, tokens: str
-) -> None:
+def test_long_sequences(encoder: Make, rows: int, length: int, tokens: str) -> None:
     made = encoder(FLOATS)
     feed = batch(rows, length, made.hidden)
     feed["mask"][:, 0] = 1
@@ -253,14 +249,14 @@ def test_sequences_longer_than_what_is_taken_together(
 
 
 @pytest.mark.parametrize("tokens", ["all", "first"])
-def test_nothing_but_padding_is_zero(encoder: Make, tokens: str) -> None:
+def test_all_padding_gives_zeros(encoder: Make, tokens: str) -> None:
     made = encoder(FLOATS)
     feed = batch(3, 9, made.hidden)
     feed["mask"][...] = 0
     assert not session(made.model(tokens=tokens)).run(None, feed)[0].any()
 
 
-def test_heads_that_nothing_reads(encoder: Make) -> None:
+def test_unused_heads(encoder: Make) -> None:
     made = encoder(PACKED)
     made.tensors["layer0_o_indptr"][:] = 0
     for name in ("data", "indices"):
@@ -272,7 +268,7 @@ def test_heads_that_nothing_reads(encoder: Make) -> None:
     check(session(made.model()).run(None, feed)[0], made.apply(**feed), rounds=False)
 
 
-def test_wrong_inputs_are_errors(encoder: Make) -> None:
+def test_run_rejects_invalid_inputs(encoder: Make) -> None:
     made = encoder(FLOATS)
     opened = session(made.model())
     feed = batch(2, 9, made.hidden)

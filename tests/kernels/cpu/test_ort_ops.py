@@ -1,4 +1,4 @@
-"""The operators inside ONNX Runtime, without function bodies: what runs here is the kernel or nothing."""
+"""The operators in ONNX Runtime, without function bodies, so that only the kernels can run."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ RANDOM = np.random.default_rng(0)
 
 
 def sample(form: str, block: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Node inputs but x, and the dense weight as it is stored; with eight bits before it is scaled."""
+    """Return the node's inputs except x, and the dense stored weight; int8 weights are not scaled."""
     kept = RANDOM.random((OUT // block[0], IN // block[1])) < 0.3
     mask = np.repeat(np.repeat(kept, block[0], 0), block[1], 1)
     stored, _, weights = form.partition("-")
     weight = np.where(mask, RANDOM.standard_normal(mask.shape), 0).astype(np.float32)
-    beside = {"bias": RANDOM.standard_normal(OUT).astype(np.float32)}
+    vectors = {"bias": RANDOM.standard_normal(OUT).astype(np.float32)}
     if weights == "fp16":
         weight = weight.astype(np.float16)
     if weights == "int8":
         weight = np.clip(np.rint(weight * 60), -127, 127).astype(np.int8)
-        beside["scale"] = RANDOM.uniform(0.001, 0.02, OUT).astype(np.float32)
-    return {**FORMATS.get(stored).encode(weight, mask, block), **beside}, weight
+        vectors["scale"] = RANDOM.uniform(0.001, 0.02, OUT).astype(np.float32)
+    return {**FORMATS.get(stored).encode(weight, mask, block), **vectors}, weight
 
 
 def exact(x: np.ndarray, inputs: dict[str, np.ndarray], weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The product in float64, and how far float32 may be from it."""
+    """Return the float64 product and the tolerance of float32."""
     eps = np.finfo(np.float32).eps
     transposed, bias = weight.T.astype(np.float64), inputs["bias"].astype(np.float64)
     if "scale" not in inputs:
         size = np.abs(x).astype(np.float64) @ np.abs(transposed) + np.abs(bias)
         return x.astype(np.float64) @ transposed + bias, 8 * eps * size
     m = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-20))
-    q = np.rint(x * (np.float32(127) / m)).astype(np.int64)  # rint takes ties to the even number
+    q = np.rint(x * (np.float32(127) / m)).astype(np.int64)  # rint rounds half to even
     product = (q @ transposed) * (m.astype(np.float64) / 127) * inputs["scale"]
     return product + bias, 4 * eps * (np.abs(product) + np.abs(bias))
 
@@ -168,7 +168,7 @@ def put(position: int, value: int) -> Any:
         ({"data": lambda a: a.astype(np.float64)}, "data 'data' must be (float32|float16|int8) of rank"),
     ],
 )
-def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str, Any], message: str) -> None:
+def test_load_rejects_malformed_initializers(form: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: {message}"):
         session(model(form, broken(form, **changes)))
     with pytest.raises(Exception, match=f"{FUNCTIONS[form]} 'layer.3.query': {message}"):
@@ -184,7 +184,7 @@ def test_malformed_initializers_are_refused_at_load(form: str, changes: dict[str
         ((4, 0), r"must have blocks of a row and a column or more, not \w+ \[0, 4, 0\]"),
     ],
 )
-def test_blocks_that_do_not_fit_are_the_datas_fault(form: str, shape: tuple[int, int], message: str) -> None:
+def test_load_rejects_blocks_that_do_not_fit(form: str, shape: tuple[int, int], message: str) -> None:
     inputs, _ = sample(form, shape if 0 not in shape else (1, 4))
     if 0 in shape:
         inputs["data"] = np.zeros((0, *shape), inputs["data"].dtype)
@@ -194,11 +194,11 @@ def test_blocks_that_do_not_fit_are_the_datas_fault(form: str, shape: tuple[int,
 
 
 @pytest.mark.parametrize("form", BLOCKED)
-def test_blocks_too_high_for_any_matrix_are_refused_at_load(form: str) -> None:
+def test_load_rejects_oversized_blocks(form: str) -> None:
     changed = onnx.ModelProto.FromString(model(form, broken(form)))
     data = next(tensor for tensor in changed.graph.initializer if tensor.name == "data")
     data.raw_data = b""
-    data.dims[:] = [0, 2**62, 1]  # nothing is stored, so that the size alone is wrong
+    data.dims[:] = [0, 2**62, 1]  # no entries, so that only the size is invalid
     with pytest.raises(Exception, match=r"'(data|indices)'"):
         session(changed.SerializeToString())
 
@@ -214,15 +214,13 @@ def test_blocks_too_high_for_any_matrix_are_refused_at_load(form: str) -> None:
         ({"scale": lambda a: a.astype(np.float16)}, r"scale 'scale' must be float32 \[24\], not float16"),
     ],
 )  # fmt: skip
-def test_malformed_eight_bit_weights_are_refused_at_load(
-    form: str, changes: dict[str, Any], message: str
-) -> None:
+def test_load_rejects_malformed_int8_weights(form: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: .*{message}"):
         session(model(form, broken(form, **changes)))
 
 
 @pytest.mark.parametrize("value", [None, 36.0, "36", [36]])
-def test_a_width_that_is_no_integer_is_refused_at_load(value: Any) -> None:
+def test_load_rejects_non_integer_in_features(value: Any) -> None:
     changed = onnx.ModelProto.FromString(model("csr", sample("csr", (1, 1))[0], node="query"))
     del changed.graph.node[0].attribute[:]
     if value is not None:
@@ -241,7 +239,7 @@ def test_weights_must_be_initializers(form: str) -> None:
         session(model(form, inputs))
 
 
-def test_a_token_that_is_no_number_stays_alone() -> None:
+def test_nan_stays_in_its_token() -> None:
     inputs, weight = sample("csr-int8", (1, 1))
     opened = session(model("csr-int8", inputs))
     x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
@@ -255,7 +253,7 @@ def test_a_token_that_is_no_number_stays_alone() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("form", [form for form in FUNCTIONS if not form.endswith("int8")])
-def test_a_number_that_is_none_reaches_the_rows_with_an_entry_in_its_column(form: str, value: float) -> None:
+def test_nan_and_inf_affect_only_rows_with_an_entry_in_their_column(form: str, value: float) -> None:
     inputs, weight = sample(form, (1, 1))
     opened = session(model(form, inputs))
     x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
@@ -269,7 +267,7 @@ def test_a_number_that_is_none_reaches_the_rows_with_an_entry_in_its_column(form
 
 
 @pytest.mark.parametrize("in_features", [0, -1, 2**31, 2**62, 2**63 - 1])
-def test_impossible_widths_are_refused_at_load(in_features: int) -> None:
+def test_load_rejects_in_features_out_of_range(in_features: int) -> None:
     inputs, _ = sample("csr", (1, 1))
     with pytest.raises(Exception, match=f"CsrLinear_v1: in_features: dimension {in_features} is not in"):
         session(model("csr", inputs, in_features=in_features))
@@ -277,7 +275,7 @@ def test_impossible_widths_are_refused_at_load(in_features: int) -> None:
 
 @pytest.mark.parametrize("in_features", [2**20 + 1, 2**31 - 1])
 @pytest.mark.parametrize("form", ["csr", "csr-fp16", "csr-int8"])
-def test_widths_that_nothing_stored_bears_out_are_refused_at_load(form: str, in_features: int) -> None:
+def test_load_rejects_in_features_above_the_limit(form: str, in_features: int) -> None:
     inputs, _ = sample(form, (1, 1))
     with pytest.raises(
         Exception, match=rf"Linear\w*_v1 'q': in_features: {in_features} columns are more than the 1048576"
@@ -286,7 +284,7 @@ def test_widths_that_nothing_stored_bears_out_are_refused_at_load(form: str, in_
 
 
 @pytest.mark.parametrize("form", ["csr", "csr-fp16"])
-def test_the_widest_matrix_multiplies_and_takes_little_memory(form: str) -> None:
+def test_widest_matrix_takes_little_memory(form: str) -> None:
     inputs, _ = sample(form, (1, 1))
     inputs["indices"] = inputs["indices"].astype(np.int32)
     last = inputs["indptr"][1:][np.diff(inputs["indptr"]) > 0] - 1
@@ -294,7 +292,7 @@ def test_the_widest_matrix_multiplies_and_takes_little_memory(form: str) -> None
     data = model(form, inputs, in_features=2**20)
     before = resident()
     opened = [session(data) for _ in range(10)]
-    # Tables of 2^31 columns took 600 MB each.
+    # Tables of 2^31 columns would take 600 MB each.
     assert resident() - before < 100e6
     x = RANDOM.standard_normal((1, 1, 2**20)).astype(np.float32)
     expected = inputs["bias"].astype(np.float64)
@@ -304,13 +302,13 @@ def test_the_widest_matrix_multiplies_and_takes_little_memory(form: str) -> None
     np.testing.assert_allclose(opened[0].run(None, {"x": x})[0][0, 0], expected, atol=1e-4)
 
 
-def test_eight_bit_weights_too_wide_to_sum_are_refused_at_load() -> None:
+def test_load_rejects_int8_weights_with_too_many_columns() -> None:
     inputs, _ = sample("csr-int8", (1, 1))
     with pytest.raises(Exception, match="CsrLinearInt8_v1: in_features: 65537 columns of eight-bit weights"):
         session(model("csr-int8", inputs, in_features=65537))
 
 
-def test_a_wrong_width_of_x_is_an_error() -> None:
+def test_run_rejects_x_of_another_width() -> None:
     inputs, _ = sample("csr", (1, 1))
     opened = session(model("csr", inputs, node="query"))
     with pytest.raises(Exception, match="CsrLinear_v1 'query': x must end in dimension 36, not"):
@@ -318,9 +316,7 @@ def test_a_wrong_width_of_x_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("isa", [isa for isa in isas() if not isa.available], ids=lambda isa: isa.name)
-def test_an_instruction_set_that_is_not_available_is_refused_at_load(
-    isa: Isa, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_rejects_unavailable_instruction_set(isa: Isa, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ", ".join(known.name for known in isas() if known.available)
     monkeypatch.setenv("AEROGEL_ISA", isa.name)
     inputs, _ = sample("csr", (1, 1))
@@ -329,7 +325,7 @@ def test_an_instruction_set_that_is_not_available_is_refused_at_load(
         session(model("csr", inputs))
 
 
-def test_an_unknown_instruction_set_is_refused_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_rejects_unknown_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", "sse")
     inputs, _ = sample("csr", (1, 1))
     with pytest.raises(Exception, match="AEROGEL_ISA: unknown instruction set 'sse'; available here: scalar"):
@@ -337,13 +333,13 @@ def test_an_unknown_instruction_set_is_refused_at_load(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("form", FUNCTIONS)
-def test_a_file_may_have_its_tensors_at_any_offset(form: str, tmp_path: Path) -> None:
+def test_tensors_may_be_at_any_file_offset(form: str, tmp_path: Path) -> None:
     inputs, _ = sample(form, (4, 1) if form in BLOCKED else (1, 1))
     x = RANDOM.standard_normal((1, 40, IN)).astype(np.float32)
     (expected,) = session(model(form, inputs)).run(None, {"x": x})
     moved, weights = onnx.ModelProto.FromString(model(form, inputs)), b""
     for tensor in moved.graph.initializer:
-        # Page by page, so that the offsets within the mapping are odd as well.
+        # Odd offsets from a page boundary, so that addresses in the mapping are odd too.
         weights += b"\0" * (-len(weights) % 4096 + 1)
         for key, value in (("location", "w"), ("offset", len(weights)), ("length", len(tensor.raw_data))):
             tensor.external_data.add(key=key, value=str(value))
@@ -355,7 +351,7 @@ def test_a_file_may_have_its_tensors_at_any_offset(form: str, tmp_path: Path) ->
     np.testing.assert_array_equal(session(tmp_path / "m.onnx").run(None, {"x": x})[0], expected)
 
 
-def test_an_input_at_an_odd_address_is_an_error() -> None:
+def test_run_rejects_unaligned_input() -> None:
     inputs, _ = sample("csr", (1, 1))
     memory = np.zeros(4 * 2 * IN + 1, np.uint8)
     x = memory[1 - memory.ctypes.data % 2 :][: 4 * 2 * IN].view(np.float32).reshape(1, 2, IN)

@@ -1,4 +1,4 @@
-"""Compile every kernel as it would be launched on an H200, without one, and print what came out as JSON.
+"""Compile every kernel for an H200, without one, and print the results as JSON.
 
 Each line: name, registers and bytes of local memory a thread, bytes of shared memory, whether it multiplies on the
 tensor cores' own instructions (wgmma). Run apart from the tests, which interpret kernels instead.
@@ -27,7 +27,7 @@ TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump
 
 
 class H200:
-    """What Triton asks of a driver when it compiles."""
+    """The driver functions that Triton calls when it compiles."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
@@ -74,7 +74,7 @@ def pruned(form: str, block: tuple[int, int], dtype: torch.dtype) -> dict[str, t
 RUN = JITFunction.run
 JITFunction.run = compile_only
 driver.set_active(H200())
-# Tensors on the CPU stand for those on the GPU: only their dtypes and alignment count.
+# CPU tensors replace GPU tensors: only dtypes and alignment matter.
 launch.interpreted = lambda: True
 for module in (bsr_grad, bsr_linear, packed_linear):
     module.widened = lambda _: False

@@ -11,19 +11,19 @@ import torch
 
 from aerogel.sparse.formats import FORMATS
 
-# Triton is made for Linux only.
+# Triton supports Linux only.
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    """Where tensors go: the CPU, where kernels are interpreted, or the GPU (``make test-gpu``)."""
+    """The device of the tests: the CPU, where Triton interprets kernels, or a GPU (``make test-gpu``)."""
     return os.environ.get("AEROGEL_TEST_DEVICE", "cpu")
 
 
 @pytest.fixture(autouse=True)
 def poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a wrapper allocates is NaN until a kernel has written it."""
+    """Fill every tensor that a wrapper allocates with NaN."""
     plain = torch.Tensor.new_empty
 
     def poisoned(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -77,11 +77,11 @@ def pruned(device: str) -> Callable[..., dict[str, torch.Tensor]]:
 def near() -> Callable[..., None]:
     """Compare a result with a float64 one: ``near(found, expected, magnitude, terms)``.
 
-    A sum of `terms` products in float32 errs by at most terms 2^-23 times the sum of their magnitudes, given in
-    `magnitude`; an activation passes that on 1.13-fold at most and adds a few roundings of its own. The result is then
-    rounded to its dtype, by half an epsilon; Triton's interpreter cuts bfloat16 off, which is a whole one. That is the
-    bound of each element. Over many, roundings to nearest are evenly spread: their root mean square is below a third
-    of an epsilon, 0.6 where they are cut off; sums err like the root of their number.
+    The error of a sum of `terms` products in float32 is at most terms 2^-23 times the sum of their magnitudes, given as
+    `magnitude`. An activation multiplies it by at most 1.13 and adds a few roundings. The result is then rounded to its
+    dtype, by at most half an epsilon; Triton's interpreter truncates bfloat16, by at most one epsilon. This bounds each
+    element. Over many elements, errors of rounding to nearest are uniform: their root mean square is below a third of
+    an epsilon, 0.6 for truncation. Errors of sums grow like the root of the number of terms.
     """
 
     def check(found: torch.Tensor, expected: torch.Tensor, magnitude: torch.Tensor, terms: int) -> None:
@@ -94,8 +94,8 @@ def near() -> Callable[..., None]:
         rounding = epsilon * expected.abs() + torch.finfo(torch.float16).tiny * epsilon
         worst = (error / (sums + rounding)).max().item()
         assert worst <= 1, f"an element is off by {worst:.2f} times its bound"
-        share = 0.6 if epsilon == torch.finfo(torch.bfloat16).eps else 0.33
-        allowed = share * epsilon * expected.square().mean().sqrt()
+        factor = 0.6 if epsilon == torch.finfo(torch.bfloat16).eps else 0.33
+        allowed = factor * epsilon * expected.square().mean().sqrt()
         allowed += (terms**0.5 + 3) * 2.0**-24 * magnitude.square().mean().sqrt()
         spread = error.square().mean().sqrt()
         assert spread <= allowed, f"root mean square error {spread:.3g} exceeds {allowed:.3g}"

@@ -26,7 +26,7 @@ SPLIT = Tiles(tokens=16, step=1, splits=3, warps=4, stages=2)
 
 
 def autograd(weight: BsrWeight, x: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """dx and ddata in float64, by PyTorch's own differentiation of a dense product."""
+    """dx and ddata in float64, from autograd of a dense product."""
     r, c = weight.block
     data = weight.data.double().requires_grad_()
     x = x.double().requires_grad_()
@@ -42,7 +42,7 @@ def autograd(weight: BsrWeight, x: torch.Tensor, grad: torch.Tensor) -> tuple[to
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("block", [(16, 16), (32, 16), (16, 32), (64, 64), (48, 16)])
 @pytest.mark.parametrize("tiles", [None, SPLIT])
-def test_gradients_are_those_of_autograd(
+def test_gradients_equal_autograd(
     pruned: Arrays, draw: Draw, near: Any, block: tuple[int, int], dtype: torch.dtype, tiles: Tiles | None
 ) -> None:
     rows, cols, tokens = 3 * block[0], 4 * block[1], 53
@@ -56,8 +56,8 @@ def test_gradients_are_those_of_autograd(
     near(weight_grad(grad, x, weight, index, tiles=tiles), ddata, sums[1], tokens)
 
 
-def test_gradients_are_slopes(pruned: Arrays, draw: Draw) -> None:
-    # The layer is linear in x and in its blocks: differences are slopes for steps of any size, up to rounding.
+def test_gradients_equal_finite_differences(pruned: Arrays, draw: Draw) -> None:
+    # The layer is linear in x and in its blocks, so finite differences are exact for any step, up to rounding.
     weight = BsrWeight.from_arrays(pruned("bsr", 32, 48, block=(16, 16)), 48)
     index = GradIndex.from_weight(weight)
     x, grad, dx, ddata = draw(9, 48), draw(9, 32), draw(9, 48, seed=2), draw(*weight.data.shape, seed=3)
@@ -73,7 +73,7 @@ def test_gradients_are_slopes(pruned: Arrays, draw: Draw) -> None:
     torch.testing.assert_close((grad * (moved(1) - moved(-1))).sum() / 2, slope, rtol=1e-4, atol=1e-3)
 
 
-def test_references_are_those_of_autograd(pruned: Arrays, draw: Draw) -> None:
+def test_references_equal_autograd(pruned: Arrays, draw: Draw) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 48, 64, block=(16, 32)), 64)
     x, grad = draw(2, 3, 64).double(), draw(2, 3, 48).double()
     dx, ddata = autograd(weight, x, grad)
@@ -108,7 +108,7 @@ def test_no_tokens_and_no_blocks(pruned: Arrays, draw: Draw) -> None:
     assert (input_grad(x, none, index) == 0).all()
 
 
-def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
+def test_strided_inputs_among_nan(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 32, 32, density=0.9, block=(16, 16)), 32)
     index = GradIndex.from_weight(weight)
     sea = torch.full((20, 80), float("nan"), device=device)
@@ -119,7 +119,7 @@ def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, dev
     assert torch.isfinite(input_grad(x, weight, index)).all()
 
 
-def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
+def test_results_are_bit_identical(pruned: Arrays, draw: Draw) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 32, 64, block=(16, 16), dtype=torch.float16), 64)
     index = GradIndex.from_weight(weight)
     x, grad = draw(70, 64, dtype=torch.float16), draw(70, 32, dtype=torch.float16)
@@ -142,14 +142,19 @@ def test_bias(draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("grad", "x", "error", "message"),
     [
-        (torch.zeros(3, 31), torch.zeros(3, 48), FormatError, r"takes \[\.\.\., 32\]"),
-        (torch.zeros(3, 32), torch.zeros(3, 47), FormatError, r"takes \[\.\.\., 48\]"),
-        (torch.zeros(3, 32), torch.zeros(4, 48), FormatError, "as many tokens as its input: 3, not 4"),
-        (torch.zeros(3, 32).half(), torch.zeros(3, 48), UsageError, "takes float32.*not float16"),
+        (torch.zeros(3, 31), torch.zeros(3, 48), FormatError, r"input must be \[\.\.\., 32\]"),
+        (torch.zeros(3, 32), torch.zeros(3, 47), FormatError, r"input must be \[\.\.\., 48\]"),
+        (torch.zeros(3, 32), torch.zeros(4, 48), FormatError, "the gradient has 3 tokens and the input 4"),
+        (
+            torch.zeros(3, 32).half(),
+            torch.zeros(3, 48),
+            UsageError,
+            "input must be float32 like the weight, not float16",
+        ),
         (torch.zeros(3, 32), torch.zeros(3, 48).double(), UsageError, "not float64"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(
+def test_rejects_invalid_arguments(
     pruned: Arrays, device: str, grad: torch.Tensor, x: torch.Tensor, error: type[Exception], message: str
 ) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 32, 48, block=(16, 16)), 48)

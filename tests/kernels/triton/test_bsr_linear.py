@@ -18,7 +18,7 @@ SPLIT = Tiles(tokens=16, step=2, splits=3, warps=4, stages=2)
 
 
 def dense_of(arrays: dict[str, torch.Tensor], cols: int) -> torch.Tensor:
-    """The matrix in float64, by a loop that shares nothing with the code under test."""
+    """The matrix in float64, by a loop independent of the code under test."""
     data, indices, indptr = (arrays[name].cpu() for name in ("data", "indices", "indptr"))
     _, r, c = data.shape
     dense = torch.zeros((len(indptr) - 1) * r, cols, dtype=torch.float64)
@@ -54,7 +54,7 @@ def test_tokens(pruned: Arrays, draw: Draw, near: Any, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
-def test_nothing_and_everything_kept(pruned: Arrays, draw: Draw, near: Any, density: float) -> None:
+def test_density_zero_and_one(pruned: Arrays, draw: Draw, near: Any, density: float) -> None:
     arrays = pruned("bsr", 64, 64, block=(16, 16), density=density)
     x = draw(5, 64)
     for tiles in (None, SPLIT):
@@ -79,14 +79,14 @@ def test_epilogue(
     near(y, expected + residual.double().cpu(), magnitude, 33)
 
 
-def test_reference_is_the_dense_product(pruned: Arrays, draw: Draw) -> None:
+def test_reference_equals_the_dense_product(pruned: Arrays, draw: Draw) -> None:
     arrays = pruned("bsr", 48, 64, block=(16, 32))
     x, bias = draw(3, 64).double(), draw(48).double()
     found = reference(x, BsrWeight.from_arrays(arrays, 64), bias).cpu()
     torch.testing.assert_close(found, x.cpu() @ dense_of(arrays, 64).T + bias.cpu(), rtol=1e-12, atol=1e-12)
 
 
-def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
+def test_strided_inputs_among_nan(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
     arrays = pruned("bsr", 32, 32, block=(16, 16))
     weight = BsrWeight.from_arrays(arrays, 32)
     sea = torch.full((9, 80), float("nan"), device=device)
@@ -99,7 +99,7 @@ def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, dev
     assert bsr_linear(inside[:0], weight).shape == (0, 32)
 
 
-def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
+def test_results_are_bit_identical(pruned: Arrays, draw: Draw) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 64, 128, block=(16, 16), dtype=torch.float16), 128)
     x = draw(33, 128, dtype=torch.float16)
     for tiles in (None, SPLIT):
@@ -117,9 +117,9 @@ def test_longer_rows_come_first(pruned: Arrays) -> None:
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
-        ({"data": torch.zeros(4, 8, 8)}, UsageError, "blocks of 8x8 do not fill .* takes sides of 16, 32"),
-        ({"data": torch.zeros(4, 16, 24)}, UsageError, "blocks of 16x24"),
-        ({"data": torch.zeros(4, 16, 16).double()}, UsageError, "data is float64"),
+        ({"data": torch.zeros(4, 8, 8)}, UsageError, "block 8x8: sides must be multiples of 16"),
+        ({"data": torch.zeros(4, 16, 24)}, UsageError, "block 16x24"),
+        ({"data": torch.zeros(4, 16, 16).double()}, UsageError, "data must be .*, not float64"),
         ({"data": torch.zeros(3, 16, 16)}, FormatError, "indices has 4 entries where data has 3"),
         ({"data": torch.zeros(4, 256)}, FormatError, r"data must be \[blocks, r, c\]"),
         ({"indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
@@ -129,7 +129,7 @@ def test_longer_rows_come_first(pruned: Arrays) -> None:
         ({"indptr": torch.tensor([0, 2, 4])}, FormatError, "indptr must be int32"),
     ],
 )  # fmt: skip
-def test_hostile_arrays_are_refused(
+def test_rejects_malformed_arrays(
     device: str, broken: dict[str, torch.Tensor], error: type[Exception], message: str
 ) -> None:
     sound = {
@@ -145,10 +145,14 @@ def test_hostile_arrays_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"x": torch.zeros(2, 32).double()}, UsageError, "takes float16, bfloat16 or float32.*not float64"),
-        ({"x": torch.zeros(2, 32).half()}, UsageError, "takes float32.*not float16"),
-        ({"x": torch.zeros(2, 31)}, FormatError, r"takes \[\.\.\., 32\], not \[2, 31\]"),
-        ({"x": torch.zeros(())}, FormatError, r"takes \[\.\.\., 32\]"),
+        (
+            {"x": torch.zeros(2, 32).double()},
+            UsageError,
+            "input must be float32 like the weight, not float64",
+        ),
+        ({"x": torch.zeros(2, 32).half()}, UsageError, "input must be float32 like the weight, not float16"),
+        ({"x": torch.zeros(2, 31)}, FormatError, r"input must be \[\.\.\., 32\], not \[2, 31\]"),
+        ({"x": torch.zeros(())}, FormatError, r"input must be \[\.\.\., 32\]"),
         ({"bias": torch.zeros(31)}, FormatError, r"bias of bsr_linear must be contiguous \[32\]"),
         ({"bias": torch.zeros(64)[::2]}, FormatError, r"must be contiguous"),
         ({"bias": torch.zeros(32).long()}, UsageError, "not int64"),
@@ -158,7 +162,7 @@ def test_hostile_arrays_are_refused(
         ({"precision": "tf23"}, UsageError, "unknown precision 'tf23'; known: ieee, tf32"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(
+def test_rejects_invalid_arguments(
     pruned: Arrays, device: str, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     weight = BsrWeight.from_arrays(pruned("bsr", 32, 32, block=(16, 16)), 32)
@@ -177,11 +181,11 @@ def test_tiles_fit_the_device(tokens: int, block: tuple[int, int], itemsize: int
             assert tiles.tokens in (16, 32, 64, 128)
             assert 1 <= tiles.splits <= max(1, longest)
             side = max(16, 1 << (block[1] - 1).bit_length())
-            held = (tiles.tokens + block[0]) * tiles.step * side * itemsize * ((tiles.stages + 1) // 2)
-            assert held <= device.shared_memory
+            size = (tiles.tokens + block[0]) * tiles.step * side * itemsize * ((tiles.stages + 1) // 2)
+            assert size <= device.shared_memory
 
 
-def test_few_tokens_are_shared_out_and_many_are_not() -> None:
+def test_splits_rows_for_few_tokens_only() -> None:
     assert choose_tiles(16, 12, 6, (64, 64), 2, Device()).splits > 1
     many = choose_tiles(65_536, 12, 6, (64, 64), 2, Device())
     assert (many.tokens, many.splits) == (128, 1)

@@ -13,7 +13,7 @@ from aerogel.kernels.triton.launch import Device
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="Triton's assembler for NVIDIA comes for x86-64")
-def test_every_kernel_compiles_for_the_device_without_spilling(tmp_path: Path) -> None:
+def test_every_kernel_compiles_without_spilling(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_DEFAULT_FP_FUSION": "1"}
     script = Path(__file__).with_name("compile_kernels.py")
@@ -24,9 +24,9 @@ def test_every_kernel_compiles_for_the_device_without_spilling(tmp_path: Path) -
     kernels = [json.loads(line) for line in result.stdout.splitlines()]
     assert {kernel["name"] for kernel in kernels} == {"_multiply", "_sample", "_gather", "_unpack", "_finish"}
     for kernel in kernels:
-        # Local memory is where registers go that do not fit.
+        # Registers that do not fit are spilled to local memory.
         assert kernel["local"] == 0, kernel
         assert kernel["shared"] <= Device().shared_memory, kernel
     many = [kernel for kernel in kernels if kernel["name"] in ("_multiply", "_sample", "_unpack")]
-    # Only the product of few tokens is too low a tile for them.
+    # Only the product of few tokens has a tile too small for tensor cores.
     assert [kernel["wgmma"] for kernel in many] == [True, False, True, True, True]

@@ -16,7 +16,7 @@ Draw = Callable[..., torch.Tensor]
 
 
 def dense_of(arrays: dict[str, torch.Tensor], cols: int) -> torch.Tensor:
-    """The matrix in float64, by a loop that shares nothing with the code under test."""
+    """The matrix in float64, by a loop independent of the code under test."""
     data, indptr = arrays["data"].cpu(), arrays["indptr"].cpu()
     indices = arrays["indices"].cpu().numpy()
     dense = torch.zeros(len(indptr) - 1, cols, dtype=torch.float64)
@@ -58,9 +58,7 @@ def test_tiles(pruned: Arrays, draw: Draw, near: Any, tiles: Tiles) -> None:
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
 @pytest.mark.parametrize("tokens", [1, 20])
-def test_nothing_and_everything_kept(
-    pruned: Arrays, draw: Draw, near: Any, density: float, tokens: int
-) -> None:
+def test_density_zero_and_one(pruned: Arrays, draw: Draw, near: Any, density: float, tokens: int) -> None:
     arrays = pruned("csr", 9, 17, density=density)
     x = draw(tokens, 17)
     check(near, arrays, x, csr_linear(x, CsrWeight.from_arrays(arrays, 17)))
@@ -85,14 +83,14 @@ def test_epilogue(
     near(y, expected + residual.double().cpu(), magnitude, 36)
 
 
-def test_reference_is_the_dense_product(pruned: Arrays, draw: Draw) -> None:
+def test_reference_equals_the_dense_product(pruned: Arrays, draw: Draw) -> None:
     arrays = pruned("csr", 21, 35)
     x = draw(3, 35).double()
     found = reference(x, CsrWeight.from_arrays(arrays, 35)).cpu()
     torch.testing.assert_close(found, x.cpu() @ dense_of(arrays, 35).T, rtol=1e-12, atol=1e-12)
 
 
-def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
+def test_strided_inputs_among_nan(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
     arrays = pruned("csr", 9, 32)
     weight = CsrWeight.from_arrays(arrays, 32)
     sea = torch.full((9, 80), float("nan"), device=device)
@@ -100,7 +98,7 @@ def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, dev
     inside = sea[1:8, 24:56]
     across = torch.full((40, 60), float("nan"), device=device)
     across[4:36, 10:30] = draw(32, 20)
-    # The last two are feature-major already, the second among NaN.
+    # The last two are already feature-major, the second among NaN.
     for x in (inside, inside[::2], draw(4, 32, 3).transpose(1, 2), draw(32, 7).T, across[4:36, 10:30].T):
         check(near, arrays, x, csr_linear(x, weight))
     assert csr_linear(inside[:0], weight).shape == (0, 9)
@@ -119,7 +117,7 @@ def test_feature_major_input_is_not_copied(
     assert torch.equal(csr_linear(x, weight), expected)
 
 
-def test_nan_of_one_token_stays_with_it(pruned: Arrays, draw: Draw) -> None:
+def test_nan_stays_in_its_token(pruned: Arrays, draw: Draw) -> None:
     weight = CsrWeight.from_arrays(pruned("csr", 9, 32), 32)
     for tokens in (4, 40):
         x = draw(tokens, 32)
@@ -128,11 +126,11 @@ def test_nan_of_one_token_stays_with_it(pruned: Arrays, draw: Draw) -> None:
         found = csr_linear(x, weight)
         assert torch.equal(found[2:], expected[2:])
         assert torch.equal(found[0], expected[0])
-        # The second row of the weight is empty: nothing of x reaches it.
+        # The second row of the weight is empty, so x does not affect it.
         assert found[1, 1] == 0
 
 
-def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
+def test_results_are_bit_identical(pruned: Arrays, draw: Draw) -> None:
     weight = CsrWeight.from_arrays(pruned("csr", 21, 64, dtype=torch.float16), 64)
     for tokens in (2, 33):
         x = draw(tokens, 64, dtype=torch.float16)
@@ -142,7 +140,7 @@ def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
-        ({"data": torch.zeros(4).double()}, UsageError, "data is float64"),
+        ({"data": torch.zeros(4).double()}, UsageError, "data must be .*, not float64"),
         ({"data": torch.zeros(3)}, FormatError, "indices has 4 entries where data has 3"),
         ({"data": torch.zeros(4, 1, 1)}, FormatError, "data must have one dimension"),
         ({"indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
@@ -152,7 +150,7 @@ def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
         ({"indptr": torch.tensor([0, 2, 4])}, FormatError, "indptr must be int32"),
     ],
 )  # fmt: skip
-def test_hostile_arrays_are_refused(
+def test_rejects_malformed_arrays(
     device: str, broken: dict[str, torch.Tensor], error: type[Exception], message: str
 ) -> None:
     sound = {
@@ -168,14 +166,22 @@ def test_hostile_arrays_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"x": torch.zeros(2, 32).double()}, UsageError, "takes float16, bfloat16 or float32.*not float64"),
-        ({"x": torch.zeros(2, 31)}, FormatError, r"csr_linear takes \[\.\.\., 32\], not \[2, 31\]"),
+        (
+            {"x": torch.zeros(2, 32).double()},
+            UsageError,
+            "input must be float32 like the weight, not float64",
+        ),
+        (
+            {"x": torch.zeros(2, 31)},
+            FormatError,
+            r"csr_linear: the input must be \[\.\.\., 32\], not \[2, 31\]",
+        ),
         ({"bias": torch.zeros(31)}, FormatError, r"bias of csr_linear must be contiguous \[32\]"),
         ({"residual": torch.zeros(2, 31)}, FormatError, r"residual of csr_linear must be \[2, 32\]"),
         ({"activation": "relu"}, UsageError, "unknown activation 'relu'"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(
+def test_rejects_invalid_arguments(
     pruned: Arrays, device: str, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     weight = CsrWeight.from_arrays(pruned("csr", 32, 32), 32)
@@ -196,7 +202,7 @@ def test_tiles_are_powers_of_two_of_bounded_size(tokens: int, mean: float) -> No
         assert 1 <= tiles.parts <= max(1, rows)
 
 
-def test_one_token_takes_many_entries_at_once() -> None:
+def test_one_token_has_many_entries_per_step() -> None:
     assert choose_tiles(1, 768, 77, 4, Device()) == Tiles(1, 64, 1, 768, 1)
     assert choose_tiles(1, 65_536, 77, 4, Device()).rows == 16
     assert choose_tiles(4096, 768, 77, 4, Device()).tokens == 32

@@ -55,7 +55,7 @@ def test_tokens(pruned: Arrays, draw: Draw, near: Any, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
-def test_nothing_and_everything_kept(pruned: Arrays, draw: Draw, near: Any, density: float) -> None:
+def test_density_zero_and_one(pruned: Arrays, draw: Draw, near: Any, density: float) -> None:
     arrays = pruned("csr", 70, 70, density=density)
     x = draw(3, 70)
     check(near, arrays, x, packed_linear(x, PackedWeight.from_csr(arrays, 70)))
@@ -76,8 +76,8 @@ def test_epilogue(pruned: Arrays, draw: Draw, near: Any, activation: str, tiles:
     near(y, expected + residual.double().cpu(), magnitude, 141)
 
 
-def test_a_tile_by_hand(device: str) -> None:
-    # Row 1 keeps columns 0, 31, 32 and 63 of the first tile and the first column of the second.
+def test_hand_worked_tile(device: str) -> None:
+    # Row 1 keeps columns 0, 31, 32 and 63 of the first tile and column 0 of the second.
     arrays = {
         "data": torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], device=device),
         "indices": torch.tensor([0, 31, 32, 63, 64, 7], dtype=torch.int32, device=device),
@@ -95,21 +95,21 @@ def test_a_tile_by_hand(device: str) -> None:
     assert torch.equal(packed_linear(x, weight).cpu(), expected)
 
 
-def test_a_quarter_of_the_bytes_of_fp16_at_a_tenth_kept(pruned: Arrays) -> None:
+def test_a_fifth_of_the_bytes_of_fp16_at_density_0_1(pruned: Arrays) -> None:
     weight = PackedWeight.from_csr(pruned("csr", 512, 512, density=0.1, dtype=torch.float16), 512)
     stated = 1 / 8 + 1 / 16 + 2 * len(weight.data) / 512**2 + 4 / 64**2
     assert weight.nbytes == pytest.approx(512**2 * stated + 4)
     assert weight.nbytes < 512**2 * 2 / 4
 
 
-def test_reference_is_the_dense_product(pruned: Arrays, draw: Draw) -> None:
+def test_reference_equals_the_dense_product(pruned: Arrays, draw: Draw) -> None:
     arrays = pruned("csr", 66, 70, density=0.05)
     x = draw(3, 70).double()
     found = reference(x, PackedWeight.from_csr(arrays, 70)).cpu()
     torch.testing.assert_close(found, x.cpu() @ dense_of(arrays, 70).T, rtol=1e-12, atol=1e-12)
 
 
-def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
+def test_strided_inputs_among_nan(pruned: Arrays, draw: Draw, near: Any, device: str) -> None:
     arrays = pruned("csr", 9, 32)
     weight = PackedWeight.from_csr(arrays, 32)
     sea = torch.full((9, 80), float("nan"), device=device)
@@ -120,7 +120,7 @@ def test_strides_and_what_lies_beside(pruned: Arrays, draw: Draw, near: Any, dev
     assert packed_linear(inside[:0], weight).shape == (0, 9)
 
 
-def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
+def test_results_are_bit_identical(pruned: Arrays, draw: Draw) -> None:
     weight = PackedWeight.from_csr(pruned("csr", 70, 300, dtype=torch.float16), 300)
     x = draw(3, 300).half()
     for tiles in (None, SPLIT):
@@ -130,14 +130,14 @@ def test_results_are_equal_bit_for_bit(pruned: Arrays, draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("broken", "error", "message"),
     [
-        ({"data": torch.zeros(4).double()}, UsageError, "data is float64"),
+        ({"data": torch.zeros(4).double()}, UsageError, "data must be .*, not float64"),
         ({"data": torch.zeros(3)}, FormatError, "indices has 4 entries where data has 3"),
         ({"indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
         ({"indices": torch.tensor([0, 0, 0, 1], dtype=torch.int32)}, FormatError, "do not ascend"),
         ({"indptr": torch.tensor([0, 5, 4], dtype=torch.int32)}, FormatError, "indptr falls"),
     ],
 )  # fmt: skip
-def test_hostile_arrays_are_refused(
+def test_rejects_malformed_arrays(
     device: str, broken: dict[str, torch.Tensor], error: type[Exception], message: str
 ) -> None:
     sound = {
@@ -156,15 +156,19 @@ def test_hostile_arrays_are_refused(
         (
             {"x": torch.zeros(2, 32).half()},
             UsageError,
-            "takes float32 where its weight is float32, not float16",
+            "input must be float32 like the weight, not float16",
         ),
-        ({"x": torch.zeros(2, 31)}, FormatError, r"packed_linear takes \[\.\.\., 32\], not \[2, 31\]"),
+        (
+            {"x": torch.zeros(2, 31)},
+            FormatError,
+            r"packed_linear: the input must be \[\.\.\., 32\], not \[2, 31\]",
+        ),
         ({"bias": torch.zeros(31)}, FormatError, r"bias of packed_linear must be contiguous \[32\]"),
         ({"residual": torch.zeros(2, 31)}, FormatError, r"residual of packed_linear must be \[2, 32\]"),
         ({"precision": "fp8"}, UsageError, "unknown precision 'fp8'"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(
+def test_rejects_invalid_arguments(
     pruned: Arrays, device: str, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     weight = PackedWeight.from_csr(pruned("csr", 32, 32), 32)

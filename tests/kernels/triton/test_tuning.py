@@ -20,8 +20,8 @@ FAST, SLOW, HUGE = Tiles(64), Tiles(128), Tiles(256)
 
 
 @pytest.fixture(autouse=True)
-def device_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As on a GPU, with a clock of our own."""
+def fake_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pretend to run on a GPU, with a fake clock."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(tuning, "interpreted", lambda: False)
     monkeypatch.setattr(tuning, "measure", lambda run: run())
@@ -34,18 +34,18 @@ def run(tiles: Tiles) -> float:
     return {FAST: 1.0, SLOW: 2.0}[tiles]
 
 
-def asked(case: tuning.Case = CASE, device: Device | None = None) -> Tiles | None:
+def lookup(case: tuning.Case = CASE, device: Device | None = None) -> Tiles | None:
     return tuning.stored(case, device or Device(), lambda: [SLOW, FAST])
 
 
-def test_the_fastest_is_kept() -> None:
-    assert asked() is None
+def test_stores_the_fastest_tiles() -> None:
+    assert lookup() is None
     assert tuning.tune(CASE, Device(), [HUGE, SLOW, FAST], run) == FAST
-    assert asked() == FAST
+    assert lookup() == FAST
     tuning.forget()
-    assert asked() == FAST
-    # The same power of two, the same twentieth.
-    assert asked(tuning.Case("bsr_linear", (768, 3072), (32, 32), 2100, 0.11, "float16")) == FAST
+    assert lookup() == FAST
+    # Same power of two of tokens, same 1/20 of density.
+    assert lookup(tuning.Case("bsr_linear", (768, 3072), (32, 32), 2100, 0.11, "float16")) == FAST
     for other in (
         tuning.Case("bsr_linear", (768, 3072), (32, 32), 2048, 0.1, "float16"),
         tuning.Case("bsr_linear", (768, 3072), (32, 32), 4096, 0.2, "float16"),
@@ -53,28 +53,28 @@ def test_the_fastest_is_kept() -> None:
         tuning.Case("bsr_linear", (3072, 768), (32, 32), 4096, 0.1, "float16"),
         tuning.Case("csr_linear", (768, 3072), (32, 32), 4096, 0.1, "float16"),
     ):
-        assert asked(other) is None
-    assert asked(device=Device("another")) is None
+        assert lookup(other) is None
+    assert lookup(device=Device("another")) is None
 
 
-def test_cases_are_added_to_what_is_there() -> None:
+def test_adds_cases_to_the_file() -> None:
     other = tuning.Case("bsr_linear", (64, 64), (16, 16), 1, 0.1, "float32")
     tuning.tune(CASE, Device(), [SLOW, FAST], run)
     tuning.tune(other, Device(), [SLOW], run)
-    assert (asked(), asked(other)) == (FAST, SLOW)
+    assert (lookup(), lookup(other)) == (FAST, SLOW)
     assert [path.name for path in tuning.cache_file().parent.iterdir()] == ["tiles.json"]
 
 
-def test_nothing_that_fits_is_an_error() -> None:
-    with pytest.raises(UsageError, match="none of the tiles tried fits NVIDIA H200"):
+def test_no_fitting_candidate_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no candidate tiles fit NVIDIA H200"):
         tuning.tune(CASE, Device(), [HUGE], run)
     assert not tuning.cache_file().exists()
 
 
-def test_the_interpreter_uses_no_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpreter_ignores_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     tuning.tune(CASE, Device(), [SLOW, FAST], run)
     monkeypatch.setattr(tuning, "interpreted", lambda: True)
-    assert asked() is None
+    assert lookup() is None
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_the_interpreter_uses_no_measurements(monkeypatch: pytest.MonkeyPatch) -
         b'{"version": 1, "tiles": {"a": {"tokens": true}}}',
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_cache_is_named_and_not_used(content: bytes) -> None:
+def test_warns_about_and_ignores_a_malformed_file(content: bytes) -> None:
     path = tuning.cache_file()
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"tiles\.json .* is not used; delete it"):
-        assert asked() is None
+    with pytest.warns(UserWarning, match=r"tiles\.json .* is ignored; delete it"):
+        assert lookup() is None
 
 
 @pytest.mark.parametrize(
@@ -102,28 +102,28 @@ def test_a_file_that_is_no_cache_is_named_and_not_used(content: bytes) -> None:
         {"tokens": 64, "step": 1, "splits": 1, "warps": 4, "stages": 3, "more": 1},
     ],
 )  # fmt: skip
-def test_tiles_that_are_no_candidates_are_never_used(entry: dict[str, int]) -> None:
+def test_ignores_tiles_that_are_not_candidates(entry: dict[str, int]) -> None:
     path = tuning.cache_file()
     path.parent.mkdir()
     path.write_text(json.dumps({"version": 1, "tiles": {CASE.key(Device()): entry}}))
-    assert asked() is None
+    assert lookup() is None
 
 
-def test_where_the_file_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_file_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert tuning.cache_file() == tmp_path / "cache" / "tiles.json"
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tuning.cache_file() == tmp_path / "aerogel" / "tiles.json"
 
 
-def test_each_kernel_uses_what_was_tuned(
+def test_each_kernel_uses_the_tuned_tiles(
     pruned: Callable[..., dict[str, torch.Tensor]], draw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = draw(40, 64)
     block = bsr_linear.BsrWeight.from_arrays(pruned("bsr", 32, 64, block=(16, 16)), 64)
     rows = csr_linear.CsrWeight.from_arrays(pruned("csr", 32, 64), 64)
     packed = packed_linear.PackedWeight.from_csr(pruned("csr", 32, 64), 64)
-    # The last candidate is made the fastest, and is not what the rules choose.
+    # The fake clock makes the last candidate the fastest; the rules choose another.
     clock = iter(range(1000, 0, -1))
     monkeypatch.setattr(tuning, "measure", lambda _: next(clock))
     chosen = bsr_linear.tune(x, block), csr_linear.tune(x, rows), packed_linear.tune(x, packed)
@@ -143,7 +143,7 @@ def test_each_kernel_uses_what_was_tuned(
 
 
 @pytest.mark.parametrize("tokens", [1, 16, 4096])
-def test_candidates_begin_with_the_rules_and_fit(tokens: int) -> None:
+def test_first_candidate_follows_the_rules_and_all_fit(tokens: int) -> None:
     device = Device()
     blocks = bsr_linear.candidates(tokens, 24, 10, (64, 64), 2, device)
     assert blocks[0] == bsr_linear.choose_tiles(tokens, 24, 10, (64, 64), 2, device)

@@ -1,4 +1,4 @@
-"""The arithmetic of the 8-bit functions, on numbers worked by hand."""
+"""Arithmetic of the int8 functions, with results computed by hand."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def session(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    form, block = request.param
-    function = op_for(form, "int8")
-    arrays = FORMATS.get(form).encode(W8, W8 != 0, block) | {"scale": SCALE, "bias": BIAS}
+    format_name, block = request.param
+    function = op_for(format_name, "int8")
+    arrays = FORMATS.get(format_name).encode(W8, W8 != 0, block) | {"scale": SCALE, "bias": BIAS}
     node = helper.make_node(function.name, ["x", *arrays], ["y"], domain=DOMAIN, in_features=4)
     graph = helper.make_graph(
         [node],
@@ -47,23 +47,23 @@ def run(session: object, *x: float) -> list[float]:
     return session.run(None, {"x": np.array([x], np.float32)})[0][0].tolist()  # type: ignore[attr-defined]
 
 
-def test_halves_go_to_the_even_integer(session: object) -> None:
-    # The largest is 127, so the steps are 1: 2.5 is 2, 3.5 is 4, -0.5 is 0.
+def test_halves_round_to_even(session: object) -> None:
+    # The largest entry is 127, so the step is 1: 2.5 becomes 2, 3.5 becomes 4, -0.5 becomes 0.
     y = run(session, 127, 2.5, 3.5, -0.5)
     assert y == [0.5 * (127 * 127 - 3 * 4), 7, 2 * 2 * (127 + 2 + 4) - 1, 0.25 * -127 * 2 + 100]
 
 
-def test_each_token_has_a_scale_of_its_own(session: object) -> None:
-    # The largest is -254, so the steps are 2: 3 is one and a half of them and goes to 2.
+def test_each_token_has_its_own_scale(session: object) -> None:
+    # The largest entry is -254, so the step is 2: 3 is 1.5 steps and becomes 2 steps.
     y = run(session, 0, -254, 3, 0)
     np.testing.assert_allclose(
         y, [0.5 * 2 * -6, 7, 2 * 2 * 2 * (-127 + 2) - 1, 0.25 * 2 * 127 * 127 + 100], rtol=2**-22
     )
 
 
-def test_a_token_of_zeros_gives_the_bias(session: object) -> None:
+def test_zero_token_gives_the_bias(session: object) -> None:
     assert run(session, 0, 0, 0, 0) == BIAS.tolist()
 
 
-def test_a_token_too_small_for_its_scale_is_a_token_of_zeros(session: object) -> None:
+def test_token_below_the_smallest_scale_counts_as_zero(session: object) -> None:
     assert run(session, 1e-30, -1e-30, 0, 1e-25) == BIAS.tolist()

@@ -13,19 +13,19 @@ from torch import nn
 from aerogel.torch.cuda import backend
 from aerogel.torch.loader import Matrix
 
-# Triton is made for Linux only.
+# Triton supports Linux only.
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 
 
 @pytest.fixture
 def device() -> torch.device:
-    """Where models go: the CPU, where kernels are interpreted, or a GPU (``make test-gpu``)."""
+    """The device of the tests: the CPU, where Triton interprets kernels, or a GPU (``make test-gpu``)."""
     return torch.device(os.environ.get("AEROGEL_TEST_DEVICE", "cpu"))
 
 
 @pytest.fixture(autouse=True)
 def quiet_padding() -> Iterator[None]:
-    """What kernels multiply in padding is never stored, and may be anything: numpy, which interprets them, warns."""
+    """Silence numpy, which the interpreter uses: kernels multiply arbitrary values in padding, and never store them."""
     with np.errstate(all="ignore"):
         yield
 
@@ -41,8 +41,8 @@ def pair(pruned_linear: Callable[..., nn.Linear], device: torch.device) -> Calla
         linear = pruned_linear(48, 32, 0.4, (16, 16), bias).to(device, dtype).requires_grad_(False)
         chosen = backend.Gpu(device, format, (16, 16) if format == "bsr" else None, None, 1.0, dtype, 4096)
         weight = linear.weight.float().cpu().numpy()
-        way = chosen.choose("w", weight != 0)
-        assert way is not None
-        return linear, chosen.layer("w", way, Matrix(weight, weight != 0), linear.bias, dtype)
+        storage = chosen.choose("w", weight != 0)
+        assert storage is not None
+        return linear, chosen.layer("w", storage, Matrix(weight, weight != 0), linear.bias, dtype)
 
     return make

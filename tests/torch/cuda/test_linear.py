@@ -20,7 +20,7 @@ FORMATS = [name for name in CUDA_FORMATS.names() if name != "two-four"]
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_is_the_dense_layer(pair: Any, format: str, device: torch.device) -> None:
+def test_equals_the_dense_layer(pair: Any, format: str, device: torch.device) -> None:
     linear, layer = pair(format)
     x = torch.randn(2, 3, 32, device=device)
     torch.testing.assert_close(layer(x), linear(x), rtol=1e-5, atol=1e-5)
@@ -33,7 +33,7 @@ def test_is_the_dense_layer(pair: Any, format: str, device: torch.device) -> Non
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_operators_are_sound(pair: Any, format: str, bias: bool, device: torch.device) -> None:
+def test_operators_pass_opcheck(pair: Any, format: str, bias: bool, device: torch.device) -> None:
     _, layer = pair(format, bias=bias)
     x = torch.randn(5, 32, device=device, requires_grad=True)
     arguments = (x, *layer.tensors(), layer.bias, *layer.numbers)
@@ -41,7 +41,7 @@ def test_operators_are_sound(pair: Any, format: str, bias: bool, device: torch.d
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_compiled_whole(pair: Any, format: str, device: torch.device) -> None:
+def test_compiles_in_one_graph(pair: Any, format: str, device: torch.device) -> None:
     linear, layer = pair(format)
     model = nn.Sequential(layer, nn.GELU())
     x = torch.randn(5, 32, device=device)
@@ -67,7 +67,7 @@ def test_gradients_of_inputs(pair: Any, format: str, device: torch.device) -> No
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_copies_and_files(pair: Any, format: str, device: torch.device) -> None:
+def test_copies_state_dicts_and_pickles(pair: Any, format: str, device: torch.device) -> None:
     _, layer = pair(format, torch.float16)
     x = torch.randn(3, 32, device=device, dtype=torch.float16)
     expected = layer(x)
@@ -84,9 +84,9 @@ def test_copies_and_files(pair: Any, format: str, device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_is_refused(pair: Any, format: str, device: torch.device) -> None:
+def test_rejects_invalid_arguments(pair: Any, format: str, device: torch.device) -> None:
     _, layer = pair(format)
-    with pytest.raises(UsageError, match=r"takes float.*its weight"):
+    with pytest.raises(UsageError, match="float32 like the weight, not float16"):
         layer(torch.zeros(3, 32, device=device, dtype=torch.float16))
     with pytest.raises(UsageError, match="float64"):
         layer(torch.zeros(3, 32, device=device, dtype=torch.float64))

@@ -33,7 +33,7 @@ def test_nearest_measurement(
     assert found == (None if expected is None else pytest.approx(expected))
 
 
-def test_other_kernels_say_nothing() -> None:
+def test_other_formats_are_not_used() -> None:
     for format, block, dtype in (
         ("csr", (32, 32), "float16"),
         ("bsr", (16, 16), "float16"),
@@ -42,7 +42,7 @@ def test_other_kernels_say_nothing() -> None:
         assert predict(ROWS, format, block, dtype, (768, 768), 4096, 0.1) is None
 
 
-def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_CACHE", str(tmp_path / "cache"))
     path = table.table_path("NVIDIA H200 / x")
     assert path == tmp_path / "cache" / "gpu-nvidia-h200-x.json"
@@ -58,20 +58,20 @@ def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         {"density": 1.5}, {"ratio": 0}, {"ratio": "1"}, {"ratio": 1e999}, {"format": 1}, {"more": 1}, {"dtype": None},
     ],
 )  # fmt: skip
-def test_hostile_tables(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_rejects_hostile_tables(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "table.json"
     table.save(path, "a", ROWS[:1])
     document = json.loads(path.read_text())
     document["rows"][0].update(change)
     path.write_text(json.dumps(document))
-    with pytest.raises(FormatError, match=r"table\.json is no table of measurements.*delete it"):
+    with pytest.raises(FormatError, match=r"table\.json as a table of measurements.*delete it"):
         table.load(path)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"schema": 2, "rows": []}', '{"schema": 1, "rows": 3}', "[" * 9999]
 )
-def test_files_that_are_no_table(tmp_path: Path, text: str) -> None:
+def test_rejects_files_that_are_not_a_table(tmp_path: Path, text: str) -> None:
     (tmp_path / "table.json").write_text(text)
-    with pytest.raises(FormatError, match="no table"):
+    with pytest.raises(FormatError, match="as a table of measurements"):
         table.load(tmp_path / "table.json")

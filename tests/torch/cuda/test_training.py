@@ -12,7 +12,7 @@ from aerogel.hf.quiet import quiet
 from aerogel.torch.cuda.training import trainable
 
 
-def test_blocks_are_trained(pair: Any, device: torch.device) -> None:
+def test_trains_stored_blocks(pair: Any, device: torch.device) -> None:
     linear, layer = pair("bsr")
     linear.requires_grad_(True)
     mask = linear.weight.detach() != 0
@@ -32,7 +32,7 @@ def test_blocks_are_trained(pair: Any, device: torch.device) -> None:
     torch.testing.assert_close(model[0].to_linear().weight, dense[1] * mask, rtol=1e-5, atol=1e-5)
 
 
-def test_state_of_what_is_trained_is_dense(pair: Any) -> None:
+def test_state_dict_of_trainable_layers_is_dense(pair: Any) -> None:
     linear, layer = pair("bsr")
     model = trainable(nn.Sequential(layer))
     state = copy.deepcopy(model.state_dict())
@@ -44,11 +44,11 @@ def test_state_of_what_is_trained_is_dense(pair: Any) -> None:
     model.load_state_dict(state)
     assert model[0].data is data
     assert torch.equal(model[0].to_linear().weight, linear.weight)
-    with pytest.raises(FormatError, match="is not zero outside of the blocks"):
+    with pytest.raises(FormatError, match="is not zero outside of the trained blocks"):
         model.load_state_dict(state | {"0.weight": torch.ones(48, 32)})
 
 
-def test_training_operators_are_sound_and_compile(pair: Any, device: torch.device) -> None:
+def test_training_operators_pass_opcheck_and_compile(pair: Any, device: torch.device) -> None:
     _, layer = pair("bsr")
     model = trainable(nn.Sequential(layer))
     x = torch.randn(5, 32, device=device, requires_grad=True)
@@ -67,6 +67,6 @@ def test_training_operators_are_sound_and_compile(pair: Any, device: torch.devic
     torch.testing.assert_close(found, expected)
 
 
-def test_only_blocks_are_trained(pair: Any) -> None:
+def test_rejects_models_without_bsr_layers(pair: Any) -> None:
     with pytest.raises(UsageError, match="no bsr layer"):
         trainable(nn.Sequential(pair("csr")[1]))

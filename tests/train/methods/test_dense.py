@@ -9,17 +9,17 @@ from aerogel.train.method import SparsityConfig
 from aerogel.train.methods.dense import METHOD
 
 
-def test_nothing_is_put_in_front_of_the_weights() -> None:
+def test_dense_adds_no_parametrization() -> None:
     linear = nn.Linear(4, 4)
     method = METHOD({"w": linear}, SparsityConfig(1.0))
     method.update(1.0)
     assert not parametrize.is_parametrized(linear)
-    assert method.bake() == {}
+    assert method.fold() == {}
 
 
 @pytest.mark.parametrize(
-    "target", [SparsityConfig(0.1), SparsityConfig(1.0, (4, 1)), SparsityConfig(1.0, scope="global")]
+    "sparsity", [SparsityConfig(0.1), SparsityConfig(1.0, (4, 1)), SparsityConfig(1.0, scope="global")]
 )
-def test_a_target_is_refused(target: SparsityConfig) -> None:
-    with pytest.raises(UsageError, match="--method dense prunes nothing"):
-        METHOD({}, target)
+def test_sparsity_is_rejected(sparsity: SparsityConfig) -> None:
+    with pytest.raises(UsageError, match="method dense prunes nothing"):
+        METHOD({}, sparsity)

@@ -31,7 +31,7 @@ def config(tmp_path: Path, sentiment: Callable[..., Path]) -> Callable[..., Trai
 
 @pytest.mark.parametrize("head", ["PreTraining", "MaskedLM", "SequenceClassification", ""])
 @pytest.mark.parametrize("block", [(1, 1), (4, 1)])
-def test_the_mask_is_kept_to_the_bit_and_the_rest_is_trained(
+def test_mask_is_unchanged_and_kept_weights_are_trained(
     tiny_checkpoint: Callable[..., Path],
     config: Callable[..., TrainConfig],
     head: str,
@@ -39,7 +39,7 @@ def test_the_mask_is_kept_to_the_bit_and_the_rest_is_trained(
 ) -> None:
     given = checkpoint.load(tiny_checkpoint("bert", head, density=0.3, block=block))
     made = train(config(given.path))
-    # A plain encoder's names lack the first part.
+    # The names in a plain encoder lack the first component.
     bare = {name.removeprefix("bert."): mask for name, mask in made.masks.items()}
     assert bare.keys() == {name.removeprefix("bert.") for name in given.masks}
     before, after = (load_file(c.path / checkpoint.WEIGHTS_FILE) for c in (given, made))
@@ -52,7 +52,7 @@ def test_the_mask_is_kept_to_the_bit_and_the_rest_is_trained(
     if head != "":
         packed = [(c.path / checkpoint.MASKS_FILE).read_bytes() for c in (given, made)]
         assert packed[0] == packed[1]
-    # Embeddings are trained: the paper's downstream runs freeze nothing but the mask.
+    # Embeddings are trained: the downstream runs of the paper freeze only the mask.
     assert not torch.equal(*(next(t for n, t in w.items() if "word_emb" in n) for w in (before, after)))
     record = made.record
     assert (record.method, record.block, record.scope) == ("frozen", block, given.record.scope)
@@ -60,7 +60,7 @@ def test_the_mask_is_kept_to_the_bit_and_the_rest_is_trained(
     assert made.accounting.density == given.accounting.density
 
 
-def test_a_weight_that_is_kept_and_zero_stays_kept(
+def test_kept_weight_with_value_zero_stays_kept(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
 ) -> None:
     given = checkpoint.load(tiny_checkpoint(density=0.3))
@@ -78,7 +78,7 @@ def test_a_weight_that_is_kept_and_zero_stays_kept(
     np.testing.assert_array_equal(train(config(zeroed.path)).masks[name], mask)
 
 
-def test_the_mask_of_one_model_serves_the_weights_of_another(
+def test_mask_can_come_from_another_model(
     tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
 ) -> None:
     mask = checkpoint.load(tiny_checkpoint(density=0.3))
@@ -88,16 +88,16 @@ def test_the_mask_of_one_model_serves_the_weights_of_another(
         np.testing.assert_array_equal(made.masks[name], kept)
 
 
-def test_a_killed_run_is_not_resumed_with_another_mask(
+def test_run_does_not_resume_with_another_mask(
     tmp_path: Path,
     tiny_checkpoint: Callable[..., Path],
     config: Callable[..., TrainConfig],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place = tmp_path / "mask"
-    shutil.copytree(tiny_checkpoint(density=0.3), place)
+    folder = tmp_path / "mask"
+    shutil.copytree(tiny_checkpoint(density=0.3), folder)
     run = config(
-        tiny_checkpoint(density=1.0, seed=5), freeze_mask=False, method="frozen", options={"mask": str(place)},
+        tiny_checkpoint(density=1.0, seed=5), freeze_mask=False, method="frozen", options={"mask": str(folder)},
         save_every=3,
     )  # fmt: skip
     compute = Gradients.compute
@@ -111,61 +111,61 @@ def test_a_killed_run_is_not_resumed_with_another_mask(
         patch.setattr(Gradients, "compute", stop)
         with pytest.raises(KeyboardInterrupt):
             train(run)
-    shutil.rmtree(place)
-    shutil.copytree(tiny_checkpoint(density=0.3, seed=1), place)
-    with pytest.raises(UsageError, match=r"state of a run with mask masks.safetensors '.*', not .*--restart"):
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_checkpoint(density=0.3, seed=1), folder)
+    with pytest.raises(
+        UsageError, match=r"state of a run with mask masks.safetensors '.*', not .*use restart"
+    ):
         train(run)
-    shutil.rmtree(place)
-    given = checkpoint.load(Path(shutil.copytree(tiny_checkpoint(density=0.3), place)))
+    shutil.rmtree(folder)
+    given = checkpoint.load(Path(shutil.copytree(tiny_checkpoint(density=0.3), folder)))
     made = train(run)
     assert made.record.data["mask"] == {checkpoint.MASKS_FILE: sha256(given.path / checkpoint.MASKS_FILE)}
     assert made.accounting.density == given.accounting.density
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "message"),
+    ("values", "error", "message"),
     [
-        ({"density": 0.5}, UsageError, r"a frozen mask has its own density.*; drop --density"),
-        ({"method": "movement"}, UsageError, r"--freeze-mask keeps the mask of --model; drop --method"),
+        ({"density": 0.5}, UsageError, r"a frozen mask has its own density.*; drop density"),
+        ({"method": "movement"}, UsageError, r"freeze_mask: keeps the masks of model; drop method"),
         (
             {"freeze_mask": False, "method": "frozen"},
             UsageError,
-            r"--method frozen has no mask; give --option",
+            r"method frozen needs a mask; give option mask=CKPT",
         ),
     ],
 )
-def test_what_contradicts_it_is_refused(
+def test_contradicting_settings_are_rejected(
     tiny_checkpoint: Callable[..., Path],
     config: Callable[..., TrainConfig],
     values: dict[str, Any],
-    kind: type[AerogelError],
+    error: type[AerogelError],
     message: str,
 ) -> None:
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error, match=message):
         train(config(tiny_checkpoint(density=0.3), **values))
 
 
-def test_masks_that_are_not_there_or_of_another_model_are_refused(
+def test_missing_masks_and_masks_of_other_models_are_rejected(
     tmp_path: Path, tiny_checkpoint: Callable[..., Path], config: Callable[..., TrainConfig]
 ) -> None:
-    with pytest.raises(UsageError, match="has no masks to freeze"):
+    with pytest.raises(UsageError, match="has no masks; give"):
         train(config(tiny_checkpoint(density=1.0)))
-    with pytest.raises(
-        UsageError, match=r"--freeze-mask: --model no/such is not a directory with aerogel.json"
-    ):
+    with pytest.raises(UsageError, match=r"freeze_mask: model no/such is not a directory with aerogel.json"):
         train(config(Path("no/such")))
-    with pytest.raises(UsageError, match=r"--freeze-mask: --model  is not a directory"):
+    with pytest.raises(UsageError, match=r"freeze_mask: model  is not a directory"):
         train(config(None, task="synthetic", data=None))
     for family, sizes, message in (
         (
             "bert",
             {"num_hidden_layers": 1},
-            r"has a mask for bert.encoder.layer.1.*, and the model no such matrix",
+            r"has a mask for bert.encoder.layer.1.*, which the model lacks",
         ),
         (
             "bert",
             {"intermediate_size": 32},
-            r"the mask of .*intermediate.dense.weight is 64x32, and the matrix 32x32",
+            r"the mask of .*intermediate.dense.weight has shape 64x32, the matrix has shape 32x32",
         ),
     ):
         other = tiny_checkpoint(family, density=1.0, **sizes)

@@ -22,16 +22,16 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def test_gates_in_evaluation_by_hand() -> None:
+def test_evaluation_gates_match_hand_computed_values() -> None:
     method = attached(1, 4)
-    # sigmoid: 1/2, 1/12 (the edge), 1/20 (below), 0.99 (above)
+    # sigmoid: 1/2, 1/12 (gate 0 exactly), 1/20 (below), 0.99 (gate 1)
     scores = [0.0, math.log(1 / 11), math.log(1 / 19), math.log(99.0)]
     method.masks["w"].scores.data.copy_(torch.tensor([scores]))
     gate = method.masks["w"].eval().gate()
     torch.testing.assert_close(gate, torch.tensor([[0.5, 0.0, 0.0, 1.0]]).double(), rtol=0, atol=1e-7)
 
 
-def test_gates_in_training_and_their_gradient_against_the_formula() -> None:
+def test_training_gates_and_gradient_match_formula() -> None:
     method = attached(2, 3, block=(1, 3))
     mask = method.masks["w"]
     mask.scores.data.copy_(torch.tensor([[-2.5], [-0.4]]))
@@ -40,7 +40,7 @@ def test_gates_in_training_and_their_gradient_against_the_formula() -> None:
     s = mask.scores.detach().numpy()
     smooth = sigmoid((np.log(u) - np.log(1 - u) + s) / BETA)
     z = np.clip(smooth * (RIGHT - LEFT) + LEFT, 0, 1)
-    assert ((z > 0) & (z < 1)).all(), "the case must have gates that are neither open nor shut"
+    assert ((z > 0) & (z < 1)).all(), "the test needs gates strictly between 0 and 1"
     torch.manual_seed(0)
     method.before_step(step())
     effective = method.matrices["w"].weight
@@ -52,8 +52,8 @@ def test_gates_in_training_and_their_gradient_against_the_formula() -> None:
     np.testing.assert_allclose(method.weights["w"].grad, np.broadcast_to(z, (2, 3)), rtol=1e-12)
 
 
-def test_the_penalty_is_the_expected_density() -> None:
-    """How many of 200,000 gates are not 0, by the distribution's own formula without the bound on u."""
+def test_penalty_is_expected_density() -> None:
+    """Compare with the fraction of 200,000 sampled gates that are not 0, without the bounds on u."""
     random = np.random.default_rng(0)
     for score in (-2.0, 0.0, 1.5):
         u = random.random(200_000)
@@ -71,7 +71,7 @@ def step() -> StepContext:
     return StepContext(index=0, total=10, density=1.0, progress=0.0, lr=1e-3)
 
 
-def test_the_gradient_of_the_penalty_is_its_slope() -> None:
+def test_penalty_gradient_matches_finite_differences() -> None:
     method = attached(2, 2)
     scores = method.masks["w"].scores
     scores.data.copy_(torch.tensor([[0.1, -1.0], [2.0, 0.0]]))
@@ -86,7 +86,7 @@ def test_the_gradient_of_the_penalty_is_its_slope() -> None:
         assert float(scores.grad[index]) == pytest.approx((around[0] - around[1]) / 2e-6, rel=1e-6)
 
 
-def test_lambda_is_constant_and_the_gates_start_nearly_open() -> None:
+def test_lambda_is_constant_and_gates_start_nearly_open() -> None:
     method = attached(3, 3, lambda_=7.0)
     assert method.masks["w"].eval().gate()[0, 0].item() == pytest.approx(0.98, abs=1e-3)
     assert method.score_lr == 0.1
@@ -95,20 +95,20 @@ def test_lambda_is_constant_and_the_gates_start_nearly_open() -> None:
         assert method.log_values()["lambda"] == 7.0
 
 
-def test_the_gates_of_the_end_become_part_of_the_weights() -> None:
+def test_fold_multiplies_weights_by_gates() -> None:
     method = attached(2, 4, block=(2, 2))
     linear, weight = method.matrices["w"], method.weights["w"].detach().clone()
     method.masks["w"].scores.data.copy_(torch.tensor([[0.0, -3.0]]))
     evaluated = linear.eval().weight.detach().clone()
     linear.train()
-    mask = method.bake()["w"]
+    mask = method.fold()["w"]
     assert mask.tolist() == [[True, True, False, False]] * 2
     assert torch.equal(linear.weight, evaluated)
     torch.testing.assert_close(linear.weight[:, :2], weight[:, :2] * 0.5)
     assert linear.weight[:, 2:].tolist() == [[0.0, 0.0]] * 2
 
 
-def test_the_log_has_the_density_of_the_gates_as_they_are() -> None:
+def test_logged_density_is_that_of_current_gates() -> None:
     method = attached(2, 4, block=(1, 2))
     assert method.log_values()["achieved"] == 1.0
     method.masks["w"].scores.data.copy_(torch.tensor([[0.0, -3.0], [-3.0, -3.0]]))

@@ -7,14 +7,14 @@ from torch import nn
 
 from aerogel.errors import UsageError
 from aerogel.train.method import SparsityConfig, StepContext
-from aerogel.train.methods.rpp import METHOD, Options, ReweightedProximal
+from aerogel.train.methods.rpp import METHOD, ReweightedProximal, RppOptions
 from aerogel.train.schedule import Cubic
 
 BETAS, ADAM_EPS, LR = (0.9, 0.999), 1e-8, 0.01
 
 
 def attached(
-    weight: torch.Tensor, options: Options, density: float = 1.0, block: tuple[int, int] = (1, 1)
+    weight: torch.Tensor, options: RppOptions, density: float = 1.0, block: tuple[int, int] = (1, 1)
 ) -> ReweightedProximal:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     linear.weight.data.copy_(weight)
@@ -25,22 +25,22 @@ def step_of(index: int, total: int = 8, begin: int = 0, finish: int = 8, density
     return StepContext(index, total, density, progress=0.5, lr=LR, begin=begin, finish=finish)
 
 
-def run(method: ReweightedProximal, goal: torch.Tensor, steps: list[StepContext]) -> list[np.ndarray]:
-    """Minimise |W - goal|^2 / 2; the weights after each step."""
+def run(method: ReweightedProximal, optimum: torch.Tensor, steps: list[StepContext]) -> list[np.ndarray]:
+    """Minimize |W - optimum|^2 / 2; returns the weights after each step."""
     optimizer = torch.optim.AdamW([method.weights["w"]], lr=LR, betas=BETAS, eps=ADAM_EPS, weight_decay=0.0)
-    seen = []
+    history = []
     for step in steps:
         method.before_step(step)
-        (method.matrices["w"].weight - goal).square().sum().div(2).backward()
+        (method.matrices["w"].weight - optimum).square().sum().div(2).backward()
         optimizer.step()
         method.after_step(step, optimizer)
         optimizer.zero_grad()
-        seen.append(method.weights["w"].detach().numpy().copy())
-    return seen
+        history.append(method.weights["w"].detach().numpy().copy())
+    return history
 
 
-def test_the_proximal_step_by_hand() -> None:
-    method = attached(torch.tensor([[0.5, -0.5, 0.03, -0.03, 0.0]]), Options(gamma=4.0))
+def test_proximal_step_matches_hand_computed_values() -> None:
+    method = attached(torch.tensor([[0.5, -0.5, 0.03, -0.03, 0.0]]), RppOptions(gamma=4.0))
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
     method.after_step(step_of(0), optimizer)
     # t = 0.01 * 4 * 1 = 0.04
@@ -48,8 +48,8 @@ def test_the_proximal_step_by_hand() -> None:
     assert not torch.signbit(method.weights["w"][0, 2:]).any()
 
 
-def test_reweighting_by_hand() -> None:
-    method = attached(torch.tensor([[0.54, -0.14, 0.04]]), Options(gamma=4.0, eps=0.1, reweightings=1))
+def test_reweighting_matches_hand_computed_values() -> None:
+    method = attached(torch.tensor([[0.54, -0.14, 0.04]]), RppOptions(gamma=4.0, eps=0.1, reweightings=1))
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
     assert method.after_step(step_of(0, total=2), optimizer)["reweighting"] == 1.0
     # w = 0.5, -0.1, 0 after t = 0.04; alpha = 1 / (|w| + 0.1)
@@ -58,23 +58,23 @@ def test_reweighting_by_hand() -> None:
     torch.testing.assert_close(method.weights["w"], torch.tensor([[0.5 - 0.04 / 0.6, 0.0, 0.0]]))
 
 
-def test_a_reweighting_waits_for_the_next_step_where_one_was_left_out() -> None:
-    method = attached(torch.tensor([[0.54, -0.14]]), Options(gamma=4.0, reweightings=1))
+def test_reweighting_follows_a_skipped_step() -> None:
+    method = attached(torch.tensor([[0.54, -0.14]]), RppOptions(gamma=4.0, reweightings=1))
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
-    # The phase ends with step 4, which half precision left out.
-    noted = {index: method.after_step(step_of(index, total=10), optimizer) for index in (3, 5, 6)}
-    assert [index for index, values in noted.items() if "reweighting" in values] == [5]
+    # The phase ends with step 4, which fp16 skipped.
+    logged = {index: method.after_step(step_of(index, total=10), optimizer) for index in (3, 5, 6)}
+    assert [index for index, values in logged.items() if "reweighting" in values] == [5]
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("block", [(1, 1), (2, 3)])
-def test_whole_runs_against_an_independent_implementation(adaptive: bool, block: tuple[int, int]) -> None:
+def test_runs_match_numpy_implementation(adaptive: bool, block: tuple[int, int]) -> None:
     random = np.random.default_rng(5)
-    start, goal = random.standard_normal((2, 4, 6)) * 0.4
-    # Thresholds of the adaptive metric are larger: gradients are about 0.5, so 1 / sqrt(v) is about 2.
+    start, optimum = random.standard_normal((2, 4, 6)) * 0.4
+    # Adaptive thresholds are larger: gradients are about 0.5, so 1 / sqrt(v) is about 2.
     gamma, eps, total, begin = (0.3 if adaptive else 0.6), 1e-2, 12, 2
     if block != (1, 1):
-        gamma *= 7  # norms are larger than their entries
+        gamma *= 7  # block norms are larger than single weights
     rows, cols = block
 
     def per_block(values: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_whole_runs_against_an_independent_implementation(adaptive: bool, block:
     w, m, v, alpha = start.copy(), np.zeros((4, 6)), np.zeros((4, 6)), np.ones((4 // rows, 6 // cols))
     expected = []
     for t in range(total):
-        gradient = w - goal
+        gradient = w - optimum
         m = BETAS[0] * m + (1 - BETAS[0]) * gradient
         v = BETAS[1] * v + (1 - BETAS[1]) * gradient**2
         m_hat, v_hat = m / (1 - BETAS[0] ** (t + 1)), v / (1 - BETAS[1] ** (t + 1))
@@ -108,19 +108,19 @@ def test_whole_runs_against_an_independent_implementation(adaptive: bool, block:
             alpha = 1 / (np.sqrt((per_block(w) ** 2).sum(-1)) + eps)
         expected.append(w)
 
-    options = Options(gamma=gamma, eps=eps, reweightings=2, adaptive=adaptive)
+    options = RppOptions(gamma=gamma, eps=eps, reweightings=2, adaptive=adaptive)
     method = attached(torch.from_numpy(start), options, block=block)
     steps = [step_of(t, total, begin, finish=9) for t in range(total)]
-    for found, wanted in zip(run(method, torch.from_numpy(goal), steps), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-16)
-        assert ((found == 0) == (wanted == 0)).all()
-    # The case is one in which something is pruned and something is kept.
+    for actual, wanted in zip(run(method, torch.from_numpy(optimum), steps), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-10, atol=1e-16)
+        assert ((actual == 0) == (wanted == 0)).all()
+    # The test is meaningful only if some weights are pruned and some kept.
     assert 0 < np.count_nonzero(expected[-1]) < 24
 
 
-def test_the_penalty_enters_neither_gradient_nor_moments() -> None:
+def test_penalty_affects_neither_gradient_nor_moments() -> None:
     weight = torch.randn(3, 4, dtype=torch.float64)
-    one, other = (attached(weight, Options(gamma=gamma)) for gamma in (0.0, 5.0))
+    one, other = (attached(weight, RppOptions(gamma=gamma)) for gamma in (0.0, 5.0))
     moments = []
     for method in (one, other):
         assert method.penalty() is None
@@ -133,53 +133,53 @@ def test_the_penalty_enters_neither_gradient_nor_moments() -> None:
     assert torch.equal(moments[0]["exp_avg_sq"], moments[1]["exp_avg_sq"])
 
 
-def test_finetuning_keeps_the_zeros_and_shrinks_no_more() -> None:
+def test_finetune_keeps_zeros_and_stops_shrinking() -> None:
     weight = torch.tensor([[0.9, -0.8, 0.01, -0.02]], dtype=torch.float64)
-    method = attached(weight, Options(gamma=2.0, finetune=True))
-    goal = torch.tensor([[1.0, -1.0, 1.0, 1.0]], dtype=torch.float64)
-    seen = run(method, goal, [step_of(t, total=60, finish=4) for t in range(60)])
-    assert np.count_nonzero(seen[3]) == 2
+    method = attached(weight, RppOptions(gamma=2.0, finetune=True))
+    optimum = torch.tensor([[1.0, -1.0, 1.0, 1.0]], dtype=torch.float64)
+    history = run(method, optimum, [step_of(t, total=60, finish=4) for t in range(60)])
+    assert np.count_nonzero(history[3]) == 2
     linear = method.matrices["w"]
-    mask = method.bake()["w"]
+    mask = method.fold()["w"]
     assert mask.tolist() == [[True, True, False, False]]
     assert linear.weight[0, 2:].tolist() == [0.0, 0.0]
     assert (linear.weight[0, :2].abs() > 0.95).all()
 
 
-def test_the_mask_is_where_weights_are_not_zero() -> None:
-    method = attached(torch.tensor([[1.0, 0.0, 1e-30, -2.0]]), Options(gamma=1.0))
-    assert method.bake()["w"].tolist() == [[True, False, True, True]]
+def test_mask_selects_nonzero_weights() -> None:
+    method = attached(torch.tensor([[1.0, 0.0, 1e-30, -2.0]]), RppOptions(gamma=1.0))
+    assert method.fold()["w"].tolist() == [[True, False, True, True]]
 
 
-def test_gamma_is_what_leaves_the_scheduled_density() -> None:
+def test_gamma_yields_scheduled_density() -> None:
     weight = torch.linspace(0.01, 1.0, 100).reshape(10, 10)
-    method = attached(weight, Options(), density=0.25)
+    method = attached(weight, RppOptions(), density=0.25)
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
 
     def after(index: int, density: float) -> dict[str, float]:
         method.after_step(step_of(index, 400, finish=200, density=density), optimizer)
         return method.log_values()
 
-    # All stay, so nothing is shrunk.
+    # At density 1 no weight is shrunk.
     assert after(0, 1.0) == {"gamma": 0.0, "achieved": 1.0}
     assert torch.equal(method.weights["w"].detach(), weight)
-    # Of 0.01, 0.02 ... 1 the 60th goes and the 61st stays; alpha is 1 / w already.
+    # Of 0.01, 0.02 ... 1 the 60th is pruned and the 61st kept; alpha is already 1 / w.
     product = 0.60 * 0.61
     assert after(1, 0.4) == {"gamma": pytest.approx(product / LR, rel=1e-5), "achieved": 0.4}
-    left = method.weights["w"].detach().clone()
-    torch.testing.assert_close(left.max(), torch.tensor(1 - product))
-    # Nothing more has to go, so nothing is shrunk.
+    remaining = method.weights["w"].detach().clone()
+    torch.testing.assert_close(remaining.max(), torch.tensor(1 - product))
+    # The density does not change, so no weight is shrunk.
     assert after(2, 0.4) == {"gamma": 0.0, "achieved": 0.4}
-    assert torch.equal(method.weights["w"], left)
+    assert torch.equal(method.weights["w"], remaining)
     assert after(3, 0.3)["achieved"] == 0.3
 
 
-@pytest.mark.parametrize(("block", "left"), [((1, 1), 0.9), ((4, 1), 0.6)])
-def test_what_stays_is_not_shrunk_to_nothing(block: tuple[int, int], left: float) -> None:
-    """Norms of blocks of noise lie close together; under alpha = 1 all would lose nearly as much as those that go."""
+@pytest.mark.parametrize(("block", "remaining"), [((1, 1), 0.9), ((4, 1), 0.6)])
+def test_kept_weights_are_not_shrunk_to_zero(block: tuple[int, int], remaining: float) -> None:
+    """Norms of random blocks are close; with alpha = 1, kept blocks would shrink nearly as much as pruned ones."""
     torch.manual_seed(0)
     weight = torch.randn(128, 128) * 0.04
-    method = attached(weight, Options(), density=0.1, block=block)
+    method = attached(weight, RppOptions(), density=0.1, block=block)
     optimizer = torch.optim.SGD(method.weights.values(), lr=LR)
     schedule = Cubic(1.0, 0.1, 310, 1, 1.0, 0.0)
     # A tenth of the descent.
@@ -188,27 +188,29 @@ def test_what_stays_is_not_shrunk_to_nothing(block: tuple[int, int], left: float
     found = method.weights["w"].detach()
     kept = found != 0
     assert method.log_values()["achieved"] == pytest.approx(schedule.density(31), abs=0.01)
-    assert float(found[kept].norm() / weight[kept].norm()) > left
+    assert float(found[kept].norm() / weight[kept].norm()) > remaining
 
 
 @pytest.mark.parametrize(
     ("options", "density", "message"),
     [
         (
-            Options(gamma=0.1),
+            RppOptions(gamma=0.1),
             0.5,
-            r"--option gamma=0.1 decides the density, so --density 0.5 cannot be asked",
+            r"density 0.5 and option gamma=0.1 exclude each other",
         ),
-        (Options(), 1.0, r"the density follows from a penalty; give --density below 1, or --option gamma=X"),
+        (RppOptions(), 1.0, r"needs a density below 1 or option gamma=X; set one of them"),
     ],
 )
-def test_gamma_or_a_density_is_needed_and_not_both(options: Options, density: float, message: str) -> None:
+def test_exactly_one_of_gamma_and_density_is_required(
+    options: RppOptions, density: float, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         attached(torch.ones(2, 2), options, density)
 
 
 @pytest.mark.parametrize("values", [{"gamma": -1.0}, {"eps": 0.0}, {"reweightings": -1}])
-def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
+def test_options_out_of_range_are_rejected(values: dict[str, float]) -> None:
     (name,) = values
-    with pytest.raises(UsageError, match=f"--option {name}="):
-        Options(**values)
+    with pytest.raises(UsageError, match=f"option {name}="):
+        RppOptions(**values)

@@ -29,25 +29,25 @@ def at(progress: float) -> StepContext:
     )
 
 
-def test_the_threshold_rises_from_keeping_all_to_a_tenth() -> None:
+def test_threshold_rises_to_a_tenth() -> None:
     method = attached({"w": (1, 4)})
     # sigmoid: 0.04, 0.06, 0.12, 0.5
     method.masks["w"].scores.data.copy_(torch.tensor([[0.04, 0.06, 0.12, 0.5]]).logit())
     for progress, kept in ((0.0, 4), (0.3, 4), (0.5, 3), (1.0, 2)):
         method.before_step(at(progress))
         assert int(method.masks["w"].mask.sum()) == kept
-    assert method.bake()["w"].tolist() == [[False, False, True, True]]
+    assert method.fold()["w"].tolist() == [[False, False, True, True]]
 
 
-def test_the_comparison_is_strict() -> None:
+def test_scores_at_threshold_are_pruned() -> None:
     method = attached({"w": (1, 200)})
     method.masks["w"].scores.data.fill_(math.log(0.1 / 0.9))
-    method.threshold(0.1)
-    assert int(method.masks["w"].mask.sum()) == 1  # the floor
+    method.apply_threshold(0.1)
+    assert int(method.masks["w"].mask.sum()) == 1  # the minimum
 
 
 @pytest.mark.parametrize(("block", "kept"), [((1, 1), 8), ((2, 2), 8)])
-def test_half_a_percent_of_each_matrix_is_kept(block: tuple[int, int], kept: int) -> None:
+def test_at_least_half_a_percent_of_each_matrix_is_kept(block: tuple[int, int], kept: int) -> None:
     # 1600 weights or 400 blocks of four: 8 weights, or 2 blocks with 8 weights.
     method = attached({"w": (40, 40), "other": (2, 2)}, block=block)
     scores = method.masks["w"].scores
@@ -55,11 +55,11 @@ def test_half_a_percent_of_each_matrix_is_kept(block: tuple[int, int], kept: int
     method.before_step(at(1.0))
     mask = method.masks["w"].mask
     assert int(mask.sum()) == kept
-    # They are the highest, in the last row of blocks.
+    # The highest scores are in the last row of blocks.
     assert int(mask[-block[0] :].sum()) == kept
 
 
-def test_penalty_and_its_gradient_by_hand() -> None:
+def test_penalty_and_gradient_match_hand_computed_values() -> None:
     method = attached({"a": (1, 2), "b": (2, 2)}, lambda_=60.0)
     method.masks["a"].scores.data.copy_(torch.tensor([[0.0, math.log(3.0)]]))
     method.before_step(at(0.5))
@@ -73,7 +73,7 @@ def test_penalty_and_its_gradient_by_hand() -> None:
     assert method.weights["a"].grad is None
 
 
-def test_scores_get_the_gradient_of_hard_movement() -> None:
+def test_score_gradient_equals_that_of_hard_movement() -> None:
     method = attached({"w": (2, 2)})
     linear = method.matrices["w"]
     method.weights["w"].data.copy_(torch.tensor([[3.0, -1.0], [0.5, 2.0]]))
@@ -85,7 +85,7 @@ def test_scores_get_the_gradient_of_hard_movement() -> None:
     assert method.weights["w"].grad.tolist() == [[1.0, 0.0], [0.0, 20.0]]
 
 
-def test_what_is_logged() -> None:
+def test_log_values_contain_lambda_and_density() -> None:
     method = attached({"w": (1, 4)}, lambda_=8.0)
     method.before_step(at(0.25))
     assert method.log_values() == {"lambda": 2.0, "achieved": 1.0}
@@ -94,11 +94,11 @@ def test_what_is_logged() -> None:
 @pytest.mark.parametrize(
     ("given", "density", "message"),
     [
-        (100.0, 0.1, r"--option lambda=100 decides the density, so --density 0.1 cannot be asked for too"),
-        (None, 1.0, r"give --density below 1, or --option lambda=X"),
-        (-1.0, 1.0, r"--option lambda=-1: must not be negative"),
+        (100.0, 0.1, r"density 0.1 and option lambda=100 exclude each other"),
+        (None, 1.0, r"needs a density below 1 or option lambda=X"),
+        (-1.0, 1.0, r"option lambda=-1: must be 0 or more"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given: float | None, density: float, message: str) -> None:
+def test_invalid_settings_are_rejected(given: float | None, density: float, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         attached({"w": (2, 2)}, given, density=density)

@@ -52,26 +52,24 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("pairs", [True, False])
-def test_a_row_is_the_same_whatever_batch_and_process_asks_for_it(
-    rows: Callable[..., TextRows], pairs: bool
-) -> None:
+def test_row_does_not_depend_on_batch_or_process(rows: Callable[..., TextRows], pairs: bool) -> None:
     whole = rows(pairs=pairs)
     order = whole.batches(8, 0, 0)
-    shares = [rows(pairs=pairs) for _ in range(2)]
+    streams = [rows(pairs=pairs) for _ in range(2)]
     for batch in itertools.islice(order, 60):
         assert batch[-1] == batch[0] + 7
         expected = whole.batch(batch)
-        for rank, share in enumerate(shares):
-            mine = share.batch(batch[4 * rank : 4 * rank + 4])
-            for name, value in mine.items():
-                # A share is padded only to its own longest.
+        for rank, stream in enumerate(streams):
+            own = stream.batch(batch[4 * rank : 4 * rank + 4])
+            for name, value in own.items():
+                # Each process pads to the longest of its own rows.
                 part = expected[name][4 * rank : 4 * rank + 4]
                 assert torch.equal(value, part[:, : value.shape[1]] if value.ndim == 2 else part)
-    # Three epochs and more went by.
+    # The test covers at least three epochs.
     assert whole.position()["epoch"] >= 3
 
 
-def test_any_step_is_taken_up_again_from_the_position_of_a_save(rows: Callable[..., TextRows]) -> None:
+def test_stream_resumes_from_saved_position(rows: Callable[..., TextRows]) -> None:
     stream = rows()
     positions = []
     straight = []
@@ -87,7 +85,7 @@ def test_any_step_is_taken_up_again_from_the_position_of_a_save(rows: Callable[.
         )
 
 
-def test_masks_change_from_epoch_to_epoch_and_with_the_seed(rows: Callable[..., TextRows]) -> None:
+def test_rows_depend_on_seed_and_are_read_forwards(rows: Callable[..., TextRows]) -> None:
     one, other = rows(), rows(seed=1)
     assert equal(one.batch([0, 1, 2]), rows().batch([0, 1, 2]))
     assert not equal(one.batch([3]), other.batch([3]))
@@ -96,7 +94,7 @@ def test_masks_change_from_epoch_to_epoch_and_with_the_seed(rows: Callable[..., 
         one.batch([0])
 
 
-def test_held_out_rows_are_the_same_for_every_seed(folder: Path, encoder: Callable[..., TextEncoder]) -> None:
+def test_held_out_rows_do_not_depend_on_seed(folder: Path, encoder: Callable[..., TextEncoder]) -> None:
     one, two = (held_out_batches(Corpus([folder], 0.3, 8, seed), encoder(), 20, 6) for seed in (0, 5))
     assert [len(batch["labels"]) for batch in one] == [6, 6, 6, 2]
     assert all(equal(*pair) for pair in zip(one, two, strict=True))
@@ -110,13 +108,13 @@ def test_held_out_rows_are_the_same_for_every_seed(folder: Path, encoder: Callab
         (
             "the film was good " * 20,
             True,
-            r"need two documents of 16 tokens or more, and here is 1 of 1; .*--no-nsp",
+            r"need 2 documents of at least 16 tokens; 1 of 1 are long enough; .*no-nsp",
         ),
-        ("the film\n\nwas good\n\nit was", True, r"here is 0 of 3"),
-        ("the film\n\nwas good\n\nit was", False, r"--text .*: no document has 16 tokens"),
+        ("the film\n\nwas good\n\nit was", True, r"0 of 3 are long enough"),
+        ("the film\n\nwas good\n\nit was", False, r"text .*: no document has 16 tokens"),
     ],
 )
-def test_too_little_text_is_refused(
+def test_too_little_text_is_rejected(
     tmp_path: Path, encoder: Callable[..., TextEncoder], text: str, pairs: bool, message: str
 ) -> None:
     (tmp_path / "a.txt").write_text(text)
@@ -124,12 +122,14 @@ def test_too_little_text_is_refused(
         TextRows(Corpus([tmp_path], 0.0, 100, 0), encoder(pairs))
 
 
-def test_one_document_is_enough_without_pairs(tmp_path: Path, encoder: Callable[..., TextEncoder]) -> None:
+def test_one_document_suffices_without_pairs(tmp_path: Path, encoder: Callable[..., TextEncoder]) -> None:
     (tmp_path / "a.txt").write_text("the film was good\n" * 20)
     stream = TextRows(Corpus([tmp_path], 0.0, 100, 0), encoder(False))
     assert stream.batch([0, 1, 2])["input_ids"].shape[0] == 3
 
 
-def test_a_held_out_part_of_nothing_is_refused(folder: Path, encoder: Callable[..., TextEncoder]) -> None:
-    with pytest.raises(DataError, match=r"--held-out 0.0001: 0 documents of 16 tokens or more are held out"):
+def test_too_few_held_out_documents_are_rejected(folder: Path, encoder: Callable[..., TextEncoder]) -> None:
+    with pytest.raises(
+        DataError, match=r"held_out 0.0001: only 0 documents of at least 16 tokens are held out"
+    ):
         held_out_batches(Corpus([folder], 0.0001, 8, 0), encoder(), 20, 6)

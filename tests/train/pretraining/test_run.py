@@ -29,7 +29,7 @@ WORDS = "the a and of to is was in it that film good bad not very".split()  # no
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    """Two files of 40 documents, of which each has words of its own."""
+    """Two files of 40 documents; each document uses its own four words."""
     draw = random.Random(0)
     folder = tmp_path / "text"
     folder.mkdir()
@@ -48,7 +48,7 @@ def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> 
     def make(out: str = "out", family: str = "bert", head: str = "", **values: Any) -> PretrainConfig:
         settings = {
             "text": (text,), "model": str(tiny_checkpoint(family, head, density=1.0)), "steps": 20, "batch": 8,
-            "max_length": 40, "lr": 1e-3, "held_out": 0.2, "eval_rows": 40, "shuffle": 16, "threads": 1,
+            "max_length": 40, "lr": 1e-3, "eval_fraction": 0.2, "eval_rows": 40, "shuffle": 16, "threads": 1,
             "device": "cpu", "final_warmup": 1.0,
         }  # fmt: skip
         return PretrainConfig(out=tmp_path / out, **settings | values)
@@ -57,10 +57,10 @@ def config(tmp_path: Path, text: Path, tiny_checkpoint: Callable[..., Path]) -> 
 
 
 @pytest.mark.parametrize("flag", ["out", "log", "tensorboard"])
-def test_nothing_is_written_into_the_text(
+def test_outputs_inside_text_folder_are_rejected(
     config: Callable[..., PretrainConfig], text: Path, flag: str
 ) -> None:
-    with pytest.raises(UsageError, match=rf"--{flag} .*new: must be outside of --text .*text, whose files"):
+    with pytest.raises(UsageError, match=rf"--{flag} .*new: must be outside --text .*text, whose files"):
         config(**{flag: text / "new" if flag != "out" else "text/new"})
 
 
@@ -69,7 +69,7 @@ def events(config: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("method", ["rpp", "nip"])
-def test_a_mask_found_in_pretraining_serves_a_task_and_its_export(
+def test_pretrained_mask_is_fine_tuned_and_exported(
     tmp_path: Path, config: Callable[..., PretrainConfig], sentiment: Callable[..., Path], method: str
 ) -> None:
     pytest.importorskip("onnxscript")
@@ -80,7 +80,7 @@ def test_a_mask_found_in_pretraining_serves_a_task_and_its_export(
     assert len(found.masks) == 12
     assert found.record.task is None
     assert set(found.record.metrics) == {"mlm_loss", "mlm_accuracy", "nsp_accuracy"}
-    assert found.record.config["drawn"] == ["cls.predictions", "cls.seq_relationship"]
+    assert found.record.config["reinitialized"] == ["cls.predictions", "cls.seq_relationship"]
 
     tuned = train(
         TrainConfig(
@@ -96,20 +96,20 @@ def test_a_mask_found_in_pretraining_serves_a_task_and_its_export(
     assert main(["export", str(tuned.path), "--format", "csr", "--out", str(tmp_path / "m.onnx")]) == 0
 
 
-def test_plain_transformers_loads_what_was_written(config: Callable[..., PretrainConfig]) -> None:
+def test_checkpoint_loads_in_transformers(config: Callable[..., PretrainConfig]) -> None:
     made = pretrain(config(method="magnitude", density=0.3))
-    for kind, missing in (
+    for model_class, missing in (
         (AutoModel, {"pooler.dense.weight", "pooler.dense.bias"}),
         (AutoModelForPreTraining, set()),
     ):
-        model, notes = kind.from_pretrained(made.path, output_loading_info=True)
-        assert set(notes["missing_keys"]) <= (set() if kind is AutoModelForPreTraining else missing)
+        model, notes = model_class.from_pretrained(made.path, output_loading_info=True)
+        assert set(notes["missing_keys"]) <= (set() if model_class is AutoModelForPreTraining else missing)
         assert not notes["mismatched_keys"]
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     assert AutoTokenizer.from_pretrained(made.path).mask_token == "[MASK]"
 
 
-def test_it_learns_and_reports(config: Callable[..., PretrainConfig]) -> None:
+def test_loss_falls_and_evaluations_are_logged(config: Callable[..., PretrainConfig]) -> None:
     run = config(steps=120, eval_every=30, lr=3e-3, batch=16)
     record = pretrain(run).record
     found = [event for event in events(run) if event["event"] in ("evaluation", "end")]
@@ -117,31 +117,33 @@ def test_it_learns_and_reports(config: Callable[..., PretrainConfig]) -> None:
     assert found[-1]["mlm_loss"] == record.metrics["mlm_loss"]
     losses = [event["mlm_loss"] for event in found]
     assert losses[-1] < losses[0] - 0.2
-    # Documents have words of their own: better than the commonest of fifteen.
+    # Each document has its own words, so the accuracy exceeds that of the most frequent of 15 words.
     assert record.metrics["mlm_accuracy"] > 0.15
     start = events(run)[0]
     assert start["total"] == 120
-    assert start["settings"]["drawn"] == ["cls.predictions", "cls.seq_relationship"]
+    assert start["settings"]["reinitialized"] == ["cls.predictions", "cls.seq_relationship"]
     assert record.data["text"]["files"] == 2
 
 
 @pytest.mark.parametrize("family", ["roberta", "electra", "distilbert"])
-def test_models_without_next_sentences(config: Callable[..., PretrainConfig], family: str) -> None:
-    with pytest.raises(UsageError, match=r"predicts no next sentences; pass --no-nsp"):
+def test_models_without_next_sentence_head_need_no_nsp(
+    config: Callable[..., PretrainConfig], family: str
+) -> None:
+    with pytest.raises(UsageError, match=r"has no next-sentence head; turn off nsp"):
         pretrain(config(family=family))
     made = pretrain(config(family=family, nsp=False, method="magnitude", density=0.3))
     assert set(made.record.metrics) == {"mlm_loss", "mlm_accuracy"}
     assert made.accounting.density == pytest.approx(0.3, abs=0.01)
 
 
-def test_from_scratch_takes_no_weights(config: Callable[..., PretrainConfig]) -> None:
+def test_from_scratch_uses_no_pretrained_weights(config: Callable[..., PretrainConfig]) -> None:
     one, two = (pretrain(config(out, from_scratch=True, steps=3, seed=s)) for out, s in (("a", 0), ("b", 1)))
-    assert "bert.encoder" in one.record.config["drawn"]
+    assert "bert.encoder" in one.record.config["reinitialized"]
     weights = [load_file(made.path / checkpoint.WEIGHTS_FILE) for made in (one, two)]
     name = "bert.encoder.layer.0.attention.self.query.weight"
     given = load_file(Path(config().model) / checkpoint.WEIGHTS_FILE)[name.removeprefix("bert.")]
     assert not torch.equal(weights[0][name], weights[1][name])
-    # The given weights are as wide as they are long to the power of -1/2; fresh ones are BERT's, with 0.02.
+    # New weights have BERT's standard deviation of 0.02; those of the given model are larger.
     assert given.std() > 0.1 > 0.03 > weights[0][name].std()
 
 
@@ -162,7 +164,7 @@ pretrain(PretrainConfig(**eval(sys.argv[1])))
 
 
 def processes(run: PretrainConfig, count: int, port: int, killed: int | None = None) -> list[int]:
-    """Exit statuses of the processes of a run, started as torchrun does; one may be killed at step 25."""
+    """Run the processes of a run as torchrun does and return their exit statuses; `killed` dies at step 25."""
     environment = os.environ | {
         "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
@@ -179,10 +181,10 @@ def processes(run: PretrainConfig, count: int, port: int, killed: int | None = N
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
+def test_killed_rpp_run_resumes_to_same_bytes(
     config: Callable[..., PretrainConfig], free_port: Callable[[], int], count: int
 ) -> None:
-    # A warm-up of 6 steps, then four phases: alpha is refreshed after steps 19, 33 and 46.
+    # After a warm-up of 6 steps there are four phases: alpha is refreshed after steps 19, 33 and 46.
     values = {"steps": 60, "save_every": 4, "method": "rpp", "density": 0.3, "options": {"reweightings": 3}}
     run = config("killed", **values)
     statuses = processes(run, count, free_port(), killed=count - 1)
@@ -204,10 +206,10 @@ def test_killed_between_two_reweightings_it_resumes_to_the_bytes_of_one_process(
 
 
 class Stopped(Exception):  # noqa: N818  # nothing went wrong
-    """Stands in for whatever ends a run early."""
+    """Ends a run early."""
 
 
-def test_a_run_is_resumed_behind_any_block_and_not_with_other_text(
+def test_run_resumes_within_stream_and_only_with_same_text(
     config: Callable[..., PretrainConfig], text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     density = loop.Cubic.density
@@ -226,21 +228,21 @@ def test_a_run_is_resumed_behind_any_block_and_not_with_other_text(
     assert position["block"] + position["epoch"] > 0
     content = (text / "a.txt").read_bytes()
     (text / "a.txt").write_bytes(content + b"\nmore")
-    with pytest.raises(UsageError, match=r"state of a run with data text .*--restart"):
+    with pytest.raises(UsageError, match=r"state of a run with data text .*use restart"):
         pretrain(run)
     (text / "a.txt").write_bytes(content)
     resumed, whole = pretrain(run).path, pretrain(config("whole", steps=50)).path
     assert (resumed / checkpoint.WEIGHTS_FILE).read_bytes() == (whole / checkpoint.WEIGHTS_FILE).read_bytes()
 
 
-def test_a_loss_that_is_not_finite_leaves_nothing_behind(config: Callable[..., PretrainConfig]) -> None:
+def test_nan_or_inf_loss_writes_no_checkpoint(config: Callable[..., PretrainConfig]) -> None:
     run = config(lr=1e30, clip=1e30, warmup=0.0)
     with pytest.raises(TrainingError, match=r"the (loss|gradient) is (nan|inf) at step \d"):
         pretrain(run)
     assert not run.out.exists()
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(
+def test_full_disk_keeps_previous_checkpoint(
     config: Callable[..., PretrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pretrain(config(steps=3)).path
@@ -256,28 +258,28 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "message"),
+    ("values", "error", "message"),
     [
         ({"steps": 0}, UsageError, r"--steps 0: must be at least 1"),
-        ({"held_out": 0.0}, UsageError, r"--held-out 0: must be a fraction between 0 and 1"),
+        ({"held_out": 0.0}, UsageError, r"--eval-fraction 0: must be between 0 and 1"),
         ({"shuffle": 1}, UsageError, r"--shuffle 1: must be at least 2"),
-        ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such is neither a file nor a directory"),
+        ({"text": (Path("/no/such"),)}, UsageError, r"--text /no/such: no such file or directory"),
         ({"max_length": 18}, UsageError, r"--max-length 18: a row has 3 special tokens"),
-        ({"max_length": 65}, UsageError, r"--max-length 65: .* takes at most 64"),
-        ({"held_out": 1e-6}, DataError, r"--held-out 1e-06: 0 documents"),
+        ({"max_length": 65}, UsageError, r"max_length 65: .* accepts at most 64"),
+        ({"held_out": 1e-6}, DataError, r"held_out 1e-06: only 0 documents"),
         ({"method": "movment"}, UsageError, r"unknown method 'movment'"),
-        ({"model": "/no/such"}, UsageError, r"--model /no/such is not a directory"),
+        ({"model": "/no/such"}, UsageError, r"model /no/such: no such directory"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
-    config: Callable[..., PretrainConfig], values: dict[str, Any], kind: type[AerogelError], message: str
+def test_invalid_settings_are_rejected(
+    config: Callable[..., PretrainConfig], values: dict[str, Any], error: type[AerogelError], message: str
 ) -> None:
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error, match=message):
         pretrain(config(**values))
     assert not list(config().out.parent.glob("out*"))
 
 
-def test_a_tokenizer_of_another_vocabulary_is_refused(
+def test_tokenizer_larger_than_embeddings_is_rejected(
     tmp_path: Path, config: Callable[..., PretrainConfig]
 ) -> None:
     own = Path(shutil.copytree(config().model, tmp_path / "own"))

@@ -10,12 +10,12 @@ import torch
 import transformers
 
 from aerogel.errors import TrainingError
-from aerogel.train.loss import TaskLoss, counted
-from aerogel.train.pretraining.setup import MaskedLoss, measure_language
+from aerogel.train.loss import TaskLoss, target_counts
+from aerogel.train.pretraining.setup import MaskedLoss, evaluate_language
 
 
 class Fixed(torch.nn.Module):
-    """Gives the logits it was made with, whatever the input; tokens' logits pass its projection."""
+    """A model with constant logits; logits of tokens pass through its projection."""
 
     def __init__(self, **outputs: torch.Tensor) -> None:
         super().__init__()
@@ -35,17 +35,17 @@ def batch(labels: list[list[int]], **values: Any) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.zeros(len(labels), 3).long(), "labels": torch.tensor(labels), **values}
 
 
-def test_means_are_over_all_masked_tokens_and_all_rows() -> None:
+def test_metrics_are_means_over_masked_tokens_and_rows() -> None:
     logits = torch.zeros(2, 3, 4)
     logits[0, 0] = torch.tensor([0.0, math.log(5.0), 0.0, 0.0])
     order = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
     batches = [
-        # Class 1 with probability 5/8; class 3 with 1/4, and class 0 would be guessed.
+        # Class 1 has probability 5/8. Class 3 has 1/4, and the prediction is class 0.
         batch([[1, -100, -100], [-100, -100, 3]], next_sentence_label=torch.tensor([1, 1])),
-        # Class 2 with probability 1/8.
+        # Class 2 has probability 1/8.
         batch([[2, -100, -100]], next_sentence_label=torch.tensor([1])),
     ]
-    found = measure_language(Fixed(prediction_logits=logits, seq_relationship_logits=order), batches)
+    found = evaluate_language(Fixed(prediction_logits=logits, seq_relationship_logits=order), batches)
     assert found == {
         "mlm_loss": pytest.approx((math.log(8 / 5) + math.log(4) + math.log(8)) / 3),
         "mlm_accuracy": pytest.approx(1 / 3),
@@ -53,17 +53,17 @@ def test_means_are_over_all_masked_tokens_and_all_rows() -> None:
     }
 
 
-def test_without_pairs_there_is_no_accuracy_of_them() -> None:
-    found = measure_language(Fixed(logits=torch.zeros(2, 3, 4)), [batch([[1, -100, -100]])])
+def test_nsp_accuracy_is_omitted_without_pairs() -> None:
+    found = evaluate_language(Fixed(logits=torch.zeros(2, 3, 4)), [batch([[1, -100, -100]])])
     assert found == {"mlm_loss": pytest.approx(math.log(4)), "mlm_accuracy": 0.0}
 
 
 @pytest.mark.parametrize("name", ["prediction_logits", "seq_relationship_logits"])
-def test_an_output_that_is_not_finite_is_an_error(name: str) -> None:
+def test_nan_output_is_an_error(name: str) -> None:
     outputs = {"prediction_logits": torch.zeros(1, 3, 4), "seq_relationship_logits": torch.zeros(1, 2)}
     outputs[name].fill_(float("nan"))
-    with pytest.raises(TrainingError, match="not finite in evaluation"):
-        measure_language(Fixed(**outputs), [batch([[1, 2, 3]], next_sentence_label=torch.tensor([1]))])
+    with pytest.raises(TrainingError, match="in evaluation contain NaN or Inf"):
+        evaluate_language(Fixed(**outputs), [batch([[1, 2, 3]], next_sentence_label=torch.tensor([1]))])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_output_that_is_not_finite_is_an_error(name: str) -> None:
         ("distilbert", "MaskedLM"),
     ],
 )
-def test_the_masked_loss_is_that_of_all_tokens(
+def test_masked_loss_equals_loss_of_all_tokens(
     tiny_checkpoint: Callable[..., Path], family: str, head: str
 ) -> None:
     loader = getattr(transformers, f"AutoModelFor{head}")
@@ -97,7 +97,7 @@ def test_the_masked_loss_is_that_of_all_tokens(
     values, gradients = [], []
     for objective in (TaskLoss(), MaskedLoss(model)):
         model.zero_grad()
-        loss = objective(model, given, counted(given))
+        loss = objective(model, given, target_counts(given))
         loss.backward()
         values.append(loss.item())
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])

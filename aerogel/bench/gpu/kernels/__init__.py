@@ -1,1 +1,4 @@
-"""Ways to multiply by a pruned matrix. Each module of this folder is one, found by its file name."""
+"""GPU kernels that can be measured. Each module of this folder is one library.
+
+It defines ``GPU_KERNELS``, a table of `aerogel.bench.gpu.kernel.GpuKernel` by name.
+"""

@@ -1,1 +1,1 @@
-"""Kinds of cases. Each module of this folder is one, found by its file name."""
+"""Scenarios. Each module of this folder is one, found by its file name."""

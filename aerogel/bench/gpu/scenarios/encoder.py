@@ -14,7 +14,7 @@ from aerogel.errors import require
 from aerogel.hf.names import repeated
 from aerogel.sparse.masks import top_masks
 from aerogel.synth import archs
-from aerogel.torch.conversion import swap_live
+from aerogel.torch.conversion import sparsify_live
 from aerogel.torch.cuda.backend import Gpu
 
 __all__ = ["SCENARIO", "measure"]
@@ -23,7 +23,7 @@ _SEQUENCE = 128
 
 
 def measure(case: Case, device: torch.device) -> Rows:
-    """Dense and sparse, each three times; `tokens` are sequences of 128."""
+    """Time the dense and the sparse encoder in all modes, on sequences of 128 tokens, `case.tokens` in total."""
     on_gpu = device.type == "cuda"
     dtype: torch.dtype = getattr(torch, case.dtype)
     fields = archs.load("bert-base" if on_gpu else "bert-tiny")
@@ -50,7 +50,7 @@ def measure(case: Case, device: torch.device) -> Rows:
         expected = exact(input_ids=ids).last_hidden_state.double()
     del exact
     backend = Gpu(device, "bsr", case.block, None, None if on_gpu else 1.0, dtype, case.tokens)
-    sparse = swap_live(copy.deepcopy(dense), masks, backend, dtype, shrink=True)
+    sparse = sparsify_live(copy.deepcopy(dense), masks, backend, dtype, shrink=True)
     rows: Rows = {}
     for name, model in {"dense": dense.to(device, dtype), "aerogel": sparse}.items():
         rows |= modes(name, model, {"input_ids": ids}, expected, device, case.dtype)

@@ -6,36 +6,37 @@ import torch
 
 from aerogel.bench.gpu.case import Case
 from aerogel.bench.gpu.clock import copies_for, timed
-from aerogel.bench.gpu.kernel import GPU_KERNELS
-from aerogel.bench.gpu.scenario import Rows, make_layer, wrong
+from aerogel.bench.gpu.kernel import gpu_kernels
+from aerogel.bench.gpu.scenario import Rows, make_layer, output_error
 
 __all__ = ["SCENARIO", "measure"]
 
-# Rows of the result that are compared with float64: all of 65,536 would take longer than what is measured.
-_CHECKED = 256
+# Rows of the result to compare with float64. Comparing all of up to 65,536 takes longer than the measurement.
+_CHECKED_ROWS = 256
 
 
 def measure(case: Case, device: torch.device) -> Rows:
-    """Every way on operands that take turns, and that together do not fit the cache."""
+    """Time each kernel on several sets of operands in turns, which together exceed the L2 cache."""
     layer = make_layer(case, device)
     dtype: torch.dtype = getattr(torch, case.dtype)
     x = torch.randn(case.tokens, case.shape[1], device=device, dtype=dtype)
-    head = x[:_CHECKED].double()
+    head = x[:_CHECKED_ROWS].double()
     expected = torch.nn.functional.linear(head, layer.weight.double(), layer.bias.double())
     rows: Rows = {}
-    for name in case.ways:
+    for name in case.kernels:
+        kernel = gpu_kernels()[name]
         try:
-            opened = GPU_KERNELS.get(name).open(layer)
+            opened = kernel.open(layer)
             activations = (x.numel() + case.tokens * case.shape[0]) * x.itemsize
             copies = copies_for(opened.bytes + activations, device)
-            ready = [opened] + [GPU_KERNELS.get(name).open(layer) for _ in range(copies - 1)]
+            ready = [opened] + [kernel.open(layer) for _ in range(copies - 1)]
             operands = [one.prepare(x.clone()) for one in ready]
             calls = [lambda one=one, y=y: one.call(y) for one, y in zip(ready, operands, strict=True)]
-            if problem := wrong(calls[0]()[:_CHECKED], expected, case.dtype):
+            if problem := output_error(calls[0]()[:_CHECKED_ROWS], expected, case.dtype):
                 rows[name] = {"error": problem}
                 continue
             time = timed(calls, device)
-        except Exception as error:  # what a library raises where it cannot
+        except Exception as error:  # libraries raise many types
             rows[name] = {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
             if "CUDA error" in str(error):
                 raise

@@ -1,4 +1,4 @@
-"""Forward and backward pass of one linear layer: gradients of x, of the weights that are kept, and of the bias."""
+"""Forward and backward pass of one linear layer: gradients of x, of the kept weights, and of the bias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from aerogel.bench.gpu.case import Case
 from aerogel.bench.gpu.clock import timed
-from aerogel.bench.gpu.scenario import Rows, make_layer, wrong
+from aerogel.bench.gpu.scenario import Rows, make_layer, output_error
 from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.cuda.linear import TritonLinear
 from aerogel.torch.cuda.training import BsrTrainable
@@ -17,7 +17,7 @@ __all__ = ["SCENARIO", "measure"]
 
 
 def measure(case: Case, device: torch.device) -> Rows:
-    """The dense layer, whose weight gets a gradient everywhere, and the sparse one."""
+    """Time the dense layer, whose whole weight gets a gradient, and the sparse layer."""
     layer = make_layer(case, device)
     dtype: torch.dtype = getattr(torch, case.dtype)
     dense = nn.Linear(case.shape[1], case.shape[0], device=device, dtype=dtype)
@@ -39,10 +39,10 @@ def measure(case: Case, device: torch.device) -> Rows:
             return torch.autograd.grad(module(x), (x, *module.parameters()), grad)
 
         gradients = step()
-        if problem := wrong(gradients[0], expected, case.dtype):
+        if problem := output_error(gradients[0], expected, case.dtype):
             rows[name] = {"error": f"gradient of x {problem}"}
             continue
-        # Autograd is timed as it is called: it is not recorded.
+        # Autograd is timed without a CUDA graph.
         time = timed([step], device, graph=False)
         weights = sum(p.numel() * p.itemsize for p in module.parameters())
         rows[name] = {

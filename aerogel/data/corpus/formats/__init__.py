@@ -1,7 +1,7 @@
-"""Formats of text files. Each module of this folder is one, found by its file name.
+"""Formats of text files, one a module; the file name is the format's name.
 
-A format module defines ``FORMAT``, a `aerogel.data.corpus.format.TextFormat`. A file is read in the one that recognises
-its first line, and as "lines" if none does.
+A module defines ``FORMAT``, an `aerogel.data.corpus.format.TextFormat`. The first format that recognises a file's first
+line reads it; if there is no such format, "lines" does.
 """
 
 from aerogel.data.corpus.format import TextFormat
@@ -13,6 +13,6 @@ FORMATS: Registry[TextFormat] = Registry("text format", "aerogel.data.corpus.for
 
 
 def recognise(first: str) -> TextFormat:
-    """The format of a file whose first line that is not blank is `first`."""
+    """Return the format of a file whose first non-blank line is `first`."""
     formats = (FORMATS.get(name) for name in FORMATS.names())
     return next((format for format in formats if format.recognises(first)), FORMATS.get("lines"))

@@ -1,4 +1,4 @@
-"""What WikiExtractor writes: ``<doc id=...>``, the title, a paragraph or a heading a line, ``</doc>``."""
+"""WikiExtractor's output: ``<doc id=...>``, the title, one paragraph or heading per line, ``</doc>``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WikiText: `` = Title = `` begins an article, `` = = Heading = = `` a section of it; a paragraph a line."""
+"""WikiText: `` = Title = `` begins an article, `` = = Heading = = `` a section; one paragraph per line."""
 
 from __future__ import annotations
 

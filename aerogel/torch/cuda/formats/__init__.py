@@ -1,1 +1,1 @@
-"""Ways to store and multiply pruned matrices on GPUs. Each module of this folder is one, found by its file name."""
+"""Storage formats on GPUs, one a module; the file name is the format's name."""

@@ -1,4 +1,4 @@
-"""Blocks on tensor cores: `aerogel.kernels.triton.bsr_linear`."""
+"""BSR on tensor cores: `aerogel.kernels.triton.bsr_linear`."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ OPERATOR = define("bsr", BsrWeight, bsr_linear)
 class _Bsr(CudaFormat):
     blocked = True
 
-    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:
+    def unsupported_reason(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:
         if not set(block) <= set(_SIDES):
-            return f"blocks of {block[0]}x{block[1]} do not fill tensor cores; sides of 16, 32, 48 ... 128 do"
+            return (
+                f"block {block[0]}x{block[1]}: sides must be multiples of 16 from 16 to 128, for tensor cores"
+            )
         if mask.shape[0] % block[0] or mask.shape[1] % block[1]:
-            return f"blocks of {block[0]}x{block[1]} do not divide its {mask.shape[0]}x{mask.shape[1]}"
+            return f"block {block[0]}x{block[1]} does not divide the matrix {mask.shape[0]}x{mask.shape[1]}"
         return None
 
-    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
-        # A step does `side` operations for each byte that it reads from the L2 cache, which bounds blocks of 64 at two
-        # fifths of the dense rate and those of 32 at a fifth.
+    def max_density(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - part of the interface
+        # A step does `side` operations per byte that it reads from the L2 cache. This limits blocks of 64 to two fifths
+        # of the dense rate, and blocks of 32 to one fifth.
         return min(0.4, min(block) / 160)
 
     def layer(
         self,
-        name: str,  # noqa: ARG002 - the interface's
+        name: str,  # noqa: ARG002 - part of the interface
         matrix: Matrix,
         block: tuple[int, int],
         bias: torch.Tensor | None,

@@ -1,4 +1,4 @@
-"""Single weights on CUDA cores: `aerogel.kernels.triton.csr_linear`."""
+"""CSR on CUDA cores: `aerogel.kernels.triton.csr_linear`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OPERATOR = define("csr", CsrWeight, csr_linear)
 
 
 class _Csr(CudaFormat):
-    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
+    def unsupported_reason(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - part of the interface
         return None
 
-    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
-        # Tensor cores do sixteen times what CUDA cores do in half precision, and each entry is fetched by itself.
+    def max_density(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - part of the interface
+        # In half precision, tensor cores are sixteen times as fast as CUDA cores, and CSR loads each entry separately.
         return 0.05 if dtype == torch.float32 else 0.01
 
     def layer(
         self,
-        name: str,  # noqa: ARG002 - the interface's
+        name: str,  # noqa: ARG002 - part of the interface
         matrix: Matrix,
         block: tuple[int, int],
         bias: torch.Tensor | None,

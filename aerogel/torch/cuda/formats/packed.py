@@ -1,4 +1,4 @@
-"""Single weights loaded sparse and multiplied as dense tiles: `aerogel.kernels.triton.packed_linear`."""
+"""Unstructured weights, loaded packed and multiplied as dense tiles: `aerogel.kernels.triton.packed_linear`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from aerogel.torch.loader import Matrix
 __all__ = ["FORMAT", "OPERATOR"]
 
 OPERATOR = define("packed", PackedWeight, packed_linear)
-# Up to so many tokens a dense product waits for its weights, and fewer bytes of them are a gain.
+# Up to this number of tokens, loading the weights limits a dense product, so fewer bytes are a gain.
 _FEW_TOKENS = 32
 
 
 class _Packed(CudaFormat):
-    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
+    def unsupported_reason(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - part of the interface
         return None
 
-    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
+    def max_density(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - part of the interface
         return 0.1 if tokens <= _FEW_TOKENS else 0.0
 
     def layer(
         self,
-        name: str,  # noqa: ARG002 - the interface's
+        name: str,  # noqa: ARG002 - part of the interface
         matrix: Matrix,
         block: tuple[int, int],
         bias: torch.Tensor | None,

@@ -1,4 +1,4 @@
-"""Two of every four weights of a row, on sparse tensor cores, through PyTorch's own semi-structured tensors."""
+"""2:4 sparsity on sparse tensor cores, through PyTorch's semi-structured tensors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class TwoFourLinear(nn.Linear):
     block = (1, 1)
 
     def stored_tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored of the weight: values, and in PyTorch's versions that pack them together, all of it."""
+        """Return the tensors that store the weight, values first; in some PyTorch versions one tensor contains all."""
         weight: torch.Tensor = self.weight.detach()
         return tuple(
             t for t in (getattr(weight, "packed", None), getattr(weight, "meta", None)) if t is not None
         )
 
     def to_linear(self) -> nn.Linear:
-        """The dense layer that computes the same."""
+        """Return the equivalent dense layer."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         weight: torch.Tensor = self.weight.detach()
         linear.weight = nn.Parameter(weight.to_dense())
@@ -41,59 +41,59 @@ class TwoFourLinear(nn.Linear):
         return linear.train(self.training)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        """The dense weight, as the other sparse layers have it in a state dict."""
+        """Save the dense weight, as other sparse layers do."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
         weight: torch.Tensor = self.weight.detach()
         destination[prefix + "weight"] = weight.to_dense()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Refuse: a new weight may keep other positions, and has to be packed.
+        """Refuse to load a weight, because its mask may differ.
 
         Raises:
-            UsageError: always, where the state dict has the weight.
+            UsageError: the state dict contains the weight.
         """
         if prefix + "weight" in state_dict:
             raise UsageError(
-                f"{prefix}weight is stored 2:4 and cannot be loaded; load it into the dense model and sparsify that"
+                f"{prefix}weight: a 2:4 layer cannot load weights; load them into the dense model, then sparsify it"
             )
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _TwoFour(CudaFormat):
-    # Half of the weights are stored whatever the density: other formats gain more from a mask that fits this one.
+    # Half of the weights are stored at any density, so other formats gain more from a mask that suits 2:4.
     automatic = False
 
-    def refuse(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - the interface's
+    def unsupported_reason(self, mask: np.ndarray, block: tuple[int, int]) -> str | None:  # noqa: ARG002 - part of the interface
         rows, cols = mask.shape
         if rows % 32 or cols % 64:
-            return f"2:4 takes multiples of 32 rows and 64 columns, not {rows}x{cols}"
+            return f"2:4 needs a multiple of 32 rows and of 64 columns, not {rows}x{cols}"
         crowded = int((mask.reshape(rows, cols // 4, 4).sum(2) > 2).sum())
         if crowded:
-            return f"{crowded} of its groups of four neighbours in a row keep more than two weights; prune it 2:4"
+            return f"{crowded} groups of four weights in a row keep more than two; prune the matrix 2:4"
         return None
 
-    def limit(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - the interface's
+    def max_density(self, block: tuple[int, int], dtype: torch.dtype, tokens: int) -> float:  # noqa: ARG002 - part of the interface
         return 0.5 if tokens >= 256 else 0.0
 
-    def stored(self, name: str, mask: np.ndarray, block: tuple[int, int]) -> float:  # noqa: ARG002 - the interface's
-        """Half, whatever the mask."""
+    def stored(self, name: str, mask: np.ndarray, block: tuple[int, int]) -> float:  # noqa: ARG002 - part of the interface
+        """Return one half, for every mask."""
         return 0.5
 
     def layer(
         self,
         name: str,
         matrix: Matrix,
-        block: tuple[int, int],  # noqa: ARG002 - the interface's
+        block: tuple[int, int],  # noqa: ARG002 - part of the interface
         bias: torch.Tensor | None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> nn.Module:
         if dtype not in _DTYPES:
-            raise UsageError(f"{name}: 2:4 takes float16 and bfloat16; give dtype=torch.float16")
+            raise UsageError(f"{name}: 2:4 needs float16 or bfloat16; pass dtype=torch.float16")
         layer = TwoFourLinear(matrix.mask.shape[1], matrix.mask.shape[0], bias is not None, device="meta")
         dense = torch.from_numpy(np.where(matrix.mask, matrix.weight, 0)).to(device, dtype)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that semi-structured tensors are new
+            warnings.simplefilter("ignore")  # PyTorch warns that semi-structured tensors are a prototype
             layer.weight = nn.Parameter(to_sparse_semi_structured(dense), requires_grad=False)
         if bias is not None:
             layer.bias = nn.Parameter(bias, requires_grad=False)

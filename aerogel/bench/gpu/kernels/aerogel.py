@@ -1,4 +1,4 @@
-"""The project's own kernels, as `aerogel.torch.sparsify` would use them."""
+"""Aerogel's kernels, as `aerogel.torch.sparsify` uses them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from aerogel.torch.cuda.format import CUDA_FORMATS
 from aerogel.torch.layer import SparseLayer
 from aerogel.torch.loader import Matrix
 
-__all__ = ["Aerogel"]
+__all__ = ["GPU_KERNELS", "Aerogel"]
 
 
 class Aerogel(GpuKernel):
-    """One of `CUDA_FORMATS`."""
+    """The kernel of one of `CUDA_FORMATS`."""
 
     def __init__(self, format: str) -> None:
         self._format = format
 
     def open(self, layer: Layer) -> Opened:
-        """See `Way.open`."""
-        kind = CUDA_FORMATS.get(self._format)
-        if reason := kind.refuse(layer.mask, layer.block):
+        """See `GpuKernel.open`."""
+        format = CUDA_FORMATS.get(self._format)
+        if reason := format.unsupported_reason(layer.mask, layer.block):
             raise UsageError(reason)
         weight = layer.weight
-        made = kind.layer(
+        packed = format.layer(
             "the weight", Matrix(weight.float().cpu().numpy(), layer.mask), layer.block, layer.bias, weight.dtype,
             weight.device,
         ).requires_grad_(False)  # fmt: skip
-        tensors = made.stored_tensors() if isinstance(made, SparseLayer) else ()
-        return Opened(made, sum(tensor.numel() * tensor.itemsize for tensor in tensors))
+        tensors = packed.stored_tensors() if isinstance(packed, SparseLayer) else ()
+        return Opened(packed, sum(tensor.numel() * tensor.itemsize for tensor in tensors))
+
+
+GPU_KERNELS: dict[str, GpuKernel] = {
+    f"aerogel-{format}": Aerogel(format) for format in ("bsr", "csr", "packed")
+}

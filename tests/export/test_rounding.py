@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import torch
 
 from aerogel import checkpoint
 from aerogel.errors import ExportError
-from aerogel.export.embeddings import Table
 from aerogel.export.plan import make_plan
-from aerogel.export.reference import round_activations, rounded
-from aerogel.export.reference_model import ReferenceModel
+from aerogel.export.torch_reference import TorchReference
 
-Captured = tuple[Path, ReferenceModel, Any]
+Captured = tuple[Path, TorchReference, Any]
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 
@@ -25,7 +22,7 @@ def test_the_copy_has_the_stored_values_and_the_source_its_own(captured: Callabl
     before = {name: value.detach().clone() for name, value in source.model.named_parameters()}
     plan = make_plan(checkpoint.load(path), "csr", weights="int8")
     table = np.zeros_like(before[WORDS].numpy())
-    copy = rounded(source, plan, {WORDS: Table(table.shape, "fp16", "", 0, table)})
+    copy = source.rounded({**{name: matrix.rounded() for name, matrix in plan.items()}, WORDS: table})
     after = dict(copy.model.named_parameters())
     for name, value in source.model.named_parameters():
         assert torch.equal(value, before[name])
@@ -38,24 +35,16 @@ def test_the_copy_has_the_stored_values_and_the_source_its_own(captured: Callabl
             assert torch.equal(after[name], value)
 
 
-def test_where_nothing_is_rounded_the_source_itself_is_the_reference(
-    captured: Callable[..., Captured],
-) -> None:
-    path, source, _ = captured("bert")
-    table = Table((1, 1), "fp32", "", 4, np.zeros((1, 1), np.float32))
-    assert rounded(source, make_plan(checkpoint.load(path), "csr"), {WORDS: table}) is source
-
-
 def test_inputs_of_8_bit_layers_are_rounded(captured: Callable[..., Captured]) -> None:
     path, source, _ = captured("bert")
     plan = make_plan(checkpoint.load(path), "csr", weights="int8")
     name = "bert.encoder.layer.1.output.dense"
     plan = {f"{name}.weight": plan[f"{name}.weight"]}
-    copy = rounded(source, plan, {})
+    copy = source.rounded({name: matrix.rounded() for name, matrix in plan.items()})
     layer = copy.model.get_submodule(name)
     x = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
     exact = layer(x)
-    round_activations(copy, plan)
+    copy.round_activations({name: matrix.weights for name, matrix in plan.items()})
     steps = (x / x.abs().amax(1, keepdim=True) * 127).round() / 127 * x.abs().amax(1, keepdim=True)
     expected = steps @ layer.weight.T + layer.bias
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
@@ -65,13 +54,13 @@ def test_inputs_of_8_bit_layers_are_rounded(captured: Callable[..., Captured]) -
 def test_half_precision_leaves_inputs_alone(captured: Callable[..., Captured]) -> None:
     path, source, _ = captured("bert")
     plan = make_plan(checkpoint.load(path), "csr", weights="fp16")
-    copy = rounded(source, plan, {})
-    round_activations(copy, plan)
+    copy = source.rounded({name: matrix.rounded() for name, matrix in plan.items()})
+    copy.round_activations({name: matrix.weights for name, matrix in plan.items()})
     assert not any(module._forward_pre_hooks for module in copy.model.modules())
 
 
 def test_a_matrix_of_something_else_than_a_linear_layer_is_named(captured: Callable[..., Captured]) -> None:
     path, source, _ = captured("bert")
     choice = next(iter(make_plan(checkpoint.load(path), "csr", weights="int8").values()))
-    with pytest.raises(ExportError, match=rf"{WORDS} is of a Embedding, .* --weights fp32"):
-        round_activations(replace(source), {WORDS: choice})
+    with pytest.raises(ExportError, match=rf"{WORDS} belongs to a Embedding, .* --weights fp32"):
+        source.round_activations({WORDS: choice.weights})

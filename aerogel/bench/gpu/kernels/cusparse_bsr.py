@@ -1,7 +1,0 @@
-"""cuSPARSE on blocks."""
-
-from aerogel.bench.gpu.kernels._cusparse import CuSparse
-
-__all__ = ["GPU_KERNEL"]
-
-GPU_KERNEL = CuSparse(lambda layer: layer.weight.to_sparse_bsr(layer.block))

@@ -1,0 +1,1 @@
+"""Kinds of models that can be exported, found by file name; see `aerogel.export.source`."""
