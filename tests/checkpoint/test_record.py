@@ -123,7 +123,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edit(folder, lambda r: r.update(seed=True)),
         r"aerogel.json: seed is true, not an integer",
     ),
-    "not a number": (
+    "a number that is not JSON": (
         lambda folder: edit(folder, lambda r: r["config"].update(x=float("nan"))),
         r"as JSON \(NaN is not a JSON number",
     ),

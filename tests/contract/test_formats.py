@@ -106,15 +106,15 @@ def test_cheap_check_rejects_wrong_dtypes_and_lengths(name: str, array: str) -> 
 def test_more_entries_than_indptr_can_count_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = FORMATS.get(name)
     kept = np.ones((2, 3), bool)
-    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 6)
+    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 6)
     assert storage.encode(np.ones((2, 3), np.float32), kept)["indptr"].tolist() == [0, 3, 6]
-    monkeypatch.setattr("aerogel.sparse.format._MOST_ENTRIES", 5)
-    with pytest.raises(FormatError, match="6 entries are more than the 5 that indptr can count"):
+    monkeypatch.setattr("aerogel.sparse.format._MAX_ENTRIES", 5)
+    with pytest.raises(FormatError, match="6 entries exceed 5, the limit of indptr"):
         storage.encode(np.ones((2, 3), np.float32), kept)
 
 
 def test_mask_of_another_shape_is_refused(name: str) -> None:
-    with pytest.raises(FormatError, match="does not fit"):
+    with pytest.raises(FormatError, match="does not match weight"):
         FORMATS.get(name).encode(np.ones((2, 2), np.float32), np.ones((2, 3), bool))
 
 

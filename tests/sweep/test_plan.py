@@ -158,7 +158,7 @@ def test_identity_changes_with_settings_and_input_files(tmp_path: Path) -> None:
         ("method = 'magnitude'", "--task is required"),
         ("task = 's'\ndensity = []", "density is an empty list"),
         ("task = 's'\ndensity = [0.1, '0.2']", r"sweep.toml: density must be a number, not '0.2'"),
-        ("task = 's'\ndensity = [2.0]", "density 2.0: must be above 0 and at most 1"),
+        ("task = 's'\ndensity = [2.0]", "density 2: must be above 0 and at most 1"),
         ("task = 's'\nseed = [1, 1]", "twice"),
         ("task = 's'\nout = 'x'", "unknown key 'out'"),
         ("task = 's'\n[[grid]]\nmetod = 'x'", r"unknown key 'metod'; did you mean method\?"),

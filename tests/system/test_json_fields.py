@@ -153,7 +153,7 @@ def _manifest(path: Path) -> object:
 def _outcome(path: Path) -> object:
     from types import SimpleNamespace
 
-    return execute._kept(SimpleNamespace(config=SimpleNamespace(out=path.with_suffix("")), identity={}))  # type: ignore[arg-type]
+    return execute._saved(SimpleNamespace(config=SimpleNamespace(out=path.with_suffix("")), identity={}))  # type: ignore[arg-type]
 
 
 REFUSING: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -209,7 +209,7 @@ def test_a_damaged_tile_cache_is_ignored_with_a_warning(tmp_path: Path, content:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert tuning._read.__wrapped__(tmp_path / "tiles.json") == {}
-    assert ["is not used; delete it" in str(item.message) for item in caught] == [True]
+    assert ["is ignored; delete it" in str(item.message) for item in caught] == [True]
 
 
 NESTED: dict[str, tuple[Any, Any]] = {

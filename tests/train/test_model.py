@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from aerogel.data.tasks import TASKS
 from aerogel.errors import CheckpointError, OutputError, UsageError
-from aerogel.export import reference_model
+from aerogel.hf import load as hf_load
 from aerogel.train.model import load_model, save_model
 
 LAYER = "bert.encoder.layer.0."
@@ -174,7 +174,7 @@ class Evil:
         (lambda _: [torch.zeros(2)], r"is not a table of tensors by name"),
     ],
 )
-@pytest.mark.parametrize("load", [load, reference_model.load_model])
+@pytest.mark.parametrize("load", [load, hf_load.load_model])
 def test_pickle_with_other_objects_is_rejected_by_name(
     model_dir: Path, tmp_path: Path, content: Any, message: str, load: Callable[[Path], Any]
 ) -> None:
