@@ -153,8 +153,9 @@ def _run(
     def make_loop(method: Method, schedule: Cubic, offset: int = 0) -> Loop:
         return Loop(config, model, method, schedule, job.rows, job.objective, processes, fingerprint, offset)
 
-    resumed_fixed = fixed and final_schedule
-    loop = make_loop(method, final_schedule, total) if resumed_fixed else make_loop(method, schedule)
+    loop = (
+        make_loop(method, final_schedule, total) if fixed and final_schedule else make_loop(method, schedule)
+    )
     job.rehearse()
     log_bytes, step = 0, 0
     if state:
