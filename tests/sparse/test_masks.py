@@ -75,7 +75,7 @@ def test_nan_scores_are_refused() -> None:
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5, float("nan")])
 def test_density_out_of_range(density: float) -> None:
-    with pytest.raises(UsageError, match="out of range"):
+    with pytest.raises(UsageError, match="must be above 0 and at most 1"):
         kept_count(density, 100)
 
 
