@@ -62,7 +62,7 @@ def verdict(document: dict[str, Any]) -> str:
         reason = f"; {fused['reason']}" if fused["reason"] else ""
         lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
     if not document["fusions"]:
-        lines.append("no layers fused, --no-fuse")
+        lines.append("no layers fused (--no-fuse or --format dense)")
     lines += _skipped(document["left_out"])
     lines += _embeddings(document["embeddings"])
     lines.append(speed.verdict(document["prediction"]))

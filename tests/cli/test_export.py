@@ -275,4 +275,6 @@ def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
         "(0.02 of the output's scale), mean 0.017, 869 of 872 labels agree"
     )
     assert lines[4] == "with the sparse kernels: not checked, the native library is not built on this machine"
-    assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused, --no-fuse"
+    assert (
+        verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused (--no-fuse or --format dense)"
+    )
