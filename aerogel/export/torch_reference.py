@@ -15,7 +15,7 @@ from aerogel.errors import CheckpointError, ExportError, require
 from aerogel.export.kinds import check_kind
 from aerogel.export.reference_model import Batch, ReferenceModel
 from aerogel.hf.limits import longest_sequence, sentence_limit
-from aerogel.hf.load import OFFLINE, load_model, model_class
+from aerogel.hf.load import load_model, model_class
 from aerogel.hf.quiet import quiet
 from aerogel.hf.reason import reason
 from aerogel.ops.value_type import VALUE_TYPES
@@ -241,7 +241,9 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     if not (path / "tokenizer.json").is_file():
         raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
     try:
-        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise CheckpointError(
             f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
