@@ -24,7 +24,7 @@ from tiny_models import HEADS, classes, save_config, save_model
 from aerogel.errors import AerogelError
 from aerogel.export.kinds import check_kind
 from aerogel.export.run import ExportConfig, export
-from aerogel.export.source import model_class
+from aerogel.hf.load import model_class
 from aerogel.hf.quiet import quiet
 from aerogel.system.atomic_io import atomic_file
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aerogel.errors import ParityError
-from aerogel.export.parity import ROUNDING, TOLERANCE, Batch, batches, compare, text_batches
+from aerogel.export.parity import ROUNDING, Batch, batches, compare, text_batches
+from aerogel.export.reference_model import TOLERANCE
 
 
 def altered(source: Any, **changes: Any) -> Any:
@@ -23,6 +24,9 @@ def altered(source: Any, **changes: Any) -> Any:
 @dataclass
 class Fake:
     """A source whose one output is made by a function of the token ids."""
+
+    tolerance = TOLERANCE
+    fixed = (None, None)
 
     outputs: dict[str, np.ndarray]
 

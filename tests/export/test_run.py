@@ -22,10 +22,10 @@ from aerogel.errors import (
     ParityError,
     UsageError,
 )
-from aerogel.export import parity
 from aerogel.export.config import ExportConfig
 from aerogel.export.run import export
 from aerogel.export.targets import onnx as onnx_target
+from aerogel.export.torch_reference import TorchReference
 from aerogel.sparse.formats import FORMATS
 from aerogel.system.atomic_io import sha256
 
@@ -43,8 +43,7 @@ def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: 
     assert (document["bytes"], document["sha256"]) == (out.stat().st_size, sha256(out))
     if form == "dense":
         assert document["functions"] == []
-        assert document["fusions"]["post-layernorm"]["layers"] == 0
-        assert "packed" in document["fusions"]["post-layernorm"]["reason"]
+        assert document["fusions"] == {}
     else:
         assert document["functions"] == [f"{form.capitalize()}Linear_v1", "Encoder_v1"]
         assert document["fusions"] == {"post-layernorm": {"layers": 2, "found": 2, "reason": ""}}
@@ -181,10 +180,10 @@ def test_every_line_of_a_file_is_compared(
         assert found["texts"] == found["labels"] == found["agreeing"] == lines
 
 
-def test_checkpoint_without_masks_exports_dense(capture_once: Once, tmp_path: Path) -> None:
+def test_checkpoint_without_masks_is_dense_and_fused(capture_once: Once, tmp_path: Path) -> None:
     document = export(ExportConfig(capture_once("bert", density=1, num_hidden_layers=1), tmp_path / "m.onnx"))
-    assert document["matrices"] == {}
-    assert document["functions"] == []
+    assert {matrix["format"] for matrix in document["matrices"].values()} == {"dense"}
+    assert document["functions"] == ["Encoder_v1"]
 
 
 def test_without_the_library_the_report_says_so(
@@ -205,7 +204,7 @@ def test_failing_artifact_is_not_left_behind(
 ) -> None:
     path = capture_once("bert")
     out = tmp_path / "out" / "m.onnx"
-    monkeypatch.setattr(parity, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(TorchReference, "tolerance", 1e-12)
     with pytest.raises(ParityError, match=r"output logits differs .* \(onnxruntime, batch"):
         export(ExportConfig(path, out))
     assert left(tmp_path) == []
@@ -217,7 +216,7 @@ def test_earlier_artifact_survives_a_failing_one(
     path, out = capture_once("bert"), tmp_path / "m.onnx"
     export(ExportConfig(path, out))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    monkeypatch.setattr(parity, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(TorchReference, "tolerance", 1e-12)
     with pytest.raises(ParityError):
         export(ExportConfig(path, out, format="dense"))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -252,7 +251,7 @@ def test_model_beyond_what_one_file_holds_is_refused(
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"checkpoint": Path("nowhere")}, CheckpointError, "nowhere is not a directory"),
+        ({"source": Path("/nowhere")}, UsageError, "/nowhere does not exist"),
         ({"target": "tflite"}, UsageError, "unknown target 'tflite'; known: onnx"),
         ({"format": "coo"}, UsageError, "unknown format 'coo'; known: bsr, csr"),
         ({"format": "bsr", "block": (3, 1)}, UsageError, "block 3x1 does not divide"),

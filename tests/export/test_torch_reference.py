@@ -118,7 +118,7 @@ def test_a_limit_that_is_none_is_refused_by_name(
         tiny_checkpoint(), tmp_path / "ckpt", "tokenizer_config.json",
         lambda d: d.update(model_max_length=limit),
     )  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: model_max_length .* from 3"):
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: model_max_length .* at least 3"):
         load_reference(path)
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_configuration_is_refused_by_name(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
     path = altered(tiny_checkpoint(), tmp_path / "ckpt", "config.json", lambda d: d.update(fields))
-    with pytest.raises(CheckpointError, match=rf"ckpt.*transformers.*{reason}"):
+    with pytest.raises(CheckpointError, match=rf"transformers.*ckpt.*{reason}|ckpt.*transformers.*{reason}"):
         load_reference(path)
 
 
@@ -184,8 +184,8 @@ def test_a_failure_of_the_model_is_one_line_that_names_it(captured: Callable[...
         raise AssertionError
 
     broken = with_changes(source, model=fail)
-    with pytest.raises(ExportError, match=r"cannot run on input_ids of shape \[2, 3\] \(AssertionError"):
-        broken.run({"input_ids": np.ones((2, 3), np.int64)})
+    with pytest.raises(ExportError, match=r"input_ids, attention_mask of shape \[2, 3\] \(AssertionError"):
+        broken.run(dict.fromkeys(("input_ids", "attention_mask"), np.ones((2, 3), np.int64)))
 
 
 def test_a_model_that_says_minus_one_has_no_limit_of_its_own() -> None:

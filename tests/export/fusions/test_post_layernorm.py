@@ -111,10 +111,12 @@ def test_layer_with_a_second_reader_ends_the_run(encoder_graph: Graph, same_resu
     same_results(encoder_graph({}, {}, {}), after)
 
 
-def test_layers_without_a_packed_matrix_are_not_fused(encoder_graph: Graph) -> None:
-    model = encoder_graph({"qf": "t_p = MatMul (x, wk) qf = Add (t_p, bk)"})
-    assert FUSION.fuse(model) == Fused(0, 1, "no matrix of the layers is packed")
-    assert not any(node.op_type == "Encoder_v1" for node in model.graph)
+def test_layers_without_a_packed_matrix_are_fused(encoder_graph: Graph, same_results: Check) -> None:
+    dense = {"qf": "t_p = MatMul (x, wk) qf = Add (t_p, bk)"}
+    model = encoder_graph(dense)
+    assert FUSION.fuse(model) == Fused(1, 1, "")
+    assert any(node.op_type == "Encoder_v1" for node in model.graph)
+    same_results(encoder_graph(dense), model)
 
 
 def test_model_without_attention_has_no_layers() -> None:
