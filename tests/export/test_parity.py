@@ -94,6 +94,8 @@ def test_outputs_that_are_no_outputs(got: Batch, message: str) -> None:
 
 def test_batch_of_small_values_is_judged_by_the_scale_of_them_all() -> None:
     class Growing:
+        tolerance = TOLERANCE
+
         def run(self, inputs: Batch) -> Batch:
             return {"logits": inputs["input_ids"].astype(np.float32)}
 
