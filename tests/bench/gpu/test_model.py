@@ -43,7 +43,7 @@ def test_the_command_line(
 ) -> None:
     model = str(tiny_checkpoint())
     assert main(["bench", model, "--device", "cuda", "--plot", str(tmp_path / "a.png")]) == 2
-    assert "--plot does not apply to --device cuda" in capsys.readouterr().err
+    assert "--plot has no effect with --device cuda" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
