@@ -77,7 +77,7 @@ def test_rows_are_tokenized_in_chunks(tiny_checkpoint, monkeypatch: pytest.Monke
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint())
     split = Split([(f"good film {'very ' * n}",) for n in range(7)], [1] * 7, "")
     whole = TASK.encode(split, tokenizer, 9).inputs
-    monkeypatch.setattr(sequence, "_AT_ONCE", 3)
+    monkeypatch.setattr(sequence, "_CHUNK", 3)
     assert TASK.encode(split, tokenizer, 9).inputs == whole
 
 
