@@ -124,7 +124,7 @@ def test_longer_rows_come_first(pruned: Arrays) -> None:
         ({"data": torch.zeros(4, 256)}, FormatError, r"data must be \[blocks, r, c\]"),
         ({"indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
         ({"indices": torch.tensor([0, 1, 0, -1], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
-        ({"indices": torch.tensor([0, 1, 0, 1])}, FormatError, "indices must be uint16 or int32"),
+        ({"indices": torch.tensor([0, 1, 0, 1])}, FormatError, "indices must be one-dimensional uint16 or int32"),
         ({"indptr": torch.tensor([0, 5, 4], dtype=torch.int32)}, FormatError, "indptr falls"),
         ({"indptr": torch.tensor([0, 2, 4])}, FormatError, "indptr must be int32"),
     ],

@@ -145,7 +145,7 @@ def test_results_are_bit_identical(pruned: Arrays, draw: Draw) -> None:
         ({"data": torch.zeros(4, 1, 1)}, FormatError, "data must have one dimension"),
         ({"indices": torch.tensor([0, 1, 0, 2], dtype=torch.int32)}, FormatError, r"outside \[0, 2\)"),
         ({"indices": torch.tensor([1, 0, 0, 1], dtype=torch.int32)}, FormatError, "do not ascend"),
-        ({"indices": torch.tensor([0, 1, 0, 1])}, FormatError, "indices must be uint16 or int32"),
+        ({"indices": torch.tensor([0, 1, 0, 1])}, FormatError, "indices must be one-dimensional uint16 or int32"),
         ({"indptr": torch.tensor([0, 5, 4], dtype=torch.int32)}, FormatError, "indptr falls"),
         ({"indptr": torch.tensor([0, 2, 4])}, FormatError, "indptr must be int32"),
     ],
