@@ -128,8 +128,6 @@ class OnnxReference(ReferenceModel):
 
     def round_activations(self, matrices: Mapping[str, str]) -> None:
         """See `ReferenceModel.round_activations`. The input of a multiplication is rounded by nodes before it."""
-        import onnx_ir as ir
-
         for node in list(self._model.graph):
             if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
                 continue
@@ -144,7 +142,6 @@ class OnnxReference(ReferenceModel):
             self._model.graph.insert_before(node, rounded)
             node.replace_input_with(0, rounded[-1].outputs[0])
         self._session = None
-        del ir
 
 
 def _rounding(x: ir.Value | None) -> list[ir.Node]:

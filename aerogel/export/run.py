@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel.cost import cache
+from aerogel.cost.model import CostModel
 from aerogel.cost.predict import WORKLOAD, unknown
 from aerogel.errors import ExportError, UsageError
 from aerogel.export import output_dir
@@ -88,7 +89,7 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
     task = load_task_eval(subject, config.task_data, config.max_metric_drop) if config.verify_task else None
     config = replace(config, format=config.format or default_format(subject, config.block))
     cost_model = cache.find(WORKLOAD.threads)
-    plan = _plan(config, subject)
+    plan = _plan(config, subject, None if isinstance(cost_model, str) else cost_model)
 
     from aerogel.export.tied_weights import find_tied_weights
     from aerogel.export.verify import verify
@@ -133,10 +134,8 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
     return document
 
 
-def _plan(config: ExportConfig, subject: Subject) -> dict[str, StoragePlan]:
+def _plan(config: ExportConfig, subject: Subject, cost_model: CostModel | None) -> dict[str, StoragePlan]:
     """How each matrix is stored."""
-    found = cache.find(WORKLOAD.threads)
-    cost_model = None if isinstance(found, str) else found
     return make_plan(
         subject,
         str(config.format),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerogel.errors import CheckpointError, require
+from aerogel.hf.reason import reason
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +32,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise types of their own
-        raise CheckpointError(
-            f"cannot read {file} ({str(error).splitlines()[0][:200]}); restore it"
-        ) from error
+        raise CheckpointError(f"cannot read {file} ({reason(error)}); restore it") from error
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise CheckpointError(f"{file} contains more than tensors; save it as {_SAFE}")
     return found
