@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
+
+#include "cores.h"
 
 namespace aerogel {
 namespace {
@@ -27,7 +28,7 @@ Tiling ChooseTiling(int64_t out_features, const KernelTable& kernels) {
   tiling.tile_cols = std::clamp<int64_t>(FirstLevelCacheBytes() * 5 / 6 / bytes_per_column / 16 * 16, 16, 256);
   // A chunk for every core, but not more than 8: each chunk loads all activations again, and the more rows it has the
   // more of them have the same length. 6% between one chunk of 768 rows and four.
-  const auto cores = static_cast<int64_t>(std::max(std::thread::hardware_concurrency(), 1u));
+  static const int64_t cores = Cores();
   tiling.chunks = std::clamp<int64_t>(std::min<int64_t>(cores, 8), 1, std::max<int64_t>(out_features / 128, 1));
   return tiling;
 }
