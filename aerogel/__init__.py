@@ -1,4 +1,4 @@
-"""Prune BERT-class encoders while they train, export them as sparse ONNX files, and run those fast on CPUs.
+"""Fast sparse and int8 inference for BERT-class encoders on CPUs: prune, export, run.
 
     load(path)                   an exported model: texts in, answers out (`Model`)
     session(path)                an exported model as an ONNX Runtime session, for your own inputs
@@ -7,7 +7,8 @@
     train_model(config)          fine-tune and prune; writes a checkpoint (`TrainConfig`)
     pretrain_model(config)       prune while pre-training on raw text (`PretrainConfig`)
     load_checkpoint(path)        a verified checkpoint: masks, densities, metrics (`Checkpoint`)
-    export_model(config)         turn a checkpoint into a verified ONNX file (`ExportConfig`)
+    export_model(config)         turn a checkpoint, a transformers or sentence-transformers directory, or an .onnx
+                                 file into a verified ONNX file (`ExportConfig`)
     benchmark(models, settings)  latency and memory against ONNX Runtime (settings: `aerogel.bench.result.Settings`)
 
 Run an exported model:
@@ -28,7 +29,7 @@ Prune a model on a task:
 
 Export it, then run it with ONNX Runtime:
 
-    aerogel.export_model(aerogel.ExportConfig(checkpoint=Path("ckpt"), out=Path("served/model.onnx")))
+    aerogel.export_model(aerogel.ExportConfig(source=Path("ckpt"), out=Path("served/model.onnx")))
     session = aerogel.session("served/model.onnx", threads=1)
     outputs = session.run(None, {"input_ids": ids, "attention_mask": mask})
 

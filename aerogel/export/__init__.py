@@ -1,4 +1,4 @@
-"""From a masked checkpoint to an artifact that runs: capture, choose, rewrite, write, verify."""
+"""From a model to an artifact that runs: read, plan, rewrite, fuse, write, verify."""
 
 from aerogel.system.cores import set_thread_variables
 
