@@ -15,7 +15,7 @@ from aerogel.errors import CheckpointError, ExportError, require
 from aerogel.export.kinds import check_kind
 from aerogel.export.reference_model import Batch, ReferenceModel
 from aerogel.hf.limits import longest_sequence, sentence_limit
-from aerogel.hf.load import load_model, model_class
+from aerogel.hf.load import load_model, load_tokenizer, model_class
 from aerogel.hf.quiet import quiet
 from aerogel.hf.reason import reason
 from aerogel.ops.value_type import VALUE_TYPES
@@ -183,7 +183,7 @@ def load_reference(path: Path) -> TorchReference:
     require("transformers", "export")
     with quiet():
         check_kind(*model_class(path))
-        model, tokenizer = load_model(path), _load_tokenizer(path)
+        model, tokenizer = load_model(path), load_tokenizer(path)
         limit = min(longest_sequence(model, tokenizer), sentence_limit(path) or _UNLIMITED)
         reference = TorchReference(model, tokenizer, _shared_inputs(model, tokenizer), (), limit)
         result = reference.describe_outputs()
@@ -216,7 +216,7 @@ def load_embedder(modules: Modules, *, token_embeddings: bool = False) -> TorchR
     with quiet():
         head_name = "MaskedLM" if modules.masked_lm else ""
         check_kind(*model_class(path, head_name))
-        model, tokenizer = load_model(path, head=head_name), _load_tokenizer(path)
+        model, tokenizer = load_model(path, head=head_name), load_tokenizer(path)
         head, output = head_of(modules)
         outputs = (
             (output, "token_embeddings") if token_embeddings and output == "sentence_embedding" else (output,)
@@ -232,32 +232,6 @@ def load_embedder(modules: Modules, *, token_embeddings: bool = False) -> TorchR
                 f"{path}: the modules behind it do not fit it ({error}); restore them"
             ) from error
     return reference
-
-
-def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    import transformers
-
-    # Without it transformers makes up an empty tokenizer of the model's kind, and says nothing.
-    if not (path / "tokenizer.json").is_file():
-        raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
-    try:
-        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
-            "save the model's tokenizer again"
-        ) from error
-    longest: Any = tokenizer.model_max_length
-    special = tokenizer.num_special_tokens_to_add(pair=True)
-    # The comparison is written so that NaN fails it. A tokenizer without a limit says 1e30.
-    if type(longest) not in (int, float) or not longest >= special:
-        raise CheckpointError(
-            f"{path / 'tokenizer_config.json'}: model_max_length {longest!r} must be at least {special}, the tokens "
-            "of a pair of empty texts; correct it"
-        )
-    return tokenizer
 
 
 def _shared_inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from aerogel.hf.reason import reason
 from aerogel.hf.weights import merged_pruning
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["OFFLINE", "load_model", "model_class"]
+__all__ = ["OFFLINE", "load_model", "load_tokenizer", "model_class"]
 
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 """Options of ``from_pretrained``: download nothing, run no code from the directory."""
@@ -59,6 +59,35 @@ def load_model(path: Path, attention: str | None = "eager", head: str | None = N
             raise not_finite(path, parameter)
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Load the fast tokenizer of a directory.
+
+    Raises:
+        CheckpointError: tokenizer.json is missing, transformers cannot load it, or its limit is impossible.
+    """
+    import transformers
+
+    # Without it transformers makes up an empty tokenizer of the model's kind, and says nothing.
+    if not (path / "tokenizer.json").is_file():
+        raise CheckpointError(f"{path / 'tokenizer.json'} is missing; save the model's fast tokenizer there")
+    try:
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path / 'tokenizer.json'} cannot be loaded by transformers ({reason(error)}); "
+            "save the model's tokenizer again"
+        ) from error
+    longest: Any = tokenizer.model_max_length
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    # The comparison is written so that NaN fails it. A tokenizer without a limit says 1e30.
+    if type(longest) not in (int, float) or not longest >= special:
+        raise CheckpointError(
+            f"{path / 'tokenizer_config.json'}: model_max_length {longest!r} must be at least {special}, the tokens "
+            "of a pair of empty texts; correct it"
+        )
+    return tokenizer
 
 
 def model_class(path: Path, head: str | None = None) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ or normalise. Nothing of the sentence-transformers package is imported.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "Dense",
     "Modules",
     "Pooling",
+    "copy_modules",
     "is_sentence_transformers",
     "read_modules",
 ]
@@ -41,6 +43,9 @@ _SPELLINGS = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
 }
 _ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "Sigmoid": "sigmoid"}
+# Files of a model, and of one of its modules, that are copied beside another transformer.
+_SETTINGS = ("config_sentence_transformers.json", "sentence_bert_config.json")
+_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 _LARGEST_FILE = 1 << 20  # bytes; the real ones have a few hundred
 
 
@@ -154,6 +159,36 @@ def read_modules(path: Path) -> Modules:
     if found["masked_lm"] != ("splade" in found):
         raise ExportError(f"{path / MODULES_FILE}: MLMTransformer and SpladePooling are only known together")
     return Modules(**found, **_prompts(path))
+
+
+def copy_modules(path: Path, modules: Modules, out: Path) -> None:
+    """Copy all but the transformer of a sentence-transformers directory, so that `out`, which has it, is one too.
+
+    Args:
+        path: the directory.
+        modules: what `read_modules` gave for it.
+        out: directory with a transformer that takes the place of the model's own.
+
+    Raises:
+        ExportError: the transformer is not in the directory itself, where most models have it.
+    """
+    if modules.transformer.resolve() != path.resolve():
+        raise ExportError(
+            f"{path / MODULES_FILE}: the transformer is in {modules.transformer.name}/; only models whose "
+            "transformer is in the directory itself can be written"
+        )
+    for name in (MODULES_FILE, *_SETTINGS):
+        if (path / name).is_file():
+            shutil.copyfile(path / name, out / name)
+    for number, entry in enumerate(_read(path / MODULES_FILE, list)):
+        _, folder = _entry(path, number, entry)
+        if folder.resolve() == path.resolve() or not folder.is_dir():
+            continue
+        target = out / folder.resolve().relative_to(path.resolve())
+        target.mkdir(parents=True, exist_ok=True)
+        for name in _MODULE_FILES:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, target / name)
 
 
 def _read(file: Path, kind: type) -> Any:

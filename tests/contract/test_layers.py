@@ -13,15 +13,15 @@ import aerogel
 ROOT = Path(aerogel.__file__).parent
 ORDER = (
     "errors", "registry", "system", "sparse", "checkpoint", "hf", "kernels", "runtime", "ops", "cost", "synth",
-    "data", "train", "export", "torch", "inspect", "sweep", "bench", "model", "cli", "__main__",
+    "data", "train", "prune", "export", "torch", "inspect", "sweep", "bench", "model", "cli", "__main__",
 )  # fmt: skip
 """The layers, lowest first: the modules and packages directly in `aerogel`."""
 
 FORBIDDEN = {
-    "export": {"train"},
-    "torch": {"train", "export"},
-    "inspect": {"train"},
-    "bench": {"train", "export"},
+    "export": {"train", "prune"},
+    "torch": {"train", "prune", "export"},
+    "inspect": {"train", "prune"},
+    "bench": {"train", "prune", "export"},
 }
 """Earlier layers that a layer must not import, because they exchange data through the checkpoint directory."""
 

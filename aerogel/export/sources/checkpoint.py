@@ -10,6 +10,7 @@ from aerogel.errors import UsageError
 from aerogel.export.plan import read_weights
 from aerogel.export.source import Source, Subject
 from aerogel.export.sources._zeros import foreign_subject
+from aerogel.hf.sentence_transformers import is_sentence_transformers
 from aerogel.system.atomic_io import sha256
 
 __all__ = ["SOURCE"]
@@ -20,7 +21,7 @@ class Checkpoint(Source):
 
     def recognises(self, path: Path) -> bool:
         """See `Source.recognises`."""
-        return (path / RECORD_FILE).is_file()
+        return (path / RECORD_FILE).is_file() and not is_sentence_transformers(path)
 
     def read(self, path: Path, *, token_embeddings: bool = False) -> Subject:
         """See `Source.read`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aerogel import checkpoint as checkpoints
 from aerogel.checkpoint import RECORD_FILE
 from aerogel.export.source import Source, Subject
 from aerogel.export.sources._zeros import foreign_subject
 from aerogel.hf.sentence_transformers import is_sentence_transformers, read_modules
+from aerogel.system.atomic_io import sha256
 
 __all__ = ["SOURCE"]
 
@@ -17,7 +19,7 @@ class SentenceTransformers(Source):
 
     def recognises(self, path: Path) -> bool:
         """See `Source.recognises`."""
-        return is_sentence_transformers(path) and not (path / RECORD_FILE).is_file()
+        return is_sentence_transformers(path)
 
     def read(self, path: Path, *, token_embeddings: bool = False) -> Subject:
         """See `Source.read`."""
@@ -30,11 +32,15 @@ class SentenceTransformers(Source):
             "prompts": modules.prompts,
             "default_prompt": modules.default_prompt,
         }
+        # A model that `aerogel prune` wrote; its record says what its zeros cannot.
+        record = modules.transformer / RECORD_FILE
+        details = {"record_sha256": sha256(record)} if record.is_file() else {}
         return foreign_subject(
             "sentence-transformers",
             modules.transformer,
             lambda: load_embedder(modules, token_embeddings=token_embeddings),
-            details={"embedding": embedding},
+            checkpoints.load(modules.transformer).record if details else None,
+            details | {"embedding": embedding},
         )
 
 
