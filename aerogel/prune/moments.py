@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["InputGroup", "Moments", "input_groups", "input_moments", "moments"]
+__all__ = ["Call", "InputGroup", "Moments", "calls_of", "input_groups", "input_moments", "moments"]
 
 Batches = Sequence[Mapping[str, Tensor]]
 
@@ -107,45 +108,73 @@ def input_moments(model: nn.Module, layers: Mapping[str, nn.Linear], batches: Ba
     return found
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of a module, to be repeated: a forward pass that begins at one layer of the encoder."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    mask: Tensor
+
+
+def calls_of(model: nn.Module, path: str, batches: Batches) -> list[Call]:
+    """The call of the submodule `path` in the forward pass of each batch; for "", of the model itself."""
+    if not path:
+        return [Call(model, (), batch, batch["attention_mask"]) for batch in batches]
+    module = model.get_submodule(path)
+    found: list[Call] = []
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.append(Call(module, args, kwargs, mask))
+        raise _Stop
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        for batch in batches:
+            mask = batch["attention_mask"]
+            with torch.inference_mode(), contextlib.suppress(_Stop):
+                model(**batch)
+    finally:
+        handle.remove()
+    return found
+
+
 def moments(
-    dense: tuple[nn.Module, nn.Linear],
-    pruned: tuple[nn.Module, nn.Linear],
-    batches: Batches,
-    calls: int = 1,
+    dense: tuple[Sequence[Call], nn.Linear],
+    pruned: tuple[Sequence[Call], nn.Linear],
+    times: int = 1,
 ) -> Moments:
     """Moments of the inputs of one layer in two models.
 
     Args:
-        dense: the dense model, and the layer in it.
-        pruned: the model as pruned so far, and the same layer in it.
-        batches: model inputs.
-        calls: see `InputGroup`.
+        dense: calls in the dense model that run the layer, and the layer in it.
+        pruned: the same calls in the model as pruned so far, and the same layer in it.
+        times: how often each call runs the layer.
     """
     width = dense[1].in_features
     sums = Moments(*(torch.zeros(width, width) for _ in range(3)))
-    for batch in batches:
-        x, z = (_inputs(model, layer, batch, calls) for model, layer in (dense, pruned))
+    for one, other in zip(dense[0], pruned[0], strict=True):
+        x, z = _inputs(one, dense[1], times), _inputs(other, pruned[1], times)
         sums.dense.addmm_(x.T, x)
         sums.cross.addmm_(x.T, z)
         sums.pruned.addmm_(z.T, z)
     return sums
 
 
-def _inputs(model: nn.Module, layer: nn.Linear, batch: Mapping[str, Tensor], calls: int) -> Tensor:
-    """Inputs of a layer in one forward pass, ``[real tokens of all calls, in]``."""
+def _inputs(call: Call, layer: nn.Linear, times: int) -> Tensor:
+    """Inputs of a layer in a call, ``[real tokens, in]``."""
     found: list[Tensor] = []
 
     def hook(_: Any, inputs: tuple[Tensor, ...]) -> None:
-        found.append(_real(inputs[0], batch["attention_mask"]))
-        if len(found) == calls:
+        found.append(_real(inputs[0], call.mask))
+        if len(found) == times:
             raise _Stop
 
     handle = layer.register_forward_pre_hook(hook)
     try:
-        with torch.inference_mode():
-            model(**batch)
-    except _Stop:
-        pass
+        with torch.inference_mode(), contextlib.suppress(_Stop):
+            call.module(*call.args, **call.kwargs)
     finally:
         handle.remove()
     return torch.cat(found)

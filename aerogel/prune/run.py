@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from aerogel.hf.sentence_transformers import copy_modules, is_sentence_transform
 from aerogel.prune.allocate import densities
 from aerogel.prune.calibration import make_batches, open_corpus, sample_sentences, unknown_rate
 from aerogel.prune.config import PruneConfig
-from aerogel.prune.moments import input_groups, input_moments, moments
+from aerogel.prune.moments import InputGroup, calls_of, input_groups, input_moments, moments
 from aerogel.prune.solve import prune_matrix
 from aerogel.system.atomic_io import claimed
 from aerogel.system.overlap import check_inputs_preserved
@@ -123,16 +124,19 @@ def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
     dense_model = copy.deepcopy(model)
     dense_layers = prunable(dense_model)
     masks, matrices = {}, []
-    for group in groups:
-        first = group.names[0]
-        progress(len(matrices), len(layers))
-        sums = moments((dense_model, dense_layers[first]), (model, layers[first]), batches, group.calls)
-        for name in group.names:
-            weight = dense_layers[name].weight.detach()
-            found = prune_matrix(name, weight, sums, wanted[name], config.block, config.damping)
-            layers[name].weight.data.copy_(found.weight)
-            masks[name] = found.mask.numpy()
-            matrices.append(MatrixError(name, float(found.mask.float().mean()), found.error))
+    for layer, inside in itertools.groupby(groups, _encoder_layer):
+        # Groups of one layer of the encoder share the forward pass up to it.
+        dense_calls, calls = (calls_of(net, layer, batches) for net in (dense_model, model))
+        for group in inside:
+            progress(len(matrices), len(layers))
+            first = group.names[0]
+            sums = moments((dense_calls, dense_layers[first]), (calls, layers[first]), group.calls)
+            for name in group.names:
+                weight = dense_layers[name].weight.detach()
+                found = prune_matrix(name, weight, sums, wanted[name], config.block, config.damping)
+                layers[name].weight.data.copy_(found.weight)
+                masks[name] = found.mask.numpy()
+                matrices.append(MatrixError(name, float(found.mask.float().mean()), found.error))
     progress(len(layers), len(layers))
 
     def write(out: Path) -> None:
@@ -144,6 +148,13 @@ def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
     record = _record(config, model, corpus, matrices, sentences=len(sentences), tokens=tokens)
     written = checkpoint.save(config.out, record, masks, write)
     return Report(written, tuple(matrices), len(sentences), tokens, unknown_rate(batches, tokenizer))
+
+
+def _encoder_layer(group: InputGroup) -> str:
+    """Path of the encoder's layer that a group is in; "" if one forward pass runs it several times."""
+    parts = group.names[0].split(".")
+    number = next(index for index, part in enumerate(parts) if part.isdigit())
+    return ".".join(parts[: number + 1]) if group.calls == 1 else ""
 
 
 def _record(
