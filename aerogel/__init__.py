@@ -4,6 +4,7 @@
     session(path)                an exported model as an ONNX Runtime session, for your own inputs
     session_options(threads)     the ONNX Runtime options that `session` uses
     library_path()               the native library, to register in another language
+    prune_model(config)          prune without training, from raw text (`PruneConfig`)
     train_model(config)          fine-tune and prune; writes a checkpoint (`TrainConfig`)
     pretrain_model(config)       prune while pre-training on raw text (`PretrainConfig`)
     load_checkpoint(path)        a verified checkpoint: masks, densities, metrics (`Checkpoint`)
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from aerogel.export.run import export as export_model
     from aerogel.kernels.cpu.library import library_path
     from aerogel.model import Model, load
+    from aerogel.prune.config import PruneConfig
+    from aerogel.prune.run import prune as prune_model
     from aerogel.runtime import session, session_options
     from aerogel.train.config import TrainConfig
     from aerogel.train.pretraining.config import PretrainConfig
@@ -87,6 +90,7 @@ __all__ = [
     "OutputError",
     "ParityError",
     "PretrainConfig",
+    "PruneConfig",
     "RuntimeLoadError",
     "TrainConfig",
     "TrainingError",
@@ -98,6 +102,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "pretrain_model",
+    "prune_model",
     "session",
     "session_options",
     "train_model",
@@ -111,6 +116,7 @@ _LAZY = {
     "ExportConfig": ("aerogel.export.config", "ExportConfig"),
     "Model": ("aerogel.model", "Model"),
     "PretrainConfig": ("aerogel.train.pretraining.config", "PretrainConfig"),
+    "PruneConfig": ("aerogel.prune.config", "PruneConfig"),
     "TrainConfig": ("aerogel.train.config", "TrainConfig"),
     "benchmark": ("aerogel.bench.harness", "bench"),
     "export_model": ("aerogel.export.run", "export"),
@@ -118,6 +124,7 @@ _LAZY = {
     "load": ("aerogel.model", "load"),
     "load_checkpoint": ("aerogel.checkpoint", "load"),
     "pretrain_model": ("aerogel.train.pretraining.run", "pretrain"),
+    "prune_model": ("aerogel.prune.run", "prune"),
     "session": ("aerogel.runtime", "session"),
     "session_options": ("aerogel.runtime", "session_options"),
     "train_model": ("aerogel.train.run", "train"),
