@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", default="onnx", metavar="TARGET", help=f"target: {targets} (default: onnx)")
     parser.add_argument(
+        "--layout",
+        metavar="LAYOUT",
+        help="of target onnx: flat, one folder (default), or hub, a folder for the Hugging Face hub",
+    )
+    parser.add_argument(
         "--format",
         metavar="FORMAT",
         help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
@@ -43,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"value type of embedding tables: {types} (default: fp32)",
     )
     parser.add_argument(
-        "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="file to write"
+        "--out",
+        type=arguments.output,
+        required=True,
+        metavar="OUT",
+        help="what to write: FILE.onnx; with --layout hub a folder",
     )
     parser.add_argument(
         "--block",
@@ -124,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         source=args.model,
         out=args.out,
         target=args.to,
+        layout=args.layout,
         format=args.format,
         weights=args.weights,
         embeddings=args.embeddings,

@@ -18,8 +18,9 @@ class ExportConfig:
     Attributes:
         source: what to export: a checkpoint, a directory of transformers or sentence-transformers, an .onnx file, or a
             hub id.
-        out: the artifact to write.
+        out: the artifact to write: a file, or with the layout "hub" and the target "triton-server" a folder.
         target: kind of artifact.
+        layout: where its files go; None for the target's default.
         format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
             else csr.
         weights: type of the pruned matrices' values.
@@ -40,6 +41,7 @@ class ExportConfig:
     source: Path | str
     out: Path
     target: str = "onnx"
+    layout: str | None = None
     format: str | None = None
     weights: str = FP32
     embeddings: str = FP32

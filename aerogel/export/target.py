@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.errors import UsageError
+from aerogel.export.layout import LAYOUTS, Layout
 from aerogel.export.parity import Runner
 from aerogel.registry import Registry
 
@@ -20,10 +22,26 @@ class Target(ABC):
     """One kind of artifact. A module of ``targets/`` defines ``TARGET``, an instance.
 
     Attributes:
-        suffix: suffix of the file name, such as ".onnx".
+        suffix: suffix of the name of ``--out``, such as ".onnx"; "" where it is a folder.
+        layouts: names of the layouts that it can have, the default first.
     """
 
     suffix: str
+    layouts: tuple[str, ...]
+
+    def layout(self, name: str | None) -> Layout:
+        """The layout that ``--layout`` names, or the default.
+
+        Raises:
+            UsageError: artifacts of this kind do not have it.
+        """
+        name = name or self.layouts[0]
+        if name in LAYOUTS.names() and name not in self.layouts:
+            raise UsageError(
+                f"--layout {name}: not for this target; it has the layout{'s' * (len(self.layouts) > 1)} "
+                f"{', '.join(self.layouts)}"
+            )
+        return LAYOUTS.get(name)
 
     @abstractmethod
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "Modules",
     "Pooling",
     "is_sentence_transformers",
+    "module_files",
     "read_modules",
 ]
 
@@ -154,6 +155,26 @@ def read_modules(path: Path) -> Modules:
     if found["masked_lm"] != ("splade" in found):
         raise ExportError(f"{path / MODULES_FILE}: MLMTransformer and SpladePooling are only known together")
     return Modules(**found, **_prompts(path))
+
+
+def module_files(path: Path) -> list[Path]:
+    """The files of a sentence-transformers model, except the transformer's weights and tokenizer at the top.
+
+    Raises:
+        CheckpointError: modules.json is malformed.
+    """
+    listed = _read(path / MODULES_FILE, list)
+    folders = [_entry(path, number, entry)[1] for number, entry in enumerate(listed)]
+    names = (MODULES_FILE, "config_sentence_transformers.json", "sentence_bert_config.json")
+    files = [path / name for name in names]
+    # Of the transformer in a folder of its own, its settings; of later modules also their few weights.
+    files += [file for folder in folders[:1] for file in sorted(folder.glob("*.json")) if folder != path]
+    files += [
+        file
+        for folder in folders[1:]
+        for file in (folder / "config.json", folder / "model.safetensors", folder / "pytorch_model.bin")
+    ]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
 def _read(file: Path, kind: type) -> Any:

@@ -32,6 +32,7 @@ class Onnx(Target):
     """See the module's docstring."""
 
     suffix = ".onnx"
+    layouts: tuple[str, ...] = ("flat", "hub")
 
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:
         """See `Target.write`."""
