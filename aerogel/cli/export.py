@@ -31,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of target onnx: flat, one folder (default), or hub, a folder for the Hugging Face hub",
     )
     parser.add_argument(
+        "--push",
+        metavar="REPO",
+        help="with --layout hub: upload to this repository of the Hugging Face hub; a new one is private",
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="make the repository of --push public if it is new"
+    )
+    parser.add_argument(
         "--format",
         metavar="FORMAT",
         help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
@@ -134,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         target=args.to,
         layout=args.layout,
+        push=args.push,
+        public=args.public,
         format=args.format,
         weights=args.weights,
         embeddings=args.embeddings,

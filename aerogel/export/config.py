@@ -21,6 +21,8 @@ class ExportConfig:
         out: the artifact to write: a file, or with the layout "hub" and the target "triton-server" a folder.
         target: kind of artifact.
         layout: where its files go; None for the target's default.
+        push: repository of the Hugging Face hub to upload the layout "hub" to.
+        public: make the repository public if it is new.
         format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
             else csr.
         weights: type of the pruned matrices' values.
@@ -42,6 +44,8 @@ class ExportConfig:
     out: Path
     target: str = "onnx"
     layout: str | None = None
+    push: str | None = None
+    public: bool = False
     format: str | None = None
     weights: str = FP32
     embeddings: str = FP32

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.errors import UsageError
 from aerogel.registry import Registry
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ class Layout(ABC):
         Raises:
             OutputError: a file cannot be written.
         """
+
+    def check_push(self, repo_id: str) -> None:
+        """Check, before any work, that ``--push`` is possible.
+
+        Raises:
+            UsageError: it is not; says why.
+        """
+        raise UsageError(f"--push {repo_id}: only --layout hub can be pushed; add it")
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "aerogel.export.layouts", "LAYOUT")

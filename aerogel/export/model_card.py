@@ -12,8 +12,9 @@ from typing import Any
 
 from aerogel.cost import report
 from aerogel.errors import UsageError
+from aerogel.ops.value_type import VALUE_TYPES
 from aerogel.system.atomic_io import atomic_file
-from aerogel.system.json_fields import MalformedJsonError, read
+from aerogel.system.json_fields import Either, MalformedJsonError, OneOf, check, read
 
 __all__ = ["CARD_FILE", "check_card", "merged_card", "write_card"]
 
@@ -22,10 +23,18 @@ _BEGIN, _END = "<!-- aerogel: begin -->", "<!-- aerogel: end -->"
 _LARGEST = 4 << 20  # bytes; the hub's own limit for cards is lower
 # What a manifest must have to be in the table.
 _FIELDS = {
-    "aerogel": str, "file": str, "bytes": int, "weights": str, "density": float, "matrices": dict, "parity": dict,
+    "aerogel": str, "file": str, "bytes": int, "weights": OneOf(*VALUE_TYPES.names()), "density": float, "matrices": dict, "parity": dict,
     "prediction": dict, "source": {"kind": str},
 }  # fmt: skip
-# The library that a hub page offers, and its task, by the source's kind and by the end of the model's class.
+_TIMES = {"stored_us": float, "ratio": float}
+_PREDICTION = {
+    "encoder": Either(_TIMES, None),
+    "linear": _TIMES,
+    "batch": int,
+    "sequence": int,
+    "threads": int,
+}
+# The task of a hub page, by the end of the model's class.
 _TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -110,9 +119,12 @@ def _manifests(folder: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted((folder / "onnx").glob("*.manifest.json")):
         try:
-            found.append(read(file, _FIELDS))
+            document = read(file, _FIELDS)
         except (OSError, MalformedJsonError):
             continue
+        # Its name goes into the card's text.
+        if document["file"] == file.name.removesuffix(".manifest.json") + ".onnx":
+            found.append(document)
     return found
 
 
@@ -190,29 +202,27 @@ model = SentenceTransformer(
 
 
 def _row(document: dict[str, Any]) -> str:
-    worst = max(
-        (
-            result["bundled"]["relative"]
-            for result in document["parity"].values()
-            if isinstance(result, dict) and "bundled" in result
-        ),
-        default=0.0,
-    )
-    drifts = [
-        result["bundled"]["drift"]["relative"]
-        for result in document["parity"].values()
-        if isinstance(result, dict) and "bundled" in result and result["bundled"].get("drift")
-    ]
+    worst = 0.0
+    for result in document["parity"].values():
+        bundled = result.get("bundled") if isinstance(result, dict) else None
+        # Of rounded weights, the distance from the unrounded model counts.
+        for comparison in (bundled, (bundled or {}).get("drift")):
+            worst = max(worst, float((comparison or {}).get("relative", 0.0)))
     return (
         f"| `onnx/{document['file']}` | {document['bytes'] / 1e6:.1f} MB | {document['weights']} | "
-        f"{document['density']:.1%} | {max([worst, *drifts]):.1g} of the largest value |"
+        f"{document['density']:.1%} | {worst:.1g} of the largest value |"
     )
 
 
 def _speed(document: dict[str, Any]) -> str:
     """Predicted speed, or how to measure it."""
-    prediction = document["prediction"]
-    times = prediction.get("encoder") or prediction.get("linear")
-    if not times:
+    try:
+        prediction = check(document["prediction"], _PREDICTION)
+    except MalformedJsonError:
         return f"speed not predicted; measure it with `aerogel bench onnx/{document['file']}`"
-    return "; ".join(report.verdict(prediction).splitlines())
+    part = "encoder" if prediction["encoder"] else "linear"
+    times = prediction[part]
+    return (
+        f"{'encoder' if part == 'encoder' else 'linear layers'} predicted to take {times['stored_us'] / 1e3:.3g} ms, "
+        f"{times['ratio']:.2f} times as fast as dense; {report.workload(prediction)}"
+    )

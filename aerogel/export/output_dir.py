@@ -73,7 +73,12 @@ def check_out(
 
 
 def check_files(
-    out: Path, copies: Mapping[Path, Path], *, force: bool, inputs: Mapping[str, Path], others: Iterable[Path] = ()
+    out: Path,
+    copies: Mapping[Path, Path],
+    *,
+    force: bool,
+    inputs: Mapping[str, Path],
+    others: Iterable[Path] = (),
 ) -> None:
     """Check that a model, its manifest and companions can be written without replacing a foreign file.
 

@@ -79,6 +79,8 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     inputs = {flag: given for flag, given in read.items() if given is not None}
     layout = target.layout(config.layout)
     layout.check(config, target.suffix, path, inputs)
+    if config.push:
+        layout.check_push(config.push)
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
     VALUE_TYPES.get(config.embeddings)

@@ -172,9 +172,9 @@ def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) 
     if digest is None:
         raise manifest.error("sha256", "a hash")
     companions = manifest.get("companions", Each(str)) or {}
-    if wrong := next((name for name in companions if Path(name).name != name), None):
+    if wrong := next((name for name in companions if not _inside(name)), None):
         raise ArtifactError(
-            f"{manifest.path}: companions: {wrong!r} is not a file name; export the model again"
+            f"{manifest.path}: companions: {wrong!r} is not the name of a file in the folder; export the model again"
         )
     files = {path: digest} | {folder / name: value for name, value in companions.items()}
     for file, expected in files.items():
@@ -184,6 +184,12 @@ def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) 
             )
         if sha256(file) != expected:
             raise ArtifactError(f"{file} differs from its SHA-256 in {manifest.path}; export the model again")
+
+
+def _inside(name: str) -> bool:
+    """Whether a name is a relative path that does not leave its folder."""
+    parts = name.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts)
 
 
 def _positions(config: Document) -> int | None:

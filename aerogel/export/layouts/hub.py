@@ -20,10 +20,12 @@ from aerogel.errors import UsageError
 from aerogel.export import output_dir
 from aerogel.export.config import ExportConfig
 from aerogel.export.layout import Layout, Placement
-from aerogel.export.model_card import CARD_FILE, check_card, write_card
+from aerogel.export.model_card import CARD_FILE, check_card, merged_card, write_card
 from aerogel.export.plan import FP32
 from aerogel.hf.hub import HUB_ID
+from aerogel.hf.push import check_push, push
 from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
+from aerogel.runtime.artifact import manifest_path
 
 __all__ = ["LAYOUT"]
 
@@ -69,10 +71,25 @@ class Hub(Layout):
 
     def place(self, placement: Placement, config: ExportConfig) -> None:
         """See `Layout.place`."""
-        output_dir.place(placement, config.out, self.model_path(config))
+        model = self.model_path(config)
+        output_dir.place(placement, config.out, model)
         given = str(config.source)
         base = given if not Path(given).exists() and HUB_ID.fullmatch(given) else None
         write_card(config.out, base)
+        if config.push:
+            push(
+                config.out,
+                config.push,
+                [path.relative_to(config.out).as_posix() for path in (model, manifest_path(model))],
+                placement.companions,
+                CARD_FILE,
+                lambda old: merged_card(config.out, old, base),
+                public=config.public,
+            )
+
+    def check_push(self, repo_id: str) -> None:
+        """See `Layout.check_push`."""
+        check_push(repo_id)
 
 
 LAYOUT = Hub()
