@@ -22,8 +22,10 @@ CARD_FILE = "README.md"
 _BEGIN, _END = "<!-- aerogel: begin -->", "<!-- aerogel: end -->"
 _LARGEST = 4 << 20  # bytes; the hub's own limit for cards is lower
 # What a manifest must have to be in the table.
+_COMPARISON = {"relative": float, "drift?": Either({"relative": float}, None)}
 _FIELDS = {
-    "aerogel": str, "file": str, "bytes": int, "weights": OneOf(*VALUE_TYPES.names()), "density": float, "matrices": dict, "parity": dict,
+    "aerogel": str, "file": str, "bytes": int, "weights": OneOf(*VALUE_TYPES.names()), "density": float,
+    "parity": {"onnxruntime": {"bundled": _COMPARISON}, "aerogel?": {"bundled?": _COMPARISON}},
     "prediction": dict, "source": {"kind": str},
 }  # fmt: skip
 _TIMES = {"stored_us": float, "ratio": float}
@@ -203,11 +205,11 @@ model = SentenceTransformer(
 
 def _row(document: dict[str, Any]) -> str:
     worst = 0.0
-    for result in document["parity"].values():
-        bundled = result.get("bundled") if isinstance(result, dict) else None
+    for runner in ("onnxruntime", "aerogel"):
+        bundled = document["parity"].get(runner, {}).get("bundled")
         # Of rounded weights, the distance from the unrounded model counts.
-        for comparison in (bundled, (bundled or {}).get("drift")):
-            worst = max(worst, float((comparison or {}).get("relative", 0.0)))
+        for comparison in (bundled, bundled and bundled.get("drift")):
+            worst = max(worst, comparison["relative"] if comparison else 0.0)
     return (
         f"| `onnx/{document['file']}` | {document['bytes'] / 1e6:.1f} MB | {document['weights']} | "
         f"{document['density']:.1%} | {worst:.1g} of the largest value |"

@@ -111,6 +111,7 @@ def _export(
     cost_model = cache.find(WORKLOAD.threads)
     plan = _plan(config, subject, None if isinstance(cost_model, str) else cost_model)
 
+    from aerogel.export.samples import stored_samples
     from aerogel.export.tied_weights import find_tied_weights
     from aerogel.export.verify import verify
 
@@ -140,6 +141,7 @@ def _export(
         checked = verify(
             reference, plan, rewritten.tables, target, artifact, runners, texts, per_token, progress
         )
+        details["samples"] = stored_samples(reference, runners, checked, per_token)
         details["task"] = _evaluate(task, reference, runners, progress)
         served = _served_tokenizer(subject, reference) if layout.serving_tokenizer else {}
         copied = {

@@ -21,6 +21,7 @@ from aerogel.hf.push import check_push, push
 
 TOKEN = "hf_secret0123456789"
 SHA = "0" * 40
+ADDRESS = "https://huggingface.co/me/model"  # the client accepts no other host
 
 
 class Hub:
@@ -37,7 +38,7 @@ class Hub:
         """Status and JSON (or bytes) for a request."""
         if path == "/api/repos/create":
             self.created.append(json.loads(body))
-            return 200, {"url": "https://huggingface.co/me/model", "name": "me/model"}
+            return 200, {"url": ADDRESS, "name": "me/model"}
         if self.refusal:
             return self.refusal[0], {"error": self.refusal[1]}
         if path.startswith("/api/models/me/model/paths-info/"):
