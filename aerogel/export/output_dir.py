@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aerogel.errors import UsageError
 from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
+from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
 from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import MalformedJsonError, read
@@ -24,7 +25,7 @@ from aerogel.system.overlap import check_inputs_preserved
 if TYPE_CHECKING:
     from aerogel.export.layout import Placement
 
-__all__ = ["check_files", "check_out", "companions", "is_export", "model_folder", "place"]
+__all__ = ["all_companions", "check_files", "check_out", "companions", "is_export", "model_folder", "place"]
 
 # All files of the tokenizers in transformers.
 _TOKENIZER_FILES = (
@@ -34,7 +35,7 @@ _TOKENIZER_FILES = (
 
 
 def model_folder(path: Path) -> Path:
-    """The directory with config.json and tokenizer of a model: of an .onnx file, its own or the one above onnx/."""
+    """The directory with config.json and tokenizer of a model: of a file, its own or the one above onnx/."""
     if path.is_dir():
         return path
     return path.parent.parent if path.parent.name == "onnx" else path.parent
@@ -43,6 +44,20 @@ def model_folder(path: Path) -> Path:
 def companions(checkpoint: Path) -> list[Path]:
     """The files of a checkpoint directory that are copied next to the model."""
     return [path for name in ("config.json", *_TOKENIZER_FILES) if (path := checkpoint / name).is_file()]
+
+
+def all_companions(source: Path, folder: Path) -> dict[str, Path]:
+    """`companions` and the files of later sentence-transformers modules, by path relative to the model's directory.
+
+    Args:
+        source: what is exported: a directory or a file.
+        folder: directory of its config.json and tokenizer.
+    """
+    files = {file.name: file for file in companions(folder)}
+    root = model_folder(source)
+    if is_sentence_transformers(root):
+        files |= {file.relative_to(root).as_posix(): file for file in module_files(root)}
+    return files
 
 
 def check_out(

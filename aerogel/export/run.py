@@ -23,12 +23,14 @@ from aerogel.export.config import ExportConfig
 from aerogel.export.head import head_of
 from aerogel.export.layout import Layout, Placement
 from aerogel.export.manifest import manifest
+from aerogel.export.output_dir import model_folder
 from aerogel.export.parity import Runner
 from aerogel.export.plan import DENSE, StoragePlan, default_format, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, padding_of, serving_tokenizer
 from aerogel.export.source import Subject, find_source
-from aerogel.export.target import TARGETS, Target
+from aerogel.export.state import StateTarget, export_state
+from aerogel.export.target import TARGETS, GraphTarget
 from aerogel.export.task_eval import TaskEval, load_task_eval
 from aerogel.export.verification_samples import read_texts
 from aerogel.hf.hub import local_model
@@ -78,6 +80,7 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
     inputs = {flag: given for flag, given in read.items() if given is not None}
     layout = target.layout(config.layout)
+    target.check_options(config)
     layout.check(config, target.suffix, path, inputs)
     if config.push:
         layout.check_push(config.push)
@@ -88,18 +91,23 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     with claimed(Path(os.path.realpath(config.out)), "--out"):
         subject = source.read(path, token_embeddings=_token_embeddings(config, layout, path))
         companions = layout.companions(path, subject.path)
+        if isinstance(target, StateTarget):
+            config = replace(config, format=config.format or default_format(subject, config.block))
+            return export_state(config, target, layout, subject, companions)
+        assert isinstance(target, GraphTarget)
         return _export(config, target, layout, subject, companions, progress)
 
 
 def _token_embeddings(config: ExportConfig, layout: Layout, path: Path) -> bool:
     """Whether an embedder's token states are exported as well."""
-    embedder = is_sentence_transformers(path) and not (path / RECORD_FILE).is_file()
+    embedder = path.suffix != ".onnx" and is_sentence_transformers(model_folder(path))
+    embedder = embedder and not (path / RECORD_FILE).is_file()
     return config.token_embeddings or (layout.token_output is not None and embedder)
 
 
 def _export(
     config: ExportConfig,
-    target: Target,
+    target: GraphTarget,
     layout: Layout,
     subject: Subject,
     companions: Mapping[str, Path],

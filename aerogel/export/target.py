@@ -15,11 +15,15 @@ from aerogel.registry import Registry
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["TARGETS", "Target"]
+    from aerogel.export.config import ExportConfig
+
+__all__ = ["TARGETS", "GraphTarget", "Target"]
 
 
 class Target(ABC):
-    """One kind of artifact. A module of ``targets/`` defines ``TARGET``, an instance.
+    """One kind of artifact. A module of ``targets/`` defines ``TARGET``.
+
+    It is a `GraphTarget`, or an `aerogel.export.state.StateTarget` for parameters without a graph.
 
     Attributes:
         suffix: suffix of the name of ``--out``, such as ".onnx"; "" where it is a folder.
@@ -42,6 +46,17 @@ class Target(ABC):
                 f"{', '.join(self.layouts)}"
             )
         return LAYOUTS.get(name)
+
+    def check_options(self, config: ExportConfig) -> None:  # noqa: B027 - most targets take every option
+        """Check, before any work, that an artifact of this kind can be made as `config` says.
+
+        Raises:
+            UsageError: an option is not for this kind; names the flag.
+        """
+
+
+class GraphTarget(Target):
+    """An artifact that runs."""
 
     @abstractmethod
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:

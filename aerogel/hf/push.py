@@ -104,5 +104,5 @@ def _same(file: Path, item: Any) -> bool:
     """Whether a file has the contents that the hub describes: a Git blob, or the SHA-256 of a large file."""
     content = file.read_bytes()
     if item.lfs is not None:
-        return hashlib.sha256(content).hexdigest() == item.lfs.sha256
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == item.blob_id
+        return bool(hashlib.sha256(content).hexdigest() == item.lfs.sha256)
+    return bool(hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == item.blob_id)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aerogel.errors import ArtifactError
+from aerogel.model.document import Document
 from aerogel.system.threads import check_threads
 from aerogel.verify.kind import KINDS, Check, Kind
 
@@ -41,28 +42,29 @@ def _artifacts(path: Path) -> list[tuple[Kind, Path]]:
         return [(kind, path)]
     if path.is_dir():
         files = [
-            file
+            _described(manifest)
             for folder in (path, path / _HUB_FOLDER)
             for manifest in sorted(folder.glob(f"*{_MANIFEST}"))
-            for file in _described(manifest)
         ]
         if files:
             return files
     raise ArtifactError(f"{path} is not an artifact; give a file or folder that `aerogel export` wrote")
 
 
-def _described(manifest: Path) -> Iterator[tuple[Kind, Path]]:
-    """The artifact next to a manifest.
+def _described(manifest: Path) -> tuple[Kind, Path]:
+    """Kind and path of the artifact that a manifest describes.
 
     Raises:
-        ArtifactError: it does not exist.
+        ArtifactError: the manifest is malformed, or the artifact does not exist.
     """
-    stem = manifest.name.removesuffix(_MANIFEST)
-    for file in sorted(manifest.parent.glob("*")):
-        if file.stem == stem and (kind := _kind_of(file)):
-            yield kind, file
-            return
-    raise ArtifactError(f"{manifest} describes a model that is missing; export the model again")
+    name = Document.read(manifest).get("file", str)
+    if name is None or Path(name).name != name:
+        raise ArtifactError(f"{manifest}: file is not the name of a file; export the model again")
+    file = manifest.parent / name
+    kind = _kind_of(file)
+    if kind is None:
+        raise ArtifactError(f"{manifest} describes {name}, which is missing; export the model again")
+    return kind, file
 
 
 def _kind_of(path: Path) -> Kind | None:

@@ -125,7 +125,7 @@ def test_damage_is_named_in_one_line_with_status_2(
 
 def test_a_manifest_without_its_model_is_an_error(copied: Path) -> None:
     copied.unlink()
-    with pytest.raises(ArtifactError, match="describes a model that is missing"):
+    with pytest.raises(ArtifactError, match=r"describes fp32\.onnx, which is missing"):
         list(verify_artifact(copied.parent, 1))
 
 

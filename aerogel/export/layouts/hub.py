@@ -24,7 +24,6 @@ from aerogel.export.model_card import CARD_FILE, check_card, merged_card, write_
 from aerogel.export.plan import FP32
 from aerogel.hf.hub import HUB_ID
 from aerogel.hf.push import check_push, push
-from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
 from aerogel.runtime.artifact import manifest_path
 
 __all__ = ["LAYOUT"]
@@ -45,10 +44,7 @@ class Hub(Layout):
 
     def companions(self, source: Path, folder: Path) -> dict[str, Path]:
         """See `Layout.companions`."""
-        files = {file.name: file for file in output_dir.companions(folder)}
-        if source.is_dir() and is_sentence_transformers(source):
-            files |= {file.relative_to(source).as_posix(): file for file in module_files(source)}
-        return files
+        return output_dir.all_companions(source, folder)
 
     def check(self, config: ExportConfig, suffix: str, source: Path, inputs: Mapping[str, Path]) -> None:
         """See `Layout.check`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aerogel.checkpoint import RECORD_FILE
 from aerogel.export.source import Source, Subject
-from aerogel.export.sources._zeros import foreign_subject
+from aerogel.export.sources._zeros import embedding_details, foreign_subject
 from aerogel.hf.sentence_transformers import is_sentence_transformers, read_modules
 
 __all__ = ["SOURCE"]
@@ -24,17 +24,11 @@ class SentenceTransformers(Source):
         from aerogel.export.torch_reference import load_embedder
 
         modules = read_modules(path)
-        embedding = {
-            "dimensions": modules.dimensions,
-            "normalized": modules.normalize,
-            "prompts": modules.prompts,
-            "default_prompt": modules.default_prompt,
-        }
         return foreign_subject(
             "sentence-transformers",
             modules.transformer,
             lambda: load_embedder(modules, token_embeddings=token_embeddings),
-            details={"embedding": embedding},
+            details={"embedding": embedding_details(modules)},
         )
 
 
