@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--public", action="store_true", help="make the repository of --push public if it is new"
     )
     parser.add_argument(
+        "--model-repository",
+        default="/models",
+        metavar="DIR",
+        help="with --to triton-server: folder of the model repository on the server (default: /models)",
+    )
+    parser.add_argument(
         "--format",
         metavar="FORMAT",
         help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
@@ -60,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.output,
         required=True,
         metavar="OUT",
-        help="what to write: FILE.onnx; with --layout hub a folder",
+        help="what to write: a file, or for some targets and layouts a folder",
     )
     parser.add_argument(
         "--block",
@@ -144,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
         layout=args.layout,
         push=args.push,
         public=args.public,
+        model_repository=args.model_repository,
         format=args.format,
         weights=args.weights,
         embeddings=args.embeddings,

@@ -23,6 +23,7 @@ class ExportConfig:
         layout: where its files go; None for the target's default.
         push: repository of the Hugging Face hub to upload the layout "hub" to.
         public: make the repository public if it is new.
+        model_repository: of target "triton-server": folder of the model repository on the server.
         format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
             else csr.
         weights: type of the pruned matrices' values.
@@ -46,6 +47,7 @@ class ExportConfig:
     layout: str | None = None
     push: str | None = None
     public: bool = False
+    model_repository: str = "/models"
     format: str | None = None
     weights: str = FP32
     embeddings: str = FP32

@@ -19,13 +19,22 @@ from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
 from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
 from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
-from aerogel.system.json_fields import MalformedJsonError, read
+from aerogel.system.json_fields import Each, MalformedJsonError, read
 from aerogel.system.overlap import check_inputs_preserved
 
 if TYPE_CHECKING:
     from aerogel.export.layout import Placement
 
-__all__ = ["all_companions", "check_files", "check_out", "companions", "is_export", "model_folder", "place"]
+__all__ = [
+    "all_companions",
+    "check_files",
+    "check_out",
+    "companions",
+    "is_export",
+    "model_folder",
+    "place",
+    "written_names",
+]
 
 # All files of the tokenizers in transformers.
 _TOKENIZER_FILES = (
@@ -165,3 +174,9 @@ def is_export(out: Path) -> bool:
     except (OSError, MalformedJsonError):
         return False
     return bool(document["aerogel"] and document["file"] == out.name)
+
+
+def written_names(out: Path) -> set[str]:
+    """Names of the files that the export at `out` wrote, as its manifest lists them; see `is_export`."""
+    document = read(manifest_path(out), {"companions?": Each(str)})
+    return {out.name, manifest_path(out).name, *document.get("companions", {})}
