@@ -145,7 +145,7 @@ def test_without_the_library_only_inline_is_possible(
 ) -> None:
     monkeypatch.setenv(LIBRARY_VARIABLE, "")
     checkpoint, out = tiny_checkpoint("bert", num_hidden_layers=1), tmp_path / "mini"
-    with pytest.raises(UsageError, match="is not built on this machine; .* or add --inline"):
+    with pytest.raises(UsageError, match=r"is not built on this machine; .* or add --inline"):
         export(ExportConfig(checkpoint, out, target="triton-server"))
     export(ExportConfig(checkpoint, out, target="triton-server", inline=True))
     config = model_config((out / "config.pbtxt").read_text())
