@@ -127,7 +127,9 @@ def test_llama_index_gets_vectors_of_texts_and_queries(
             assert asyncio.run(self.model._aget_query_embedding(query)) == vector
             index, score = nearest(vector, self.vectors)
             content = self.nodes[index].text
-            return [types.SimpleNamespace(score=score, node=types.SimpleNamespace(get_content=lambda: content))]
+            return [
+                types.SimpleNamespace(score=score, node=types.SimpleNamespace(get_content=lambda: content))
+            ]
 
     modules(
         monkeypatch,
