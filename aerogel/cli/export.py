@@ -137,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.export.config import ExportConfig
     from aerogel.export.output_dir import companions
     from aerogel.export.run import export
+    from aerogel.export.target import TARGETS
     from aerogel.runtime.artifact import manifest_path
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.cache import cache_folder
@@ -168,17 +169,19 @@ def run(args: argparse.Namespace) -> int:
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
-        taken = {
-            "the --verify-text file": args.verify_text,
-            "the model": args.out,
-        }
-        if args.out.name:  # without a name, --out is rejected later
-            taken["the model's manifest"] = manifest_path(args.out)
-        taken |= {f"the model's {file.name}": args.out.parent / file.name for file in companions(args.model)}
+        taken = {"the --verify-text file": args.verify_text, "the model": args.out}
+        model = TARGETS.get(args.to).layout(args.layout).model_path(config)
+        if model == args.out:
+            if args.out.name:  # without a name, --out is rejected later
+                taken["the model's manifest"] = manifest_path(args.out)
+            taken |= {
+                f"the model's {file.name}": args.out.parent / file.name for file in companions(args.model)
+            }
         folders = {
             "the checkpoint itself": args.model,
             "--task-data": args.task_data,
             "the cache of cost models": cache_folder(),
+            "--out": None if model == args.out else args.out,
         }
         check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)
@@ -193,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     if speed := report.speed_table(document):
         out.print(speed)
     out.print(report.verdict(document))
+    if args.push:
+        out.print(f"uploaded to {args.push}")
     if to_file:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

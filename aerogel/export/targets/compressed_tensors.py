@@ -42,7 +42,7 @@ class CompressedTensors(StateTarget):
         self, path: Path, parameters: Mapping[str, np.ndarray], plan: Mapping[str, StoragePlan]
     ) -> None:
         """See `StateTarget.write`."""
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, value in parameters.items():
             if name in _sparse(plan):
                 module = name.removesuffix(".weight")
