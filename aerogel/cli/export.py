@@ -26,6 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", default="onnx", metavar="TARGET", help=f"target: {targets} (default: onnx)")
     parser.add_argument(
+        "--layout",
+        metavar="LAYOUT",
+        help="of target onnx: flat, one folder (default), or hub, a folder for the Hugging Face hub",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="REPO",
+        help="with --layout hub: upload to this repository of the Hugging Face hub; a new one is private",
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="make the repository of --push public if it is new"
+    )
+    parser.add_argument(
+        "--model-repository",
+        default="/models",
+        metavar="DIR",
+        help="with --to triton-server: folder of the model repository on the server (default: /models)",
+    )
+    parser.add_argument(
         "--format",
         metavar="FORMAT",
         help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
@@ -43,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"value type of embedding tables: {types} (default: fp32)",
     )
     parser.add_argument(
-        "--out", type=arguments.output, required=True, metavar="FILE.onnx", help="file to write"
+        "--out",
+        type=arguments.output,
+        required=True,
+        metavar="OUT",
+        help="what to write: a file, or for some targets and layouts a folder",
     )
     parser.add_argument(
         "--block",
@@ -114,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
     from aerogel.export.config import ExportConfig
     from aerogel.export.output_dir import companions
     from aerogel.export.run import export
+    from aerogel.export.target import TARGETS
     from aerogel.runtime.artifact import manifest_path
     from aerogel.system.atomic_io import atomic_file, check_output
     from aerogel.system.cache import cache_folder
@@ -124,6 +148,10 @@ def run(args: argparse.Namespace) -> int:
         source=args.model,
         out=args.out,
         target=args.to,
+        layout=args.layout,
+        push=args.push,
+        public=args.public,
+        model_repository=args.model_repository,
         format=args.format,
         weights=args.weights,
         embeddings=args.embeddings,
@@ -141,17 +169,19 @@ def run(args: argparse.Namespace) -> int:
     )
     to_file = args.json is not None and args.json != Path("-")
     if to_file:
-        taken = {
-            "the --verify-text file": args.verify_text,
-            "the model": args.out,
-        }
-        if args.out.name:  # without a name, --out is rejected later
-            taken["the model's manifest"] = manifest_path(args.out)
-        taken |= {f"the model's {file.name}": args.out.parent / file.name for file in companions(args.model)}
+        taken = {"the --verify-text file": args.verify_text, "the model": args.out}
+        model = TARGETS.get(args.to).layout(args.layout).model_path(config)
+        if model == args.out:
+            if args.out.name:  # without a name, --out is rejected later
+                taken["the model's manifest"] = manifest_path(args.out)
+            taken |= {
+                f"the model's {file.name}": args.out.parent / file.name for file in companions(args.model)
+            }
         folders = {
             "the checkpoint itself": args.model,
             "--task-data": args.task_data,
             "the cache of cost models": cache_folder(),
+            "--out": None if model == args.out else args.out,
         }
         check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)
@@ -166,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     if speed := report.speed_table(document):
         out.print(speed)
     out.print(report.verdict(document))
+    if args.push:
+        out.print(f"uploaded to {args.push}")
     if to_file:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -18,8 +18,12 @@ class ExportConfig:
     Attributes:
         source: what to export: a checkpoint, a directory of transformers or sentence-transformers, an .onnx file, or a
             hub id.
-        out: the artifact to write.
+        out: the artifact to write: a file, or with the layout "hub" and the target "triton-server" a folder.
         target: kind of artifact.
+        layout: where its files go; None for the target's default.
+        push: repository of the Hugging Face hub to upload the layout "hub" to.
+        public: make the repository public if it is new.
+        model_repository: of target "triton-server": folder of the model repository on the server.
         format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
             else csr.
         weights: type of the pruned matrices' values.
@@ -40,6 +44,10 @@ class ExportConfig:
     source: Path | str
     out: Path
     target: str = "onnx"
+    layout: str | None = None
+    push: str | None = None
+    public: bool = False
+    model_repository: str = "/models"
     format: str | None = None
     weights: str = FP32
     embeddings: str = FP32

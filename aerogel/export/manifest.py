@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel import __version__
 from aerogel.export.embeddings import Table
-from aerogel.export.output_dir import companions
 from aerogel.export.plan import StoragePlan
 from aerogel.export.reference_model import TOLERANCE
 from aerogel.system.atomic_io import sha256
@@ -33,15 +31,18 @@ def manifest(
     parity: dict[str, Any],
     max_length: int,
     prediction: dict[str, Any],
-    served: Mapping[str, bytes],
+    companions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
+    """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions.
+
+    `companions` has the SHA-256 of each companion by its path relative to the folder of config.json.
+    """
     record, accounting = subject.record, subject.accounting
     return {
         "schema": SCHEMA,
         "aerogel": __version__,
         "target": config.target,
-        "file": config.out.name,
+        "file": artifact.name,
         "bytes": artifact.stat().st_size,
         "sha256": sha256(artifact),
         **details,
@@ -92,8 +93,5 @@ def manifest(
             "data": record.data,
             "versions": record.versions,
         },
-        "companions": {
-            file.name: hashlib.sha256(served[file.name]).hexdigest() if file.name in served else sha256(file)
-            for file in companions(subject.path)
-        },
+        "companions": dict(companions),
     }

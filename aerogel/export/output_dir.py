@@ -10,19 +10,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aerogel.errors import UsageError
 from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
+from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
 from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
-from aerogel.system.json_fields import MalformedJsonError, read
+from aerogel.system.json_fields import Each, MalformedJsonError, read
 from aerogel.system.overlap import check_inputs_preserved
 
-__all__ = ["check_out", "companions", "model_folder", "place"]
+if TYPE_CHECKING:
+    from aerogel.export.layout import Placement
+
+__all__ = [
+    "all_companions",
+    "check_files",
+    "check_out",
+    "companions",
+    "is_export",
+    "model_folder",
+    "place",
+    "written_names",
+]
 
 # All files of the tokenizers in transformers.
 _TOKENIZER_FILES = (
@@ -32,7 +44,7 @@ _TOKENIZER_FILES = (
 
 
 def model_folder(path: Path) -> Path:
-    """The directory with config.json and tokenizer of a model: of an .onnx file, its own or the one above onnx/."""
+    """The directory with config.json and tokenizer of a model: of a file, its own or the one above onnx/."""
     if path.is_dir():
         return path
     return path.parent.parent if path.parent.name == "onnx" else path.parent
@@ -41,6 +53,20 @@ def model_folder(path: Path) -> Path:
 def companions(checkpoint: Path) -> list[Path]:
     """The files of a checkpoint directory that are copied next to the model."""
     return [path for name in ("config.json", *_TOKENIZER_FILES) if (path := checkpoint / name).is_file()]
+
+
+def all_companions(source: Path, folder: Path) -> dict[str, Path]:
+    """`companions` and the files of later sentence-transformers modules, by path relative to the model's directory.
+
+    Args:
+        source: what is exported: a directory or a file.
+        folder: directory of its config.json and tokenizer.
+    """
+    files = {file.name: file for file in companions(folder)}
+    root = model_folder(source)
+    if is_sentence_transformers(root):
+        files |= {file.relative_to(root).as_posix(): file for file in module_files(root)}
+    return files
 
 
 def check_out(
@@ -66,18 +92,43 @@ def check_out(
     # Saving a checkpoint again replaces its whole folder, with any export in it. A subfolder by an .onnx file is safe.
     if home == folder.resolve() or (checkpoint.is_dir() and home.is_relative_to(folder.resolve())):
         raise UsageError(f"--out {out}: is inside the checkpoint directory; choose another folder")
-    copies = {file: out.parent / file.name for file in companions(folder)}
-    for path in (out, manifest_path(out), *copies.values()):
+    copies = {out.parent / file.name: file for file in companions(folder)}
+    check_files(out, copies, force=force, inputs={"the checkpoint": checkpoint, **(inputs or {})})
+
+
+def check_files(
+    out: Path,
+    copies: Mapping[Path, Path],
+    *,
+    force: bool,
+    inputs: Mapping[str, Path],
+    others: Iterable[Path] = (),
+) -> None:
+    """Check that a model, its manifest and companions can be written without replacing a foreign file.
+
+    Args:
+        out: the model's file.
+        copies: the file that each companion is a copy of, by its destination. One that is its own copy is not written.
+        force: allow overwriting files that no export of this model wrote.
+        inputs: what the export reads, by description; never overwritten.
+        others: more files that the export writes.
+
+    Raises:
+        UsageError: a file would replace an input or, unless `force`, a file that no export of this model wrote.
+        OutputError: a file cannot be written.
+    """
+    written = {copy: file for copy, file in copies.items() if not (copy.exists() and copy.samefile(file))}
+    for path in (out, manifest_path(out), *written, *others):
         check_output(path)
-        check_inputs_preserved({"--out: its file": path}, {"the checkpoint": checkpoint, **(inputs or {})})
+        check_inputs_preserved({"--out: its file": path}, inputs)
     if force:
         return
     existing = next((file for file in (out, manifest_path(out)) if file.exists()), None)
-    if existing and not (existing.is_file() and _is_export(out)):
+    if existing and not (existing.is_file() and is_export(out)):
         raise UsageError(
             f"--out: {existing} exists and is not from an earlier export; choose another name, or add --force"
         )
-    for file, copy in copies.items():
+    for copy, file in written.items():
         if (
             copy.exists()
             and not (copy.is_file() and sha256(copy) == sha256(file))
@@ -88,37 +139,25 @@ def check_out(
             )
 
 
-def place(
-    artifact: Path,
-    manifest: dict[str, Any],
-    checkpoint: Path,
-    out: Path,
-    served: Mapping[str, bytes] = MappingProxyType({}),
-) -> None:
+def place(placement: Placement, folder: Path, out: Path) -> None:
     """Write the companions, move the finished artifact to `out`, then write its manifest.
 
     The manifest comes last: if its ``sha256`` is that of the artifact, the export is complete.
 
     Args:
-        artifact: the file to move.
-        manifest: a JSON object.
-        checkpoint: directory that companions are copied from.
+        placement: the files; its artifact is moved.
+        folder: where the companions go.
         out: destination of the artifact.
-        served: contents of companions that are not plain copies, by file name.
     """
-    for file in companions(checkpoint):
-        copy = out.parent / file.name
-        if file.name in served:
-            if not copy.is_file() or copy.read_bytes() != served[file.name]:
-                with atomic_file(copy) as temporary:
-                    temporary.write_bytes(served[file.name])
-        elif not copy.is_file() or sha256(copy) != sha256(file):
+    for name in placement.companions:
+        copy, content = folder / name, placement.content(name)
+        if not copy.is_file() or copy.read_bytes() != content:
             with atomic_file(copy) as temporary:
-                shutil.copyfile(file, temporary)
+                temporary.write_bytes(content)
     with atomic_file(out) as temporary:
-        shutil.move(artifact, temporary)  # another file system if `out` is a link to one
+        shutil.move(placement.artifact, temporary)  # another file system if `out` is a link to one
     with atomic_file(manifest_path(out)) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(placement.manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_served_copy(file: Path, copy: Path) -> bool:
@@ -126,7 +165,7 @@ def _is_served_copy(file: Path, copy: Path) -> bool:
     return file.name == TOKENIZER_FILE and same_tokenizer(file, copy)
 
 
-def _is_export(out: Path) -> bool:
+def is_export(out: Path) -> bool:
     """Whether the manifest next to `out` is that of an export of this name."""
     if not manifest_path(out).is_file():
         return False
@@ -135,3 +174,9 @@ def _is_export(out: Path) -> bool:
     except (OSError, MalformedJsonError):
         return False
     return bool(document["aerogel"] and document["file"] == out.name)
+
+
+def written_names(out: Path) -> set[str]:
+    """Names of the files that the export at `out` wrote, as its manifest lists them; see `is_export`."""
+    document = read(manifest_path(out), {"companions?": Each(str)})
+    return {out.name, manifest_path(out).name, *document.get("companions", {})}

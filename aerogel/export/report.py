@@ -58,14 +58,20 @@ def verdict(document: dict[str, Any]) -> str:
     lines = [
         f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
     ]
-    for name, fused in document["fusions"].items():
+    fusions = document.get("fusions")
+    for name, fused in (fusions or {}).items():
         reason = f"; {fused['reason']}" if fused["reason"] else ""
         lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
-    if not document["fusions"]:
+    if fusions == {}:
         lines.append("no layers fused (--no-fuse or --format dense)")
-    lines += _skipped(document["left_out"])
+    lines += _skipped(document.get("left_out", {"outputs": {}, "weights": {}}))
     lines += _embeddings(document["embeddings"])
-    lines.append(speed.verdict(document["prediction"]))
+    if fusions is None:
+        lines.append(
+            "read back: every parameter is equal, bit for bit, to the model's or to its rounded value"
+        )
+    else:
+        lines.append(speed.verdict(document["prediction"]))
     for name, result in document["parity"].items():
         if name == "tolerance":
             continue

@@ -7,32 +7,37 @@ Each stage takes what the stage before it gave, and the part of the configuratio
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.checkpoint import RECORD_FILE
 from aerogel.cost import cache
 from aerogel.cost.model import CostModel
 from aerogel.cost.predict import WORKLOAD, unknown
 from aerogel.errors import ExportError, UsageError
-from aerogel.export import output_dir
 from aerogel.export.config import ExportConfig
 from aerogel.export.head import head_of
+from aerogel.export.layout import Layout, Placement
 from aerogel.export.manifest import manifest
+from aerogel.export.output_dir import model_folder
 from aerogel.export.parity import Runner
 from aerogel.export.plan import DENSE, StoragePlan, default_format, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.serving import TOKENIZER_FILE, padding_of, serving_tokenizer
 from aerogel.export.source import Subject, find_source
-from aerogel.export.target import TARGETS, Target
+from aerogel.export.state import StateTarget, export_state
+from aerogel.export.target import TARGETS, GraphTarget
 from aerogel.export.task_eval import TaskEval, load_task_eval
 from aerogel.export.verification_samples import read_texts
 from aerogel.hf.hub import local_model
+from aerogel.hf.sentence_transformers import is_sentence_transformers
 from aerogel.kernels.cpu.native import check_selection
 from aerogel.ops.value_type import VALUE_TYPES
-from aerogel.system.atomic_io import claimed, staging
+from aerogel.system.atomic_io import claimed, sha256, staging
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -74,28 +79,56 @@ def export(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[s
     source = find_source(path)
     read = {"--verify-text": config.verify_text, "--task-data": config.task_data}
     inputs = {flag: given for flag, given in read.items() if given is not None}
-    output_dir.check_out(config.out, target.suffix, path, force=config.force, inputs=inputs)
+    layout = target.layout(config.layout)
+    target.check_options(config)
+    layout.check(config, target.suffix, path, inputs)
+    if config.push:
+        layout.check_push(config.push)
     if config.task_data and not config.verify_task:
         raise UsageError("--task-data is for --verify-task, which is not given")
     VALUE_TYPES.get(config.embeddings)
     check_selection()
     with claimed(Path(os.path.realpath(config.out)), "--out"):
-        subject = source.read(path, token_embeddings=config.token_embeddings)
-        return _export(config, target, subject, progress)
+        subject = source.read(path, token_embeddings=_token_embeddings(config, layout, path))
+        companions = layout.companions(path, subject.path)
+        if isinstance(target, StateTarget):
+            config = replace(config, format=config.format or default_format(subject, config.block))
+            return export_state(config, target, layout, subject, companions)
+        assert isinstance(target, GraphTarget)
+        return _export(config, target, layout, subject, companions, progress)
 
 
-def _export(config: ExportConfig, target: Target, subject: Subject, progress: Progress) -> dict[str, Any]:
+def _token_embeddings(config: ExportConfig, layout: Layout, path: Path) -> bool:
+    """Whether an embedder's token states are exported as well."""
+    embedder = path.suffix != ".onnx" and is_sentence_transformers(model_folder(path))
+    embedder = embedder and not (path / RECORD_FILE).is_file()
+    return config.token_embeddings or (layout.token_output is not None and embedder)
+
+
+def _export(
+    config: ExportConfig,
+    target: GraphTarget,
+    layout: Layout,
+    subject: Subject,
+    companions: Mapping[str, Path],
+    progress: Progress,
+) -> dict[str, Any]:
     texts = read_texts(config.verify_text) if config.verify_text else None
     task = load_task_eval(subject, config.task_data, config.max_metric_drop) if config.verify_task else None
     config = replace(config, format=config.format or default_format(subject, config.block))
     cost_model = cache.find(WORKLOAD.threads)
     plan = _plan(config, subject, None if isinstance(cost_model, str) else cost_model)
 
+    from aerogel.export.samples import stored_samples
     from aerogel.export.tied_weights import find_tied_weights
     from aerogel.export.verify import verify
 
     progress("capture", 0, 1)
     reference = subject.load()
+    if layout.token_output:
+        reference.outputs = tuple(
+            layout.token_output if name == "token_embeddings" else name for name in reference.outputs
+        )
     graph = reference.graph()
     progress("capture", 1, 1)
     rewritten, plan = _rewrite(config, reference, graph, plan)
@@ -104,7 +137,7 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
     if config.inline:
         speed = unknown("functions are written out, so that no kernel can take their place")
     with staging(config.out) as folder:
-        artifact = folder / config.out.name
+        artifact = folder / layout.model_path(config).name
         details = target.write(graph, artifact, inline=config.inline)
         runners = target.runners(artifact)
         details["shared"] = dict(find_tied_weights(graph, reference.parameters().items()))
@@ -116,8 +149,13 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
         checked = verify(
             reference, plan, rewritten.tables, target, artifact, runners, texts, per_token, progress
         )
+        details["samples"] = stored_samples(reference, runners, checked, per_token)
         details["task"] = _evaluate(task, reference, runners, progress)
-        served = _served_tokenizer(subject, reference)
+        served = _served_tokenizer(subject, reference) if layout.serving_tokenizer else {}
+        copied = {
+            name: hashlib.sha256(served[name]).hexdigest() if name in served else sha256(file)
+            for name, file in companions.items()
+        }
         document = manifest(
             subject,
             plan,
@@ -128,9 +166,9 @@ def _export(config: ExportConfig, target: Target, subject: Subject, progress: Pr
             checked,
             reference.max_length,
             speed,
-            served,
+            copied,
         )
-        output_dir.place(artifact, document, subject.path, config.out, served)
+        layout.place(Placement(artifact, document, companions, served), config)
     return document
 
 

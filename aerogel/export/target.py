@@ -7,23 +7,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerogel.errors import UsageError
+from aerogel.export.layout import LAYOUTS, Layout
 from aerogel.export.parity import Runner
 from aerogel.registry import Registry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["TARGETS", "Target"]
+    from aerogel.export.config import ExportConfig
+
+__all__ = ["TARGETS", "GraphTarget", "Target"]
 
 
 class Target(ABC):
-    """One kind of artifact. A module of ``targets/`` defines ``TARGET``, an instance.
+    """One kind of artifact. A module of ``targets/`` defines ``TARGET``.
+
+    It is a `GraphTarget`, or an `aerogel.export.state.StateTarget` for parameters without a graph.
 
     Attributes:
-        suffix: suffix of the file name, such as ".onnx".
+        suffix: suffix of the name of ``--out``, such as ".onnx"; "" where it is a folder.
+        layouts: names of the layouts that it can have, the default first.
     """
 
     suffix: str
+    layouts: tuple[str, ...]
+
+    def layout(self, name: str | None) -> Layout:
+        """The layout that ``--layout`` names, or the default.
+
+        Raises:
+            UsageError: artifacts of this kind do not have it.
+        """
+        name = name or self.layouts[0]
+        if name in LAYOUTS.names() and name not in self.layouts:
+            raise UsageError(
+                f"--layout {name}: not for this target; it has the layout{'s' * (len(self.layouts) > 1)} "
+                f"{', '.join(self.layouts)}"
+            )
+        return LAYOUTS.get(name)
+
+    def check_options(self, config: ExportConfig) -> None:  # noqa: B027 - most targets take every option
+        """Check, before any work, that an artifact of this kind can be made as `config` says.
+
+        Raises:
+            UsageError: an option is not for this kind; names the flag.
+        """
+
+
+class GraphTarget(Target):
+    """An artifact that runs."""
 
     @abstractmethod
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:

@@ -168,8 +168,8 @@ class TorchReference(ReferenceModel):
             layer.register_forward_pre_hook(_rounding(value_type))
 
 
-def load_reference(path: Path) -> TorchReference:
-    """Load the model and tokenizer of a directory of transformers.
+def load_reference(path: Path, weights: Mapping[str, torch.Tensor] | None = None) -> TorchReference:
+    """Load the model and tokenizer of a directory of transformers; `weights` instead of the directory's, if given.
 
     Weights are read as tensors alone, with the classes of the installed transformers; code that a directory brings is
     never run.
@@ -183,7 +183,7 @@ def load_reference(path: Path) -> TorchReference:
     require("transformers", "export")
     with quiet():
         check_kind(*model_class(path))
-        model, tokenizer = load_model(path), load_tokenizer(path)
+        model, tokenizer = load_model(path, weights=weights), load_tokenizer(path)
         limit = min(longest_sequence(model, tokenizer), sentence_limit(path) or _UNLIMITED)
         reference = TorchReference(model, tokenizer, _shared_inputs(model, tokenizer), (), limit)
         result = reference.describe_outputs()
@@ -196,12 +196,15 @@ def load_reference(path: Path) -> TorchReference:
     return reference
 
 
-def load_embedder(modules: Modules, *, token_embeddings: bool = False) -> TorchReference:
+def load_embedder(
+    modules: Modules, *, token_embeddings: bool = False, weights: Mapping[str, torch.Tensor] | None = None
+) -> TorchReference:
     """Load a sentence-transformers model: its transformer, and what follows it as the head.
 
     Args:
         modules: as `aerogel.hf.sentence_transformers.read_modules` gives them.
         token_embeddings: export the token states as well, as output ``token_embeddings``.
+        weights: the transformer's weights; None to read them from its directory.
 
     Raises:
         CheckpointError: a file is missing or damaged, or sizes do not fit.
@@ -216,7 +219,7 @@ def load_embedder(modules: Modules, *, token_embeddings: bool = False) -> TorchR
     with quiet():
         head_name = "MaskedLM" if modules.masked_lm else ""
         check_kind(*model_class(path, head_name))
-        model, tokenizer = load_model(path, head=head_name), load_tokenizer(path)
+        model, tokenizer = load_model(path, head=head_name, weights=weights), load_tokenizer(path)
         head, output = head_of(modules)
         outputs = (
             (output, "token_embeddings") if token_embeddings and output == "sentence_embedding" else (output,)

@@ -15,7 +15,7 @@ from aerogel.ops.value_type import VALUE_TYPES
 
 if TYPE_CHECKING:
     from aerogel.export.reference_model import ReferenceModel
-    from aerogel.export.target import Target
+    from aerogel.export.target import GraphTarget
 
 __all__ = ["UNROUNDED", "verify"]
 
@@ -27,7 +27,7 @@ def verify(
     source: ReferenceModel,
     plan: Mapping[str, StoragePlan],
     tables: Mapping[str, Table],
-    target: Target,
+    target: GraphTarget,
     artifact: Path,
     runners: Mapping[str, parity.Runner | str],
     texts: tuple[list[str], list[str] | None] | None,

@@ -8,14 +8,15 @@ from pathlib import Path
 from aerogel.errors import UsageError, require
 from aerogel.hf.reason import reason
 
-__all__ = ["local_model"]
+__all__ = ["HUB_ID", "local_model"]
 
 # What an export reads: configuration, tokenizer, weights as tensors, modules of sentence-transformers.
 _PATTERNS = [
     "*.json", "*.txt", "*.model", "model*.safetensors", "pytorch_model*.bin", "*/config.json", "*/model.safetensors",
     "*/pytorch_model.bin",
 ]  # fmt: skip
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""Name of a model on the hub: "name" or "owner/name"."""
 
 
 def local_model(name: str | Path, revision: str | None = None) -> Path:
@@ -34,7 +35,7 @@ def local_model(name: str | Path, revision: str | None = None) -> Path:
         if revision is not None:
             raise UsageError(f"--revision {revision}: {name} is a path; revisions belong to hub ids")
         return path
-    if path.suffix == ".onnx" or not _ID.fullmatch(str(name)):
+    if path.suffix == ".onnx" or not HUB_ID.fullmatch(str(name)):
         raise UsageError(f"{name} does not exist; give a directory, an .onnx file or a hub id")
     hub = require("huggingface_hub", "export")
     try:

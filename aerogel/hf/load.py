@@ -9,9 +9,12 @@ from aerogel.checkpoint import not_finite
 from aerogel.errors import CheckpointError, ExportError
 from aerogel.hf.pickled import weight_options
 from aerogel.hf.reason import reason
-from aerogel.hf.weights import merged_pruning
+from aerogel.hf.weights import plain_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["OFFLINE", "load_model", "load_tokenizer", "model_class"]
@@ -20,7 +23,12 @@ OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 """Options of ``from_pretrained``: download nothing, run no code from the directory."""
 
 
-def load_model(path: Path, attention: str | None = "eager", head: str | None = None) -> PreTrainedModel:
+def load_model(
+    path: Path,
+    attention: str | None = "eager",
+    head: str | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> PreTrainedModel:
     """Load the model of a directory in float32 and evaluation mode.
 
     Args:
@@ -28,6 +36,7 @@ def load_model(path: Path, attention: str | None = "eager", head: str | None = N
         attention: the attention implementation of transformers to use; None for its default. An export needs plain
             operations, which "eager" is.
         head: see `model_class`.
+        weights: the model's weights by name; None to read them from the directory.
 
     Raises:
         CheckpointError: transformers cannot read the directory, it lacks some of the model's weights, or one of them is
@@ -37,12 +46,16 @@ def load_model(path: Path, attention: str | None = "eager", head: str | None = N
     import torch
 
     config, kind = model_class(path, head)
-    name, weights = kind.__name__, weight_options(path)
+    name = kind.__name__
+    options = weight_options(path) if weights is None else {"weights_only": True}
+    merged = dict(weights) if weights is not None else plain_weights(path)
+    if merged is not None and hasattr(config, "quantization_config"):
+        # The weights are plain now.
+        del config.quantization_config
     try:
-        merged = merged_pruning(path)
         model, info = kind.from_pretrained(
             None if merged else path, config=config, dtype=torch.float32, attn_implementation=attention,
-            output_loading_info=True, state_dict=merged, **({} if merged else weights), **OFFLINE,
+            output_loading_info=True, state_dict=merged, **({} if merged else options), **OFFLINE,
         )  # fmt: skip
     except Exception as error:
         raise CheckpointError(

@@ -6,7 +6,6 @@ or normalise. Nothing of the sentence-transformers package is imported.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ __all__ = [
     "Dense",
     "Modules",
     "Pooling",
-    "copy_modules",
     "is_sentence_transformers",
+    "module_files",
     "read_modules",
 ]
 
@@ -43,9 +42,6 @@ _SPELLINGS = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
 }
 _ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "Sigmoid": "sigmoid"}
-# Files of a model, and of one of its modules, that are copied beside another transformer.
-_SETTINGS = ("config_sentence_transformers.json", "sentence_bert_config.json")
-_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 _LARGEST_FILE = 1 << 20  # bytes; the real ones have a few hundred
 
 
@@ -161,34 +157,24 @@ def read_modules(path: Path) -> Modules:
     return Modules(**found, **_prompts(path))
 
 
-def copy_modules(path: Path, modules: Modules, out: Path) -> None:
-    """Copy all but the transformer of a sentence-transformers directory, so that `out`, which has it, is one too.
-
-    Args:
-        path: the directory.
-        modules: what `read_modules` gave for it.
-        out: directory with a transformer that takes the place of the model's own.
+def module_files(path: Path) -> list[Path]:
+    """The files of a sentence-transformers model, except the transformer's weights and tokenizer at the top.
 
     Raises:
-        ExportError: the transformer is not in the directory itself, where most models have it.
+        CheckpointError: modules.json is malformed.
     """
-    if modules.transformer.resolve() != path.resolve():
-        raise ExportError(
-            f"{path / MODULES_FILE}: the transformer is in {modules.transformer.name}/; only models whose "
-            "transformer is in the directory itself can be written"
-        )
-    for name in (MODULES_FILE, *_SETTINGS):
-        if (path / name).is_file():
-            shutil.copyfile(path / name, out / name)
-    for number, entry in enumerate(_read(path / MODULES_FILE, list)):
-        _, folder = _entry(path, number, entry)
-        if folder.resolve() == path.resolve() or not folder.is_dir():
-            continue
-        target = out / folder.resolve().relative_to(path.resolve())
-        target.mkdir(parents=True, exist_ok=True)
-        for name in _MODULE_FILES:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, target / name)
+    listed = _read(path / MODULES_FILE, list)
+    folders = [_entry(path, number, entry)[1] for number, entry in enumerate(listed)]
+    names = (MODULES_FILE, "config_sentence_transformers.json", "sentence_bert_config.json")
+    files = [path / name for name in names]
+    # Of the transformer in a folder of its own, its settings; of later modules also their few weights.
+    files += [file for folder in folders[:1] for file in sorted(folder.glob("*.json")) if folder != path]
+    files += [
+        file
+        for folder in folders[1:]
+        for file in (folder / "config.json", folder / "model.safetensors", folder / "pytorch_model.bin")
+    ]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
 def _read(file: Path, kind: type) -> Any:

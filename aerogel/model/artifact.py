@@ -13,7 +13,7 @@ from aerogel.model.sentence import Sentence
 from aerogel.system.atomic_io import sha256
 from aerogel.system.json_fields import Each, Either, Number
 
-__all__ = ["Artifact", "find_model", "read_artifact"]
+__all__ = ["Artifact", "check_hashes", "check_manifest", "find_model", "read_artifact"]
 
 SCHEMA = 1
 """Schema of the manifests that this version reads."""
@@ -119,7 +119,9 @@ def read_artifact(path: Path, *, verify: bool = False) -> Artifact:
     sentence = Sentence.read(folder)
     manifest = Document.read_optional(path.with_suffix(".manifest.json"))
     if manifest.fields:
-        _check_manifest(manifest, path, folder, verify)
+        check_manifest(manifest, path)
+        if verify:
+            check_hashes(manifest, path, folder)
     elif verify:
         raise ArtifactError(
             f"{path.with_suffix('.manifest.json')} does not exist, so there are no hashes to compare; "
@@ -154,8 +156,8 @@ def _tokenizer_folders(path: Path) -> Iterator[Path]:
         yield path.absolute().parent.parent
 
 
-def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) -> None:
-    """Raise ArtifactError if a manifest has another schema or is not of this model."""
+def check_manifest(manifest: Document, path: Path) -> None:
+    """Raise ArtifactError if a manifest has another schema or is not of the model `path`."""
     if (schema := manifest.get("schema", int)) != SCHEMA:
         raise ArtifactError(
             f"{manifest.path}: schema is {schema!r} and this version reads {SCHEMA}; "
@@ -166,16 +168,35 @@ def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) 
         raise ArtifactError(
             f"{path} has {path.stat().st_size} bytes, but {size} in its manifest; export the model again"
         )
-    if not verify:
-        return
+
+
+def check_hashes(manifest: Document, path: Path, folder: Path | None = None) -> list[Path]:
+    """Compare the SHA-256 of a model and its companions with the manifest.
+
+    Args:
+        manifest: the manifest.
+        path: the model.
+        folder: folder of the companions; None to look for it.
+
+    Returns:
+        The files.
+
+    Raises:
+        ArtifactError: a file is missing or differs; names it.
+    """
     digest = manifest.get("sha256", str)
     if digest is None:
         raise manifest.error("sha256", "a hash")
     companions = manifest.get("companions", Each(str)) or {}
-    if wrong := next((name for name in companions if Path(name).name != name), None):
+    if wrong := next((name for name in companions if not _inside(name)), None):
         raise ArtifactError(
-            f"{manifest.path}: companions: {wrong!r} is not a file name; export the model again"
+            f"{manifest.path}: companions: {wrong!r} is not the name of a file in the folder; export the model again"
         )
+    if folder is None:
+        homes = [
+            home for home in _tokenizer_folders(path) if any((home / name).is_file() for name in companions)
+        ]
+        folder = homes[0] if homes else path.parent
     files = {path: digest} | {folder / name: value for name, value in companions.items()}
     for file, expected in files.items():
         if not file.is_file():
@@ -184,6 +205,13 @@ def _check_manifest(manifest: Document, path: Path, folder: Path, verify: bool) 
             )
         if sha256(file) != expected:
             raise ArtifactError(f"{file} differs from its SHA-256 in {manifest.path}; export the model again")
+    return list(files)
+
+
+def _inside(name: str) -> bool:
+    """Whether a name is a relative path that does not leave its folder."""
+    parts = name.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part for part in parts)
 
 
 def _positions(config: Document) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from aerogel.hf.hub import local_model
 from aerogel.hf.limits import longest_sequence
 from aerogel.hf.load import load_model, load_tokenizer
 from aerogel.hf.quiet import quiet
-from aerogel.hf.sentence_transformers import copy_modules, is_sentence_transformers, read_modules
+from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files, read_modules
 from aerogel.prune.allocate import densities
 from aerogel.prune.calibration import make_batches, open_corpus, sample_sentences, unknown_rate
 from aerogel.prune.config import PruneConfig
@@ -102,6 +103,10 @@ def prune(config: PruneConfig, progress: Progress = lambda *_: None) -> Report:
 def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
     modules = read_modules(path) if is_sentence_transformers(path) else None
     folder = modules.transformer if modules else path
+    if folder.resolve() != path.resolve():
+        raise UsageError(
+            f"{path}: its transformer is in the folder {folder.name}; prune {folder}, and copy the other modules beside it"
+        )
     with quiet():
         model = load_model(folder, attention=None)
         tokenizer = load_tokenizer(folder)
@@ -141,8 +146,10 @@ def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
 
     def write(out: Path) -> None:
         save_model(model, saved_tokenizer, out)
-        if modules:
-            copy_modules(path, modules, out)
+        for file in module_files(path) if modules else ():
+            target = out / file.relative_to(path)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
 
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     record = _record(config, model, corpus, matrices, sentences=len(sentences), tokens=tokens)

@@ -58,14 +58,17 @@ def check_model(path: Path) -> None:
         raise RuntimeLoadError(f"{path} {problem}; give the .onnx file that `aerogel export` wrote")
 
 
-def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None = None, *, library: bool = False) -> onnxruntime.SessionOptions:
     """Session options for the lowest latency, also on a busy machine: threads spin only briefly while they wait.
 
     Args:
         threads: intra-op threads; None for one per physical core that this process may use.
+        library: whether to register the native library, for programs that create the session themselves, such as
+            sentence-transformers. `session` registers it itself.
 
     Raises:
         UsageError: `threads` is neither None nor an integer from 1 to 1024.
+        RuntimeLoadError: `library`, and the native library is missing or cannot be registered.
     """
     if threads is not None:
         check_threads(threads)
@@ -75,6 +78,8 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads or physical_cores()
     options.add_session_config_entry(*_SPIN)
     options.inter_op_num_threads = 1
+    if library:
+        _register(options)
     return options
 
 

@@ -144,6 +144,18 @@ def test_report_does_not_overwrite_inputs_or_outputs(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["--layout", "hub", "--out", "out"], ["--to", "bundle", "--out", "out/r.json"]]
+)
+def test_report_does_not_go_into_a_folder_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "export", lambda *_: pytest.fail("exported"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "ckpt", *words, "--json", "out/r.json"]) == 2
+    assert "--json out/r.json " in capsys.readouterr().err
+
+
 def test_output_without_a_name_is_rejected_with_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tiny_checkpoint: Callable[..., Path],

@@ -16,6 +16,8 @@ import pytest
 import aerogel
 from aerogel import cli
 from aerogel.cli import main
+from aerogel.export.config import ExportConfig
+from aerogel.export.run import export
 from aerogel.system import arguments
 
 QUICK = ["--rounds", "2", "--repeats", "2", "--seq", "6"]
@@ -42,6 +44,7 @@ COMMANDS = {
     ("inspect", "--json"): ["CKPT"],
     ("inspect", "--html"): ["CKPT"],
     ("export", "--json"): ["CKPT", "--out", "OUT/m.onnx"],
+    ("verify", "--json"): ["SERVED"],
     ("bench", "--json"): ["MODEL", *QUICK],
     ("bench", "--markdown"): ["MODEL", *QUICK],
     ("bench", "--plot"): ["MODEL", *QUICK],
@@ -66,6 +69,9 @@ def run(
         if word == "MODEL":
             (tmp_path / "config.json").write_text('{"vocab_size": 50}')
             return str(token_model("dense.onnx"))
+        if word == "SERVED":
+            export(ExportConfig(tiny_checkpoint("bert", num_hidden_layers=1), tmp_path / "served" / "m.onnx"))
+            return str(tmp_path / "served")
         return str(sentiment()) if word == "DATA" else word.replace("OUT", str(tmp_path / "out"))
 
     def run(verb: str, flag: str, path: Path) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from aerogel.errors import OutputError, UsageError
 from aerogel.export import output_dir
+from aerogel.export.layout import Placement
 from aerogel.export.output_dir import check_out, companions, place
 from aerogel.runtime.artifact import manifest_path
 from aerogel.system.atomic_io import staging
@@ -28,7 +29,8 @@ def put(checkpoint: Path, out: Path, content: str = "model") -> None:
     with staging(out) as folder:
         artifact = folder / out.name
         artifact.write_text(content)
-        place(artifact, {"aerogel": "0", "file": out.name}, checkpoint, out)
+        copies = {path.name: path for path in companions(checkpoint)}
+        place(Placement(artifact, {"aerogel": "0", "file": out.name}, copies, {}), out.parent, out)
 
 
 def names(folder: Path) -> set[str]:

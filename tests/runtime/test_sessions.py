@@ -42,6 +42,18 @@ def test_registering_the_library_twice_is_an_error(token_model: Models, directly
         aerogel.session(model, options=options)
 
 
+def test_options_can_register_the_library(token_model: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For programs that create the session themselves, such as optimum."""
+    model = token_model("sparse.onnx", sparse=True)
+    options = aerogel.session_options(1, library=True)
+    assert onnxruntime.InferenceSession(str(model), options).get_outputs()[0].name == "logits"
+    with pytest.raises(RuntimeLoadError, match="already registered"):
+        aerogel.session(model, options=options)
+    monkeypatch.setenv("AEROGEL_LIBRARY", "")
+    with pytest.raises(RuntimeLoadError, match="the native library is not built"):
+        aerogel.session_options(library=True)
+
+
 def test_options_with_the_library_work_with_library_false(token_model: Models, tmp_path: Path) -> None:
     model, options = token_model("m.onnx", sparse=True), onnxruntime.SessionOptions()
     options.register_custom_ops_library(library_path())

@@ -14,8 +14,9 @@ from aerogel.checkpoint import Record
 if TYPE_CHECKING:
     from aerogel.export.source import Subject
     from aerogel.export.torch_reference import TorchReference
+    from aerogel.hf.sentence_transformers import Modules
 
-__all__ = ["block_of", "foreign_subject"]
+__all__ = ["block_of", "embedding_details", "foreign_subject"]
 
 # Blocks that pruning tools use, the largest first.
 _BLOCKS = (
@@ -61,6 +62,16 @@ def foreign_subject(
     masks = {name: weight != 0 for name, weight in weights.items()}
     made = record or Record("none", {}, block_of(masks), "local", encoder_parameters(model))
     return Subject(kind, path, made, masks, lambda names: _some(weights, names), load, details or {})
+
+
+def embedding_details(modules: Modules) -> dict[str, Any]:
+    """What the manifest says of an embedder's vectors."""
+    return {
+        "dimensions": modules.dimensions,
+        "normalized": modules.normalize,
+        "prompts": modules.prompts,
+        "default_prompt": modules.default_prompt,
+    }
 
 
 def block_of(masks: Mapping[str, np.ndarray]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from aerogel import checkpoint as checkpoints
 from aerogel.checkpoint import RECORD_FILE
 from aerogel.export.source import Source, Subject
-from aerogel.export.sources._zeros import foreign_subject
+from aerogel.export.sources._zeros import embedding_details, foreign_subject
 from aerogel.hf.sentence_transformers import is_sentence_transformers, read_modules
 from aerogel.system.atomic_io import sha256
 
@@ -26,12 +26,6 @@ class SentenceTransformers(Source):
         from aerogel.export.torch_reference import load_embedder
 
         modules = read_modules(path)
-        embedding = {
-            "dimensions": modules.dimensions,
-            "normalized": modules.normalize,
-            "prompts": modules.prompts,
-            "default_prompt": modules.default_prompt,
-        }
         # A model that `aerogel prune` wrote; its record says what its zeros cannot.
         record = modules.transformer / RECORD_FILE
         details = {"record_sha256": sha256(record)} if record.is_file() else {}
@@ -40,7 +34,7 @@ class SentenceTransformers(Source):
             modules.transformer,
             lambda: load_embedder(modules, token_embeddings=token_embeddings),
             checkpoints.load(modules.transformer).record if details else None,
-            details | {"embedding": embedding},
+            details | {"embedding": embedding_details(modules)},
         )
 
 

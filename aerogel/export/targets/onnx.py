@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aerogel import runtime
 from aerogel.errors import ExportError, ParityError, require
 from aerogel.export.parity import Batch, Runner
-from aerogel.export.target import Target
+from aerogel.export.target import GraphTarget
 from aerogel.hf.reason import reason
 from aerogel.kernels.cpu.library import find_library
 from aerogel.ops.linear_function import DOMAIN
@@ -28,13 +28,14 @@ _DTYPES = {
 }  # fmt: skip
 
 
-class Onnx(Target):
+class Onnx(GraphTarget):
     """See the module's docstring."""
 
     suffix = ".onnx"
+    layouts: tuple[str, ...] = ("flat", "hub")
 
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:
-        """See `Target.write`."""
+        """See `GraphTarget.write`."""
         require("onnx", "export")
         import onnx
         import onnx.checker
@@ -75,7 +76,7 @@ class Onnx(Target):
         }
 
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
-        """See `Target.runners`."""
+        """See `GraphTarget.runners`."""
         import onnx
 
         runners: dict[str, Runner | str] = {"onnxruntime": _runner(path, library=False)}
@@ -88,7 +89,7 @@ class Onnx(Target):
         return runners
 
     def unrounded(self, path: Path) -> Runner:
-        """See `Target.unrounded`. The only Round of a function's body becomes an Identity."""
+        """See `GraphTarget.unrounded`. The only Round of a function's body becomes an Identity."""
         import onnx
 
         model = onnx.load(path)

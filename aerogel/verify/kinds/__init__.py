@@ -1,0 +1,1 @@
+"""Kinds of artifacts, one module each; see `aerogel.verify.kind`."""
