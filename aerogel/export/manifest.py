@@ -95,5 +95,6 @@ def manifest(
         "companions": {
             file.name: hashlib.sha256(served[file.name]).hexdigest() if file.name in served else sha256(file)
             for file in companions(subject.path)
-        },
+        }
+        | ({external["file"]: external["sha256"]} if (external := details.get("external")) else {}),
     }

@@ -17,7 +17,7 @@ from typing import Any
 
 from aerogel.errors import UsageError
 from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
-from aerogel.runtime.artifact import manifest_path
+from aerogel.runtime.artifact import data_files, manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import MalformedJsonError, read
 from aerogel.system.overlap import check_inputs_preserved
@@ -95,7 +95,7 @@ def place(
     out: Path,
     served: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
-    """Write the companions, move the finished artifact to `out`, then write its manifest.
+    """Write the companions, move the finished artifact and its weights to `out`, then write its manifest.
 
     The manifest comes last: if its ``sha256`` is that of the artifact, the export is complete.
 
@@ -115,10 +115,17 @@ def place(
         elif not copy.is_file() or sha256(copy) != sha256(file):
             with atomic_file(copy) as temporary:
                 shutil.copyfile(file, temporary)
+    data = data_files(artifact)
+    for file in data:
+        with atomic_file(out.parent / file.name) as temporary:
+            shutil.move(file, temporary)
     with atomic_file(out) as temporary:
         shutil.move(artifact, temporary)  # another file system if `out` is a link to one
     with atomic_file(manifest_path(out)) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for file in data_files(out):
+        if file.name not in {new.name for new in data}:
+            file.unlink()  # of an earlier export of this name
 
 
 def _is_served_copy(file: Path, copy: Path) -> bool:
