@@ -26,7 +26,7 @@ class FusedMatMul(Expansion):
             return None
         sides = []
         for value, name in zip(node.inputs, ("transA", "transB"), strict=True):
-            if value is not None and node.attributes.get_int(name, 0):
+            if value is not None and node.attributes.get_int(name, 0) != 0:
                 if value.shape is None:
                     return None
                 rank = len(value.shape)
