@@ -109,7 +109,7 @@ fuzz: $(INSTALLED)
 	  $$program -max_total_time=$$(( $(FUZZ_SECONDS) / 2 )) -artifact_prefix=$$program. $$program.inputs || exit 1; done
 
 test-architectures: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 -m slow tests/export/test_architectures.py
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 -m slow tests/export/test_architectures.py tests/export/test_exporters.py
 
 # The oldest runtimes have no wheels for Python 3.13; RUNTIMES_PYTHON then names an older interpreter.
 # RUNTIMES_ARCH names another shape of `aerogel synth`.

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aerogel.errors import ExportError, require
-from aerogel.export.foreign_graph import normalize
+from aerogel.export.dims import name_inputs
+from aerogel.export.foreign_graph import has_halves, normalize
+from aerogel.export.onnx_file import first_line
 from aerogel.export.reference_model import Batch, ReferenceModel
-from aerogel.ops.linear_function import DOMAIN, IR_VERSION, OPSET
+from aerogel.ops.linear_function import IR_VERSION
 from aerogel.ops.value_type import VALUE_TYPES
+from aerogel.system.printable import escaped
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["OnnxReference", "read_onnx"]
+__all__ = ["OnnxReference"]
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Two correct computations may round an activation to neighbouring integers; the rest of the model carries that on.
 _ROUNDING_OPERATORS = ("DynamicQuantizeLinear", "QuantizeLinear")
 _QUANTIZED_TOLERANCE = 0.05
+_HALF_TOLERANCE = 0.02  # of half precision, whose values are computed in float32 here
 _UNBOUNDED = 512  # tokens, where nothing states a limit
-_INT = {1: np.float32, 6: np.int32, 7: np.int64}
+_PROBED = 1024
+_MAX_BYTES = 2**31 - 1 - (1 << 24)  # of weights in one message, beside the nodes
+_INT = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 
 
 class OnnxReference(ReferenceModel):
@@ -45,11 +52,15 @@ class OnnxReference(ReferenceModel):
         onnx_ir = require("onnx_ir", "export")
         self.name, self.runtime, self.path = path.name, "ONNX Runtime", path
         self._model: ir.Model = onnx_ir.serde.deserialize_model(proto)
+        half = has_halves(self._model)
+        _refuse_training(self._model, path)
+        name_inputs(self._model.graph, _INPUTS)
         normalize(self._model)
         self.tokenizer = None
         self._tokens = _tokenizer(tokenizer_file)
         if any(node.op_type in _ROUNDING_OPERATORS for node in self._model.graph):
             self.tolerance = _QUANTIZED_TOLERANCE
+        self._given_tolerance = max(self.tolerance, _HALF_TOLERANCE if half else 0.0)
         inputs = {value.name: value for value in self._model.graph.inputs}
         self.inputs = tuple(name for name in _INPUTS if name in inputs)
         if self.inputs[:2] != _INPUTS[:2] or len(self.inputs) != len(inputs):
@@ -62,9 +73,9 @@ class OnnxReference(ReferenceModel):
         shape = inputs["input_ids"].shape
         fixed = [dim if isinstance(dim, int) else None for dim in shape] if shape is not None else []
         self.fixed = (fixed[0], fixed[1]) if len(fixed) == 2 else (None, None)
-        self.max_length = self.fixed[1] or max_length or _UNBOUNDED
         self._words = _vocabulary(self._model)
         self._session: Any = None
+        self.max_length = self.fixed[1] or self._longest(max_length or _UNBOUNDED)
 
     def tokenize(
         self, texts: list[str], pairs: list[str] | None = None, **options: Any
@@ -76,7 +87,9 @@ class OnnxReference(ReferenceModel):
         length = self.fixed[1] or length
         if self.fixed[0]:
             rows = (rows * self.fixed[0])[: self.fixed[0]]
-        found = {name: np.zeros((len(rows), length), self._dtypes[name]) for name in self.inputs}
+        found: dict[str, np.ndarray] = {
+            name: np.zeros((len(rows), length), self._dtypes[name]) for name in self.inputs
+        }
         for number, (ids, types) in enumerate(rows):
             found["input_ids"][number, : len(ids)] = ids
             found["attention_mask"][number, : len(ids)] = 1
@@ -93,12 +106,57 @@ class OnnxReference(ReferenceModel):
         ids = [(ord(letter) * 7919 + 1) % self._words for letter in joined][:limit]
         return ids, [0] * len(ids)
 
+    def _longest(self, limit: int) -> int:
+        """The most tokens, at most `limit`, that the model takes: a table of positions may be shorter than stated.
+
+        Lengths beyond `_PROBED` are taken as stated, because they would cost memory and time.
+        """
+        if limit > _PROBED or self._takes(limit):
+            return limit
+        least, most = 1, limit  # runs, does not run
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (middle, most) if self._takes(middle) else (least, middle)
+        return least
+
+    def _takes(self, length: int) -> bool:
+        # Positions may be counted by the ids that are not padding, which the last one of the vocabulary is not.
+        content = {"input_ids": self._words - 1, "attention_mask": 1}
+        batch: dict[str, np.ndarray] = {
+            name: np.full((self.fixed[0] or 1, length), content.get(name, 0), self._dtypes[name])
+            for name in self.inputs
+        }
+        try:
+            self.run(batch)
+        except ExportError:
+            return False
+        return True
+
     def run(self, inputs: Batch) -> dict[str, np.ndarray]:
         """See `ReferenceModel.run`."""
         if self._session is None:
-            self._session = _session(self._model, self.path)
-        found = self._session.run(list(self.outputs), dict(inputs))
-        return {name: np.asarray(value) for name, value in zip(self.outputs, found, strict=True)}
+            self._session = _session_of(self._model, self.path)
+        try:
+            found = self._session.run(list(self.outputs), dict(inputs))
+        except Exception as error:  # onnxruntime raises types of its own
+            shape = list(inputs["input_ids"].shape)
+            raise ExportError(
+                f"{self.path} cannot be run on input_ids {shape} ({first_line(error)})"
+            ) from error
+        # Half precision is float32 in the artifact.
+        wide = (
+            value.astype(np.float32) if value.dtype == np.float16 else np.asarray(value) for value in found
+        )
+        return dict(zip(self.outputs, wide, strict=True))
+
+    def as_given(self) -> ReferenceModel:
+        """See `ReferenceModel.as_given`: the file, run as it is written."""
+        other = copy.copy(self)
+        other.tolerance, other._session = (
+            self._given_tolerance,
+            _session(self.path, self.path, optimize=False),
+        )
+        return other
 
     def graph(self) -> ir.Model:
         """See `ReferenceModel.graph`."""
@@ -162,78 +220,52 @@ def _rounding(x: ir.Value | None) -> list[ir.Node]:
     return [axes, most, least, size, top, scale, safe, divided, whole, back]
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read an .onnx file and its external data; nothing in it is trusted.
-
-    Raises:
-        ExportError: it is damaged, its external data is missing or lies outside of its folder, it is an export of
-            Aerogel already, or has operators that ONNX does not define.
-    """
-    library = require("onnx", "export")
-    try:
-        proto = library.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf raises types of its own
-        raise ExportError(f"{path} is not an ONNX model ({_first_line(error)}); export it again") from error
-    if not proto.graph.node or not proto.opset_import:
-        raise ExportError(f"{path} is not an ONNX model: it has no graph; export it again")
-    if any(function.domain == DOMAIN for function in proto.functions) or any(
-        node.domain == DOMAIN for node in proto.graph.node
-    ):
-        raise ExportError(
-            f"{path} has operators of domain {DOMAIN!r}: it is an export already; give the model it was made from"
-        )
-    _load_external(library, proto, path)
-    try:
-        library.checker.check_model(proto)
-        opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
-        if opset < OPSET:
-            proto = require("onnx.version_converter", "export").convert_version(proto, OPSET)
-        proto = require("onnx.shape_inference", "export").infer_shapes(proto, data_prop=True)
-    except Exception as error:  # the checker, the converter and shape inference each raise their own
-        raise ExportError(
-            f"{path} cannot be brought to opset {OPSET} ({_first_line(error)}); export it again"
-        ) from error
-    return cast("onnx.ModelProto", proto)
-
-
-def _load_external(onnx: Any, proto: onnx.ModelProto, path: Path) -> None:
-    """Read tensors that lie in other files of the same folder."""
-    helper = require("onnx.external_data_helper", "export")
-    for tensor in proto.graph.initializer:
-        if not helper.uses_external_data(tensor):
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
-        if not location or Path(location).is_absolute() or ".." in Path(location).parts:
-            raise ExportError(f"{path}: {tensor.name} lies in {location!r}, outside of the model's folder")
-        file = path.parent / location
-        if not file.is_file():
-            raise ExportError(
-                f"{path}: {tensor.name} lies in {file}, which does not exist; put it beside the model"
-            )
-        offset, length = (entries.get(key, "0") for key in ("offset", "length"))
-        if not (offset.isdecimal() and length.isdecimal()) or int(offset) + int(length) > file.stat().st_size:
-            raise ExportError(f"{file} is too short for {tensor.name} of {path.name}; copy it again")
-        with file.open("rb") as stream:
-            stream.seek(int(offset))
-            tensor.raw_data = stream.read(int(length)) if int(length) else stream.read()
-        del tensor.external_data[:]
-        tensor.data_location = onnx.TensorProto.DEFAULT
-
-
-def _session(model: ir.Model, path: Path) -> Any:
+def _session_of(model: ir.Model, path: Path) -> Any:
+    """A session of a model that is in memory; `path` is for messages."""
     import onnx_ir as ir
+
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size <= _MAX_BYTES:
+        return _session(ir.to_proto(model).SerializeToString(), path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        ir.save(model, file, external_data="weights.data")
+        return _session(file, path)
+
+
+def _session(model: bytes | Path, path: Path, *, optimize: bool = True) -> Any:
+    """A session of a serialized model, or of a file; with `optimize`, more activations may be rounded than it says."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    proto = ir.to_proto(model)
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises types of its own
-        raise ExportError(f"{path} cannot be run by ONNX Runtime ({_first_line(error)})") from error
+        raise ExportError(f"{path} cannot be run by ONNX Runtime ({first_line(error)})") from error
+
+
+def _refuse_training(model: ir.Model, path: Path) -> None:
+    """Raise ExportError if a model drops values at random."""
+    for node in model.graph:
+        training = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+        constant = _constant(training)
+        if constant is not None and constant.numpy().any():
+            raise ExportError(
+                f"{path} was exported in training mode: Dropout node {escaped(str(node.name))} makes its outputs "
+                "random; call eval() on the model and export it again"
+            )
+
+
+def _constant(value: ir.Value | None) -> Any:
+    """The tensor of an initializer or Constant node; None for anything else."""
+    if value is None or value.const_value is not None:
+        return None if value is None else value.const_value
+    node = value.producer()
+    tensor = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
+    return tensor.as_tensor() if tensor is not None else None
 
 
 def _tokenizer(file: Path | None) -> Any:
@@ -243,7 +275,7 @@ def _tokenizer(file: Path | None) -> Any:
     try:
         made = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises plain Exception
-        raise ExportError(f"{file} is not a tokenizer ({_first_line(error)}); restore it") from error
+        raise ExportError(f"{file} is not a tokenizer ({first_line(error)}); restore it") from error
     made.no_padding()
     return made
 
@@ -257,7 +289,3 @@ def _vocabulary(model: ir.Model) -> int:
                 if use.node.op_type == "Gather" and table is not None and table.const_value is not None:
                     return len(table.const_value.numpy())
     return 2
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from aerogel.errors import UsageError
 from aerogel.export.serving import TOKENIZER_FILE, same_tokenizer
 from aerogel.hf.sentence_transformers import is_sentence_transformers, module_files
-from aerogel.runtime.artifact import manifest_path
+from aerogel.runtime.artifact import data_files, manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output, sha256
 from aerogel.system.json_fields import Each, MalformedJsonError, read
 from aerogel.system.overlap import check_inputs_preserved
@@ -140,7 +140,7 @@ def check_files(
 
 
 def place(placement: Placement, folder: Path, out: Path) -> None:
-    """Write the companions, move the finished artifact to `out`, then write its manifest.
+    """Write the companions, move the finished artifact and its weights to `out`, then write its manifest.
 
     The manifest comes last: if its ``sha256`` is that of the artifact, the export is complete.
 
@@ -154,10 +154,17 @@ def place(placement: Placement, folder: Path, out: Path) -> None:
         if not copy.is_file() or copy.read_bytes() != content:
             with atomic_file(copy) as temporary:
                 temporary.write_bytes(content)
+    data = data_files(placement.artifact)
+    for file in data:
+        with atomic_file(out.parent / file.name) as temporary:
+            shutil.move(file, temporary)
     with atomic_file(out) as temporary:
         shutil.move(placement.artifact, temporary)  # another file system if `out` is a link to one
     with atomic_file(manifest_path(out)) as temporary:
         temporary.write_text(json.dumps(placement.manifest, indent=2) + "\n", encoding="utf-8")
+    for file in data_files(out):
+        if file.name not in {new.name for new in data}:
+            file.unlink()  # of an earlier export of this name
 
 
 def _is_served_copy(file: Path, copy: Path) -> bool:

@@ -67,6 +67,10 @@ class ReferenceModel(ABC):
             ExportError: it cannot be expressed.
         """
 
+    def as_given(self) -> ReferenceModel | None:
+        """The model as its file has it, where this one is a normal form of it that must agree; else None."""
+        return None
+
     def left_out(self) -> dict[str, dict[str, str]]:
         """Outputs and weights that are not exported: ``{"outputs": {name: reason}, "weights": {name: reason}}``."""
         return {"outputs": {}, "weights": {}}

@@ -17,6 +17,7 @@ _RUNNERS = {
     "onnxruntime": "stock ONNX Runtime",
     "aerogel": "with the sparse kernels",
     "unrounded": "stock ONNX Runtime, activations not rounded",
+    "normalized": "the graph in its normal form",
 }
 
 
@@ -72,6 +73,7 @@ def verdict(document: dict[str, Any]) -> str:
         )
     else:
         lines.append(speed.verdict(document["prediction"]))
+    reference = "the file" if document["source"]["kind"] == "onnx" else "PyTorch"
     for name, result in document["parity"].items():
         if name == "tolerance":
             continue
@@ -83,7 +85,7 @@ def verdict(document: dict[str, Any]) -> str:
                 continue
             texts = "the given file" if source == "file" else f"{c['shapes']} shapes"
             lines.append(
-                f"{title}: agrees with PyTorch on {c['texts']} texts ({texts}), largest difference "
+                f"{title}: agrees with {reference} on {c['texts']} texts ({texts}), largest difference "
                 f"{c['difference']:.2g} ({c['relative']:.1g} of the output's scale){_labels(c)}"
             )
             if drift := c.get("drift"):

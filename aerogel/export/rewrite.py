@@ -98,8 +98,9 @@ def _replace(model: ir.Model, linear: Linear, choice: StoragePlan) -> None:
     function = op_for(choice.format, choice.weights)
     bias = linear.bias or constant(model, f"{choice.name}.no_bias", np.zeros(choice.shape[0], np.float32))
     packed = [constant(model, f"{choice.name}.{name}", choice.arrays[name]) for name in function.arrays]
+    # Not linear.x: if that was the output of another linear layer, that layer was replaced meanwhile.
     node = ir.node(
-        function.name, [linear.x, *packed, bias], {"in_features": choice.shape[1]}, domain=DOMAIN,
+        function.name, [linear.nodes[0].inputs[0], *packed, bias], {"in_features": choice.shape[1]}, domain=DOMAIN,
         name=choice.name.removesuffix(".weight"),
     )  # fmt: skip
     node.outputs[0].name, linear.output.name = linear.output.name, None

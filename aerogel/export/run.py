@@ -195,6 +195,7 @@ def _rewrite(
     """
     from aerogel.export.embeddings import store_embeddings
     from aerogel.export.fusion import fuse
+    from aerogel.export.pattern import canonicalize
     from aerogel.export.rewrite import attach_functions, rewrite
     from aerogel.export.simplify import simplify
 
@@ -204,6 +205,7 @@ def _rewrite(
         raise ExportError(f"{reference.name}: {error}") from error
     plan = {name: matrix for name, matrix in plan.items() if name not in skipped}
     simplify(graph)
+    canonicalize(graph)
     tables = store_embeddings(graph, config.embeddings, reference.parameters())
     attach_functions(graph, plan)
     return _Graph(graph, tables, fuse(graph) if config.fuse and config.format != DENSE else {}), plan

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from aerogel.export.reference_model import ReferenceModel
     from aerogel.export.target import GraphTarget
 
-__all__ = ["UNROUNDED", "verify"]
+__all__ = ["NORMALIZED", "UNROUNDED", "verify"]
+
+NORMALIZED = "normalized"
+"""What the comparison of the graph that was worked on with the file that it was read from is called."""
 
 UNROUNDED = "unrounded"
 """What the comparison with activations left unrounded is called beside those of the runners."""
@@ -62,7 +65,8 @@ def verify(
     inputs = {"bundled": list(parity.batches(source))}
     if texts:
         inputs["file"] = list(parity.text_batches(source, *texts))
-    total = sum(map(len, inputs.values())) + ties * len(inputs["bundled"])
+    given = source.as_given()
+    total = sum(map(len, inputs.values())) + (ties + (given is not None)) * len(inputs["bundled"])
     steps = itertools.count(1)
 
     def told(batches: list[parity.Batch]) -> Iterator[parity.Batch]:
@@ -77,6 +81,10 @@ def verify(
     report: dict[str, Any] = {
         name: {"not_checked": run} if isinstance(run, str) else {} for name, run in runners.items()
     }
+    if given is not None:
+        normalized = {NORMALIZED: source.run}
+        (comparison,) = parity.compare(given, told(inputs["bundled"]), normalized, per_token).values()
+        report[NORMALIZED] = {"bundled": asdict(comparison)}
     if ties:
         closely = {UNROUNDED: target.unrounded(artifact)}
         (comparison,) = parity.compare(reference, told(inputs["bundled"]), closely, per_token).values()

@@ -198,6 +198,10 @@ def check_hashes(manifest: Document, path: Path, folder: Path | None = None) -> 
         ]
         folder = homes[0] if homes else path.parent
     files = {path: digest} | {folder / name: value for name, value in companions.items()}
+    if external := manifest.get("external", {"file": str, "sha256": str}):
+        if not _inside(external["file"]) or "/" in external["file"]:
+            raise manifest.error("external", "the name of a file beside the model")
+        files[path.parent / external["file"]] = external["sha256"]
     for file, expected in files.items():
         if not file.is_file():
             raise ArtifactError(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from aerogel import checkpoint
@@ -105,7 +106,8 @@ def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
     folder = modules.transformer if modules else path
     if folder.resolve() != path.resolve():
         raise UsageError(
-            f"{path}: its transformer is in the folder {folder.name}; prune {folder}, and copy the other modules beside it"
+            f"{path}: its transformer is in the folder {folder.name}; "
+            f"prune {folder}, and copy the other modules beside it"
         )
     with quiet():
         model = load_model(folder, attention=None)
@@ -128,7 +130,8 @@ def _prune(config: PruneConfig, path: Path, progress: Progress) -> Report:
     wanted = densities(layers, config.density, config.block, shares)
     dense_model = copy.deepcopy(model)
     dense_layers = prunable(dense_model)
-    masks, matrices = {}, []
+    masks: dict[str, np.ndarray] = {}
+    matrices: list[MatrixError] = []
     for layer, inside in itertools.groupby(groups, _encoder_layer):
         # Groups of one layer of the encoder share the forward pass up to it.
         dense_calls, calls = (calls_of(net, layer, batches) for net in (dense_model, model))

@@ -17,7 +17,6 @@ from aerogel.errors import (
     AerogelError,
     CheckpointError,
     DataError,
-    ExportError,
     MissingExtraError,
     ParityError,
     UsageError,
@@ -236,15 +235,6 @@ def test_one_wrong_value_in_a_packed_matrix_is_caught(
     monkeypatch.setattr(onnx_target.Onnx, "write", spoil)
     with pytest.raises(ParityError):
         export(ExportConfig(path, tmp_path / "m.onnx"))
-    assert left(tmp_path) == []
-
-
-def test_model_beyond_what_one_file_holds_is_refused(
-    capture_once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_target, "MAX_BYTES", 10_000)
-    with pytest.raises(ExportError, match=r"bytes of weights, more than the 10,000 of an \.onnx file"):
-        export(ExportConfig(capture_once("bert"), tmp_path / "m.onnx"))
     assert left(tmp_path) == []
 
 

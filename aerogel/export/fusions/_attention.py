@@ -12,8 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aerogel.export.fusions._graph import (
     Mismatch,
     compose,
@@ -26,17 +24,16 @@ from aerogel.export.fusions._graph import (
     view,
 )
 from aerogel.export.fusions._matrix import Matrix, matrix_of
+from aerogel.export.key_mask import LOWEST, NAME, is_mask
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["MAX_HEAD_FEATURES", "Attention", "match_attention"]
+__all__ = ["MAX_HEAD_FEATURES", "Attention", "added_mask", "match_attention"]
 
 MAX_HEAD_FEATURES = 256
 """Largest head that the kernels of every instruction set support; AVX-512 kernels refuse larger ones."""
 
-_MASK = "attention_mask"
-_LOWEST = float(np.finfo(np.float32).min)
 _SPLIT = (0, 2, 1, 3)  # [batch, sequence, heads, d] to [batch, heads, sequence, d], and back
 _SPLIT_TRANSPOSED = (0, 2, 3, 1)
 _TOLERANCE = 1e-5  # relative, of a float32 scale
@@ -48,7 +45,8 @@ class Attention:
 
     Attributes:
         x: input ``[batch, sequence, hidden]``.
-        mask: graph input, int64 ``[batch, sequence]``, not 0 for real tokens.
+        mask: int64 ``[batch, sequence]``, not 0 for real tokens: the input of the graph, or made of it by
+            `aerogel.export.key_mask`.
         matrices: linear layers of q, k and v.
         heads: number of heads.
         nodes: all nodes from the outputs of the matrices to the merged heads.
@@ -87,7 +85,7 @@ def match_attention(softmax: ir.Node) -> Attention:
     if softmax.attributes.get_int("axis", -1) not in (-1, 3):
         raise Mismatch(softmax, "does not normalize over the keys")
     add = producer_of(operand(softmax, 0), softmax, "Add")
-    mask, index = _added_mask(add)
+    mask, index = added_mask(add)
     scores, scale, path = _unscaled(operand(add, 1 - index), add)
     product = producer_of(scores, add, "MatMul")
     q, k = (_part(operand(product, index), product) for index in (0, 1))
@@ -123,16 +121,17 @@ def match_attention(softmax: ir.Node) -> Attention:
     return Attention(x, mask, matrices, heads, nodes, (add, index), splits, merge)
 
 
-def _added_mask(add: ir.Node) -> tuple[ir.Value, int]:
-    """The graph input from which an Add's additive mask is computed, and the index of the Add's mask input.
+def added_mask(add: ir.Node) -> tuple[ir.Value, int]:
+    """The mask from which an Add's additive mask is computed, and the index of the Add's mask input.
 
-    The mask must be the one that capture adds for all layers: ``(1 - float(mask[:, None, None, :])) * lowest``.
+    Raises:
+        Mismatch: no input of the Add is a mask as `aerogel.export.key_mask` describes it.
     """
     for index in (0, 1):
         node = operand(add, index).producer()
-        if node is None or node.op_type != "Mul" or not any(scalar(v) == _LOWEST for v in node.inputs):
+        if node is None or node.op_type != "Mul" or not any(scalar(v) == LOWEST for v in node.inputs):
             continue
-        inverted = producer_of(next(v for v in node.inputs if scalar(v) != _LOWEST), node, "Sub")
+        inverted = producer_of(next(v for v in node.inputs if scalar(v) != LOWEST), node, "Sub")
         if scalar(inverted.inputs[0]) != 1:
             raise Mismatch(inverted, "does not subtract the mask from 1")
         cast = producer_of(operand(inverted, 1), inverted, "Cast")
@@ -140,10 +139,10 @@ def _added_mask(add: ir.Node) -> tuple[ir.Value, int]:
         axes, mask = operand(unsqueeze, 1).const_value, operand(unsqueeze, 0)
         if cast.attributes.get_int("to", 0) != 1 or axes is None or axes.numpy().tolist() != [1, 2]:
             raise Mismatch(unsqueeze, "does not create a float32 mask over the keys")
-        if not mask.is_graph_input() or mask.name != _MASK:
-            raise Mismatch(unsqueeze, f"does not read the input {_MASK}")
+        if not is_mask(mask):
+            raise Mismatch(unsqueeze, f"does not read the input {NAME}")
         return mask, index
-    raise Mismatch(add, f"adds a value to the scores that is not the mask computed from {_MASK}")
+    raise Mismatch(add, f"adds a value to the scores that is not the mask computed from {NAME}")
 
 
 def _unscaled(value: ir.Value, reader: ir.Node) -> tuple[ir.Value, float, list[ir.Node]]:

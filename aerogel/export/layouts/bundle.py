@@ -6,6 +6,7 @@ Equal files give equal bytes on every machine: entries are in order, are not com
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from aerogel.export import bundle_files, output_dir
 from aerogel.export.config import ExportConfig
 from aerogel.export.layout import Layout, Placement
 from aerogel.kernels.cpu.library import find_library
-from aerogel.runtime.artifact import manifest_path
+from aerogel.runtime.artifact import data_files, manifest_path
 from aerogel.system.atomic_io import atomic_file, check_output
 from aerogel.system.json_fields import MalformedJsonError, check, parse
 from aerogel.system.overlap import check_inputs_preserved
@@ -68,11 +69,11 @@ class Bundle(Layout):
         with atomic_file(config.out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name in sorted(placement.companions):
                 archive.writestr(_entry(f"{folder}/{name}"), placement.content(name))
-            model = _entry(f"{folder}/{_MODEL}")
-            model.file_size = placement.artifact.stat().st_size
-            with archive.open(model, "w") as target, placement.artifact.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    target.write(chunk)
+            for file in (*data_files(placement.artifact), placement.artifact):
+                entry = _entry(f"{folder}/{file.name}")
+                entry.file_size = file.stat().st_size
+                with archive.open(entry, "w") as target, file.open("rb") as stream:
+                    shutil.copyfileobj(stream, target, 1 << 20)
             archive.writestr(_entry(f"{folder}/{manifest_path(Path(_MODEL)).name}"), manifest)
 
 

@@ -24,7 +24,7 @@ from aerogel.export.model_card import CARD_FILE, check_card, merged_card, write_
 from aerogel.export.plan import FP32
 from aerogel.hf.hub import HUB_ID
 from aerogel.hf.push import check_push, push
-from aerogel.runtime.artifact import manifest_path
+from aerogel.runtime.artifact import data_files, manifest_path
 
 __all__ = ["LAYOUT"]
 
@@ -76,7 +76,10 @@ class Hub(Layout):
             push(
                 config.out,
                 config.push,
-                [path.relative_to(config.out).as_posix() for path in (model, manifest_path(model))],
+                [
+                    path.relative_to(config.out).as_posix()
+                    for path in (*data_files(model), model, manifest_path(model))
+                ],
                 placement.companions,
                 CARD_FILE,
                 lambda old: merged_card(config.out, old, base),

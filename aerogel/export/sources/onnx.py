@@ -32,7 +32,8 @@ class Onnx(Source):
         """See `Source.read`."""
         if token_embeddings:
             raise UsageError(f"--token-embeddings: {path} is not a sentence-transformers model")
-        from aerogel.export.onnx_reference import OnnxReference, read_onnx
+        from aerogel.export.onnx_file import read_onnx
+        from aerogel.export.onnx_reference import OnnxReference
 
         folder = path.parent.parent if path.parent.name == "onnx" else path.parent
         tokenizer = folder / "tokenizer.json"

@@ -1,4 +1,7 @@
-"""Target "onnx": one .onnx file that runs anywhere at dense speed, and faster with the native library."""
+"""Target "onnx": one .onnx file that runs anywhere at dense speed, and faster with the native library.
+
+Weights beyond the limit of one file are in a second one beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from aerogel import runtime
 from aerogel.errors import ExportError, ParityError, require
 from aerogel.export.parity import Batch, Runner
 from aerogel.export.target import GraphTarget
+from aerogel.export.targets._external import move_weights
 from aerogel.hf.reason import reason
 from aerogel.kernels.cpu.library import find_library
 from aerogel.ops.linear_function import DOMAIN
 from aerogel.runtime.mapping import align_initializers
+from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "TARGET", "Onnx"]
 
 MAX_BYTES = 2**31 - 1
-"""Maximum size of a protobuf message, and so of an .onnx file."""
+"""Maximum size of a protobuf message, and so of an .onnx file; weights beyond it go to a second file."""
 
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64",
@@ -45,10 +50,10 @@ class Onnx(GraphTarget):
         size = sum(
             value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
         )
-        if size > MAX_BYTES:
+        if inline and size > MAX_BYTES:
             raise ExportError(
-                f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file; "
-                "prune it further or export a smaller model"
+                f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file, which "
+                "--inline cannot exceed; omit it, or prune the model further"
             )
         proto = ir.to_proto(model)
         # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
@@ -62,7 +67,13 @@ class Onnx(GraphTarget):
             kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
             del proto.opset_import[:]
             proto.opset_import.extend(kept)
-        path.write_bytes(align_initializers(proto.SerializeToString()))
+        external = {}
+        if size > MAX_BYTES:
+            data = move_weights(proto, path)
+            external = {"external": {"file": data.name, "bytes": data.stat().st_size, "sha256": sha256(data)}}
+            path.write_bytes(proto.SerializeToString())
+        else:
+            path.write_bytes(align_initializers(proto.SerializeToString()))
         try:
             onnx.checker.check_model(path, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -73,6 +84,7 @@ class Onnx(GraphTarget):
             "functions": sorted(function.name for function in proto.functions),
             "inputs": [_signature(value) for value in proto.graph.input],
             "outputs": [_signature(value) for value in proto.graph.output],
+            **external,
         }
 
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
@@ -80,7 +92,7 @@ class Onnx(GraphTarget):
         import onnx
 
         runners: dict[str, Runner | str] = {"onnxruntime": _runner(path, library=False)}
-        if not onnx.load(path).functions:
+        if not onnx.load(path, load_external_data=False).functions:
             runners["aerogel"] = "no node of the model has a sparse kernel"
         elif find_library() is None:
             runners["aerogel"] = "the native library is not built on this machine"
@@ -92,7 +104,7 @@ class Onnx(GraphTarget):
         """See `GraphTarget.unrounded`. The only Round of a function's body becomes an Identity."""
         import onnx
 
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
         for graph in (model.graph, *model.functions):
             for node in graph.node:
                 if node.op_type == "Round" and not node.domain:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import aerogel
-from aerogel.errors import AerogelError, ExportError
+from aerogel.errors import AerogelError, ExportError, ParityError
+from aerogel.export import onnx_reference
 from aerogel.export.config import ExportConfig
+from aerogel.export.foreign_graph import normalize
 from aerogel.export.run import export
+from aerogel.export.targets import onnx as target
 
 WIDTH, WORDS = 16, 40
 IDS = np.array([[3, 9, 5, 1], [7, 2, 0, 0]])
@@ -66,6 +71,8 @@ BIAS = np.random.default_rng(2).standard_normal(WIDTH).astype(np.float32)
 W = weight(WIDTH, WIDTH, 1)
 SCALE = np.abs(W).max() / 127
 Q = np.round(W / SCALE).astype(np.int8)
+SHIFTED = (Q.astype(np.int16) // 2 + 3).astype(np.int8)  # the zeros of the matrix are 3
+UNSIGNED = (Q.astype(np.int16) + 128).astype(np.uint8)
 LAYERS: dict[str, tuple[str, dict[str, np.ndarray]]] = {
     "matmul": ("p = MatMul(x, layer_w) y = Add(p, b)", {"layer_w": W.T.copy(), "b": BIAS}),
     "bias first": ("p = MatMul(x, layer_w) y = Add(b, p)", {"layer_w": W.T.copy(), "b": BIAS}),
@@ -96,6 +103,51 @@ LAYERS: dict[str, tuple[str, dict[str, np.ndarray]]] = {
             "xz": np.uint8(128), "ys": np.float32(0.05), "yz": np.uint8(128),
         },
     ),
+    # torch.nn.utils.prune without prune.remove, and NNCF's magnitude sparsity: a weight and its mask.
+    "weight_mask": (
+        "m = Mul(layer_w_orig, layer_w_mask) t = Transpose<perm=[1, 0]>(m) p = MatMul(x, t) y = Add(p, b)",
+        {"layer_w_orig": W + (W == 0), "layer_w_mask": (W != 0).astype(np.float32), "b": BIAS},
+    ),
+    "boolean mask": (
+        "c = Cast<to=1>(layer_mask) m = Mul(layer_w, c) t = Transpose<perm=[1, 0]>(m) p = MatMul(x, t) y = Add(p, b)",
+        {"layer_w": W + (W == 0), "layer_mask": W != 0, "b": BIAS},
+    ),
+    "q zero point": (
+        "w = DequantizeLinear(layer_w, s, z) p = MatMul(x, w) y = Add(p, b)",
+        {"layer_w": SHIFTED.T.copy(), "s": np.float32(2 * SCALE), "z": np.int8(3), "b": BIAS},
+    ),
+    "q unsigned per column": (
+        "w = DequantizeLinear<axis=1>(layer_w, s, z) p = MatMul(x, w) y = Add(p, b)",
+        {
+            "layer_w": UNSIGNED.T.copy(), "s": np.full(WIDTH, SCALE, np.float32), "z": np.full(WIDTH, 128, np.uint8),
+            "b": BIAS,
+        },
+    ),
+    # SparseML's quantization-aware training before its conversion, and neural-compressor: activations too.
+    "q activations": (
+        "xq = QuantizeLinear(x, xs, xz) xd = DequantizeLinear(xq, xs, xz) w = DequantizeLinear(layer_w, s, z) "
+        "t = Transpose<perm=[1, 0]>(w) p = MatMul(xd, t) y = Add(p, b)",
+        {
+            "layer_w": Q, "s": np.float32(SCALE), "z": np.int8(0), "b": BIAS, "xs": np.float32(0.03),
+            "xz": np.uint8(128),
+        },
+    ),
+    # The same after SparseML's conversion: an integer bias is added to the integer sums.
+    "q integer bias": (
+        "xq = QuantizeLinear(x, xs, xz) i = MatMulInteger(xq, layer_w, xz, z) j = Add(i, bi) f = Cast<to=1>(j) "
+        "y = Mul(f, ys)",
+        {
+            "layer_w": UNSIGNED.T.copy(), "z": np.uint8(128), "xs": np.float32(0.03), "xz": np.uint8(128),
+            "bi": np.round(BIAS / (0.03 * SCALE)).astype(np.int32), "ys": np.float32(0.03 * SCALE),
+        },
+    ),
+    "q integers per column": (
+        "xq, xs, xz = DynamicQuantizeLinear(x) i = MatMulInteger(xq, layer_w, xz, z) f = Cast<to=1>(i) "
+        "m = Mul(xs, s) p = Mul(f, m) y = Add(p, b)",
+        {
+            "layer_w": Q.T.copy(), "s": np.full(WIDTH, SCALE, np.float32), "z": np.zeros(WIDTH, np.int8), "b": BIAS,
+        },
+    ),
 }  # fmt: skip
 
 
@@ -105,10 +157,12 @@ def test_every_spelling_of_a_linear_layer_comes_out_sparse_and_equal(tmp_path: P
     document = export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
     (matrix,) = document["matrices"].values()
     assert matrix["format"] == "csr"
-    assert matrix["kept"] == np.count_nonzero(W if "q" not in kind and kind != "integers" else Q)
+    kept = {"q zero point": SHIFTED - 3, "integers": Q}.get(kind, Q if kind.startswith("q") else W)
+    assert matrix["kept"] == np.count_nonzero(kept)
     assert document["functions"] == ["CsrLinear_v1"]
     expected = meaning(tmp_path / "in.onnx")
-    bound = 0.06 if kind == "qlinear" else 1e-5  # qlinear rounds its result to steps of 0.05
+    # qlinear rounds its result to steps of 0.05.
+    bound = {"qlinear": 0.06}.get(kind, 1e-5)
     for library in (False, True):
         found = run(tmp_path / "out" / "model.onnx", library=library)
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound * max(1, np.abs(expected).max()))
@@ -258,3 +312,121 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AerogelError):
         export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_beyond_the_limit_of_one_file_go_in_and_out_with_external_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = model(*LAYERS["matmul"]), tmp_path / "out" / "model.onnx"
+    large = np.random.default_rng(3).standard_normal((300, WIDTH)).astype(np.float32)
+    made.graph.initializer[0].CopyFrom(numpy_helper.from_array(large, "words"))
+    onnx.save(made, tmp_path / "in.onnx", save_as_external_data=True, location="in.data", size_threshold=100)
+    monkeypatch.setattr(target, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(onnx_reference, "_MAX_BYTES", 10_000)
+    document = export(ExportConfig(tmp_path / "in.onnx", out))
+    data = out.parent / document["external"]["file"]
+    assert document["external"]["bytes"] == data.stat().st_size > 10_000 > out.stat().st_size
+    assert document["companions"][data.name] == hashlib.sha256(data.read_bytes()).hexdigest()
+    for library in (False, True):
+        np.testing.assert_allclose(run(out, library=library), meaning(tmp_path / "in.onnx"), atol=1e-5)
+    # Another export of that name leaves one file of weights; the same one writes the same bytes.
+    again = export(ExportConfig(tmp_path / "in.onnx", out))
+    assert again["external"] == document["external"]
+    monkeypatch.undo()
+    assert "external" not in export(ExportConfig(tmp_path / "in.onnx", out))
+    assert sorted(file.name for file in out.parent.iterdir()) == ["model.manifest.json", "model.onnx"]
+
+
+def test_inline_is_refused_beyond_the_limit_of_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(model(*LAYERS["matmul"]), tmp_path / "in.onnx")
+    monkeypatch.setattr(target, "MAX_BYTES", 1_000)
+    with pytest.raises(ExportError, match=r"--inline cannot exceed"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx", inline=True))
+    assert not (tmp_path / "out").exists()
+
+
+def damage_truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def damage_flipped(data: bytes) -> bytes:
+    return bytes(byte ^ 0xFF if 200 <= number < 260 else byte for number, byte in enumerate(data))
+
+
+@pytest.mark.parametrize("damage", [damage_truncated, damage_flipped])
+def test_a_damaged_file_is_one_line(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "in.onnx").write_bytes(damage(model(*LAYERS["matmul"]).SerializeToString()))
+    with pytest.raises(AerogelError) as caught:
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tensor_with_fewer_bytes_than_its_shape_is_named(tmp_path: Path) -> None:
+    made = model(*LAYERS["matmul"])
+    made.graph.initializer[0].dims[0] = 10**9
+    (tmp_path / "in.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ExportError, match="words has 2,560 bytes, which do not fit its shape"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "a/../../weights.bin", ""])
+def test_external_data_elsewhere_is_refused(tmp_path: Path, location: str) -> None:
+    made = model(*LAYERS["matmul"])
+    damage_external(made)
+    made.graph.initializer[0].external_data[0].value = location
+    (tmp_path / "in.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ExportError, match="outside of the model's folder"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+
+
+def test_external_data_that_is_too_short_is_named(tmp_path: Path) -> None:
+    made = model(*LAYERS["matmul"])
+    damage_external(made)
+    (tmp_path / "in.onnx").write_bytes(made.SerializeToString())
+    (tmp_path / "missing.bin").write_bytes(bytes(10))
+    with pytest.raises(ExportError, match=r"missing\.bin is too short for words"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+
+
+def test_the_normal_form_is_compared_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(made: ir.Model) -> None:
+        normalize(made)
+        bias = made.graph.initializers["b"]
+        bias.const_value = ir.tensor(BIAS + 1, name="b")
+
+    onnx.save(model(*LAYERS["matmul"]), tmp_path / "in.onnx")
+    monkeypatch.setattr(onnx_reference, "normalize", spoil)
+    with pytest.raises(ParityError, match="normalized"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_linear_layers_that_read_one_another_are_all_packed(tmp_path: Path) -> None:
+    body = "p = MatMul(x, v) q = MatMul(p, layer_w) y = Add(q, b)"
+    onnx.save(
+        model(body, {"v": weight(WIDTH, WIDTH, 5), "layer_w": W.T.copy(), "b": BIAS}), tmp_path / "in.onnx"
+    )
+    document = export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))
+    assert [matrix["format"] for matrix in document["matrices"].values()] == ["csr", "csr"]
+
+
+def test_a_table_of_positions_limits_the_length(tmp_path: Path) -> None:
+    body = "n = Shape<start=1, end=2>(input_ids) r = Slice(table, zero, n, one) y = Add(x, r)"
+    table = np.zeros((1, 21, WIDTH), np.float32)
+    made = model(
+        f"{body} ".replace("y =", "h =") + "p = MatMul(h, layer_w) y = Add(p, b)",
+        {"table": table, "zero": np.array([0]), "one": np.array([1]), "layer_w": W.T.copy(), "b": BIAS},
+    )
+    onnx.save(made, tmp_path / "in.onnx")
+    assert export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))["max_length"] == 21
+
+
+def test_a_model_in_training_mode_is_refused(tmp_path: Path) -> None:
+    body = "d, k = Dropout(x, ratio, training) p = MatMul(d, layer_w) y = Add(p, b)"
+    arrays = {"ratio": np.float32(0.5), "training": np.bool_(True), "layer_w": W.T.copy(), "b": BIAS}
+    onnx.save(model(body, arrays), tmp_path / "in.onnx")
+    with pytest.raises(ExportError, match="was exported in training mode"):
+        export(ExportConfig(tmp_path / "in.onnx", tmp_path / "out" / "model.onnx"))

@@ -1,0 +1,1 @@
+"""Patterns, one a file. Files that begin with an underscore are helpers."""
