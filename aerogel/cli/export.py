@@ -98,19 +98,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest accepted drop of a metric from the checkpoint's, in percentage points (default: 0.5)",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print formats, file size and predicted speed; write nothing (but the --json file)",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="overwrite files that were not written by an earlier export"
     )
     parser.add_argument(
         "--json",
         type=arguments.output,
         metavar="FILE",
-        help="write the manifest to FILE; - is standard output",
+        help="write the manifest (of a dry run, the preview) to FILE; - is standard output",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, verify, and print the storage plan and the verdict."""
-    from aerogel.export import report
+    """Export, verify, and print the storage plan and the verdict; or preview the export."""
+    from aerogel.export import preview, report
     from aerogel.export.config import ExportConfig
     from aerogel.export.output_dir import companions
     from aerogel.export.run import export
@@ -156,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
         check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)
     with progress() as step:
-        document = export(config, step)
+        document = preview.preview(config, step) if args.dry_run else export(config, step)
     if args.json and not to_file:
         json.dump(document, sys.stdout, indent=2)
         print()
@@ -165,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
     out.print(report.table(document))
     if speed := report.speed_table(document):
         out.print(speed)
-    out.print(report.verdict(document))
+    out.print(report.outlook(document) if args.dry_run else report.verdict(document))
     if to_file:
         with atomic_file(args.json) as file:
             file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

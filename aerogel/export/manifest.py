@@ -15,27 +15,30 @@ from aerogel.export.reference_model import TOLERANCE
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
-    from aerogel.export.config import ExportConfig
-    from aerogel.export.source import Subject
+    from aerogel.export.prepare import Prepared
 
-__all__ = ["SCHEMA", "manifest"]
+__all__ = ["SCHEMA", "embeddings_document", "manifest", "matrices_document"]
 
 SCHEMA = 1
 
 
 def manifest(
-    subject: Subject,
-    plan: Mapping[str, StoragePlan],
-    tables: Mapping[str, Table],
-    config: ExportConfig,
+    prepared: Prepared,
     artifact: Path,
     details: dict[str, Any],
     parity: dict[str, Any],
-    max_length: int,
-    prediction: dict[str, Any],
     served: Mapping[str, bytes],
 ) -> dict[str, Any]:
-    """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions."""
+    """Assemble the manifest; every value is plain JSON. Sizes are in bytes, densities are fractions.
+
+    Args:
+        prepared: the export before it was written.
+        artifact: the file that was written.
+        details: what the target, the head and the evaluation add.
+        parity: comparisons by runner.
+        served: contents of companions that are not plain copies, by file name.
+    """
+    config, subject = prepared.config, prepared.subject
     record, accounting = subject.record, subject.accounting
     return {
         "schema": SCHEMA,
@@ -45,37 +48,12 @@ def manifest(
         "bytes": artifact.stat().st_size,
         "sha256": sha256(artifact),
         **details,
-        "max_length": max_length,
+        "max_length": prepared.reference.max_length,
         "format": config.format,
         "weights": config.weights,
-        "matrices": {
-            name: {
-                "shape": list(choice.shape),
-                "kept": choice.kept,
-                "stored": choice.stored,
-                "format": choice.format,
-                "weights": choice.weights,
-                "reason": choice.reason,
-                "arrays": {
-                    key: {"dtype": array.dtype.name, "shape": list(array.shape)}
-                    for key, array in choice.arrays.items()
-                },
-                "bytes": choice.bytes,
-                "dense_bytes": choice.weight.nbytes,
-            }
-            for name, choice in plan.items()
-        },
-        "embeddings": {
-            name: {
-                "shape": list(table.shape),
-                "weights": table.weights,
-                "reason": table.reason,
-                "bytes": table.bytes,
-                "dense_bytes": table.rounded.nbytes,
-            }
-            for name, table in tables.items()
-        },
-        "prediction": prediction,
+        "matrices": matrices_document(prepared.plan),
+        "embeddings": embeddings_document(prepared.tables),
+        "prediction": prepared.prediction,
         "density": accounting.density,
         "encoder_density": accounting.encoder_density,
         "parity": {"tolerance": TOLERANCE, **parity},
@@ -96,4 +74,39 @@ def manifest(
             file.name: hashlib.sha256(served[file.name]).hexdigest() if file.name in served else sha256(file)
             for file in companions(subject.path)
         },
+    }
+
+
+def matrices_document(plan: Mapping[str, StoragePlan]) -> dict[str, Any]:
+    """How each matrix is stored, by name."""
+    return {
+        name: {
+            "shape": list(choice.shape),
+            "kept": choice.kept,
+            "stored": choice.stored,
+            "format": choice.format,
+            "weights": choice.weights,
+            "reason": choice.reason,
+            "arrays": {
+                key: {"dtype": array.dtype.name, "shape": list(array.shape)}
+                for key, array in choice.arrays.items()
+            },
+            "bytes": choice.bytes,
+            "dense_bytes": choice.weight.nbytes,
+        }
+        for name, choice in plan.items()
+    }
+
+
+def embeddings_document(tables: Mapping[str, Table]) -> dict[str, Any]:
+    """How each embedding table is stored, by name."""
+    return {
+        name: {
+            "shape": list(table.shape),
+            "weights": table.weights,
+            "reason": table.reason,
+            "bytes": table.bytes,
+            "dense_bytes": table.rounded.nbytes,
+        }
+        for name, table in tables.items()
     }

@@ -1,4 +1,4 @@
-"""Format the manifest of an export for the terminal."""
+"""Format the manifest of an export, or the preview of one, for the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aerogel.hf.names import name_inside
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["speed_table", "table", "verdict"]
+__all__ = ["outlook", "speed_table", "table", "verdict"]
 
 _RUNNERS = {
     "onnxruntime": "stock ONNX Runtime",
@@ -58,13 +58,7 @@ def verdict(document: dict[str, Any]) -> str:
     lines = [
         f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
     ]
-    for name, fused in document["fusions"].items():
-        reason = f"; {fused['reason']}" if fused["reason"] else ""
-        lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
-    if not document["fusions"]:
-        lines.append("no layers fused (--no-fuse or --format dense)")
-    lines += _skipped(document["left_out"])
-    lines += _embeddings(document["embeddings"])
+    lines += _contents(document)
     lines.append(speed.verdict(document["prediction"]))
     for name, result in document["parity"].items():
         if name == "tolerance":
@@ -93,6 +87,37 @@ def verdict(document: dict[str, Any]) -> str:
                 f"{100 * task['checkpoint'][metric]:.2f} (from {task['checkpoint_from']})"
             )
     return "\n".join(lines)
+
+
+def outlook(document: dict[str, Any]) -> str:
+    """What an export would write, its parts, and its speed with and without the library; one fact a line."""
+    sizes, prediction = document["sizes"], document["prediction"]
+    lines = [
+        f"dry run, nothing written. {document['file']} would have {_size(document['bytes'])}: encoder "
+        f"{_size(sizes['encoder'])}, embeddings {_size(sizes['embeddings'])}, other {_size(sizes['other'])}"
+    ]
+    lines += _contents(document)
+    lines.append(speed.verdict(prediction))
+    if "reason" not in prediction:
+        part = "encoder" if prediction["encoder"] else "linear"
+        times = prediction[part]
+        title = "encoder" if part == "encoder" else "linear layers"
+        lines.append(
+            f"{title}: predicted {times['stored_us'] / 1e3:.3g} ms with the library, "
+            f"{times['dense_us'] / 1e3:.3g} ms without it (dense speed)"
+        )
+    return "\n".join(lines)
+
+
+def _contents(document: dict[str, Any]) -> list[str]:
+    """What is fused, what is skipped, and how embeddings are stored."""
+    lines = []
+    for name, fused in document["fusions"].items():
+        reason = f"; {fused['reason']}" if fused["reason"] else ""
+        lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
+    if not document["fusions"]:
+        lines.append("no layers fused (--no-fuse or --format dense)")
+    return lines + _skipped(document["left_out"]) + _embeddings(document["embeddings"])
 
 
 def _labels(comparison: dict[str, Any]) -> str:

@@ -278,3 +278,19 @@ def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
     assert (
         verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused (--no-fuse or --format dense)"
     )
+
+
+def test_dry_run_writes_nothing_but_the_report(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(tiny_checkpoint("bert", num_hidden_layers=1))
+    out, report = tmp_path / "out" / "m.onnx", tmp_path / "report.json"
+    assert cli.main(["export", checkpoint, "--out", str(out), "--dry-run", "--json", str(report)]) == 0
+    assert list(tmp_path.iterdir()) == [report]
+    document = json.loads(report.read_text())
+    assert document["dry_run"]
+    printed = capsys.readouterr().out
+    assert "dry run, nothing written. m.onnx would have" in printed
+    assert "attention.self.query" in printed
+    assert cli.main(["export", checkpoint, "--out", str(out), "--dry-run", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == document

@@ -16,6 +16,7 @@ from aerogel.ops.linear_function import DOMAIN
 from aerogel.runtime.mapping import align_initializers
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
 __all__ = ["MAX_BYTES", "TARGET", "Onnx"]
@@ -36,31 +37,9 @@ class Onnx(Target):
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:
         """See `Target.write`."""
         require("onnx", "export")
-        import onnx
         import onnx.checker
-        import onnx.inliner
-        import onnx_ir as ir
 
-        size = sum(
-            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
-        )
-        if size > MAX_BYTES:
-            raise ExportError(
-                f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file; "
-                "prune it further or export a smaller model"
-            )
-        proto = ir.to_proto(model)
-        # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
-        # transposes only the initializer.
-        weights = {tensor.name for tensor in proto.graph.initializer}
-        others = [value for value in proto.graph.value_info if value.name not in weights]
-        del proto.graph.value_info[:]
-        proto.graph.value_info.extend(others)
-        if inline:
-            proto = onnx.inliner.inline_local_functions(proto)
-            kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
-            del proto.opset_import[:]
-            proto.opset_import.extend(kept)
+        proto = _message(model, inline=inline)
         path.write_bytes(align_initializers(proto.SerializeToString()))
         try:
             onnx.checker.check_model(path, full_check=True)
@@ -73,6 +52,10 @@ class Onnx(Target):
             "inputs": [_signature(value) for value in proto.graph.input],
             "outputs": [_signature(value) for value in proto.graph.output],
         }
+
+    def size(self, model: ir.Model, *, inline: bool) -> int:
+        """See `Target.size`."""
+        return len(align_initializers(_message(model, inline=inline).SerializeToString()))
 
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
         """See `Target.runners`."""
@@ -102,6 +85,37 @@ class Onnx(Target):
             return _runner(copy, library=False)
         finally:
             copy.unlink()
+
+
+def _message(model: ir.Model, *, inline: bool) -> onnx.ModelProto:
+    """The model as a message, with the bodies of functions in place of their calls if `inline`.
+
+    Raises:
+        ExportError: it is too large for a file.
+    """
+    require("onnx", "export")
+    import onnx.inliner
+    import onnx_ir as ir
+
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size > MAX_BYTES:
+        raise ExportError(
+            f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file; "
+            "prune it further or export a smaller model"
+        )
+    proto = ir.to_proto(model)
+    # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
+    # transposes only the initializer.
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    others = [value for value in proto.graph.value_info if value.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(others)
+    if inline:
+        proto = onnx.inliner.inline_local_functions(proto)
+        kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+        del proto.opset_import[:]
+        proto.opset_import.extend(kept)
+    return proto
 
 
 def _runner(path: Path, *, library: bool) -> Runner:
