@@ -16,7 +16,7 @@ HELP = "export a model, dense or pruned, to one ONNX file and verify it"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     targets = ", ".join(plugin_names("aerogel.export.targets"))
-    formats = ", ".join([*plugin_names("aerogel.sparse.formats"), "dense"])
+    formats = ", ".join(["auto", *plugin_names("aerogel.sparse.formats"), "dense"])
     types = ", ".join(plugin_names("aerogel.ops.value_types"))
     parser.add_argument(
         "model",
@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", default="onnx", metavar="TARGET", help=f"target: {targets} (default: onnx)")
     parser.add_argument(
         "--format",
+        default="auto",
         metavar="FORMAT",
-        help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
+        help=f"storage format of pruned matrices: {formats} (default: auto, the fastest of csr, bsr and dense)",
     )
     parser.add_argument(
         "--weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerogel.export.plan import FP32
+from aerogel.export.plan import AUTO, FP32
 from aerogel.export.task_eval import ALLOWED_DROP
 
 __all__ = ["ExportConfig"]
@@ -20,8 +20,7 @@ class ExportConfig:
             hub id.
         out: the artifact to write.
         target: kind of artifact.
-        format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
-            else csr.
+        format: storage of the pruned matrices; "auto" for the fastest of each matrix, "dense" for none.
         weights: type of the pruned matrices' values.
         embeddings: type of the embedding tables' values.
         block: (rows, cols) of stored blocks; the checkpoint's own if None.
@@ -40,7 +39,7 @@ class ExportConfig:
     source: Path | str
     out: Path
     target: str = "onnx"
-    format: str | None = None
+    format: str = AUTO
     weights: str = FP32
     embeddings: str = FP32
     block: tuple[int, int] | None = None

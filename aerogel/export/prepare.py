@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from aerogel.cost.predict import WORKLOAD, unknown
 from aerogel.errors import ExportError, UsageError
 from aerogel.export import output_dir
 from aerogel.export.config import ExportConfig
-from aerogel.export.plan import DENSE, StoragePlan, default_format, make_plan
+from aerogel.export.plan import DENSE, StoragePlan, make_plan
 from aerogel.export.prediction import form_of, predicted
 from aerogel.export.source import Source, Subject, find_source
 from aerogel.export.target import TARGETS, Target
@@ -49,7 +49,7 @@ class Prepared:
     """An export up to the point where it is written.
 
     Attributes:
-        config: what to do; its format is the one in use.
+        config: what to do.
         subject: the model, as it was read.
         reference: the model as something to run.
         graph: the rewritten and fused graph, with its functions.
@@ -103,11 +103,10 @@ def prepare(config: ExportConfig, subject: Subject, progress: Progress) -> Prepa
     Raises:
         AerogelError: the message says what is wrong.
     """
-    config = replace(config, format=config.format or default_format(subject, config.block))
     cost_model = cache.find(WORKLOAD.threads)
     plan = make_plan(
         subject,
-        str(config.format),
+        config.format,
         config.block,
         config.max_density,
         config.weights,

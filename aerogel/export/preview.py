@@ -42,7 +42,7 @@ def preview(config: ExportConfig, progress: Progress = lambda *_: None) -> dict[
         "bytes": size,
         "sizes": part_sizes(prepared.graph, size),
         "max_length": prepared.reference.max_length,
-        "format": prepared.config.format,
+        "format": config.format,
         "weights": config.weights,
         "matrices": matrices_document(prepared.plan),
         "embeddings": embeddings_document(prepared.tables),

@@ -152,9 +152,11 @@ def _embeddings(tables: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _storage(matrix: dict[str, Any]) -> str:
-    """Storage format of a matrix, with the value type unless it is fp32."""
+    """Storage format of a matrix, with its block, and the value type unless it is fp32."""
     weights = matrix["weights"]
-    return str(matrix["format"]) + (f"-{weights}" if weights != "fp32" else "")
+    block = matrix["arrays"].get("data", {}).get("shape", [])[1:]
+    format = f"{matrix['format']}{f'-{weights}' if weights != 'fp32' else ''}"
+    return f"{format} {block[0]}x{block[1]}" if len(block) == 2 else format
 
 
 def _total(matrices: Iterable[dict[str, Any]], key: str) -> int:

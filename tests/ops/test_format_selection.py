@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import StorageFormat, candidates, select
+from aerogel.ops.format_selection import StorageFormat, candidates, select
 
 CSR, FOURS = StorageFormat("csr", (1, 1)), StorageFormat("bsr", (4, 1))
 
