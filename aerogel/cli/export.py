@@ -16,7 +16,7 @@ HELP = "export a model, dense or pruned, to one ONNX file and verify it"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     targets = ", ".join(plugin_names("aerogel.export.targets"))
-    formats = ", ".join(["auto", *plugin_names("aerogel.sparse.formats"), "dense"])
+    formats = ", ".join(["auto", *plugin_names("aerogel.sparse.formats"), "compact", "dense"])
     types = ", ".join(plugin_names("aerogel.ops.value_types"))
     parser.add_argument(
         "model",

@@ -20,7 +20,8 @@ class ExportConfig:
             hub id.
         out: the artifact to write.
         target: kind of artifact.
-        format: storage of the pruned matrices; "auto" for the fastest of each matrix, "dense" for none.
+        format: storage of the pruned matrices; "auto" for the fastest of each matrix, "dense" for none,
+            "compact" for none of what remains without wholly pruned heads and neurons.
         weights: type of the pruned matrices' values.
         embeddings: type of the embedding tables' values.
         block: (rows, cols) of stored blocks; the checkpoint's own if None.

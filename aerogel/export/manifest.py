@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from aerogel.export.reference_model import TOLERANCE
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aerogel.export.prepare import Prepared
 
 __all__ = ["SCHEMA", "embeddings_document", "manifest", "matrices_document"]
@@ -51,7 +54,8 @@ def manifest(
         "max_length": prepared.reference.max_length,
         "format": config.format,
         "weights": config.weights,
-        "matrices": matrices_document(prepared.plan),
+        "matrices": matrices_document(prepared.plan, subject.masks),
+        "removed": asdict(prepared.removed) if prepared.removed else None,
         "embeddings": embeddings_document(prepared.tables),
         "prediction": prepared.prediction,
         "density": accounting.density,
@@ -77,8 +81,8 @@ def manifest(
     }
 
 
-def matrices_document(plan: Mapping[str, StoragePlan]) -> dict[str, Any]:
-    """How each matrix is stored, by name."""
+def matrices_document(plan: Mapping[str, StoragePlan], masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """How each matrix is stored, by name; ``dense_bytes`` counts all entries of its mask."""
     return {
         name: {
             "shape": list(choice.shape),
@@ -92,7 +96,7 @@ def matrices_document(plan: Mapping[str, StoragePlan]) -> dict[str, Any]:
                 for key, array in choice.arrays.items()
             },
             "bytes": choice.bytes,
-            "dense_bytes": choice.weight.nbytes,
+            "dense_bytes": choice.weight.itemsize * masks[name].size,
         }
         for name, choice in plan.items()
     }

@@ -12,6 +12,7 @@ from aerogel.cost.model import CostModel
 from aerogel.cost.predict import WORKLOAD, unknown
 from aerogel.errors import ExportError, UsageError
 from aerogel.export import output_dir
+from aerogel.export.compact import COMPACT, compact
 from aerogel.export.config import ExportConfig
 from aerogel.export.plan import DENSE, StoragePlan, make_plan
 from aerogel.export.prediction import form_of, predicted
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
     from aerogel.export.embeddings import Table
     from aerogel.export.fusion import Fused
     from aerogel.export.reference_model import ReferenceModel
+    from aerogel.hf.shrink import ShrinkReport
 
 __all__ = ["Checked", "Prepared", "Progress", "check", "prepare", "read"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
+
+# Formats of standard operators alone: no layers are fused.
+_PLAIN = (COMPACT, DENSE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Prepared:
         tables: how each embedding table is stored, by name.
         fusions: result of each fusion, by name.
         prediction: the predicted speed, see `aerogel.cost.predict.predict`.
+        removed: heads and neurons that ``--format compact`` removed; None with another format.
     """
 
     config: ExportConfig
@@ -67,6 +73,7 @@ class Prepared:
     tables: Mapping[str, Table]
     fusions: Mapping[str, Fused]
     prediction: dict[str, Any]
+    removed: ShrinkReport | None = None
 
 
 def check(config: ExportConfig) -> Checked:
@@ -104,25 +111,27 @@ def prepare(config: ExportConfig, subject: Subject, progress: Progress) -> Prepa
         AerogelError: the message says what is wrong.
     """
     cost_model = cache.find(WORKLOAD.threads)
-    plan = make_plan(
-        subject,
-        config.format,
-        config.block,
-        config.max_density,
-        config.weights,
-        cost_model if isinstance(cost_model, CostModel) else None,
-        subject.read,
-    )
+    smaller = compact(config, subject) if config.format == COMPACT else None
+    plan = smaller.plan if smaller else _plan(config, subject, cost_model)
     progress("capture", 0, 1)
     reference = subject.load()
-    graph = reference.graph()
+    graph = smaller.model.graph() if smaller else reference.graph()
     progress("capture", 1, 1)
     plan, tables, fusions = _rewrite(config, reference, graph, plan)
     whole = bool(fusions) and not any(fused.reason for fused in fusions.values())
     prediction = predicted(cost_model, plan, subject.path, form_of(graph, whole))
     if config.inline:
         prediction = unknown("functions are written out, so that no kernel can take their place")
-    return Prepared(config, subject, reference, graph, plan, tables, fusions, prediction)
+    removed = smaller.removed if smaller else None
+    return Prepared(config, subject, reference, graph, plan, tables, fusions, prediction, removed)
+
+
+def _plan(config: ExportConfig, subject: Subject, cost_model: CostModel | str) -> dict[str, StoragePlan]:
+    """How each matrix is stored."""
+    known = cost_model if isinstance(cost_model, CostModel) else None
+    return make_plan(
+        subject, config.format, config.block, config.max_density, config.weights, known, subject.read
+    )
 
 
 def _rewrite(
@@ -147,4 +156,4 @@ def _rewrite(
     simplify(graph)
     tables = store_embeddings(graph, config.embeddings, reference.parameters())
     attach_functions(graph, plan)
-    return plan, tables, fuse(graph) if config.fuse and config.format != DENSE else {}
+    return plan, tables, fuse(graph) if config.fuse and config.format not in _PLAIN else {}

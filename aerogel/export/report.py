@@ -112,11 +112,16 @@ def outlook(document: dict[str, Any]) -> str:
 def _contents(document: dict[str, Any]) -> list[str]:
     """What is fused, what is skipped, and how embeddings are stored."""
     lines = []
+    if removed := document["removed"]:
+        lines.append(
+            f"removed: {removed['heads']} of {removed['all_heads']} attention heads and {removed['neurons']} of "
+            f"{removed['all_neurons']} neurons"
+        )
     for name, fused in document["fusions"].items():
         reason = f"; {fused['reason']}" if fused["reason"] else ""
         lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
     if not document["fusions"]:
-        lines.append("no layers fused (--no-fuse or --format dense)")
+        lines.append("no layers fused (--no-fuse, or --format dense or compact)")
     return lines + _skipped(document["left_out"]) + _embeddings(document["embeddings"])
 
 
