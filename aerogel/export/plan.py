@@ -211,8 +211,11 @@ def _pruned(
     tokens = WORKLOAD.batch * WORKLOAD.sequence
     ranked = []
     for order, storage in enumerate(formats):
-        arrays = FORMATS.get(storage.format).encode(values, mask, storage.block)
-        product = packed_shape_of(arrays, mask.shape) if calibration else None
+        encoder = FORMATS.get(storage.format)
+        arrays = encoder.encode(values, mask, storage.block)
+        product = (
+            packed_shape_of(encoder.for_kernels(arrays, mask.shape), mask.shape) if calibration else None
+        )
         limit = storage.break_even if max_density is None else max_density
         fraction = arrays["data"].size / mask.size
         # Without a calibration, time is proportional to the stored entries and equals the dense time at break-even.

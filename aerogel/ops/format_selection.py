@@ -58,13 +58,17 @@ def candidates(
         own_block: block that the model was pruned in, (1, 1) without blocks; None if it is unknown.
 
     Raises:
-        UsageError: an unknown format, or a block for a format without blocks.
+        UsageError: an unknown format, one for files alone, or a block for a format without blocks.
         ExportError: a known format that has no kernel.
     """
     if format == AUTO:
         model_block = own_block if own_block != (1, 1) else None
         return [StorageFormat("csr", (1, 1)), StorageFormat("bsr", block or model_block or _BLOCK)]
     op_for(format)
+    if FORMATS.get(format).for_files:
+        raise UsageError(
+            f"format {format!r} is for files; use 'csr', to which it is unpacked when a file is loaded"
+        )
     if FORMATS.get(format).blocked:
         return [StorageFormat(format, block or own_block or _BLOCK)]
     if block is not None:

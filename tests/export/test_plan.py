@@ -197,6 +197,17 @@ def test_auto_selects_the_fastest_format(
         assert " ".join([choice.format, *["x".join(map(str, shape))] * bool(shape)]) == expected
 
 
+def test_bitmask_is_predicted_as_csr(
+    tiny_checkpoint: Checkpoints, fake_cost_model: Callable[..., CostModel]
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(num_hidden_layers=1))
+    bits, csr = (make_plan(loaded, form, calibration=fake_cost_model()) for form in ("bitmask", "csr"))
+    for name, choice in bits.items():
+        assert (choice.format, choice.product) == ("bitmask", csr[name].product)
+        rows, columns = choice.shape
+        assert choice.bytes == 4 * choice.kept + rows * columns // 8
+
+
 def test_auto_looks_at_each_matrix(tiny_checkpoint: Checkpoints) -> None:
     loaded = checkpoint.load(tiny_checkpoint(num_hidden_layers=1))
     names = list(loaded.masks)

@@ -18,6 +18,8 @@ def test_candidates() -> None:
     assert candidates("auto", None, (16, 16)) == [CSR, StorageFormat("bsr", (16, 16))]
     with pytest.raises(UsageError, match="does not apply"):
         candidates("csr", (4, 1))
+    with pytest.raises(UsageError, match="format 'bitmask' is for files; use 'csr'"):
+        candidates("bitmask")
 
 
 def test_stored_fraction_counts_whole_blocks() -> None:
