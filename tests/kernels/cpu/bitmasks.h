@@ -1,5 +1,5 @@
-// A matrix stored as a bitmask, shared by its test and its fuzzing program. Buffers on the heap have exactly the promised
-// size, so that the address sanitizer guards their ends.
+// A matrix stored as a bitmask, shared by its test and its fuzzing program. Buffers on the heap have exactly the
+// promised size, so that the address sanitizer guards their ends.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,10 @@ struct Bitmask {
   std::vector<int32_t> indptr, indices;  // filled by Unpack
 
   Bitmask(int64_t rows_, int64_t columns_)
-      : rows(rows_), columns(columns_), bits(static_cast<size_t>(rows * Bytes())), indptr(static_cast<size_t>(rows + 1)) {}
+      : rows(rows_),
+        columns(columns_),
+        bits(static_cast<size_t>(rows * Bytes())),
+        indptr(static_cast<size_t>(rows + 1)) {}
 
   int64_t Bytes() const { return (columns + 7) / 8; }
 
@@ -41,8 +44,8 @@ struct Bitmask {
   bool Unpack(std::string* reason) {
     indices.assign(static_cast<size_t>(entries), -1);
     char text[256] = "";
-    const int refused = aerogel_bitmask_unpack(bits.data(), rows, columns, entries, indptr.data(), indices.data(), text,
-                                               sizeof text);
+    const int refused =
+        aerogel_bitmask_unpack(bits.data(), rows, columns, entries, indptr.data(), indices.data(), text, sizeof text);
     *reason = text;
     return refused == 0;
   }

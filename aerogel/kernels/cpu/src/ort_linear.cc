@@ -95,15 +95,9 @@ class LinearOperator final : public Operator {
 
 std::vector<std::unique_ptr<Operator>> LinearOperators() {
   static constexpr const char* kOperators[][2] = {
-      {"CsrLinear_v1", "csr"},
-      {"BsrLinear_v1", "bsr"},
-      {"BitmaskLinear_v1", "bitmask"},
-      {"CsrLinearFp16_v1", "csr-fp16"},
-      {"BsrLinearFp16_v1", "bsr-fp16"},
-      {"BitmaskLinearFp16_v1", "bitmask-fp16"},
-      {"CsrLinearInt8_v1", "csr-int8"},
-      {"BsrLinearInt8_v1", "bsr-int8"},
-      {"BitmaskLinearInt8_v1", "bitmask-int8"},
+      {"CsrLinear_v1", "csr"},          {"BsrLinear_v1", "bsr"},          {"BitmaskLinear_v1", "bitmask"},
+      {"CsrLinearFp16_v1", "csr-fp16"}, {"BsrLinearFp16_v1", "bsr-fp16"}, {"BitmaskLinearFp16_v1", "bitmask-fp16"},
+      {"CsrLinearInt8_v1", "csr-int8"}, {"BsrLinearInt8_v1", "bsr-int8"}, {"BitmaskLinearInt8_v1", "bitmask-int8"},
   };
   std::vector<std::unique_ptr<Operator>> operators;
   for (const auto& op : kOperators) operators.emplace_back(new LinearOperator(op[0], op[1]));
