@@ -47,7 +47,7 @@ def compact(config: ExportConfig, subject: Subject) -> Compacted:
         UsageError: an option that does not apply to this format, or a model with nothing to remove.
         ExportError: a model whose heads and neurons are not known.
     """
-    flags = {"--block": config.block, "--max-density": config.max_density}
+    flags: dict[str, object] = {"--block": config.block, "--max-density": config.max_density}
     if config.weights != FP32:
         flags["--weights"] = config.weights
     given = next((flag for flag, value in flags.items() if value is not None), None)
