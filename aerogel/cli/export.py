@@ -16,7 +16,7 @@ HELP = "export a model, dense or pruned, to one ONNX file and verify it"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     targets = ", ".join(plugin_names("aerogel.export.targets"))
-    formats = ", ".join([*plugin_names("aerogel.sparse.formats"), "dense"])
+    formats = ", ".join(["auto", *plugin_names("aerogel.sparse.formats"), "compact", "dense"])
     types = ", ".join(plugin_names("aerogel.ops.value_types"))
     parser.add_argument(
         "model",
@@ -46,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
+        default="auto",
         metavar="FORMAT",
-        help=f"storage format of pruned matrices: {formats} (default: bsr if they were pruned in blocks, else csr)",
+        help=f"storage format of pruned matrices: {formats} (default: auto, the fastest of csr, bsr and dense)",
     )
     parser.add_argument(
         "--weights",
@@ -121,19 +122,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest accepted drop of a metric from the checkpoint's, in percentage points (default: 0.5)",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print formats, file size and predicted speed; write nothing (but the --json file)",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="overwrite files that were not written by an earlier export"
     )
     parser.add_argument(
         "--json",
         type=arguments.output,
         metavar="FILE",
-        help="write the manifest to FILE; - is standard output",
+        help="write the manifest (of a dry run, the preview) to FILE; - is standard output",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, verify, and print the storage plan and the verdict."""
-    from aerogel.export import report
+    """Export, verify, and print the storage plan and the verdict; or preview the export."""
+    from aerogel.export import preview, report
     from aerogel.export.config import ExportConfig
     from aerogel.export.output_dir import companions
     from aerogel.export.run import export
@@ -186,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
         check_outputs_distinct({"--json": args.json}, taken, folders)
         check_output(args.json)
     with progress() as step:
-        document = export(config, step)
+        document = preview.preview(config, step) if args.dry_run else export(config, step)
     if args.json and not to_file:
         json.dump(document, sys.stdout, indent=2)
         print()
@@ -195,8 +201,8 @@ def run(args: argparse.Namespace) -> int:
     out.print(report.table(document))
     if speed := report.speed_table(document):
         out.print(speed)
-    out.print(report.verdict(document))
-    if args.push:
+    out.print(report.outlook(document) if args.dry_run else report.verdict(document))
+    if args.push and not args.dry_run:
         out.print(f"uploaded to {args.push}")
     if to_file:
         with atomic_file(args.json) as file:

@@ -89,7 +89,7 @@ def column_features(weights: str) -> int:
 
 
 def packed_shape_of(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> PackedShape:
-    """The `PackedShape` of a matrix (out, in) stored in CSR or BSR `arrays`.
+    """The `PackedShape` of a matrix (out, in) whose `arrays` are as kernels read them, CSR or BSR.
 
     Raises:
         FormatError: the arrays are malformed.

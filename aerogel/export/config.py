@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerogel.export.plan import FP32
+from aerogel.export.plan import AUTO, FP32
 from aerogel.export.task_eval import ALLOWED_DROP
 
 __all__ = ["ExportConfig"]
@@ -24,8 +24,8 @@ class ExportConfig:
         push: repository of the Hugging Face hub to upload the layout "hub" to.
         public: make the repository public if it is new.
         model_repository: of target "triton-server": folder of the model repository on the server.
-        format: storage of the pruned matrices, or "dense"; None for bsr where the checkpoint or `block` has blocks,
-            else csr.
+        format: storage of the pruned matrices; "auto" for the fastest of each matrix, "dense" for none,
+            "compact" for none of what remains without wholly pruned heads and neurons.
         weights: type of the pruned matrices' values.
         embeddings: type of the embedding tables' values.
         block: (rows, cols) of stored blocks; the checkpoint's own if None.
@@ -48,7 +48,7 @@ class ExportConfig:
     push: str | None = None
     public: bool = False
     model_repository: str = "/models"
-    format: str | None = None
+    format: str = AUTO
     weights: str = FP32
     embeddings: str = FP32
     block: tuple[int, int] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,14 +14,17 @@ from aerogel.cost.model import CostModel
 from aerogel.cost.packed_shape import PackedShape, packed_shape_of
 from aerogel.cost.predict import WORKLOAD
 from aerogel.errors import UsageError, require
+from aerogel.ops.format_selection import StorageFormat
 from aerogel.ops.functions import op_for
 from aerogel.ops.value_type import VALUE_TYPES
+from aerogel.sparse.blocks import common_block
 from aerogel.sparse.format import Arrays
 from aerogel.sparse.formats import FORMATS
 from aerogel.sparse.masks import check_block
 
-__all__ = ["DENSE", "FP32", "Masked", "StoragePlan", "default_format", "make_plan", "read_weights"]
+__all__ = ["AUTO", "DENSE", "FP32", "Masked", "StoragePlan", "make_plan", "read_weights"]
 
+AUTO = "auto"
 DENSE = "dense"
 FP32 = "fp32"
 
@@ -76,11 +79,6 @@ class StoragePlan:
         return kind.decode(*kind.encode(self.weight, self.name))
 
 
-def default_format(checkpoint: Masked, block: tuple[int, int] | None = None) -> str:
-    """The format to use where none is asked for: blocks where there are any, of `block` or of the checkpoint."""
-    return "csr" if (block or checkpoint.record.block) == (1, 1) else "bsr"
-
-
 class Masked(Protocol):
     """What a plan is made for: a checkpoint, or another model to export."""
 
@@ -99,7 +97,7 @@ class Masked(Protocol):
 
 def make_plan(
     checkpoint: Masked,
-    format_name: str,
+    format_name: str = AUTO,
     block: tuple[int, int] | None = None,
     max_density: float | None = None,
     weights: str = FP32,
@@ -110,7 +108,7 @@ def make_plan(
 
     Args:
         checkpoint: where the masks and weights are.
-        format_name: a storage format that ONNX can carry, or "dense" for none.
+        format_name: a storage format that ONNX can carry, "auto" for the fastest of csr and bsr, or "dense" for none.
         block: (rows, cols) of the blocks to store; the checkpoint's own if None.
         max_density: matrices whose stored entries exceed this fraction stay dense, or, where the weight type has no
             dense form, are stored whole; the break-even if None.
@@ -125,59 +123,122 @@ def make_plan(
         ExportError: a format that ONNX cannot carry, a matrix too large for it, or values that the weight type cannot
             store.
     """
-    if block and (format_name == DENSE or not FORMATS.get(format_name).blocked):
+    if block and format_name != AUTO and (format_name == DENSE or not FORMATS.get(format_name).blocked):
         raise UsageError(f"--block does not apply to --format {format_name}, which has no blocks")
-    kind = VALUE_TYPES.get(weights)
+    VALUE_TYPES.get(weights)
     if weights != FP32 and format_name == DENSE:
         raise UsageError(f"--weights {weights} does not apply to --format dense, which packs nothing")
     if weights != FP32 and not checkpoint.masks:
         raise UsageError(
             f"--weights {weights}: {checkpoint.path} has no pruned matrices to store so; drop it"
         )
-    names = list(checkpoint.masks)
-    matrices = read(names) if read else read_weights(checkpoint.path, names)
+    if max_density is not None and not 0.0 <= max_density <= 1.0:
+        raise UsageError(f"--max-density {max_density} is out of range; give a value from 0 to 1")
+    masks = checkpoint.masks
     if format_name == DENSE:
-        return {
-            name: StoragePlan(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
-            for name, mask in checkpoint.masks.items()
+        formats = {}
+    elif format_name == AUTO:
+        formats = {
+            name: _candidates(name, mask, block, checkpoint.record.block, weights)
+            for name, mask in masks.items()
         }
-    function = op_for(format_name, weights)
-    encoder = FORMATS.get(format_name)
-    block = block or checkpoint.record.block
-    limit = function.max_density(block) if max_density is None else max_density
-    if not 0.0 <= limit <= 1.0:
-        raise UsageError(f"--max-density {limit} is out of range; give a value from 0 to 1")
-    for name, mask in checkpoint.masks.items():
-        function.check_shape(mask.shape, name)
-    if encoder.blocked:
-        for name, mask in checkpoint.masks.items():
-            check_block(mask.shape, block, name)
+    else:
+        own = (block or checkpoint.record.block) if FORMATS.get(format_name).blocked else (1, 1)
+        storage = StorageFormat(format_name, own, weights)
+        formats = {name: [_fitting(storage, mask, name)] for name, mask in masks.items()}
+    matrices = read(list(masks)) if read else read_weights(checkpoint.path, list(masks))
     plan = {}
-    for name, mask in checkpoint.masks.items():
-        if max_density is None and mask.all():
+    for name, mask in masks.items():
+        if format_name == DENSE:
+            plan[name] = StoragePlan(name, matrices[name], int(mask.sum()), DENSE, "asked for", {}, mask.size)
+        elif max_density is None and mask.all():
             plan[name] = _unpruned(name, matrices[name], weights, calibrated=calibration is not None)
-            continue
-        values, beside = kind.encode(matrices[name], name)
-        arrays = encoder.encode(values, mask, block)
-        stored, kept = arrays["data"].size, int(mask.sum())
-        product = packed_shape_of(arrays, mask.shape) if calibration else None
-        if calibration and product and max_density is None:
-            limit = calibration.break_even(product, WORKLOAD.batch * WORKLOAD.sequence)
-        pays = stored / mask.size <= limit
-        reason = f"{'at most' if pays else 'more than'} {limit:.0%} stored"
-        if pays:
-            plan[name] = StoragePlan(
-                name, matrices[name], kept, format_name, reason, arrays | beside, stored, weights, product
-            )
-        elif kind.dense:
-            plan[name] = StoragePlan(name, matrices[name], kept, DENSE, reason, {}, stored, product=product)
         else:
-            arrays = _whole(values) | beside
-            product = packed_shape_of(arrays, mask.shape) if calibration else None
-            plan[name] = StoragePlan(
-                name, matrices[name], kept, "bsr", reason, arrays, mask.size, weights, product
-            )
+            plan[name] = _pruned(name, matrices[name], mask, formats[name], max_density, calibration)
     return plan
+
+
+def _fitting(storage: StorageFormat, mask: np.ndarray, name: str) -> StorageFormat:
+    """`storage`, if matrix `name` can be stored so.
+
+    Raises:
+        UsageError: its block does not divide the matrix.
+        ExportError: its function does not exist, or takes no matrix so large.
+    """
+    op_for(storage.format, storage.weights).check_shape(mask.shape, name)
+    check_block(mask.shape, storage.block, name)
+    return storage
+
+
+def _candidates(
+    name: str,
+    mask: np.ndarray,
+    block: tuple[int, int] | None,
+    own_block: tuple[int, int],
+    weights: str,
+) -> list[StorageFormat]:
+    """The formats to choose from for a matrix: csr, and bsr in the blocks that it was pruned in.
+
+    bsr comes first, because of two formats that are equally fast it takes less memory.
+
+    Raises:
+        UsageError: `block`, which the user gave, does not divide the matrix.
+        ExportError: the matrix is too large for all of them.
+    """
+    entries = StorageFormat("csr", (1, 1), weights)
+    if block:
+        return [_fitting(StorageFormat("bsr", block, weights), mask, name), entries]
+    found = []
+    for r, c in {own_block: None, common_block([mask]): None}:
+        if (r, c) != (1, 1) and mask.shape[0] % r == mask.shape[1] % c == 0:
+            found.append(StorageFormat("bsr", (r, c), weights))
+    if found and mask.size > op_for("csr", weights).max_elements:
+        return [_fitting(storage, mask, name) for storage in found]
+    return [*found, _fitting(entries, mask, name)]
+
+
+def _pruned(
+    name: str,
+    weight: np.ndarray,
+    mask: np.ndarray,
+    formats: Sequence[StorageFormat],
+    max_density: float | None,
+    calibration: CostModel | None,
+) -> StoragePlan:
+    """The storage of a pruned matrix: of the formats that pay the fastest; if none does, dense or whole."""
+    kind, weights = VALUE_TYPES.get(formats[0].weights), formats[0].weights
+    values, beside = kind.encode(weight, name)
+    tokens = WORKLOAD.batch * WORKLOAD.sequence
+    ranked = []
+    for order, storage in enumerate(formats):
+        encoder = FORMATS.get(storage.format)
+        arrays = encoder.encode(values, mask, storage.block)
+        product = (
+            packed_shape_of(encoder.for_kernels(arrays, mask.shape), mask.shape) if calibration else None
+        )
+        limit = storage.break_even if max_density is None else max_density
+        fraction = arrays["data"].size / mask.size
+        # Without a calibration, time is proportional to the stored entries and equals the dense time at break-even.
+        time = fraction / storage.break_even
+        if calibration and product:
+            time = calibration.packed_seconds(product, tokens)
+            limit = calibration.break_even(product, tokens) if max_density is None else max_density
+        ranked.append((fraction > limit, time, order, limit, arrays, product))
+    too_dense, _, best, limit, arrays, product = min(ranked, key=lambda choice: choice[:3])
+    others = [str(storage) for order, storage in enumerate(formats) if order != best]
+    reason = f"{'more than' if too_dense else 'at most'} {limit:.0%} stored"
+    stored, kept = arrays["data"].size, int(mask.sum())
+    if not too_dense:
+        if others:
+            reason += f"; not slower than {' and '.join(others)}"
+        return StoragePlan(
+            name, weight, kept, formats[best].format, reason, arrays | beside, stored, weights, product
+        )
+    if kind.dense:
+        return StoragePlan(name, weight, kept, DENSE, reason, {}, stored, product=product)
+    arrays = _whole(values) | beside
+    product = packed_shape_of(arrays, mask.shape) if calibration else None
+    return StoragePlan(name, weight, kept, "bsr", reason, arrays, mask.size, weights, product)
 
 
 def _unpruned(name: str, matrix: np.ndarray, weights: str, *, calibrated: bool) -> StoragePlan:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aerogel.errors import ExportError
+
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from aerogel.hf.shrink import ShrinkReport
 
 __all__ = ["TOLERANCE", "Batch", "ReferenceModel"]
 
@@ -82,6 +86,17 @@ class ReferenceModel(ABC):
     @abstractmethod
     def rounded(self, values: Mapping[str, np.ndarray]) -> ReferenceModel:
         """The same model with other values of some weights."""
+
+    def compacted(self) -> tuple[ReferenceModel, ShrinkReport]:
+        """The same model without heads and neurons that are wholly pruned, and their numbers.
+
+        Raises:
+            ExportError: the heads and neurons of the model are not known.
+        """
+        raise ExportError(
+            f"{self.name}: --format compact needs the model's modules, which {self.runtime} does not have; export the "
+            "directory that the file was made from, or use another format"
+        )
 
     @abstractmethod
     def round_activations(self, matrices: Mapping[str, str]) -> None:

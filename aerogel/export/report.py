@@ -1,4 +1,4 @@
-"""Format the manifest of an export for the terminal."""
+"""Format the manifest of an export, or the preview of one, for the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aerogel.hf.names import name_inside
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["speed_table", "table", "verdict"]
+__all__ = ["outlook", "speed_table", "table", "verdict"]
 
 _RUNNERS = {
     "onnxruntime": "stock ONNX Runtime",
@@ -59,15 +59,8 @@ def verdict(document: dict[str, Any]) -> str:
     lines = [
         f"{document['file']}: {_size(document['bytes'])}, sequences up to {document['max_length']} tokens"
     ]
-    fusions = document.get("fusions")
-    for name, fused in (fusions or {}).items():
-        reason = f"; {fused['reason']}" if fused["reason"] else ""
-        lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
-    if fusions == {}:
-        lines.append("no layers fused (--no-fuse or --format dense)")
-    lines += _skipped(document.get("left_out", {"outputs": {}, "weights": {}}))
-    lines += _embeddings(document["embeddings"])
-    if fusions is None:
+    lines += _contents(document)
+    if document.get("fusions") is None:
         lines.append(
             "read back: every parameter is equal, bit for bit, to the model's or to its rounded value"
         )
@@ -103,6 +96,47 @@ def verdict(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def outlook(document: dict[str, Any]) -> str:
+    """What an export would write, its parts, and its speed with and without the library; one fact a line."""
+    sizes, prediction = document["sizes"], document["prediction"]
+    lines = [
+        f"dry run, nothing written. {document['file']} would have {_size(document['bytes'])}: encoder "
+        f"{_size(sizes['encoder'])}, embeddings {_size(sizes['embeddings'])}, other {_size(sizes['other'])}"
+    ]
+    lines += _contents(document)
+    lines.append(speed.verdict(prediction))
+    if "reason" not in prediction:
+        part = "encoder" if prediction["encoder"] else "linear"
+        times = prediction[part]
+        title = "encoder" if part == "encoder" else "linear layers"
+        lines.append(
+            f"{title}: predicted {times['stored_us'] / 1e3:.3g} ms with the library, "
+            f"{times['dense_us'] / 1e3:.3g} ms without it (dense speed)"
+        )
+    return "\n".join(lines)
+
+
+def _contents(document: dict[str, Any]) -> list[str]:
+    """What is fused, what is skipped, and how embeddings are stored."""
+    lines = []
+    if removed := document.get("removed"):
+        lines.append(
+            f"removed: {removed['heads']} of {removed['all_heads']} attention heads and {removed['neurons']} of "
+            f"{removed['all_neurons']} neurons"
+        )
+    fusions = document.get("fusions")
+    for name, fused in (fusions or {}).items():
+        reason = f"; {fused['reason']}" if fused["reason"] else ""
+        lines.append(f"{name} fusion: {fused['layers']} of {fused['found']} layers in one node{reason}")
+    if fusions == {}:
+        lines.append("no layers fused (--no-fuse, or --format dense or compact)")
+    return (
+        lines
+        + _skipped(document.get("left_out", {"outputs": {}, "weights": {}}))
+        + _embeddings(document["embeddings"])
+    )
+
+
 def _labels(comparison: dict[str, Any]) -> str:
     """How many predicted labels agree; empty for outputs without labels."""
     if not comparison["labels"]:
@@ -135,9 +169,11 @@ def _embeddings(tables: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _storage(matrix: dict[str, Any]) -> str:
-    """Storage format of a matrix, with the value type unless it is fp32."""
+    """Storage format of a matrix, with its block, and the value type unless it is fp32."""
     weights = matrix["weights"]
-    return str(matrix["format"]) + (f"-{weights}" if weights != "fp32" else "")
+    block = matrix["arrays"].get("data", {}).get("shape", [])[1:]
+    format = f"{matrix['format']}{f'-{weights}' if weights != 'fp32' else ''}"
+    return f"{format} {block[0]}x{block[1]}" if len(block) == 2 else format
 
 
 def _total(matrices: Iterable[dict[str, Any]], key: str) -> int:

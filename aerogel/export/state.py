@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel.errors import ExportError, UsageError
+from aerogel.export.compact import COMPACT
 from aerogel.export.head import head_of
 from aerogel.export.manifest import manifest
 from aerogel.export.plan import FP32, make_plan
@@ -39,6 +40,10 @@ class StateTarget(Target):
         for flag, field in _GRAPH_ONLY.items():
             if getattr(config, field):
                 raise UsageError(f"{flag}: --to {config.target} writes parameters and not a graph; omit it")
+        if config.format == COMPACT:
+            raise UsageError(
+                f"--format {COMPACT}: --to {config.target} keeps every parameter; use another format"
+            )
         if config.embeddings != FP32:
             raise UsageError(
                 f"--embeddings {config.embeddings}: --to {config.target} stores them as fp32; omit it"
@@ -91,7 +96,7 @@ def export_state(
     reference = subject.load()
     parameters = reference.parameters()
     plan = make_plan(
-        subject, str(config.format), config.block, config.max_density, config.weights, None, subject.read
+        subject, config.format, config.block, config.max_density, config.weights, None, subject.read
     )
     with staging(config.out) as folder:
         artifact = folder / layout.model_path(config).name
@@ -102,10 +107,10 @@ def export_state(
             served["config.json"] = target.config_json(companions["config.json"].read_bytes(), plan)
         placement = Placement(artifact, {}, companions, served)
         document = manifest(
+            config,
             subject,
             plan,
             {},
-            config,
             artifact,
             {"tensors": len(parameters), "task": None, **head_of(subject, reference)},
             {},

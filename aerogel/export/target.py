@@ -75,6 +75,14 @@ class GraphTarget(Target):
         """
 
     @abstractmethod
+    def size(self, model: ir.Model, *, inline: bool) -> int:
+        """Bytes of the artifact that `write` would write; writes nothing.
+
+        Raises:
+            ExportError: the graph cannot be written as this kind of artifact.
+        """
+
+    @abstractmethod
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
         """Runners of the artifact at `path` by name, slowest first; a string is the reason why a runner is unavailable.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aerogel.hf.sentence_transformers import Modules
+    from aerogel.hf.shrink import ShrinkReport
 
 __all__ = ["TorchReference", "load_embedder", "load_reference"]
 
@@ -152,6 +153,14 @@ class TorchReference(ReferenceModel):
         for name, value in values.items():
             other.model.get_parameter(name).data = torch.from_numpy(value)
         return other
+
+    def compacted(self) -> tuple[TorchReference, ShrinkReport]:
+        """See `ReferenceModel.compacted`."""
+        from aerogel.hf.shrink import remove_dead
+
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other, remove_dead(other.model)
 
     def round_activations(self, matrices: Mapping[str, str]) -> None:
         """See `ReferenceModel.round_activations`."""

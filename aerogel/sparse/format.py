@@ -24,10 +24,12 @@ class Format(ABC):
     Attributes:
         names: names of the arrays, in the order of files and node inputs.
         blocked: whether the format stores whole blocks and uses a block shape.
+        for_files: whether kernels multiply by another format, to which `for_kernels` converts.
     """
 
     names: tuple[str, ...]
     blocked: bool = False
+    for_files: bool = False
 
     @abstractmethod
     def encode(self, weight: np.ndarray, mask: np.ndarray, block: tuple[int, int] = (1, 1)) -> Arrays:
@@ -57,6 +59,18 @@ class Format(ABC):
         Raises:
             FormatError: the arrays break a rule.
         """
+
+    def for_kernels(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> Arrays:  # noqa: ARG002
+        """The arrays of the same matrix as kernels read it: data, indices and indptr. Others are passed through.
+
+        Args:
+            arrays: the arrays by name, perhaps with auxiliary ones of a value type.
+            shape: shape of the weight, (out, in).
+
+        Raises:
+            FormatError: the arrays break the rules of the format.
+        """
+        return dict(arrays)
 
 
 def index_dtype(in_features: int) -> type[np.uint16] | type[np.int32]:

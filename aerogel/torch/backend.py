@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import StorageFormat, candidates, select
+from aerogel.ops.format_selection import StorageFormat, candidates, select
 from aerogel.torch.linear import SparseLinear
 from aerogel.torch.loader import Matrix
 from aerogel.torch.packed import FLOATS, check_library

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from aerogel.errors import CheckpointError, UsageError
+from aerogel.ops.format_selection import StorageFormat
 from aerogel.torch import meta_init
 from aerogel.torch.backend import Backend, Cpu
-from aerogel.torch.format_selection import StorageFormat
 from aerogel.torch.layer import SparseLayer
 from aerogel.torch.linears import check_movable, check_plain, check_readable, current, find, move_hooks
 from aerogel.torch.loader import Matrix, Stored, open_stored

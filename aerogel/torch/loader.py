@@ -163,7 +163,11 @@ class _Artifact(Stored):
         return True
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        packed = {f"{name}.{array}" for name in self._described for array in ("data", "indices", "indptr")}
+        packed = {
+            f"{name}.{array}"
+            for name in self.matrices
+            for array in FORMATS.get(self._described[name]["format"]).names
+        }
         for name in list(self._tensors):
             if name in packed or name.endswith(".no_bias"):
                 continue

@@ -202,6 +202,7 @@ def matrix(kept: int, format_name: str = "csr", weights: str = "fp32") -> dict[s
     return {
         "shape": [10, 20], "kept": kept, "stored": kept, "format": format_name, "weights": weights, "reason": "because",
         "bytes": kept * 6, "dense_bytes": 800,
+        "arrays": {"data": {"dtype": "int8", "shape": [kept, 4, 1]}} if format_name == "bsr" else {},
     }  # fmt: skip
 
 
@@ -221,6 +222,7 @@ DOCUMENT = {
         "e.kinds.weight": {"shape": [2, 20], "weights": "fp16", "bytes": 80, "dense_bytes": 160},
     },
     "left_out": {"outputs": {}, "weights": {}},
+    "removed": None,
     "fusions": {
         "one": {"layers": 2, "found": 3, "reason": "layer 2: Add node x is odd"},
         "two": {"layers": 0, "found": 1, "reason": "it is odd"},
@@ -250,7 +252,7 @@ def test_table_joins_layers_with_the_same_storage() -> None:
     assert columns["matrix"] == ["query", "query", "key"]
     assert columns["count"] == ["2", "1", "1"]
     assert columns["density"] == ["10.0%-30.0%", "90.0%", "10.0%"]
-    assert columns["format"] == ["csr", "dense", "bsr-int8"]
+    assert columns["format"] == ["csr", "dense", "bsr-int8 4x1"]
     assert columns["dense"] == ["1.6 kB", "0.8 kB", "0.8 kB"]
     assert [str(column.footer) for column in shown.columns][-2:] == ["3.2 kB", "1.7 kB"]
 
@@ -287,6 +289,22 @@ def test_verdict_lists_checks_that_ran_and_that_were_skipped() -> None:
         "(0.02 of the output's scale), mean 0.017, 869 of 872 labels agree"
     )
     assert lines[4] == "with the sparse kernels: not checked, the native library is not built on this machine"
-    assert (
-        verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == "no layers fused (--no-fuse or --format dense)"
+    assert verdict(DOCUMENT | {"fusions": {}}).splitlines()[1] == (
+        "no layers fused (--no-fuse, or --format dense or compact)"
     )
+
+
+def test_dry_run_writes_nothing_but_the_report(
+    tiny_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(tiny_checkpoint("bert", num_hidden_layers=1))
+    out, report = tmp_path / "out" / "m.onnx", tmp_path / "report.json"
+    assert cli.main(["export", checkpoint, "--out", str(out), "--dry-run", "--json", str(report)]) == 0
+    assert list(tmp_path.iterdir()) == [report]
+    document = json.loads(report.read_text())
+    assert document["dry_run"]
+    printed = capsys.readouterr().out
+    assert "dry run, nothing written. m.onnx would have" in printed
+    assert "attention.self.query" in printed
+    assert cli.main(["export", checkpoint, "--out", str(out), "--dry-run", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == document

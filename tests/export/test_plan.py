@@ -10,8 +10,9 @@ import pytest
 import safetensors.numpy
 
 from aerogel import checkpoint
+from aerogel.cost.model import CostModel
 from aerogel.errors import CheckpointError, ExportError, UsageError
-from aerogel.export.plan import default_format, make_plan, read_weights
+from aerogel.export.plan import AUTO, StoragePlan, make_plan, read_weights
 from aerogel.ops.functions import op_for
 from aerogel.sparse.formats import FORMATS
 
@@ -169,10 +170,86 @@ def test_8_bits_store_whole_what_does_not_pay_sparse(
         assert (choice.format, choice.weights, choice.arrays) == ("dense", "fp32", {})
 
 
-def test_the_format_follows_the_checkpoints_blocks(tiny_checkpoint: Checkpoints) -> None:
-    plain, blocks = (checkpoint.load(tiny_checkpoint(block=block)) for block in ((1, 1), (1, 4)))
-    assert default_format(plain) == default_format(blocks, (1, 1)) == "csr"
-    assert default_format(blocks) == default_format(plain, (4, 1)) == "bsr"
+@pytest.mark.parametrize(
+    ("density", "block", "own", "weights", "expected"),
+    [
+        (0.1, (1, 1), None, "fp32", "csr"),
+        (0.1, (1, 4), None, "fp32", "bsr 1x4"),  # as fast as csr, and smaller
+        (0.4, (4, 1), None, "fp32", "bsr 4x1"),
+        (0.7, (4, 1), None, "fp32", "bsr 4x1"),  # above the break-even of csr
+        (0.7, (1, 1), None, "fp32", "dense"),
+        (0.7, (1, 1), None, "int8", "bsr 16x16"),
+        (0.1, (1, 1), (4, 4), "fp32", "csr"),  # blocks that are mostly empty
+        (0.1, (4, 4), (1, 1), "fp32", "bsr 1x1"),
+    ],
+)
+def test_auto_selects_the_fastest_format(
+    tiny_checkpoint: Checkpoints,
+    density: float,
+    block: tuple[int, int],
+    own: tuple[int, int] | None,
+    weights: str,
+    expected: str,
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=density, block=block, num_hidden_layers=1))
+    for choice in make_plan(loaded, AUTO, own, weights=weights).values():
+        shape = choice.arrays["data"].shape[1:] if choice.arrays else ()
+        assert " ".join([choice.format, *["x".join(map(str, shape))] * bool(shape)]) == expected
+
+
+def test_bitmask_is_predicted_as_csr(
+    tiny_checkpoint: Checkpoints, fake_cost_model: Callable[..., CostModel]
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(num_hidden_layers=1))
+    bits, csr = (make_plan(loaded, form, calibration=fake_cost_model()) for form in ("bitmask", "csr"))
+    for name, choice in bits.items():
+        assert (choice.format, choice.product) == ("bitmask", csr[name].product)
+        rows, columns = choice.shape
+        assert choice.bytes == 4 * choice.kept + rows * columns // 8
+
+
+def test_auto_looks_at_each_matrix(tiny_checkpoint: Checkpoints) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(num_hidden_layers=1))
+    names = list(loaded.masks)
+    weights = {name: np.ones(mask.shape, np.float32) for name, mask in loaded.masks.items()}
+    weights[names[0]][8:] = 0  # whole rows
+    weights[names[1]][::2, ::2] = 0  # 75% of the entries, in no block
+    weights[names[2]] *= loaded.masks[names[2]]
+    masks = {name: weight != 0 for name, weight in weights.items()}
+    plan = make_plan(replace(loaded, masks=masks), read=lambda _: weights)
+    assert [plan[name].format for name in names[:4]] == ["bsr", "dense", "csr", "dense"]
+    assert plan[names[0]].reason == "at most 90% stored; not slower than csr"
+    assert [plan[name].reason for name in names[1:4]] == [
+        "more than 50% stored", "at most 50% stored", "not pruned",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+@pytest.mark.parametrize("block", [(1, 1), (1, 4), (4, 1), (4, 4)])
+@pytest.mark.parametrize("density", [0.1, 0.5, 0.8])
+def test_auto_is_predicted_no_slower_than_either_format(
+    tiny_checkpoint: Checkpoints,
+    fake_cost_model: Callable[..., CostModel],
+    density: float,
+    block: tuple[int, int],
+    weights: str,
+) -> None:
+    loaded = checkpoint.load(tiny_checkpoint(density=density, block=block, num_hidden_layers=1))
+    costs = fake_cost_model(overhead=(1, 0, 0, 0, 3), slot=3.0, dense=(0, 0, 0, 2.0))
+
+    def seconds(plan: dict[str, StoragePlan]) -> dict[str, float]:
+        return {
+            name: costs.dense_seconds(choice.shape, 128)
+            if choice.format == "dense"
+            else costs.packed_seconds(choice.product, 128)
+            for name, choice in plan.items()
+        }
+
+    auto, csr, bsr = (
+        seconds(make_plan(loaded, form, weights=weights, calibration=costs)) for form in (AUTO, "csr", "bsr")
+    )
+    for name in auto:
+        assert auto[name] <= min(csr[name], bsr[name]) * 1.0001
 
 
 def test_bad_requests_for_types_of_values(tiny_checkpoint: Checkpoints) -> None:

@@ -31,7 +31,7 @@ from aerogel.system.atomic_io import sha256
 Once = Callable[..., Path]
 
 
-@pytest.mark.parametrize("form", ["csr", "bsr", "dense"])
+@pytest.mark.parametrize("form", ["csr", "bsr", "bitmask", "dense"])
 def test_artifact_is_small_verified_and_described(capture_once: Once, tmp_path: Path, form: str) -> None:
     path = capture_once("bert")
     out = tmp_path / "out" / f"{form}.onnx"
@@ -115,6 +115,23 @@ def test_file_holds_the_packed_matrices_and_not_the_dense_ones(capture_once: Onc
         np.testing.assert_array_equal(FORMATS.get("csr").decode(arrays, mask.shape) != 0, mask)
         assert name not in stored
         assert f"{name}.transposed" not in stored
+
+
+@pytest.mark.parametrize("weights", ["fp32", "fp16", "int8"])
+def test_bitmask_is_smaller_than_csr_and_computes_the_same(
+    capture_once: Once, tmp_path: Path, weights: str
+) -> None:
+    path = capture_once("bert", density=0.2)
+    feed = {name: np.ones((2, 9), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    found = {}
+    for form in ("csr", "bitmask"):
+        out = tmp_path / f"{form}.onnx"
+        document = export(ExportConfig(path, out, format=form, weights=weights))
+        assert document["fusions"]["post-layernorm"]["layers"] == 2
+        found[form] = (document["sizes"]["encoder"], runtime.session(out).run(None, feed)[0])
+    assert found["bitmask"][0] < found["csr"][0]
+    # Unpacked, the two are the same matrices.
+    np.testing.assert_array_equal(found["bitmask"][1], found["csr"][1])
 
 
 def test_mixed_file_keeps_dense_what_is_too_dense(capture_once: Once, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def export(tmp_path: Path) -> Callable[..., Path]:
         ("bert", (1, 1), [], 1e-6),
         ("distilbert", (4, 1), ["--no-fuse", "--max-density", "0.2"], 1e-6),
         ("roberta", (1, 1), ["--weights", "fp16", "--embeddings", "fp16"], 3e-3),
+        ("bert", (1, 1), ["--format", "bitmask"], 1e-6),
     ],
 )
 def test_artifact_equals_its_checkpoint(

@@ -11,8 +11,8 @@ from aerogel.checkpoint import Record
 from aerogel.errors import ExportError, UsageError
 from aerogel.export.linear import linears
 from aerogel.export.source import Source, Subject
-from aerogel.export.sources._zeros import block_of
 from aerogel.hf.names import layer_number
+from aerogel.sparse.blocks import common_block
 from aerogel.system import json_fields
 
 __all__ = ["SOURCE"]
@@ -44,7 +44,9 @@ class Onnx(Source):
         if not weights:
             raise ExportError(f"{path} has no linear layers with constant weights; give a text encoder")
         masks = {name: weight != 0 for name, weight in weights.items()}
-        record = Record("none", {}, block_of(masks), "local", sum(mask.size for mask in masks.values()))
+        record = Record(
+            "none", {}, common_block(masks.values()), "local", sum(mask.size for mask in masks.values())
+        )
         return Subject(
             "onnx",
             folder,

@@ -21,6 +21,7 @@ from aerogel.runtime.mapping import align_initializers
 from aerogel.system.atomic_io import sha256
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
 __all__ = ["MAX_BYTES", "TARGET", "Onnx"]
@@ -42,33 +43,11 @@ class Onnx(GraphTarget):
     def write(self, model: ir.Model, path: Path, *, inline: bool) -> dict[str, Any]:
         """See `GraphTarget.write`."""
         require("onnx", "export")
-        import onnx
         import onnx.checker
-        import onnx.inliner
-        import onnx_ir as ir
 
-        size = sum(
-            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
-        )
-        if inline and size > MAX_BYTES:
-            raise ExportError(
-                f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file, which "
-                "--inline cannot exceed; omit it, or prune the model further"
-            )
-        proto = ir.to_proto(model)
-        # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
-        # transposes only the initializer.
-        weights = {tensor.name for tensor in proto.graph.initializer}
-        others = [value for value in proto.graph.value_info if value.name not in weights]
-        del proto.graph.value_info[:]
-        proto.graph.value_info.extend(others)
-        if inline:
-            proto = onnx.inliner.inline_local_functions(proto)
-            kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
-            del proto.opset_import[:]
-            proto.opset_import.extend(kept)
+        proto = _message(model, inline=inline)
         external = {}
-        if size > MAX_BYTES:
+        if _weight_bytes(model) > MAX_BYTES:
             data = move_weights(proto, path)
             external = {"external": {"file": data.name, "bytes": data.stat().st_size, "sha256": sha256(data)}}
             path.write_bytes(proto.SerializeToString())
@@ -86,6 +65,12 @@ class Onnx(GraphTarget):
             "outputs": [_signature(value) for value in proto.graph.output],
             **external,
         }
+
+    def size(self, model: ir.Model, *, inline: bool) -> int:
+        """See `Target.size`. Of a model with external weights, those alone: the rest is a hundredth of a percent."""
+        if (weights := _weight_bytes(model)) > MAX_BYTES:
+            return weights
+        return len(align_initializers(_message(model, inline=inline).SerializeToString()))
 
     def runners(self, path: Path) -> Mapping[str, Runner | str]:
         """See `GraphTarget.runners`."""
@@ -115,6 +100,40 @@ class Onnx(GraphTarget):
             return _runner(copy, library=False)
         finally:
             copy.unlink()
+
+
+def _message(model: ir.Model, *, inline: bool) -> onnx.ModelProto:
+    """The model as a message, with the bodies of functions in place of their calls if `inline`.
+
+    Raises:
+        ExportError: it is too large for a file.
+    """
+    require("onnx", "export")
+    import onnx.inliner
+    import onnx_ir as ir
+
+    if inline and (size := _weight_bytes(model)) > MAX_BYTES:
+        raise ExportError(
+            f"the model has {size:,} bytes of weights, more than the {MAX_BYTES:,} of an .onnx file, which "
+            "--inline cannot exceed; omit it, or prune the model further"
+        )
+    proto = ir.to_proto(model)
+    # Initializers have a type of their own. A second one in value_info breaks onnxruntime's quantizer, which
+    # transposes only the initializer.
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    others = [value for value in proto.graph.value_info if value.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(others)
+    if inline:
+        proto = onnx.inliner.inline_local_functions(proto)
+        kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+        del proto.opset_import[:]
+        proto.opset_import.extend(kept)
+    return proto
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
 
 
 def _runner(path: Path, *, library: bool) -> Runner:

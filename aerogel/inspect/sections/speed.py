@@ -5,7 +5,7 @@ from __future__ import annotations
 from aerogel.checkpoint import read_config
 from aerogel.cost import cache, report
 from aerogel.cost.predict import WORKLOAD
-from aerogel.export.plan import DENSE, default_format, make_plan
+from aerogel.export.plan import DENSE, make_plan
 from aerogel.export.prediction import EncoderForm, predicted
 from aerogel.inspect.section import Finding, Section, Table
 from aerogel.inspect.subject import Subject
@@ -23,7 +23,7 @@ class _Speed(Section):
             note = f"speed not predicted: {calibration}"
             return Finding({"reason": calibration}, notes=[note], summary=[note])
         made = subject.checkpoint
-        plan = make_plan(made, default_format(made), calibration=calibration)
+        plan = make_plan(made, calibration=calibration)
         packed = any(choice.format != DENSE for choice in plan.values())
         found = predicted(calibration, plan, made.path, EncoderForm(packed, packed and _classifies(subject)))
         rows = []

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_CSR_ELEMENTS", "PRODUCT", "PRODUCT_INT8", "WIDENED", "bsr_transposed", "csr_transposed"]
+__all__ = [
+    "MAX_CSR_ELEMENTS",
+    "PRODUCT",
+    "PRODUCT_INT8",
+    "WIDENED",
+    "bitmask_transposed",
+    "bsr_transposed",
+    "csr_transposed",
+]
 
 MAX_CSR_ELEMENTS = 2**31 - 1
-"""Maximum rows times columns that `csr_transposed` can index."""
+"""Maximum rows times columns that `csr_transposed` and `bitmask_transposed` can index."""
 
 WIDENED = """
   values = Cast <to = 1> (data)
@@ -111,6 +119,49 @@ _BSR = """
   shape = Concat <axis = 0> (in, out)
   transposed = Reshape (ordered, shape)
 """
+
+_BITMASK = """
+  out = Shape <start = 0, end = 1> (bitmask)
+  bytes = Unsqueeze (bitmask, minus_one)
+  left = Constant <value = uint8[8] {7, 6, 5, 4, 3, 2, 1, 0}> ()
+  right = Constant <value = uint8[1] {7}> ()
+  raised = BitShift <direction = "LEFT"> (bytes, left)
+  bits = BitShift <direction = "RIGHT"> (raised, right)
+  ordered = Transpose <perm = [1, 2, 0]> (bits)
+  eight_out = Concat <axis = 0> (minus_one, out)
+  padded = Reshape (ordered, eight_out)
+  in_scalar = Constant <value_int: int = @in_features> ()
+  in = Reshape (in_scalar, one)
+  kept = Slice (padded, begin, in, begin)
+
+  kept_i32 = Cast <to = 6> (kept)
+  inside = CumSum (kept_i32, zero)
+  end = Constant <value_ints = [9223372036854775807]> ()
+  lengths = Slice (inside, minus_one, end, begin)
+  row_lengths = Squeeze (lengths, begin)
+  starts = CumSum <exclusive = 1> (row_lengths, zero)
+  number = Add (inside, starts)
+  index = Mul (number, kept_i32)
+  nothing = Constant <value = float[1] {0}> ()
+  choices = Concat <axis = 0> (nothing, VALUES)
+  transposed = Gather (choices, index)
+"""
+
+
+def bitmask_transposed(values: str = "data") -> str:
+    """Nodes that compute `transposed`, float32 ``[in, out]``, from data and bitmask.
+
+    Bit k of a byte is ``(byte << (7 - k)) >> 7`` in 8-bit arithmetic. The bits are transposed while they take a byte
+    each. Then entry (k, n) of the transposed weight, if it is kept, is value number
+
+        number[k, n] = starts[n] + sum_{j <= k} kept[j, n],    starts[n] = sum_{m < n} sum_j kept[j, m]
+
+    counted from 1, because the values are stored row by row; a pruned one is number 0, a zero put before the values.
+
+    Args:
+        values: name of the value with the entries as float32, in the order of data.
+    """
+    return _CONSTANTS + _BITMASK.replace("VALUES", values)
 
 
 def csr_transposed(values: str = "data") -> str:

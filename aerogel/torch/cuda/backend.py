@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from aerogel.errors import UsageError, require
+from aerogel.ops.format_selection import AUTO, StorageFormat
 from aerogel.torch.backend import Backend
 from aerogel.torch.cuda import table
 from aerogel.torch.cuda.format import CUDA_FORMATS, module_name
-from aerogel.torch.format_selection import AUTO, StorageFormat
 from aerogel.torch.loader import Matrix
 
 __all__ = ["Gpu"]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from aerogel.ops.format_selection import StorageFormat
 from aerogel.registry import Registry
-from aerogel.torch.format_selection import StorageFormat
 from aerogel.torch.loader import Matrix
 
 __all__ = ["CUDA_FORMATS", "CudaFormat", "module_name"]

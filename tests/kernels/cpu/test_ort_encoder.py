@@ -18,6 +18,7 @@ from aerogel.kernels.cpu.native import isas
 
 FLOATS = "dense csr bsr csr-fp16 bsr-fp16 csr"
 MIXED = "csr-int8 bsr dense bsr-int8 csr-fp16 bsr-int8"
+BITMASKS = "bitmask bitmask-fp16 bitmask-int8 dense bitmask csr-int8"
 PACKED = "csr csr csr csr csr csr"
 
 Make = Callable[..., Any]
@@ -51,7 +52,7 @@ def check(y: np.ndarray, expected: np.ndarray, rounds: bool) -> None:
 
 
 @pytest.mark.parametrize("isa", [isa.name for isa in isas() if isa.available])
-@pytest.mark.parametrize("words", [FLOATS, MIXED], ids=["floats", "mixed"])
+@pytest.mark.parametrize("words", [FLOATS, MIXED, BITMASKS], ids=["floats", "mixed", "bitmasks"])
 def test_any_batch_and_sequence(encoder: Make, isa: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEROGEL_ISA", isa)
     made = encoder(words)
@@ -64,7 +65,9 @@ def test_any_batch_and_sequence(encoder: Make, isa: str, words: str, monkeypatch
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
 @pytest.mark.parametrize(
-    "words", [FLOATS, f"{FLOATS} {PACKED}", MIXED], ids=["floats", "two layers", "mixed"]
+    "words",
+    [FLOATS, f"{FLOATS} {PACKED}", MIXED, BITMASKS],
+    ids=["floats", "two layers", "mixed", "bitmasks"],
 )
 def test_kernel_equals_the_function_body(encoder: Make, activation: str, words: str) -> None:
     made = encoder(words, activation)

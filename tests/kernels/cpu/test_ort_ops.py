@@ -21,12 +21,17 @@ OUT, IN = 24, 36
 FUNCTIONS = {
     "csr": "CsrLinear_v1",
     "bsr": "BsrLinear_v1",
+    "bitmask": "BitmaskLinear_v1",
     "csr-fp16": "CsrLinearFp16_v1",
     "bsr-fp16": "BsrLinearFp16_v1",
+    "bitmask-fp16": "BitmaskLinearFp16_v1",
     "csr-int8": "CsrLinearInt8_v1",
     "bsr-int8": "BsrLinearInt8_v1",
+    "bitmask-int8": "BitmaskLinearInt8_v1",
 }
 BLOCKED = [form for form in FUNCTIONS if form.startswith("bsr")]
+BITMASKS = [form for form in FUNCTIONS if form.startswith("bitmask")]
+INDEXED = [form for form in FUNCTIONS if form not in BITMASKS]
 RANDOM = np.random.default_rng(0)
 
 
@@ -61,7 +66,8 @@ def exact(x: np.ndarray, inputs: dict[str, np.ndarray], weight: np.ndarray) -> t
 def model(
     form: str, inputs: dict[str, np.ndarray], rank: int = 3, in_features: int = IN, node: str = ""
 ) -> bytes:
-    names = ["data", "indices", "indptr", *["scale"] * form.endswith("int8"), "bias"]
+    stored = FORMATS.get(form.partition("-")[0])
+    names = [*stored.names, *["scale"] * form.endswith("int8"), "bias"]
     call = helper.make_node(
         FUNCTIONS[form], ["x", *names], ["y"], name=node, domain="aerogel", in_features=in_features
     )
@@ -105,7 +111,7 @@ def test_against_numpy(
 ) -> None:
     monkeypatch.setenv("AEROGEL_ISA", isa)
     inputs, weight = sample(form, block)
-    if wide:
+    if wide and "indices" in inputs:
         inputs["indices"] = inputs["indices"].astype(np.int32)
     opened = session(model(form, inputs), threads=2)
     for shape in ((1, 1), (2, 37), (3, 200), (0, 5)):
@@ -151,7 +157,7 @@ def put(position: int, value: int) -> Any:
     return change
 
 
-@pytest.mark.parametrize("form", FUNCTIONS)
+@pytest.mark.parametrize("form", INDEXED)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -173,6 +179,42 @@ def test_load_rejects_malformed_initializers(form: str, changes: dict[str, Any],
         session(model(form, broken(form, **changes)))
     with pytest.raises(Exception, match=f"{FUNCTIONS[form]} 'layer.3.query': {message}"):
         session(model(form, broken(form, **changes), node="layer.3.query"))
+
+
+@pytest.mark.parametrize("form", BITMASKS)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bitmask": lambda a: a | np.uint8(1) << 4 * (np.arange(5) == 4).astype(np.uint8)},
+         r"bitmask 'bitmask' has (a bit set in row 0 beyond its 36 columns|more bits set than the \d+ values of data)"),
+        ({"bitmask": lambda a: a * 0}, r"bitmask 'bitmask' has 0 bits set where data has \d+ values"),
+        ({"data": lambda a: a[:-1]}, r"bitmask 'bitmask' has more bits set than the \d+ values of data"),
+        ({"bitmask": lambda a: a[:, :-1]}, "bitmask 'bitmask' must have 5 bytes in a row of 36 columns, not uint8"),
+        ({"bitmask": lambda a: a.ravel()}, "bitmask 'bitmask' must be uint8 of rank 2 with a row"),
+        ({"bitmask": lambda a: a[:0]}, "bitmask 'bitmask' must be uint8 of rank 2 with a row"),
+        ({"bitmask": lambda a: a.view(np.int8)}, "bitmask 'bitmask' must be uint8 of rank 2 with a row"),
+        ({"bias": lambda a: a[:-1]}, r"bias 'bias' must be float32 \[24\]"),
+        ({"data": lambda a: a[..., None]}, "data 'data' must be (float32|float16|int8) of rank 1"),
+    ],
+)  # fmt: skip
+def test_load_rejects_malformed_bitmasks(form: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]} 'layer.3.query': {message}"):
+        session(model(form, broken(form, **changes), node="layer.3.query"))
+
+
+@pytest.mark.parametrize("form", BITMASKS)
+@pytest.mark.parametrize("in_features", [0, -1, 2**31, 2**62, 2**63 - 1])
+def test_load_rejects_bitmasks_with_in_features_out_of_range(form: str, in_features: int) -> None:
+    inputs, _ = sample(form, (1, 1))
+    with pytest.raises(Exception, match=f"{FUNCTIONS[form]}: in_features: dimension {in_features} is not in"):
+        session(model(form, inputs, in_features=in_features))
+
+
+@pytest.mark.parametrize("form", BITMASKS)
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_shape_inference_of_bitmasks(form: str, rank: int) -> None:
+    opened = session(model(form, sample(form, (1, 1))[0], rank))
+    assert opened.get_outputs()[0].shape == [*(f"d{i}" for i in range(rank - 1)), OUT]
 
 
 @pytest.mark.parametrize("form", BLOCKED)
@@ -203,7 +245,7 @@ def test_load_rejects_oversized_blocks(form: str) -> None:
         session(changed.SerializeToString())
 
 
-@pytest.mark.parametrize("form", ["csr-int8", "bsr-int8"])
+@pytest.mark.parametrize("form", ["csr-int8", "bsr-int8", "bitmask-int8"])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

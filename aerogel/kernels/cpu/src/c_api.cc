@@ -3,9 +3,11 @@
 #include <atomic>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <thread>
 #include <vector>
 
+#include "bitmask.h"
 #include "dispatch.h"
 #include "encoder.h"
 #include "sparse_linear.h"
@@ -167,6 +169,23 @@ int aerogel_matrix_stats(const AerogelMatrix* matrix, const char* isa, AerogelMa
         return stats;
       });
   return filled ? 0 : 1;
+}
+
+int aerogel_bitmask_unpack(const uint8_t* bits, int64_t rows, int64_t columns, int64_t entries, int32_t* indptr,
+                           int32_t* indices, char* error, size_t error_size) {
+  std::string message = aerogel::ValidateSizes(rows, columns).message;
+  if (message.empty() && (entries < 0 || entries > std::numeric_limits<int32_t>::max())) {
+    message = std::to_string(entries) + " entries are not in [0, 2147483647]";
+  }
+  if (message.empty()) message = Unusable("bits", bits, 1);
+  if (message.empty()) message = Unusable("indptr", indptr, sizeof(int32_t));
+  if (message.empty() && entries > 0) message = Unusable("indices", indices, sizeof(int32_t));
+  if (message.empty()) {
+    message = aerogel::UnpackBitmask(bits, rows, columns, entries, indptr, indices);
+    if (!message.empty()) message = "bitmask " + message;
+  }
+  SetError(message, error, error_size);
+  return message.empty() ? 0 : 1;
 }
 
 AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error, size_t error_size) {

@@ -68,6 +68,14 @@ typedef struct {
 AEROGEL_EXPORT int aerogel_matrix_stats(const AerogelMatrix* matrix, const char* isa, AerogelMatrixStats* stats,
                                         char* error, size_t error_size);
 
+/* Unpacks a matrix that is stored as a bitmask, as ONNX files of format "bitmask" have it: bits [rows, ceil(columns /
+ * 8)], of each byte the lowest bit first, set where a weight is kept; data has the kept values in the same order. Fills
+ * indptr [rows + 1] and indices [entries] of the CSR matrix with the same data. Returns 0; 1, with the reason in
+ * `error`, when a size is out of range, an array is missing or misaligned, or the bits are not `entries` in number, all
+ * in `columns`. */
+AEROGEL_EXPORT int aerogel_bitmask_unpack(const uint8_t* bits, int64_t rows, int64_t columns, int64_t entries,
+                                          int32_t* indptr, int32_t* indices, char* error, size_t error_size);
+
 /* Prepares a matrix. data must outlive the result, which may point into it; the rest is copied. isa: a name, or null
  * for the one in use. Returns null, with the reason in `error`, when anything is malformed. */
 AEROGEL_EXPORT AerogelLinear* aerogel_linear_create(const AerogelMatrix* matrix, const char* isa, char* error,

@@ -26,7 +26,16 @@ namespace ort {
 constexpr uint32_t kApiVersion = 17;
 
 enum ErrorCode : int { kInvalidArgument = 2 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt8 = 3, kUint16 = 4, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
+enum ElementType : int {
+  kUndefined = 0,
+  kFloat = 1,
+  kUint8 = 2,
+  kInt8 = 3,
+  kUint16 = 4,
+  kInt32 = 6,
+  kInt64 = 7,
+  kFloat16 = 10
+};
 enum Characteristic : int { kRequired = 0, kVariadic = 2 };
 enum AttributeType : int { kString = 5 };
 enum MemoryType : int { kMemoryDefault = 0 };

@@ -1,7 +1,6 @@
 #include "ort_call.h"
 
 #include <cstring>
-#include <limits>
 
 namespace aerogel {
 
@@ -132,93 +131,12 @@ const float* KernelInfoReader::Floats(size_t input, const char* role, int64_t si
 const void* KernelInfoReader::Aligned(const Tensor& tensor, size_t alignment) const {
   if (reinterpret_cast<uintptr_t>(tensor.data) % alignment == 0) return tensor.data;
   const size_t bytes = static_cast<size_t>(tensor.shape[0]) * alignment;
+  return std::memcpy(Allocate(bytes), tensor.data, bytes);
+}
+
+void* KernelInfoReader::Allocate(size_t bytes) const {
   copies_.emplace_back(new char[bytes]);
-  std::memcpy(copies_.back().get(), tensor.data, bytes);
   return copies_.back().get();
-}
-
-namespace {
-
-// A storage format of matrices.
-struct Format {
-  const char* name;
-  size_t rank;  // of the data; a dense matrix has 2
-  int dtype;
-  int type;
-  size_t tensors;
-};
-
-constexpr Format kFormats[] = {
-    {"dense", 2, AEROGEL_FLOAT32, ort::kFloat, 2},      {"csr", 1, AEROGEL_FLOAT32, ort::kFloat, 4},
-    {"bsr", 3, AEROGEL_FLOAT32, ort::kFloat, 4},        {"csr-fp16", 1, AEROGEL_FLOAT16, ort::kFloat16, 4},
-    {"bsr-fp16", 3, AEROGEL_FLOAT16, ort::kFloat16, 4}, {"csr-int8", 1, AEROGEL_INT8, ort::kInt8, 5},
-    {"bsr-int8", 3, AEROGEL_INT8, ort::kInt8, 5},
-};
-
-const Format* FindFormat(const std::string& name) {
-  for (const Format& format : kFormats) {
-    if (name == format.name) return &format;
-  }
-  return nullptr;
-}
-
-}  // namespace
-
-size_t TensorCount(const std::string& format) {
-  const Format* found = FindFormat(format);
-  return found ? found->tensors : 0;
-}
-
-AerogelMatrix KernelInfoReader::Matrix(size_t first, const std::string& name, int64_t in_features) const {
-  const Format& format = *FindFormat(name);
-  const Tensor data = Constant(first, "data");
-  Tensor expected;
-  expected.type = format.type;
-  if (data.type != format.type || data.shape.size() != format.rank) {
-    throw InvalidArgument(Where(first, "data") + " must be " + Show(expected).substr(0, Show(expected).find(' ')) +
-                          " of rank " + std::to_string(format.rank) + ", not " + Show(data));
-  }
-  AerogelMatrix matrix{};
-  matrix.in_features = in_features;
-  matrix.dtype = format.dtype;
-  matrix.data = data.data;
-  if (format.rank == 2) {
-    if (data.shape[0] != in_features || data.shape[1] < 1) {
-      throw InvalidArgument(Where(first, "data") + " must have " + std::to_string(in_features) +
-                            " rows and a column, not " + Show(data));
-    }
-    matrix.out_features = data.shape[1];
-  } else {
-    const Tensor indices = Constant(first + 1, "indices");
-    const Tensor indptr = Constant(first + 2, "indptr");
-    if ((indices.type != ort::kUint16 && indices.type != ort::kInt32) || indices.shape.size() != 1 ||
-        indices.shape[0] != data.shape[0]) {
-      throw InvalidArgument(Where(first + 1, "indices") + " must be uint16 or int32 [" + std::to_string(data.shape[0]) +
-                            "], not " + Show(indices));
-    }
-    if (indptr.type != ort::kInt32 || indptr.shape.size() != 1 || indptr.shape[0] < 2) {
-      throw InvalidArgument(Where(first + 2, "indptr") + " must be int32 of rank 1 and at least 2 entries, not " +
-                            Show(indptr));
-    }
-    matrix.block_rows = format.rank == 3 ? data.shape[1] : 1;
-    matrix.block_cols = format.rank == 3 ? data.shape[2] : 1;
-    if (matrix.block_rows < 1 || matrix.block_cols < 1) {
-      throw InvalidArgument(Where(first, "data") + " must have blocks of a row and a column or more, not " +
-                            Show(data));
-    }
-    if (matrix.block_rows > std::numeric_limits<int32_t>::max() / indptr.shape[0]) {
-      throw InvalidArgument(Where(first, "data") + " has blocks of " + std::to_string(matrix.block_rows) +
-                            " rows, too many for " + std::to_string(indptr.shape[0] - 1) + " rows of blocks");
-    }
-    matrix.out_features = (indptr.shape[0] - 1) * matrix.block_rows;
-    matrix.entries = data.shape[0];
-    matrix.indices = Aligned(indices, indices.type == ort::kInt32 ? sizeof(int32_t) : sizeof(uint16_t));
-    matrix.wide_indices = indices.type == ort::kInt32;
-    matrix.indptr = static_cast<const int32_t*>(Aligned(indptr, sizeof(int32_t)));
-    if (format.dtype == AEROGEL_INT8) matrix.scale = Floats(first + 3, "scale", matrix.out_features);
-  }
-  matrix.bias = Floats(first + format.tensors - 1, "bias", matrix.out_features);
-  return matrix;
 }
 
 ShapeInput InputShape(const Api* api, const OrtShapeInferContext* context, size_t input) {

@@ -103,15 +103,21 @@ class KernelInfoReader {
   // as this object.
   const float* Floats(size_t input, const char* role, int64_t size = -1, int64_t* found = nullptr) const;
 
-  // The matrix whose tensors begin at input `first`: data, indices, indptr, scale and bias, or those of them that its
-  // storage format has: dense, csr or bsr, the latter two also with -fp16 or -int8 appended. Checks types, shapes and
-  // sizes, but not the numbers, which Validate checks. All but data is valid as long as this object.
+  // The matrix whose tensors begin at input `first`: data, indices and indptr or a bitmask, scale and bias, or those of
+  // them that its storage format has: dense, csr, bsr or bitmask, the latter three also with -fp16 or -int8 appended.
+  // Checks types, shapes and sizes, but not the numbers, which Validate checks. A bitmask is unpacked to the indices of
+  // CSR. All but data is valid as long as this object. In ort_matrix.cc.
   AerogelMatrix Matrix(size_t first, const std::string& format, int64_t in_features) const;
 
  private:
   // Calls get(), which reads the attribute `name`; throws InvalidArgument if it is missing or not of `type`.
   template <typename Get>
   void Attribute(const char* name, const char* type, Get get) const;
+  // The parts of Matrix that read where the entries are. `matrix` has its in_features, entries and block.
+  void ReadIndices(size_t first, const Tensor& data, AerogelMatrix* matrix) const;
+  void ReadBitmask(size_t first, AerogelMatrix* matrix) const;
+  // Memory that is valid as long as this object, aligned for any number.
+  void* Allocate(size_t bytes) const;
   // The data of a tensor of one dimension, at a multiple of `alignment`, the size of an element: a copy where a mapped
   // file has it elsewhere.
   const void* Aligned(const Tensor& tensor, size_t alignment) const;

@@ -2,6 +2,8 @@
 //
 //   inputs x, data, indices, indptr, (scale,) bias; attribute in_features; output y
 //
+// With a bitmask instead of indices and indptr where W is stored so.
+//
 // W is checked and prepared once, when the session is created; a malformed one is refused there.
 #include "dispatch.h"
 #include "ort_call.h"
@@ -63,8 +65,17 @@ class LinearOperator final : public Operator {
   // The shape of x with its last dimension replaced.
   void InferShape(const Api* api, OrtShapeInferContext* context) const override {
     ShapeInput shape = InputShape(api, context, 0);
-    const ShapeInput data = InputShape(api, context, 1), indptr = InputShape(api, context, 3);
-    const bool blocks = format_[0] == 'b';
+    const ShapeInput data = InputShape(api, context, 1);
+    const bool blocks = format_.compare(0, 3, "bsr") == 0;
+    if (format_.compare(0, 7, "bitmask") == 0) {
+      const ShapeInput bitmask = InputShape(api, context, 2);
+      if (shape.shape.empty() || bitmask.shape.size() != 2) return;
+      shape.symbols.back() = "";
+      shape.shape.back() = bitmask.shape[0];
+      SetOutputShape(api, context, shape);
+      return;
+    }
+    const ShapeInput indptr = InputShape(api, context, 3);
     if (shape.shape.empty() || indptr.shape.size() != 1 || data.shape.size() != (blocks ? 3u : 1u)) return;
     // The sizes have not been checked yet; Create refuses those that are impossible.
     const int64_t height = blocks ? data.shape[1] : 1;
@@ -83,9 +94,11 @@ class LinearOperator final : public Operator {
 }  // namespace
 
 std::vector<std::unique_ptr<Operator>> LinearOperators() {
-  static constexpr const char* kOperators[][2] = {{"CsrLinear_v1", "csr"},          {"BsrLinear_v1", "bsr"},
-                                                  {"CsrLinearFp16_v1", "csr-fp16"}, {"BsrLinearFp16_v1", "bsr-fp16"},
-                                                  {"CsrLinearInt8_v1", "csr-int8"}, {"BsrLinearInt8_v1", "bsr-int8"}};
+  static constexpr const char* kOperators[][2] = {
+      {"CsrLinear_v1", "csr"},          {"BsrLinear_v1", "bsr"},          {"BitmaskLinear_v1", "bitmask"},
+      {"CsrLinearFp16_v1", "csr-fp16"}, {"BsrLinearFp16_v1", "bsr-fp16"}, {"BitmaskLinearFp16_v1", "bitmask-fp16"},
+      {"CsrLinearInt8_v1", "csr-int8"}, {"BsrLinearInt8_v1", "bsr-int8"}, {"BitmaskLinearInt8_v1", "bitmask-int8"},
+  };
   std::vector<std::unique_ptr<Operator>> operators;
   for (const auto& op : kOperators) operators.emplace_back(new LinearOperator(op[0], op[1]));
   return operators;

@@ -1,4 +1,4 @@
-"""Select the storage format of each pruned matrix on the CPU."""
+"""Select the storage format of each pruned matrix on the CPU, by stored fraction and break-even."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ _BLOCK = (4, 1)
 
 @dataclass(frozen=True)
 class StorageFormat:
-    """Name of a storage format and (rows, cols) of its blocks."""
+    """Name of a storage format, (rows, cols) of its blocks, and value type."""
 
     format: str
     block: tuple[int, int]
+    weights: str = "fp32"
+
+    def __str__(self) -> str:
+        rows, cols = self.block
+        return f"{self.format} {rows}x{cols}" if FORMATS.get(self.format).blocked else self.format
 
     @property
     def break_even(self) -> float:
         """Stored fraction at which the dense product is as fast, the same number as in export."""
-        return op_for(self.format).max_density(self.block)
+        return op_for(self.format, self.weights).max_density(self.block)
 
     def stored(self, mask: np.ndarray, name: str) -> float:
         """Return the stored fraction of matrix `name` in this format.
@@ -53,13 +58,17 @@ def candidates(
         own_block: block that the model was pruned in, (1, 1) without blocks; None if it is unknown.
 
     Raises:
-        UsageError: an unknown format, or a block for a format without blocks.
+        UsageError: an unknown format, one for files alone, or a block for a format without blocks.
         ExportError: a known format that has no kernel.
     """
     if format == AUTO:
         model_block = own_block if own_block != (1, 1) else None
         return [StorageFormat("csr", (1, 1)), StorageFormat("bsr", block or model_block or _BLOCK)]
     op_for(format)
+    if FORMATS.get(format).for_files:
+        raise UsageError(
+            f"format {format!r} is for files; use 'csr', to which it is unpacked when a file is loaded"
+        )
     if FORMATS.get(format).blocked:
         return [StorageFormat(format, block or own_block or _BLOCK)]
     if block is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aerogel.errors import UsageError
-from aerogel.torch.format_selection import StorageFormat, candidates, select
+from aerogel.ops.format_selection import StorageFormat, candidates, select
 
 CSR, FOURS = StorageFormat("csr", (1, 1)), StorageFormat("bsr", (4, 1))
 
@@ -18,6 +18,8 @@ def test_candidates() -> None:
     assert candidates("auto", None, (16, 16)) == [CSR, StorageFormat("bsr", (16, 16))]
     with pytest.raises(UsageError, match="does not apply"):
         candidates("csr", (4, 1))
+    with pytest.raises(UsageError, match="format 'bitmask' is for files; use 'csr'"):
+        candidates("bitmask")
 
 
 def test_stored_fraction_counts_whole_blocks() -> None:
