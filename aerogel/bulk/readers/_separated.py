@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from aerogel.bulk.reader import Reader, Row, missing_column, take
 from aerogel.errors import DataError
@@ -46,7 +47,7 @@ class Separated(Reader):
 
         # The limit is one of the module; its default of 131,072 characters is below what a document may have.
         csv.field_size_limit(_MAX_VALUE)
-        quoting = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
         rows = csv.reader(lines(), delimiter=self._separator, quoting=quoting, strict=True)
         try:
             names = next(rows, None)

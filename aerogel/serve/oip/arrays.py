@@ -134,7 +134,7 @@ def _values(name: str, datatype: str, flat: list[Any]) -> np.ndarray:
         _check_kinds(name, datatype, kinds, {bool}, "true or false")
     elif dtype.kind in "iu":
         _check_kinds(name, datatype, kinds, {int}, "integers")
-        limits = np.iinfo(dtype)
+        limits: np.iinfo[Any] = np.iinfo(dtype.str)
         if flat and not (limits.min <= min(flat) and max(flat) <= limits.max):
             raise InferenceError(f"input {name}: a number is out of the range of {datatype}")
     else:
@@ -156,7 +156,8 @@ def _strings(name: str, count: int, data: memoryview) -> np.ndarray:
     # Each element has at least its length, so that a shape cannot ask for more than the bytes that were sent.
     if len(data) < count * _LENGTH.size:
         raise InferenceError(f"input {name}: {len(data)} bytes are too few for {count} elements of BYTES")
-    found, position = [], 0
+    found: list[bytes] = []
+    position = 0
     for _ in range(count):
         begin = position + _LENGTH.size
         if begin > len(data):
