@@ -53,7 +53,7 @@ class Method(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """Fields of `Options` that the method reads."""
 
-    window: ClassVar[int] = 2048
+    window: ClassVar[int] = 512
     """Rows of a window; fewer for methods with large results."""
 
     vector: ClassVar[str | None] = None

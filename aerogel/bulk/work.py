@@ -14,6 +14,10 @@ from aerogel.model import Model, load
 __all__ = ["Loading", "Work"]
 
 
+# Tokens of a batch: enough for full speed, and a quarter of the memory of the default of `aerogel.load`.
+_BATCH_TOKENS = 4096
+
+
 @dataclass(frozen=True)
 class Loading:
     """Arguments of `aerogel.load`.
@@ -32,7 +36,13 @@ class Loading:
 
     def load(self) -> Model:
         """Load the model; see `aerogel.load`."""
-        return load(self.path, name=self.name, max_length=self.max_length, threads=self.threads)
+        return load(
+            self.path,
+            name=self.name,
+            max_length=self.max_length,
+            threads=self.threads,
+            batch_tokens=_BATCH_TOKENS,
+        )
 
 
 class Work:

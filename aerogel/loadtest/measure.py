@@ -23,7 +23,7 @@ class Point:
         answered: answers of status 200 per second.
         errors: number of requests per outcome other than 200.
         mean, p50, p90, p99, p999, worst: latency of answers of status 200 and of requests that timed out; NaN if
-            there are none.
+            nothing was answered.
         lag_p99: 99th percentile of the delay between arrival and sending while a connection was free, in milliseconds:
             the generator's own lateness, which is part of the latencies.
     """

@@ -80,7 +80,7 @@ class Result:
 
     Attributes:
         points: all of them, in order.
-        found: the repeated measurement of the highest rate that holds the bound; None if there is none.
+        found: the repeated measurement of the highest rate that holds the bound; None if no rate does.
     """
 
     points: list[Point]

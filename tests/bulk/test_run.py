@@ -265,3 +265,17 @@ def test_memory_does_not_grow_with_the_rows(
     run_bulk(config, lambda rows, _: alive.append(started[0] - rows // 2))
     assert started[0] == 100
     assert max(alive) <= 2 + 2
+
+
+def test_parquet_windows_are_joined_to_row_groups(
+    tmp_path: Path, toy: Callable[..., Path], rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aerogel.bulk.writers import parquet
+
+    small(monkeypatch)
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1500)
+    run_bulk(BulkConfig(Loading(toy()), [rows(text=TEXTS * 5)], tmp_path / "out.parquet"))
+    found = pq.ParquetFile(tmp_path / "out.parquet")
+    sizes = [found.metadata.row_group(index).num_rows for index in range(found.num_row_groups)]
+    assert sum(sizes) == 30
+    assert 1 < len(sizes) < 8

@@ -21,7 +21,7 @@ class Answer(Method):
     columns = ("answers",)
     texts = (2,)
     options = ("top_k",)
-    window = 256
+    window = 64
 
     def run(self, model: Model, rows: Sequence[Any], where: Sequence[str], options: Options) -> Columns:
         """See `Method.run`."""

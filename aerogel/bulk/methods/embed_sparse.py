@@ -19,7 +19,7 @@ class EmbedSparse(Method):
 
     columns = ("indices", "values")
     options = ("prompt",)
-    window = 1024
+    window = 256
 
     def run(self, model: Model, rows: Sequence[Any], where: Sequence[str], options: Options) -> Columns:  # noqa: ARG002
         """See `Method.run`."""

@@ -20,7 +20,7 @@ class FillMask(Method):
 
     columns = ("tokens",)
     options = ("top_k",)
-    window = 256
+    window = 64
 
     def run(self, model: Model, rows: Sequence[Any], where: Sequence[str], options: Options) -> Columns:
         """See `Method.run`."""

@@ -18,7 +18,7 @@ class Tag(Method):
     """Column ``spans``: label, score, text, start and end of each span."""
 
     columns = ("spans",)
-    window = 1024
+    window = 256
 
     def run(self, model: Model, rows: Sequence[Any], where: Sequence[str], options: Options) -> Columns:  # noqa: ARG002
         """See `Method.run`."""

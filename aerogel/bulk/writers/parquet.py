@@ -1,4 +1,4 @@
-"""Parquet: one row group per window."""
+"""Parquet, with row groups of several windows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ __all__ = ["WRITER"]
 
 # Before each window in the spool: the size of its Arrow stream in bytes.
 _SIZE = struct.Struct("<Q")
+# Size of a row group: bytes in the spool, and rows.
+_GROUP_BYTES = 32 << 20
+_GROUP_ROWS = 1 << 20
 
 
 class Parquet(Writer):
@@ -54,9 +57,17 @@ class Parquet(Writer):
                 path, self._schema(pa), use_dictionary=self.method.vector is None
             ) as writer,
         ):
+            tables, size = [], 0
             while head := stream.read(_SIZE.size):
-                with pa.ipc.open_stream(stream.read(_SIZE.unpack(head)[0])) as batches:
-                    writer.write_table(batches.read_all())
+                data = stream.read(_SIZE.unpack(head)[0])
+                with pa.ipc.open_stream(data) as batches:
+                    tables.append(batches.read_all())
+                size += len(data)
+                if size >= _GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(tables), row_group_size=_GROUP_ROWS)
+                    tables, size = [], 0
+            if tables:
+                writer.write_table(pa.concat_tables(tables), row_group_size=_GROUP_ROWS)
         return path
 
     def _schema(self, pa: Any) -> Any:
