@@ -1,1 +1,1 @@
-"""Open Inference Protocol, version 2, over HTTP: named arrays in, named arrays out, as JSON or as binary tensors."""
+"""Open Inference Protocol, version 2, over HTTP and gRPC: named arrays in, named arrays out."""

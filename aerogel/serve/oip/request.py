@@ -12,7 +12,7 @@ from aerogel.serve.oip.arrays import from_binary, from_json
 from aerogel.serve.oip.datatypes import DTYPES, InferenceError, Tensor
 from aerogel.system.json_fields import Each, Either, MalformedJsonError, Number, OneOf, check, parse
 
-__all__ = ["InferRequest", "parse_request"]
+__all__ = ["REQUEST_UNSUPPORTED", "UNSUPPORTED", "InferRequest", "check_tensor", "parse_request", "refuse"]
 
 _PARAMETERS = Each(Either(str, bool, float, None))
 _SIZE = Number(int, 0, 2**40)
@@ -30,9 +30,11 @@ _SCHEMA = {
     ],
     "outputs?": [{"name": str, "parameters?": _PARAMETERS}],
 }
-# Parameters of extensions that are not supported; ignoring them would change the answer.
-_UNSUPPORTED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification")
-_REQUEST_UNSUPPORTED = ("sequence_id", "sequence_start", "sequence_end")
+UNSUPPORTED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification")
+"""Parameters of a tensor for extensions that are not supported; ignoring them would change the answer."""
+
+REQUEST_UNSUPPORTED = ("sequence_id", "sequence_start", "sequence_end")
+"""Such parameters of a request."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def parse_request(body: bytes, header_length: str | None, tensors: Sequence[Tens
     except MalformedJsonError as error:
         raise InferenceError(f"the request is malformed: {error}") from error
     parameters = document.get("parameters", {})
-    _refuse(parameters, _REQUEST_UNSUPPORTED, "the request")
+    refuse(parameters, REQUEST_UNSUPPORTED, "the request")
     known = {tensor.name: tensor for tensor in tensors}
     inputs: dict[str, np.ndarray] = {}
     position = 0
@@ -82,9 +84,9 @@ def parse_request(body: bytes, header_length: str | None, tensors: Sequence[Tens
             raise InferenceError(f"input {name:.80} is given twice")
         if name not in known:
             raise InferenceError(f"the model has no input {name[:80]!r}; it has {', '.join(known)}")
-        _check_tensor(known[name], item)
+        check_tensor(known[name], item)
         own = item.get("parameters", {})
-        _refuse(own, _UNSUPPORTED, f"input {name}")
+        refuse(own, UNSUPPORTED, f"input {name}")
         if "binary_data_size" in own:
             size = own["binary_data_size"]
             if "data" in item:
@@ -122,7 +124,12 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     return body[:size], memoryview(body)[size:]
 
 
-def _check_tensor(tensor: Tensor, item: Mapping[str, Any]) -> None:
+def check_tensor(tensor: Tensor, item: Mapping[str, Any]) -> None:
+    """Compare the ``datatype`` and ``shape`` of an input with those of the model.
+
+    Raises:
+        InferenceError: they do not fit.
+    """
     if item["datatype"] != tensor.datatype:
         raise InferenceError(
             f"input {tensor.name}: {item['datatype']}, but the model takes {tensor.datatype}"
@@ -145,7 +152,7 @@ def _outputs(document: Mapping[str, Any], binary: bool) -> dict[str, bool] | Non
         if item["name"] in outputs:
             raise InferenceError(f"output {item['name']:.80} is requested twice")
         own = item.get("parameters", {})
-        _refuse(own, _UNSUPPORTED, f"output {item['name']:.80}")
+        refuse(own, UNSUPPORTED, f"output {item['name']:.80}")
         outputs[item["name"]] = _flag(own, "binary_data", binary)
     return outputs
 
@@ -157,7 +164,12 @@ def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def _refuse(parameters: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
+def refuse(parameters: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
+    """Refuse parameters of extensions that are not supported; 0, false and "" are accepted.
+
+    Raises:
+        InferenceError: a parameter of `names` is set.
+    """
     for name in names:
         if parameters.get(name) not in (None, 0, False, ""):
             raise InferenceError(f"{owner}: parameter {name} is not supported")

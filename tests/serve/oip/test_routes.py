@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 from tritonclient.utils import InferenceServerException
 
 from aerogel.serve.oip.datatypes import DTYPES, Tensor
-from aerogel.serve.oip.routes import ServedModel, from_session, routes
+from aerogel.serve.oip.model import ServedModel, from_session
+from aerogel.serve.oip.routes import routes
 
 MAX_BYTES = 1 << 16
 
