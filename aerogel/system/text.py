@@ -129,7 +129,8 @@ def read_lines(
             file and the line.
     """
     with _open(path, whole=whole) as (stream, limit):
-        stream.seek(offset)
+        if offset:  # pipes cannot seek
+            stream.seek(offset)
         while raw := stream.readline(_MAX_LINE + 1):
             number += 1
             if len(raw) > _MAX_LINE:

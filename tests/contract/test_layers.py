@@ -13,7 +13,8 @@ import aerogel
 ROOT = Path(aerogel.__file__).parent
 ORDER = (
     "errors", "registry", "system", "sparse", "checkpoint", "hf", "kernels", "runtime", "ops", "cost", "synth",
-    "data", "train", "prune", "export", "torch", "inspect", "sweep", "bench", "model", "verify", "cli", "__main__",
+    "data", "train", "prune", "export", "torch", "inspect", "sweep", "bench", "loadtest", "model", "verify", "bulk",
+    "serve", "cli", "__main__",
 )  # fmt: skip
 """The layers, lowest first: the modules and packages directly in `aerogel`."""
 

@@ -8,7 +8,8 @@ import importlib
 import os
 import pkgutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def flags() -> set[tuple[str, str]]:
     return found
 
 
-# Command lines that write one file, without the flag; CKPT, MODEL and DATA are replaced by paths.
+# Command lines that write one file, without the flag; CKPT, MODEL and DATA are replaced by paths, URL by a server.
 COMMANDS = {
     ("inspect", "--json"): ["CKPT"],
     ("inspect", "--html"): ["CKPT"],
@@ -48,10 +49,38 @@ COMMANDS = {
     ("bench", "--json"): ["MODEL", *QUICK],
     ("bench", "--markdown"): ["MODEL", *QUICK],
     ("bench", "--plot"): ["MODEL", *QUICK],
+    ("loadtest", "--json"): ["URL", "--rate", "20", "--seconds", "0.2", "--warmup", "0"],
+    ("loadtest", "--plot"): ["URL", "--rate", "20", "--seconds", "0.2", "--warmup", "0"],
     ("train", "--log"): [
         "--task", "sst2", "--data", "DATA", "--model", "DENSE", "--out", "OUT/c", "--epochs", "1", "--max-length", "32",
     ],
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[str]:
+    """URL of a server that answers every request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -60,8 +89,11 @@ def run(
     tiny_checkpoint: Callable[..., Path],
     token_model: Callable[..., Path],
     sentiment: Callable[..., Path],
+    answering: str,
 ) -> Callable[[str, str, Path], int]:
     def made(word: str) -> str:
+        if word == "URL":
+            return answering
         if word == "CKPT":
             return str(tiny_checkpoint("bert", num_hidden_layers=1))
         if word == "DENSE":
@@ -87,7 +119,7 @@ def test_this_file_lists_every_output_flag() -> None:
         ("pretrain", "--log"),
     }
     assert {verb for verb, flag in flags() if flag == "--out"} == {
-        "demo", "export", "pretrain", "sweep", "synth", "train",
+        "demo", "export", "pretrain", "run", "sweep", "synth", "train",
     }  # fmt: skip
 
 

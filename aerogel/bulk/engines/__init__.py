@@ -1,0 +1,1 @@
+"""Where the windows of a job run; each module defines ``ENGINE``."""

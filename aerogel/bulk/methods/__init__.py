@@ -1,0 +1,1 @@
+"""Methods of a model in bulk; each module defines ``BULK``."""

@@ -1,0 +1,1 @@
+"""Formats of input files; each module defines ``READER``."""

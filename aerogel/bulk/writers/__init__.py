@@ -1,0 +1,1 @@
+"""Formats of output files; each module defines ``WRITER``."""

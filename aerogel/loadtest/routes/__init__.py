@@ -1,0 +1,1 @@
+"""Kinds of requests; each module defines ``ROUTE``."""
