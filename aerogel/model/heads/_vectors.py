@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
-from aerogel.model.core import Batch, Core
+from aerogel.model.batch import Batch
+from aerogel.model.core import Core
 from aerogel.model.head import Head
 from aerogel.model.tokenizer import Encoded
 
