@@ -128,7 +128,7 @@ class Core:
         lengths = [len(item) for item in encoded]
         batches = make_batches(
             lengths,
-            self._budget(outputs),
+            self.max_tokens(outputs),
             free_padding=self.free_padding,
             may_pad=self.may_pad,
             max_rows=self.max_rows,
@@ -236,7 +236,8 @@ class Core:
             checked.append(array[:rows].astype(np.float32, copy=False))
         return checked
 
-    def _budget(self, outputs: Sequence[str]) -> int:
+    def max_tokens(self, outputs: Sequence[str]) -> int:
+        """Largest number of tokens in a batch that computes some outputs."""
         widths = [self.outputs[name].width or 1 for name in outputs]
         return max(1, min(self._batch_tokens, _MAX_OUTPUT // max(1, *widths)))
 

@@ -46,6 +46,7 @@ class Model:
         density: kept fraction of the pruned matrices' weights, or None without a manifest.
         fused: whether the encoder is one node, which skips padding.
         max_rows: largest number of texts in a batch, or None without a limit.
+        max_batch_tokens: largest number of tokens in a batch.
         inputs: dtype of each input of the session, by name.
     """
 
@@ -61,6 +62,7 @@ class Model:
         self.density = artifact.density
         self.fused = artifact.fused
         self.max_rows = core.max_rows
+        self.max_batch_tokens = core.max_tokens(self._task.outputs())
         self.inputs: Mapping[str, np.dtype[Any]] = core.dtypes
 
     def __repr__(self) -> str:

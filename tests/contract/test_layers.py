@@ -13,7 +13,7 @@ import aerogel
 ROOT = Path(aerogel.__file__).parent
 ORDER = (
     "errors", "registry", "system", "sparse", "checkpoint", "hf", "kernels", "runtime", "ops", "cost", "synth",
-    "data", "train", "export", "torch", "inspect", "sweep", "bench", "model", "cli", "__main__",
+    "data", "train", "export", "torch", "inspect", "sweep", "bench", "model", "serve", "cli", "__main__",
 )  # fmt: skip
 """The layers, lowest first: the modules and packages directly in `aerogel`."""
 
