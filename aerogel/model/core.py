@@ -83,7 +83,13 @@ class Core:
             self._session = None
 
     def encode(
-        self, texts: Iterable[Any], *, pairs: bool = False, full: bool = False, prompt: str = ""
+        self,
+        texts: Iterable[Any],
+        *,
+        pairs: bool = False,
+        full: bool = False,
+        prompt: str = "",
+        side: str | None = None,
     ) -> list[Encoded]:
         """Tokenize texts; results of `Model.tokenize` are returned unchanged.
 
@@ -92,6 +98,7 @@ class Core:
             pairs: whether pairs are allowed.
             full: keep tokens and offsets.
             prompt: text to put before each text.
+            side: where texts are truncated; see `TextTokenizer.encode`.
 
         Raises:
             UsageError: a text has another type; the message names its index.
@@ -106,7 +113,7 @@ class Core:
                 f"{prompt}{text}" if isinstance(text, str) else (f"{prompt}{text[0]}", text[1])
                 for text in checked
             ]
-        return self.tokenizer.encode(checked, full=full)
+        return self.tokenizer.encode(checked, full=full, side=side)
 
     def run(
         self, encoded: Sequence[Encoded], outputs: Sequence[str], progress: Progress = False

@@ -13,12 +13,12 @@ from aerogel.model.artifact import Artifact
 from aerogel.model.batch import Batch, Call
 from aerogel.model.core import Core
 from aerogel.model.head import HEADS, Head
-from aerogel.model.heads._vectors import encode_prompted
+from aerogel.model.heads._vectors import encode_prompted, prompt_text
 from aerogel.model.progress import Progress
 from aerogel.model.results import Answer, Filled, Label, Ranked, Span, Sparse
 from aerogel.model.task import Task
-from aerogel.model.texts import Pair
-from aerogel.model.tokenizer import Encoded
+from aerogel.model.texts import Pair, check_texts
+from aerogel.model.tokenizer import Encoded, Token
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -271,7 +271,9 @@ class Model:
         found: list[Filled] = self._run("fill_mask", False, text, top_k=top_k)
         return found
 
-    def tokenize(self, texts: Iterable[str | Pair], *, prompt: str | None = None) -> list[Encoded]:
+    def tokenize(
+        self, texts: Iterable[str | Pair], *, prompt: str | None = None, side: str | None = None
+    ) -> list[Encoded]:
         """Tokenize texts or pairs of texts; tokens and offsets are in `Encoded.encoding`.
 
         `embed`, `embed_sparse`, `embed_tokens`, `classify`, `tag` and `run` accept the result instead of texts, so
@@ -280,11 +282,36 @@ class Model:
         Args:
             texts: strings, or pairs of strings.
             prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
+            side: "left" or "right", where long texts are truncated; None for the side in the model's files.
 
         Raises:
             UsageError: a text is neither a string nor a pair, or the prompt is unknown.
         """
-        return encode_prompted(self._core, self.head, texts, prompt, pairs=True, full=True)
+        return encode_prompted(self._core, self.head, texts, prompt, pairs=True, full=True, side=side)
+
+    def encode_ids(self, ids: Sequence[Sequence[int]]) -> list[Encoded]:
+        """Texts given as token ids, special tokens included; long ones are truncated.
+
+        Raises:
+            UsageError: an id is not one of the vocabulary.
+        """
+        return self._core.tokenizer.encode_ids(ids)
+
+    def tokens(
+        self, texts: Iterable[str], *, prompt: str | None = None, special: bool = True
+    ) -> list[list[Token]]:
+        """All tokens of texts, without truncation.
+
+        Args:
+            texts: the texts.
+            prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
+            special: include the tokens that the model adds.
+
+        Raises:
+            UsageError: a text is not a string, or the prompt is unknown.
+        """
+        before = prompt_text(self.head, prompt)
+        return [self._core.tokenizer.tokens(before + text, special=special) for text in check_texts(texts)]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Decode token ids to text.

@@ -61,9 +61,9 @@ class Job:
         rows: the rows that the job waits for.
         tokens: number of tokens of all its texts.
         last_tag: place in the queue of its last row so far.
-        enqueued: loop time at which the job was admitted, in seconds.
-        started: loop time at which its first row began to run, or None.
-        ended: loop time at which its last row ended.
+        enqueued: time of `time.perf_counter` at which the job was admitted, in seconds.
+        started: time at which its first row began to run, or None.
+        ended: time at which its last row ended.
     """
 
     __slots__ = (

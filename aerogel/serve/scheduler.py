@@ -6,6 +6,7 @@ All state belongs to the thread of the event loop; only the engine's workers run
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -60,7 +61,7 @@ class Scheduler:
         workers: what runs the batches.
         queue_tokens: a request is refused while at least this number of tokens is queued.
         cache_bytes: size of the result cache.
-        observer: is told about batches and the queue.
+        observer: receives batches and the size of the queue.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Scheduler:
         """
         if self._closed:
             raise Unavailable("the model is being unloaded; send the request again")
-        now = self._loop.time()
+        now = time.perf_counter()
         job = Job(call.encoded, call.finish, self._loop.create_future(), now)
         if not call.encoded:
             job.future.set_result(call.finish([]))
@@ -147,7 +148,7 @@ class Scheduler:
         row = self._in_flight.get(key)
         if row is None:
             if (cached := self._cache.get(key)) is not None:
-                job.put(index, cached, self._loop.time())
+                job.put(index, cached, time.perf_counter())
                 return
             row = self._in_flight[key] = Row(item, key)
             self._queue.push(row, job)
@@ -175,7 +176,7 @@ class Scheduler:
             tokens = sum(row.size for row in rows)
             self._free -= 1
             self._running_tokens += tokens
-            now = self._loop.time()
+            now = time.perf_counter()
             for row in rows:
                 for job, _ in row.waiters:
                     if job.started is None:
@@ -214,7 +215,7 @@ class Scheduler:
         self._dispatch()
 
     def _hand_out(self, rows: Sequence[Row], batch: Batch) -> None:
-        now = self._loop.time()
+        now = time.perf_counter()
         for position, row in enumerate(rows):
             arrays: list[np.ndarray] = [array[position] for array in batch.arrays]
             self._cache.put(row.key, arrays)

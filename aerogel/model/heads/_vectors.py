@@ -43,6 +43,7 @@ def encode_prompted(
     *,
     pairs: bool = False,
     full: bool = False,
+    side: str | None = None,
 ) -> list[Encoded]:
     """Tokenize texts with a prompt before each; see `Core.encode`.
 
@@ -54,7 +55,7 @@ def encode_prompted(
         raise UsageError(
             f"prompt={prompt!r}: these texts are tokenized already; pass the prompt to Model.tokenize"
         )
-    return core.encode(given, pairs=pairs, full=full, prompt=prompt_text(head, prompt))
+    return core.encode(given, pairs=pairs, full=full, prompt=prompt_text(head, prompt), side=side)
 
 
 def gather(
