@@ -11,7 +11,6 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from aerogel.errors import UsageError
 from aerogel.model.batch import Call
 from aerogel.serve.refusals import Invalid, TooLarge
 from aerogel.serve.rows import Job
@@ -148,14 +147,11 @@ class Exchange:
 
         Raises:
             Refusal: the texts cannot be run.
-            AerogelError: an argument is out of range.
+            UsageError: an argument is out of range.
         """
         began = time.perf_counter()
         self.characters = characters
-        try:
-            call = await served.call(characters, method, *args, **options)
-        except UsageError as error:
-            raise Invalid(str(error)) from error
+        call = await served.call(characters, method, *args, **options)
         self.tokenization = time.perf_counter() - began
         return await self.finish(served, call, truncate=truncate)
 

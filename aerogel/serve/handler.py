@@ -8,10 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from aerogel.errors import AerogelError
+from aerogel.errors import AerogelError, UsageError
 from aerogel.serve.endpoint import Endpoint
 from aerogel.serve.exchange import Exchange, Receive, Scope
-from aerogel.serve.refusals import BackendFailed, NotFound, Refusal
+from aerogel.serve.refusals import BackendFailed, Invalid, NotFound, Refusal
 from aerogel.serve.reply import Reply, error_reply
 from aerogel.serve.service import Service
 from aerogel.system.printable import escaped, one_line
@@ -61,11 +61,6 @@ async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send
     try:
         _check_keys(service, endpoint, exchange)
         reply = await endpoint.handle(exchange)
-    except Refusal as refusal:
-        reply = error_reply(refusal, endpoint.style)
-        if endpoint.area == "api":
-            service.metrics.refused(label, refusal.reason)
-        _log(service, endpoint, exchange, refusal.status, refusal)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and getattr(task, "cancelling", lambda: 0)():
@@ -74,15 +69,11 @@ async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send
         service.metrics.refused(label, "dropped")
         return
     except Exception as error:
-        service.log.failure("request failed", error, path=escaped(exchange.scope["path"]))
-        message = (
-            one_line(error)
-            if isinstance(error, AerogelError)
-            else "the server failed; its log has the reason"
-        )
-        failed = BackendFailed(message, status=None if isinstance(error, AerogelError) else 500)
-        service.metrics.refused(label, failed.reason)
-        reply = error_reply(failed, endpoint.style)
+        refusal = _refusal(service, exchange, error)
+        reply = error_reply(refusal, endpoint.style)
+        if endpoint.area == "api":
+            service.metrics.refused(label, refusal.reason)
+        _log(service, endpoint, exchange, refusal.status, refusal)
     else:
         if endpoint.area == "api":
             _observe(service, label, exchange)
@@ -90,6 +81,18 @@ async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send
         if service.settings.log_requests:
             _log(service, endpoint, exchange, reply.status, None)
     await _send(service, exchange, reply, send)
+
+
+def _refusal(service: Service, exchange: Exchange, error: Exception) -> Refusal:
+    """What a client is told of an error."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, UsageError):
+        return Invalid(one_line(error))
+    service.log.failure("request failed", error, path=escaped(exchange.scope["path"]))
+    if isinstance(error, AerogelError):
+        return BackendFailed("the model failed; the log of the server has the reason")
+    return BackendFailed("the server failed; its log has the reason", status=500)
 
 
 def _check_keys(service: Service, endpoint: Endpoint, exchange: Exchange) -> None:

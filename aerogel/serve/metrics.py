@@ -16,6 +16,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from aerogel.serve.log import Log
 from aerogel.serve.scheduler import Observer
 
 __all__ = ["MULTIPROCESS", "Metrics"]
@@ -79,10 +80,15 @@ class Metrics:
         self._durations["queue"].observe(queue)
         self._durations["inference"].observe(inference)
 
-    def observer(self, model: str) -> Observer:
-        """The receiver of the events of a model's scheduler."""
+    def observer(self, model: str, log: Log) -> Observer:
+        """The receiver of the events of a model's scheduler; `log` gets the reasons of failures."""
         return _Observer(
-            self._queue.labels(model), self._batch_size, self._batch_tokens, self._tokens.labels(model)
+            model,
+            log,
+            self._queue.labels(model),
+            self._batch_size,
+            self._batch_tokens,
+            self._tokens.labels(model),
         )
 
     def models(self, found: list[tuple[str, ...]]) -> None:
@@ -112,7 +118,10 @@ class Metrics:
 
 
 class _Observer(Observer):
-    def __init__(self, queue: Gauge, size: Histogram, batch: Histogram, tokens: Counter) -> None:
+    def __init__(
+        self, model: str, log: Log, queue: Gauge, size: Histogram, batch: Histogram, tokens: Counter
+    ) -> None:
+        self._model, self._log = model, log
         self._queue, self._size, self._batch, self._tokens = queue, size, batch, tokens
 
     def batch(self, rows: int, tokens: int) -> None:
@@ -122,3 +131,6 @@ class _Observer(Observer):
 
     def queue(self, tokens: int) -> None:
         self._queue.set(tokens)
+
+    def failed(self, error: BaseException) -> None:
+        self._log.failure("batch failed", error, model=self._model)

@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from aerogel.serve.app import App, application
+from aerogel.serve.endpoint import AREAS
 from aerogel.serve.protocol import connection_type
 from aerogel.serve.service import Service
 from aerogel.serve.settings import Settings
 
-__all__ = ["run_process", "serve"]
+__all__ = ["Process", "new_loop", "run_process"]
 
 # Seconds after which a thread that computes in Python lets another one run. The default, 5 ms, is as long as a batch.
 _SWITCH = 0.0005
 
 
 def run_process(settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
-    """Serve until a signal; returns the exit status.
+    """Serve until SIGTERM or SIGINT; returns the exit status.
 
     Args:
         settings: the server's settings.
@@ -33,52 +34,61 @@ def run_process(settings: Settings, sockets: list[socket.socket], ready: Callabl
         ready: called once all models are loaded.
     """
     sys.setswitchinterval(_SWITCH)
-    loop = _new_loop()
+    loop = new_loop()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(serve(settings, sockets, ready))
+        process = Process(settings, sockets, ready)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, process.stop)
+        loop.run_until_complete(process.serve())
+        return 0
     finally:
         asyncio.set_event_loop(None)
         loop.close()
 
 
-async def serve(settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
-    """Serve on the running loop until SIGTERM or SIGINT; see `run_process`."""
-    service = Service(settings)
-    if len(sockets) > 1:
-        apps = [application(service, ["api"]), application(service, ["ops", "docs", "admin"])]
-    else:
-        apps = [application(service)]
-    servers = [_Server(_config(settings, app)) for app in apps]
-    loop = asyncio.get_running_loop()
+class Process:
+    """The servers of a process; see `run_process`."""
 
-    def leave() -> None:
-        for server in servers:
-            server.should_exit = True
+    def __init__(self, settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
+        self._settings, self._sockets, self._ready = settings, sockets, ready
+        self._servers: list[_Server] = []
+        self._service: Service | None = None
 
-    def stop() -> None:
-        if service.draining:
-            # A second signal does not wait for clients.
-            for server in servers:
+    async def serve(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises:
+            UsageError: the keys cannot be read.
+        """
+        service = self._service = Service(self._settings)
+        areas = [["api"], ["ops", "docs", "admin"]] if len(self._sockets) > 1 else [AREAS]
+        self._servers = [_Server(_config(self._settings, application(service, part))) for part in areas]
+        loading = asyncio.ensure_future(_load(service, self._ready))
+        await asyncio.gather(
+            *(server.serve(sockets=[one]) for server, one in zip(self._servers, self._sockets, strict=True))
+        )
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+        await service.pool.close()
+        service.log.event("stopped")
+
+    def stop(self) -> None:
+        """Accept requests for `drain` seconds more, answer them, and end. A second call does not wait for clients."""
+        service = self._service
+        if service is None or service.draining:
+            for server in self._servers:
                 server.force_exit = True
-            leave()
+            self._leave()
             return
-        service.log.event("stopping", seconds=settings.drain)
+        service.log.event("stopping", seconds=self._settings.drain)
         service.drain()
-        loop.call_later(settings.drain, leave)
+        asyncio.get_running_loop().call_later(self._settings.drain, self._leave)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    loading = asyncio.ensure_future(_load(service, ready))
-    await asyncio.gather(
-        *(server.serve(sockets=[listening]) for server, listening in zip(servers, sockets, strict=True))
-    )
-    loading.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await loading
-    await service.pool.close()
-    service.log.event("stopped")
-    return 0
+    def _leave(self) -> None:
+        for server in self._servers:
+            server.should_exit = True
 
 
 class _Server(uvicorn.Server):
@@ -120,7 +130,8 @@ def _config(settings: Settings, app: App) -> uvicorn.Config:
     )
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop, or Python's own where uvloop is not installed."""
     try:
         import uvloop
     except ImportError:

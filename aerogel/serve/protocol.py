@@ -89,6 +89,8 @@ class Connection(HttpToolsProtocol):
         self._head = 0
         self._stop_reading()
         super().on_message_complete()
+        # uvicorn stops reading during a large body; without reading, it does not see that the client leaves.
+        self.flow.resume_reading()
 
     def _in_head(self) -> bool:
         return self.cycle is None or self.cycle.response_complete or not self.cycle.more_body

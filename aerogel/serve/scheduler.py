@@ -12,13 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aerogel.errors import AerogelError
 from aerogel.model.batch import Batch, Call
 from aerogel.serve.queue import FairQueue
 from aerogel.serve.refusals import BackendFailed, Expired, Overloaded, Unavailable
 from aerogel.serve.result_cache import ResultCache
 from aerogel.serve.rows import Job, Key, Row, key_of
-from aerogel.system.printable import one_line
 
 __all__ = ["Observer", "Scheduler", "Workers"]
 
@@ -45,13 +43,16 @@ class Workers(Protocol):
 
 
 class Observer:
-    """Called for events of a scheduler; metrics override it."""
+    """Called for events of a scheduler; metrics and log override it."""
 
     def batch(self, rows: int, tokens: int) -> None:
         """A batch begins."""
 
     def queue(self, tokens: int) -> None:
         """The number of queued tokens has changed."""
+
+    def failed(self, error: BaseException) -> None:
+        """A batch has failed."""
 
 
 class Scheduler:
@@ -204,14 +205,12 @@ class Scheduler:
             self._dispatch()
             self._hand_out(rows, batch)
             return
-        reason = (
-            one_line(error) if isinstance(error, AerogelError) else "the model failed; the log has the reason"
-        )
+        self._observer.failed(error)
         for job in {job for row in rows for job, _ in row.waiters}:
             if not job.future.done():
-                failed = BackendFailed(reason)
-                failed.__cause__ = error
-                job.future.set_exception(failed)
+                job.future.set_exception(
+                    BackendFailed("the model failed; the log of the server has the reason")
+                )
         self._dispatch()
 
     def _hand_out(self, rows: Sequence[Row], batch: Batch) -> None:

@@ -31,7 +31,7 @@ class Service:
         self.metrics = Metrics()
         self.keys = Keys(read_keys(settings.api_key_file, KEY_VARIABLE), settings.rate_limit)
         self.admin = Keys(read_keys(settings.admin_token_file, TOKEN_VARIABLE))
-        self.pool = Pool(settings, self.log, self.metrics.observer)
+        self.pool = Pool(settings, self.log, lambda name: self.metrics.observer(name, self.log))
         self.max_body = int(settings.max_body_mb * 1_000_000)
         self.draining = False
         self._prefix = os.urandom(6).hex()

@@ -73,6 +73,7 @@ def _bind_path(path: Path) -> socket.socket:
     try:
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
             if found.connect_ex(str(path)) == 0:
+                found.close()
                 raise UsageError(f"--uds {path} is in use by another server; choose another path")
             path.unlink()
             found.close()

@@ -19,7 +19,7 @@ Load = Callable[[int], Model]
 # Tokens of a text in the measurements: the length of a sentence.
 _TEXT = 32
 # Sizes of batches to measure, in tokens.
-_SIZES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_SIZES = (128, 256, 512, 1024, 2048, 4096, 8192)
 # The smallest batch with this part of the highest rate is chosen: larger ones only add latency.
 _ENOUGH = 0.97
 # Measurements of a batch; the fastest counts, because other programs only slow a measurement down.

@@ -78,7 +78,7 @@ def test_measuring_finds_a_batch_and_a_layout(exported_embedder: Make) -> None:
     folder = exported_embedder("mean")
     model = aerogel.load(folder, threads=1)
     tokens, rate = measure_batches(model, 0.0)
-    assert tokens == 64
+    assert tokens == 128
     assert rate > 0
     loaded: list[int] = []
 
