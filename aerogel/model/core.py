@@ -143,10 +143,7 @@ class Core:
         done = 0
         with reporting(progress, len(encoded)) as report:
             for rows in batches:
-                feed = self._feed([encoded[row] for row in rows])
-                yield Batch(
-                    rows, [lengths[row] for row in rows], *self._run(session, outputs, feed, len(rows))
-                )
+                yield self._run(session, outputs, rows, [encoded[row] for row in rows])
                 done += len(rows)
                 report(done)
 
@@ -168,8 +165,7 @@ class Core:
             ArtifactError: the session fails, or an output does not have a row for each text.
         """
         own = self._open_session()
-        found = self._run(session or own, outputs, self._feed(encoded), len(encoded))
-        return Batch(list(range(len(encoded))), [len(item) for item in encoded], *found)
+        return self._run(session or own, outputs, list(range(len(encoded))), encoded)
 
     def _open_session(self) -> onnxruntime.InferenceSession:
         if self._session is None:
@@ -180,16 +176,17 @@ class Core:
         self,
         session: onnxruntime.InferenceSession,
         outputs: Sequence[str],
-        feed: dict[str, np.ndarray],
-        rows: int,
-    ) -> tuple[int, list[np.ndarray]]:
-        """Padded length of a batch of `rows` texts, and its outputs."""
+        rows: list[int],
+        encoded: Sequence[Encoded],
+    ) -> Batch:
+        feed = self._feed(encoded)
         try:
             arrays = session.run(outputs, feed)
         except Exception as error:  # the exception types of onnxruntime are not public
             reason = str(error).strip().partition("\n")[0]
             raise ArtifactError(f"{self.path} failed: {reason}") from error
-        return feed["input_ids"].shape[1], self._checked(outputs, arrays, feed, rows)
+        checked = self._checked(outputs, arrays, feed, len(rows))
+        return Batch(rows, [len(item) for item in encoded], feed["input_ids"].shape[1], checked)
 
     def _shape(self, encoded: Sequence[Encoded]) -> tuple[int, int]:
         """Rows and tokens of a padded batch.

@@ -332,7 +332,7 @@ class Model:
         found: list[dict[str, np.ndarray]] = [{} for _ in encoded]
         for batch in self._core.run(encoded, names):
             for output, name in enumerate(names):
-                shape = batch.arrays[output].shape
+                shape = np.shape(batch.arrays[output])
                 per_token = shape[1] == batch.longest and (len(shape) == 3 or name in _PER_TOKEN)
                 for row, array in batch.each_token(output) if per_token else batch.each(output):
                     found[row][name] = array.copy()

@@ -65,8 +65,11 @@ class Exchange:
     def query(self, name: str) -> str | None:
         """Value of a parameter of the URL."""
         if self._query is None:
-            self._query = parse_qs(self.scope["query_string"].decode("latin-1"), max_num_fields=50)
-        return self._query.get(name, [None])[0]  # type: ignore[list-item]
+            try:
+                self._query = parse_qs(self.scope["query_string"].decode("latin-1"), max_num_fields=50)
+            except ValueError as error:
+                raise Invalid("the URL has more than 50 parameters; send fewer") from error
+        return next(iter(self._query.get(name, [])), None)
 
     async def body(self) -> bytes:
         """The body.

@@ -106,7 +106,7 @@ class Metrics:
         registry = self._registry
         if MULTIPROCESS in os.environ:
             registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            multiprocess.MultiProcessCollector(registry)
         # The client library appends _total to the names of counters, which text-embeddings-inference does not have.
         return re.sub(rb"\b(te_\w+)_total\b", rb"\1", generate_latest(registry))
 

@@ -25,19 +25,22 @@ __all__ = ["Process", "new_loop", "run_process"]
 _SWITCH = 0.0005
 
 
-def run_process(settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]) -> int:
+def run_process(
+    settings: Settings, sockets: list[socket.socket], ready: Callable[[], None], *, late: bool = False
+) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
     Args:
         settings: the server's settings.
         sockets: the socket for requests and, with `ops_port`, one for everything else.
         ready: called once all models are loaded.
+        late: accept no connection before that, because other processes on the same socket can answer.
     """
     sys.setswitchinterval(_SWITCH)
     loop = new_loop()
     try:
         asyncio.set_event_loop(loop)
-        process = Process(settings, sockets, ready)
+        process = Process(settings, sockets, ready, late=late)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop)
         loop.run_until_complete(process.serve())
@@ -50,8 +53,15 @@ def run_process(settings: Settings, sockets: list[socket.socket], ready: Callabl
 class Process:
     """The servers of a process; see `run_process`."""
 
-    def __init__(self, settings: Settings, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
-        self._settings, self._sockets, self._ready = settings, sockets, ready
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: list[socket.socket],
+        ready: Callable[[], None],
+        *,
+        late: bool = False,
+    ) -> None:
+        self._settings, self._sockets, self._ready, self._late = settings, sockets, ready, late
         self._servers: list[_Server] = []
         self._service: Service | None = None
 
@@ -65,9 +75,15 @@ class Process:
         areas = [["api"], ["ops", "docs", "admin"]] if len(self._sockets) > 1 else [AREAS]
         self._servers = [_Server(_config(self._settings, application(service, part))) for part in areas]
         loading = asyncio.ensure_future(_load(service, self._ready))
-        await asyncio.gather(
-            *(server.serve(sockets=[one]) for server, one in zip(self._servers, self._sockets, strict=True))
-        )
+        if self._late:
+            await loading
+        if not (self._late and service.draining):
+            await asyncio.gather(
+                *(
+                    server.serve(sockets=[one])
+                    for server, one in zip(self._servers, self._sockets, strict=True)
+                )
+            )
         loading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loading
@@ -113,7 +129,7 @@ def _config(settings: Settings, app: App) -> uvicorn.Config:
     # Its messages repeat what clients send; our own log has what matters.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=connection_type(settings.read_timeout),
         ws="none",
         lifespan="off",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -183,9 +184,7 @@ class Scheduler:
                     if job.started is None:
                         job.started = now
             self._observer.batch(len(rows), tokens)
-            workers.submit(rows).add_done_callback(
-                lambda done, rows=rows, n=tokens: self._done(rows, n, done)
-            )
+            workers.submit(rows).add_done_callback(partial(self._done, rows, tokens))
         self._observer.queue(self._queue.tokens)
         if not self._queue.tokens and self._free == workers.count:
             self._idle.set()

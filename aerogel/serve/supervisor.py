@@ -94,9 +94,10 @@ class Supervisor:
 
     def _start(self, settings: Settings) -> _Worker:
         reading, writing = os.pipe()
+        late = any(worker.loaded for worker in self._workers)
         listening = self._listening.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", "aerogel.serve.worker", str(listening), str(writing)],
+            [sys.executable, "-m", "aerogel.serve.worker", str(listening), str(writing), str(int(late))],
             stdin=subprocess.PIPE,
             pass_fds=(listening, writing),
             text=True,
@@ -187,4 +188,4 @@ def _wakeups() -> Iterator[int]:
 def _forget_metrics(pid: int) -> None:
     from prometheus_client import multiprocess
 
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    multiprocess.mark_process_dead(pid)

@@ -1,6 +1,7 @@
-"""A worker process: ``python -m aerogel.serve.worker SOCKET READY`` with numbers of inherited files.
+"""A worker process: ``python -m aerogel.serve.worker SOCKET READY LATE``.
 
-The settings come as TOML on standard input. One byte is written to READY once all models are loaded.
+SOCKET and READY are numbers of inherited files; one byte is written to READY once all models are loaded. With LATE 1,
+no connection is accepted before that. The settings come as TOML on standard input.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from aerogel.system.printable import one_line
 
 def main(arguments: list[str]) -> int:
     """Serve on an inherited socket; returns the exit status."""
-    listening, ready = map(int, arguments)
+    listening, ready, late = map(int, arguments)
     try:
         settings = Settings(**parse_config(sys.stdin.read(), "settings"))
-        return run_process(settings, [socket.socket(fileno=listening)], lambda: _tell(ready))
+        sockets = [socket.socket(fileno=listening)]
+        return run_process(settings, sockets, lambda: _tell(ready), late=bool(late))
     except AerogelError as error:
         print(f"aerogel: error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -187,6 +187,14 @@ def test_paths_are_not_files(server: Any) -> None:
         assert server.client.get(path).status_code == 404
 
 
+def test_urls_with_many_parameters_are_refused(server: Any) -> None:
+    reply = server.post("/embed?" + "&".join(f"a{number}=1" for number in range(100)), EMBED)
+    assert (reply.status_code, reply.json()["error"]) == (
+        422,
+        "the URL has more than 50 parameters; send fewer",
+    )
+
+
 def test_request_ids_are_checked(server: Any) -> None:
     reply = server.post("/embed", EMBED, headers={"x-request-id": "client-7.a"})
     assert reply.headers["x-request-id"] == "client-7.a"
