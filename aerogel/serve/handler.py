@@ -84,7 +84,7 @@ async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send
 
 
 def _refusal(service: Service, exchange: Exchange, error: Exception) -> Refusal:
-    """What a client is told of an error."""
+    """What a client learns about an error."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, UsageError):

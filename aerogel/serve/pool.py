@@ -66,7 +66,7 @@ class Pool:
             method: name of a method that the request needs.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the name is unknown.
             Unavailable: it is loading or could not be loaded.
             Invalid: no model has the method.
         """
@@ -74,7 +74,7 @@ class Pool:
             if name in self._served:
                 return self._served[name]
             if name not in self._paths:
-                raise NotFound(f"there is no model {name!r}; /v1/models lists them")
+                raise NotFound(f"unknown model {name!r}; /v1/models lists them")
         else:
             served = self.all()
             for model in served:
@@ -103,7 +103,7 @@ class Pool:
             name: a model of the command line, or a folder in the model folder.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the name is unknown.
             Invalid: the model cannot be loaded.
         """
         path = self._path(name)
@@ -131,11 +131,11 @@ class Pool:
         """Take a model out of service; requests that it has accepted are answered.
 
         Raises:
-            NotFound: there is no such model.
+            NotFound: the name is unknown.
         """
         async with self._loading:
             if name not in self._served:
-                raise NotFound(f"there is no model {name!r}; /v1/models lists them")
+                raise NotFound(f"unknown model {name!r}; /v1/models lists them")
             self._paths.pop(name, None)
             self._retire(self._served.pop(name))
             self._log.event("model unloaded", model=name)
@@ -167,10 +167,10 @@ class Pool:
             return self._paths[name]
         root = self._settings.model_folder
         if root is None or not _NAME.fullmatch(name):
-            raise NotFound(f"there is no model {name!r} that may be loaded")
+            raise NotFound(f"unknown model {name!r}; it cannot be loaded")
         path = (root / name).resolve()
         if path.parent != root.resolve() or not path.is_dir():
-            raise NotFound(f"there is no model {name!r} in the model folder")
+            raise NotFound(f"unknown model {name!r}: the model folder does not have it")
         return path
 
     async def _close(self, served: Served) -> None:

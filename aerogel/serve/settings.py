@@ -120,7 +120,7 @@ class Settings:
                 continue
             if value < low or (high is not None and value > high):
                 limits = f"from {low:g}" + (f" to {high:g}" if high is not None else "")
-                raise UsageError(f"{flag(item.name)} {value:g} is out of range; give a number {limits}")
+                raise UsageError(f"{flag(item.name)} {value} is out of range; give a number {limits}")
         if self.threads is not None:
             check_threads(self.threads, "--threads")
         if self.log_format not in ("text", "json"):

@@ -44,7 +44,7 @@ def test_a_new_version_is_loaded(serve: Serve, folders: dict[str, Path], exporte
     server = serve(f"film={folder}", admin_token_file=admin[0])
     for file in other.iterdir():
         shutil.copyfile(file, folder / file.name)
-    # The files on disk changed under the server, which does not see that until it is told to.
+    # The files on disk changed under the server, which does not see that until it loads them again.
     np.testing.assert_array_equal(_vector(server.post("/embed", EMBED)), old)
     assert server.post("/admin/models/film/load", headers=admin[1]).status_code == 200
     np.testing.assert_array_equal(_vector(server.post("/embed", EMBED)), new)

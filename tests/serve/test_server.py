@@ -246,7 +246,7 @@ def test_the_page_loads_nothing_from_elsewhere(server: Any) -> None:
     ("settings", "message"),
     [
         ({"port": 70000}, "--port 70000 is out of range; give a number from 0 to 65535"),
-        ({"timeout": 0.0}, "--timeout 0 is out of range"),
+        ({"timeout": 0.0}, "--timeout 0.0 is out of range"),
         ({"tls_cert": Path("a")}, "--tls-cert and --tls-key belong together"),
         ({"log_format": "xml"}, "--log-format 'xml' is not known; known: text, json"),
         ({"workers": 2, "port": 0}, "--workers needs a fixed --port"),

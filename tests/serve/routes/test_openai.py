@@ -61,7 +61,7 @@ def test_models(client: openai.OpenAI, folders: dict[str, Path]) -> None:
 
 
 def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="there is no model 'nope'"):
+    with pytest.raises(openai.NotFoundError, match="unknown model 'nope'"):
         client.embeddings.create(model="nope", input="a")
     with pytest.raises(openai.UnprocessableEntityError, match="no embed"):
         client.embeddings.create(model="tagger", input="a")

@@ -10,7 +10,7 @@ import pytest
 
 import aerogel
 
-NONE = "there is no model {!r}; /v1/models lists them"
+NONE = "unknown model {!r}; /v1/models lists them"
 SPARSE = "no model of this server has embed_sparse(); /v1/models lists what each does"
 TEXTS = ["the film was good", "a", "", "it is not a good film " * 8]
 
