@@ -57,7 +57,7 @@ def not_found(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[No
 
 
 async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send: Send) -> None:
-    label = endpoint.label or endpoint.path.strip("/")
+    label = endpoint.label or endpoint.path.strip("/") or "root"
     try:
         _check_keys(service, endpoint, exchange)
         reply = await endpoint.handle(exchange)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import (
@@ -19,7 +20,7 @@ from prometheus_client import (
 from aerogel.serve.log import Log
 from aerogel.serve.scheduler import Observer
 
-__all__ = ["MULTIPROCESS", "Metrics"]
+__all__ = ["MULTIPROCESS", "Metrics", "proportional_memory"]
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder in which several processes share their metrics."""
@@ -59,6 +60,11 @@ class Metrics:
             ["model", "head", "density", "fused", "isa", "workers", "threads", "batch_tokens"], **live,
         )  # fmt: skip
         self._lost = Gauge("aerogel_log_lines_lost", "Lines that could not be written to the log", **live)
+        self._memory = Gauge(
+            "aerogel_memory_bytes",
+            "Memory of all processes; pages that several share are counted once",
+            **live,
+        )
         self._children: dict[str, tuple[Any, Any]] = {}
 
     def answered(self, label: str, seconds: float) -> None:
@@ -101,6 +107,11 @@ class Metrics:
         """Set the number of lines that the log has lost."""
         self._lost.set(lines)
 
+    def memory(self) -> None:
+        """Measure the memory of this process, with its part of the pages that it shares with others."""
+        if (size := proportional_memory()) is not None:
+            self._memory.set(size)
+
     def text(self) -> bytes:
         """All metrics in Prometheus's text format, those of other processes of the server included."""
         registry = self._registry
@@ -115,6 +126,16 @@ class Metrics:
         if found is None:
             found = self._children[label] = self._count.labels(label), self._success.labels(label)
         return found
+
+
+def proportional_memory() -> int | None:
+    """Proportional set size of this process in bytes; None where the system does not tell."""
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 class _Observer(Observer):

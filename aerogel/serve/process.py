@@ -23,6 +23,8 @@ __all__ = ["Process", "new_loop", "run_process"]
 
 # Seconds after which a thread that computes in Python lets another one run. The default, 5 ms, is as long as a batch.
 _SWITCH = 0.0005
+# Seconds between measurements of the memory.
+_MEMORY_SECONDS = 10.0
 
 
 def run_process(
@@ -75,6 +77,7 @@ class Process:
         areas = [["api"], ["ops", "docs", "admin"]] if len(self._sockets) > 1 else [AREAS]
         self._servers = [_Server(_config(self._settings, application(service, part))) for part in areas]
         loading = asyncio.ensure_future(_load(service, self._ready))
+        measuring = asyncio.ensure_future(_measure_memory(service))
         if self._late:
             await loading
         if not (self._late and service.draining):
@@ -84,9 +87,10 @@ class Process:
                     for server, one in zip(self._servers, self._sockets, strict=True)
                 )
             )
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
+        for task in (loading, measuring):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await service.pool.close()
         service.log.event("stopped")
 
@@ -123,6 +127,12 @@ async def _load(service: Service, ready: Callable[[], None]) -> None:
     if service.pool.ready:
         service.log.event("ready", models=",".join(served.name for served in service.pool.all()))
         ready()
+
+
+async def _measure_memory(service: Service) -> None:
+    while True:
+        service.metrics.memory()
+        await asyncio.sleep(_MEMORY_SECONDS)
 
 
 def _config(settings: Settings, app: App) -> uvicorn.Config:

@@ -11,7 +11,7 @@ from aerogel.serve.reply import Reply, json_reply
 from aerogel.serve.routes._inputs import BOOL, COUNT, TEXT, as_list, characters, optional
 from aerogel.system.json_fields import Either
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "rerank"]
 
 _RERANK = {
     "query": str,
@@ -26,7 +26,8 @@ _RERANK = {
 }
 
 
-async def _rerank(exchange: Exchange) -> Reply:
+async def rerank(exchange: Exchange) -> Reply:
+    """Rank texts or documents by a query."""
     body = await exchange.json(_RERANK)
     given = [name for name in ("texts", "documents") if body.get(name) is not None]
     if len(given) != 1:
@@ -68,11 +69,11 @@ def _cohere(item: Any, texts: list[str] | None) -> dict[str, Any]:
 
 
 ROUTES = [
-    Endpoint("POST", "/rerank", _rerank, "Rank texts or documents by a query.", body=_RERANK),
+    Endpoint("POST", "/rerank", rerank, "Rank texts or documents by a query.", body=_RERANK),
     Endpoint(
         "POST",
         "/v1/rerank",
-        _rerank,
+        rerank,
         "Rank documents by a query.",
         style="message",
         body=_RERANK,
@@ -81,7 +82,7 @@ ROUTES = [
     Endpoint(
         "POST",
         "/v2/rerank",
-        _rerank,
+        rerank,
         "Rank documents by a query.",
         style="message",
         body=_RERANK,

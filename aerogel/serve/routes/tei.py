@@ -22,6 +22,7 @@ from aerogel.serve.routes._inputs import (
     embed_inputs,
     optional,
 )
+from aerogel.serve.routes.rerank import rerank
 from aerogel.system.json_fields import Either
 
 __all__ = ["ROUTES"]
@@ -165,7 +166,16 @@ async def _decode(exchange: Exchange) -> Reply:
     return json_reply([model.decode(item, skip_special=skip) for item in lists])
 
 
+async def _by_head(exchange: Exchange) -> Reply:
+    """What the first model does: clients of text-embeddings-inference send requests to its address itself."""
+    methods = exchange.model(None).model.methods
+    if "rerank" in methods:
+        return await rerank(exchange)
+    return await (_predict if "classify" in methods else _embed)(exchange)
+
+
 ROUTES = [
+    Endpoint("POST", "/", _by_head, "Embed, classify or rank texts, as the first model does."),
     Endpoint("POST", "/embed", _embed, "Embed texts: one vector per text.", body=_EMBED, label="embed"),
     Endpoint("POST", "/embed_all", _embed_all, "Embed tokens: one vector per token.", body=_EMBED_EACH),
     Endpoint("POST", "/embed_sparse", _embed_sparse, "Embed texts as sparse vectors.", body=_EMBED_EACH),

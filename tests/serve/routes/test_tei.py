@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 
@@ -134,3 +135,23 @@ def test_bad_bodies_get_one_line(server: Any, path: str, body: Any, status: int,
     reply = server.post(path, body)
     kind = "Empty" if status == 400 else "Validation"
     assert (reply.status_code, reply.json()) == (status, {"error": message, "error_type": kind})
+
+
+def test_the_client_of_huggingface(serve: Any, folders: dict[str, Path]) -> None:
+    server = serve(folders["embedder"])
+    expected = aerogel.load(folders["embedder"], threads=1).embed(["good film"])
+    with huggingface_hub.InferenceClient(model=server.url) as client:
+        assert _same(client.feature_extraction("good film"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("sentiment", {"inputs": "good"}), ("ranker", {"query": "good", "texts": ["bad", "film"]})],
+)
+def test_the_address_itself_does_what_the_first_model_does(
+    serve: Any, server: Any, folders: dict[str, Path], name: str, body: dict[str, Any]
+) -> None:
+    path = "/predict" if name == "sentiment" else "/rerank"
+    expected = server.post(path, {**body, "model": name})
+    assert expected.status_code == 200
+    assert serve(folders[name]).post("/", body).json() == expected.json()
