@@ -12,7 +12,7 @@ from aerogel.model.tokenizer import Encoded
 
 __all__ = ["Arrays", "Batch", "Call"]
 
-Arrays = Sequence[np.ndarray]
+Arrays = np.ndarray | Sequence[np.ndarray]
 """An array ``[rows, ...]``, or the arrays ``[...]`` of its rows."""
 
 
