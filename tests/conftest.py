@@ -228,6 +228,76 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     return make
 
 
+@pytest.fixture(scope="session")
+def exported(
+    tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Factory of exported folders of tiny BERTs with fused encoders: ``exported("SequenceClassification")``."""
+    from aerogel.export.config import ExportConfig
+    from aerogel.export.run import export
+
+    cache: dict[Any, Path] = {}
+
+    def make(head: str = "", family: str = "bert", **config: Any) -> Path:
+        key = (head, family, tuple(sorted(config.items())))
+        if key not in cache:
+            folder = tmp_path_factory.mktemp(f"{family}-{head}") / "served"
+            export(ExportConfig(tiny_checkpoint(family, head, **config), folder / "model.onnx", format="csr"))
+            cache[key] = folder
+        return cache[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported_embedder(
+    tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Factory of exported folders of tiny sentence-transformers models: ``exported_embedder("mean")``.
+
+    The vectors are normalized, and there is a prompt "query".
+    """
+    import json
+    import shutil
+
+    from aerogel.export.config import ExportConfig
+    from aerogel.export.run import export
+
+    cache: dict[str, Path] = {}
+
+    def make(pooling: str = "mean") -> Path:
+        if pooling not in cache:
+            folder = tmp_path_factory.mktemp(f"embedder-{pooling}")
+            shutil.copytree(
+                tiny_checkpoint("bert", "", density=1),
+                folder / "model",
+                ignore=shutil.ignore_patterns("aerogel.json", "masks.safetensors"),
+            )
+            modules = [
+                {
+                    "idx": index,
+                    "name": str(index),
+                    "path": path,
+                    "type": f"sentence_transformers.models.{kind}",
+                }
+                for index, (kind, path) in enumerate(
+                    [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+                )
+            ]
+            (folder / "model" / "1_Pooling").mkdir()
+            for name, content in {
+                "modules": modules,
+                "1_Pooling/config": {"word_embedding_dimension": 32, "pooling_mode": pooling},
+                "config_sentence_transformers": {"prompts": {"query": "the film: "}},
+            }.items():
+                (folder / "model" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+            export(ExportConfig(folder / "model", folder / "served" / "model.onnx", weights="int8"))
+            cache[pooling] = folder / "served"
+        return cache[pooling]
+
+    return make
+
+
 @pytest.fixture
 def token_model(tmp_path: Path) -> Callable[..., Path]:
     """Factory of small ONNX models of token ids: ``token_model("name.onnx", sparse=True, vocab=50, width=16)``.

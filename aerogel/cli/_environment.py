@@ -30,12 +30,18 @@ _VARIABLES = {
     "HF_HOME": "directory of downloaded models",
     "HF_HUB_OFFLINE": "1: download nothing",
 }
+# What `aerogel env` prints instead of a secret.
+_HIDDEN = "(set, not shown)"
+_SECRETS = {
+    "AEROGEL_API_KEY": "API key that requests to `aerogel serve` need",
+    "AEROGEL_ADMIN_TOKEN": "token that the admin routes of `aerogel serve` need",
+}
 _COMPILERS = ("c++", "g++", "clang++")
 
 
 def variables() -> dict[str, str]:
     """Every environment variable that Aerogel reads, with its meaning."""
-    return _VARIABLES | _interpreters()
+    return _VARIABLES | _SECRETS | _interpreters()
 
 
 def environment() -> dict[str, Any]:
@@ -48,9 +54,14 @@ def environment() -> dict[str, Any]:
         "cpu": {"model": cpu_model(), "cores": cores(), "features": cpu_features()},
         "library": _library(),
         "variables": {
-            name: {"value": os.environ.get(name), "meaning": meaning} for name, meaning in variables().items()
+            name: {"value": _value(name), "meaning": meaning} for name, meaning in variables().items()
         },
     }
+
+
+def _value(name: str) -> str | None:
+    found = os.environ.get(name)
+    return _HIDDEN if found is not None and name in _SECRETS else found
 
 
 def _interpreters() -> dict[str, str]:

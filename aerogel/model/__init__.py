@@ -1,7 +1,8 @@
 """Run exported models on texts; needs only numpy, onnxruntime, tokenizers and rich."""
 
 from aerogel.model.head import Head
-from aerogel.model.model import Model, load
+from aerogel.model.loading import load
+from aerogel.model.model import Model
 from aerogel.model.results import Answer, Filled, Label, Ranked, Span, Sparse
 from aerogel.model.tokenizer import Encoded
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerogel.errors import ArtifactError, UsageError
+from aerogel.model.batch import Batch
 from aerogel.model.batching import make_batches
 from aerogel.model.derive import Port
 from aerogel.model.progress import Progress, reporting
@@ -20,35 +21,12 @@ from aerogel.model.tokenizer import Encoded, TextTokenizer
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Batch", "Core", "ports"]
+__all__ = ["Core", "ports"]
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Largest output of a batch in values: 128 MiB. Logits over the vocabulary for each token could take gigabytes.
 _MAX_OUTPUT = 1 << 25
-
-
-class Batch:
-    """Outputs for a batch of texts.
-
-    Args:
-        rows: indices of the texts.
-        lengths: number of tokens of each text.
-        longest: number of tokens of the padded batch.
-        arrays: float32 ``[rows, ...]`` for each requested output.
-    """
-
-    def __init__(self, rows: list[int], lengths: list[int], longest: int, arrays: list[np.ndarray]) -> None:
-        self.rows, self.lengths, self.longest, self.arrays = rows, lengths, longest, arrays
-
-    def each(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (index of a text, its part of an output)."""
-        yield from zip(self.rows, self.arrays[output], strict=True)
-
-    def each_token(self, output: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (index of a text, its part of an output ``[tokens, ...]`` without padding)."""
-        for row, length, array in zip(self.rows, self.lengths, self.arrays[output], strict=True):
-            yield row, array[:length]
 
 
 class Core:
@@ -62,6 +40,11 @@ class Core:
         batch_tokens: largest number of tokens in a batch.
         free_padding: whether the model skips padding.
         sentence: settings of a sentence-transformers folder, or None.
+
+    Attributes:
+        free_padding: as above.
+        may_pad: whether texts of different lengths may share a batch.
+        max_rows: largest number of texts in a batch; None without a limit.
 
     Raises:
         ArtifactError: the session has inputs that cannot be filled from texts.
@@ -84,14 +67,14 @@ class Core:
         self.outputs = {port.name: port for port in ports(session.get_outputs())}
         self._session: onnxruntime.InferenceSession | None = session
         self._batch_tokens = batch_tokens
-        self._free_padding = free_padding
+        self.free_padding = free_padding
         self.dtypes = {name: _integers(path, port) for name, port in self.inputs.items()}
-        self._rows, self._length = self._fixed()
+        self.max_rows, self._length = self._fixed()
         self.tokenizer = make_tokenizer(
             min(max_length, self._length or max_length), "token_type_ids" in self.inputs
         )
         # Without attention_mask, the model cannot distinguish padding from tokens.
-        self._may_pad = "attention_mask" in self.inputs
+        self.may_pad = "attention_mask" in self.inputs
         self._closing = threading.Lock()
 
     def close(self) -> None:
@@ -100,7 +83,13 @@ class Core:
             self._session = None
 
     def encode(
-        self, texts: Iterable[Any], *, pairs: bool = False, full: bool = False, prompt: str = ""
+        self,
+        texts: Iterable[Any],
+        *,
+        pairs: bool = False,
+        full: bool = False,
+        prompt: str = "",
+        side: str | None = None,
     ) -> list[Encoded]:
         """Tokenize texts; results of `Model.tokenize` are returned unchanged.
 
@@ -109,6 +98,7 @@ class Core:
             pairs: whether pairs are allowed.
             full: keep tokens and offsets.
             prompt: text to put before each text.
+            side: where texts are truncated; see `TextTokenizer.encode`.
 
         Raises:
             UsageError: a text has another type; the message names its index.
@@ -123,7 +113,7 @@ class Core:
                 f"{prompt}{text}" if isinstance(text, str) else (f"{prompt}{text[0]}", text[1])
                 for text in checked
             ]
-        return self.tokenizer.encode(checked, full=full)
+        return self.tokenizer.encode(checked, full=full, side=side)
 
     def run(
         self, encoded: Sequence[Encoded], outputs: Sequence[str], progress: Progress = False
@@ -139,37 +129,83 @@ class Core:
             UsageError: the model is closed.
             ArtifactError: the session fails, or an output does not have a row for each text.
         """
-        session = self._session
-        if session is None:
-            raise UsageError(f"{self.path} is closed; load it again")
+        session = self._open_session()
         if not encoded:
             return
         lengths = [len(item) for item in encoded]
         batches = make_batches(
             lengths,
-            self._budget(outputs),
-            free_padding=self._free_padding,
-            may_pad=self._may_pad,
-            max_rows=self._rows,
+            self.max_tokens(outputs),
+            free_padding=self.free_padding,
+            may_pad=self.may_pad,
+            max_rows=self.max_rows,
         )
         done = 0
         with reporting(progress, len(encoded)) as report:
             for rows in batches:
-                feed = self._feed([encoded[row] for row in rows])
-                try:
-                    arrays = session.run(outputs, feed)
-                except Exception as error:  # the exception types of onnxruntime are not public
-                    reason = str(error).strip().partition("\n")[0]
-                    raise ArtifactError(f"{self.path} failed: {reason}") from error
-                arrays = self._checked(outputs, arrays, feed, rows)
-                longest = feed["input_ids"].shape[1]
-                yield Batch(rows, [lengths[row] for row in rows], longest, arrays)
+                yield self._run(session, outputs, rows, [encoded[row] for row in rows])
                 done += len(rows)
                 report(done)
 
-    def _feed(self, encoded: list[Encoded]) -> dict[str, np.ndarray]:
-        """Input arrays ``[rows, longest]`` for the session, padded on the right."""
-        shape = self._rows or len(encoded), self._length or max(1, *map(len, encoded))
+    def run_batch(
+        self,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[str],
+        session: onnxruntime.InferenceSession | None = None,
+    ) -> Batch:
+        """Run texts as one batch, for callers that make the batches themselves.
+
+        Args:
+            encoded: the texts, at least one; at most `max_rows`, and of equal length unless `may_pad`.
+            outputs: names of the outputs to return.
+            session: another session of the same file; None for the model's own.
+
+        Raises:
+            UsageError: the model is closed.
+            ArtifactError: the session fails, or an output does not have a row for each text.
+        """
+        own = self._open_session()
+        return self._run(session or own, outputs, list(range(len(encoded))), encoded)
+
+    def _open_session(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            raise UsageError(f"{self.path} is closed; load it again")
+        return self._session
+
+    def _run(
+        self,
+        session: onnxruntime.InferenceSession,
+        outputs: Sequence[str],
+        rows: list[int],
+        encoded: Sequence[Encoded],
+    ) -> Batch:
+        feed = self._feed(encoded)
+        try:
+            arrays = session.run(outputs, feed)
+        except Exception as error:  # the exception types of onnxruntime are not public
+            reason = str(error).strip().partition("\n")[0]
+            raise ArtifactError(f"{self.path} failed: {reason}") from error
+        checked = self._checked(outputs, arrays, feed, len(rows))
+        return Batch(rows, [len(item) for item in encoded], feed["input_ids"].shape[1], checked)
+
+    def _shape(self, encoded: Sequence[Encoded]) -> tuple[int, int]:
+        """Rows and tokens of a padded batch.
+
+        ONNX Runtime sums over tokens in groups of four after the first, then one by one, and in another order for one
+        row. With at least two rows and 4n + 1 tokens, no group has tokens of a text in some batches only, so that the
+        pooled vector of a text has the same bits in all batches. Where padding is not free, this would cost time.
+        """
+        rows, tokens = len(encoded), max(1, *map(len, encoded))
+        if self.free_padding:
+            rows, tokens = (
+                max(2, rows),
+                min((tokens + 2) // 4 * 4 + 1, max(self.tokenizer.max_length, tokens)),
+            )
+        return self.max_rows or rows, self._length or tokens
+
+    def _feed(self, encoded: Sequence[Encoded]) -> dict[str, np.ndarray]:
+        """Input arrays for the session, padded on the right and with rows without tokens."""
+        shape = self._shape(encoded)
         filled = {
             name: np.full(shape, self.tokenizer.pad_id if name == "input_ids" else 0, dtype)
             for name, dtype in self.dtypes.items()
@@ -189,9 +225,9 @@ class Core:
         return filled
 
     def _checked(
-        self, outputs: Sequence[str], arrays: list[Any], feed: dict[str, np.ndarray], rows: list[int]
+        self, outputs: Sequence[str], arrays: list[Any], feed: dict[str, np.ndarray], rows: int
     ) -> list[np.ndarray]:
-        """Outputs as float32, without the rows that only fill a fixed batch."""
+        """Outputs as float32, without the rows that only fill the batch."""
         shape = feed["input_ids"].shape
         checked = []
         for name, array in zip(outputs, arrays, strict=True):
@@ -201,10 +237,11 @@ class Core:
                     f"{self.path}: output {name} has shape {found} for inputs of shape {shape}; "
                     "only outputs [batch, ...] can be read"
                 )
-            checked.append(array[: len(rows)].astype(np.float32, copy=False))
+            checked.append(array[:rows].astype(np.float32, copy=False))
         return checked
 
-    def _budget(self, outputs: Sequence[str]) -> int:
+    def max_tokens(self, outputs: Sequence[str]) -> int:
+        """Largest number of tokens in a batch that computes some outputs."""
         widths = [self.outputs[name].width or 1 for name in outputs]
         return max(1, min(self._batch_tokens, _MAX_OUTPUT // max(1, *widths)))
 

@@ -1,93 +1,40 @@
-"""Load an exported model and run it on texts."""
+"""A loaded model: texts in, results out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerogel.errors import HeadError, UsageError
-from aerogel.model.artifact import Artifact, find_model, read_artifact
+from aerogel.errors import HeadError
+from aerogel.model.artifact import Artifact
+from aerogel.model.batch import Batch, Call
 from aerogel.model.core import Core
-from aerogel.model.derive import derive_head
 from aerogel.model.head import HEADS, Head
-from aerogel.model.heads._vectors import encode_prompted
+from aerogel.model.heads._vectors import encode_prompted, prompt_text
 from aerogel.model.progress import Progress
 from aerogel.model.results import Answer, Filled, Label, Ranked, Span, Sparse
 from aerogel.model.task import Task
-from aerogel.model.texts import Pair
-from aerogel.model.tokenizer import Encoded, TextTokenizer
-from aerogel.runtime import session
-from aerogel.system.threads import check_threads
+from aerogel.model.texts import Pair, check_texts
+from aerogel.model.tokenizer import Encoded, Token
 
-__all__ = ["Model", "load"]
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["Model"]
 
 # Outputs of rank 2 whose second dimension is the tokens.
 _PER_TOKEN = ("start_logits", "end_logits")
-
-
-def load(
-    path: str | Path,
-    *,
-    threads: int | None = None,
-    name: str | None = None,
-    max_length: int | None = None,
-    batch_tokens: int = 16384,
-    library: bool | None = None,
-    verify: bool = False,
-) -> Model:
-    """Load an exported model with its tokenizer.
-
-    The model may come from `aerogel export` or another exporter. Its folder must have tokenizer.json, and config.json
-    unless the names of the outputs identify the head.
-
-    Args:
-        path: the .onnx file, or a folder with the file, directly or in ``onnx/``.
-        threads: threads of one call; None for one per core.
-        name: .onnx file to choose from a folder with several, e.g. ``"model_sparse"``.
-        max_length: truncate texts to this number of tokens; None for the limit of the model.
-        batch_tokens: largest number of tokens in a batch; memory grows with it.
-        library: True requires the native library, False does not use it (dense speed), None uses it if it is built.
-        verify: compare the SHA-256 of the model and its companion files with the manifest.
-
-    Raises:
-        UsageError: an argument is out of range, or `name` is needed or unknown.
-        ArtifactError: a file is missing, malformed or inconsistent with another.
-        RuntimeLoadError: ONNX Runtime cannot load the file, or the required library cannot be loaded.
-    """
-    for argument, number in (("max_length", max_length), ("batch_tokens", batch_tokens)):
-        if number is not None and (type(number) is not int or number < 1):
-            raise UsageError(f"{argument}={number!r} must be an integer from 1")
-    if threads is not None:
-        check_threads(threads)
-    artifact = read_artifact(find_model(Path(path), name), verify=verify)
-    if max_length is not None and max_length > artifact.max_length:
-        raise UsageError(
-            f"max_length={max_length}: {artifact.path} takes at most {artifact.max_length} tokens"
-        )
-    pad_id = artifact.head.pad_id if artifact.head else None
-    core = Core(
-        artifact.path,
-        session(artifact.path, threads, library=library),
-        lambda length, types: TextTokenizer(artifact, length, types=types, pad_id=pad_id),
-        max_length=max_length or artifact.max_length,
-        batch_tokens=batch_tokens,
-        free_padding=artifact.fused,
-        sentence=artifact.sentence,
-    )
-    head = artifact.head or derive_head(artifact, list(core.outputs.values()))
-    return Model(artifact, head, core, threads)
 
 
 class Model:
     """A loaded model. Its methods may be called from several threads.
 
     The head decides which methods a model has; `methods` lists them, and any other raises HeadError. Texts are strings
-    or results of `tokenize`. The result for a text does not depend on the other texts or their order, except for
-    rounding in ONNX operators outside of the fused encoder.
+    or results of `tokenize`. The result for a text does not depend on the other texts, their order or the number
+    of threads: to the bit if the encoder is fused, else up to rounding.
 
     Attributes:
         path: the .onnx file.
@@ -98,6 +45,8 @@ class Model:
         threads: threads of one call, or None for one per core.
         density: kept fraction of the pruned matrices' weights, or None without a manifest.
         fused: whether the encoder is one node, which skips padding.
+        max_rows: largest number of texts in a batch, or None without a limit.
+        max_batch_tokens: largest number of tokens in a batch.
         inputs: dtype of each input of the session, by name.
     """
 
@@ -112,6 +61,8 @@ class Model:
         self.threads = threads
         self.density = artifact.density
         self.fused = artifact.fused
+        self.max_rows = core.max_rows
+        self.max_batch_tokens = core.max_tokens(self._task.outputs())
         self.inputs: Mapping[str, np.dtype[Any]] = core.dtypes
 
     def __repr__(self) -> str:
@@ -158,13 +109,14 @@ class Model:
             HeadError: the model does not compute embeddings.
             UsageError: a text is not a string, or an option is out of range.
         """
-        found: np.ndarray = self._method("embed")(
+        found: np.ndarray = self._run(
+            "embed",
+            progress,
             texts,
             prompt=prompt,
             normalize=normalize,
             dimensions=dimensions,
             pooling=pooling,
-            progress=progress,
         )
         return found
 
@@ -177,7 +129,7 @@ class Model:
             HeadError: the model does not compute sparse embeddings.
             UsageError: a text is not a string, or the prompt is unknown.
         """
-        found: list[Sparse] = self._method("embed_sparse")(texts, prompt=prompt, progress=progress)
+        found: list[Sparse] = self._run("embed_sparse", progress, texts, prompt=prompt)
         return found
 
     def embed_tokens(
@@ -189,7 +141,7 @@ class Model:
             HeadError: the model does not compute token vectors.
             UsageError: a text is not a string, or the prompt is unknown.
         """
-        found: list[np.ndarray] = self._method("embed_tokens")(texts, prompt=prompt, progress=progress)
+        found: list[np.ndarray] = self._run("embed_tokens", progress, texts, prompt=prompt)
         return found
 
     def classify(
@@ -212,9 +164,7 @@ class Model:
             HeadError: the model does not classify texts.
             UsageError: a text is neither a string nor a pair, or an option is out of range.
         """
-        found: list[list[Label]] = self._method("classify")(
-            texts, top_k=top_k, raw_scores=raw_scores, progress=progress
-        )
+        found: list[list[Label]] = self._run("classify", progress, texts, top_k=top_k, raw_scores=raw_scores)
         return found
 
     def rerank(
@@ -239,9 +189,7 @@ class Model:
             HeadError: the model does not compute a single score.
             UsageError: a text is not a string, or an option is out of range.
         """
-        found: list[Ranked] = self._method("rerank")(
-            query, texts, top_n=top_n, raw_scores=raw_scores, progress=progress
-        )
+        found: list[Ranked] = self._run("rerank", progress, query, texts, top_n=top_n, raw_scores=raw_scores)
         return found
 
     def tag(
@@ -267,7 +215,7 @@ class Model:
             HeadError: the model does not label tokens.
             UsageError: a text is not a string, or `aggregate` is unknown.
         """
-        found: list[list[Span]] = self._method("tag")(texts, aggregate=aggregate, progress=progress)
+        found: list[list[Span]] = self._run("tag", progress, texts, aggregate=aggregate)
         return found
 
     def answer(
@@ -297,7 +245,9 @@ class Model:
             HeadError: the model does not answer questions.
             UsageError: a text is not a string, the question is too long, or an option is out of range.
         """
-        found: list[Answer] = self._method("answer")(
+        found: list[Answer] = self._run(
+            "answer",
+            False,
             question,
             context,
             top_k=top_k,
@@ -318,10 +268,12 @@ class Model:
             HeadError: the model does not predict masked tokens.
             UsageError: the text has no mask token or several, or `top_k` is out of range.
         """
-        found: list[Filled] = self._method("fill_mask")(text, top_k=top_k)
+        found: list[Filled] = self._run("fill_mask", False, text, top_k=top_k)
         return found
 
-    def tokenize(self, texts: Iterable[str | Pair], *, prompt: str | None = None) -> list[Encoded]:
+    def tokenize(
+        self, texts: Iterable[str | Pair], *, prompt: str | None = None, side: str | None = None
+    ) -> list[Encoded]:
         """Tokenize texts or pairs of texts; tokens and offsets are in `Encoded.encoding`.
 
         `embed`, `embed_sparse`, `embed_tokens`, `classify`, `tag` and `run` accept the result instead of texts, so
@@ -330,11 +282,36 @@ class Model:
         Args:
             texts: strings, or pairs of strings.
             prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
+            side: "left" or "right", where long texts are truncated; None for the side in the model's files.
 
         Raises:
             UsageError: a text is neither a string nor a pair, or the prompt is unknown.
         """
-        return encode_prompted(self._core, self.head, texts, prompt, pairs=True, full=True)
+        return encode_prompted(self._core, self.head, texts, prompt, pairs=True, full=True, side=side)
+
+    def encode_ids(self, ids: Sequence[Sequence[int]]) -> list[Encoded]:
+        """Texts given as token ids, special tokens included; long ones are truncated.
+
+        Raises:
+            UsageError: an id is not one of the vocabulary.
+        """
+        return self._core.tokenizer.encode_ids(ids)
+
+    def tokens(
+        self, texts: Iterable[str], *, prompt: str | None = None, special: bool = True
+    ) -> list[list[Token]]:
+        """All tokens of texts, without truncation.
+
+        Args:
+            texts: the texts.
+            prompt: name of the prompt to put before each text; None for the model's default, "" for no prompt.
+            special: include the tokens that the model adds.
+
+        Raises:
+            UsageError: a text is not a string, or the prompt is unknown.
+        """
+        before = prompt_text(self.head, prompt)
+        return [self._core.tokenizer.tokens(before + text, special=special) for text in check_texts(texts)]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Decode token ids to text.
@@ -355,15 +332,51 @@ class Model:
         found: list[dict[str, np.ndarray]] = [{} for _ in encoded]
         for batch in self._core.run(encoded, names):
             for output, name in enumerate(names):
-                shape = batch.arrays[output].shape
+                shape = np.shape(batch.arrays[output])
                 per_token = shape[1] == batch.longest and (len(shape) == 3 or name in _PER_TOKEN)
                 for row, array in batch.each_token(output) if per_token else batch.each(output):
                     found[row][name] = array.copy()
         return found
 
-    def _method(self, name: str) -> Any:
-        if name not in self.methods:
+    def prepare(self, method: str, *args: Any, **options: Any) -> Call:
+        """Check and tokenize the arguments of a method, without running the model.
+
+        For servers, which run the texts of several calls in one batch: `run_batch` runs the texts, and `Call.finish`
+        returns what the method returns.
+
+        Args:
+            method: name of a method in `methods`.
+            args: arguments of the method.
+            options: options of the method, without progress.
+
+        Raises:
+            HeadError: the model does not have the method.
+            UsageError: an argument is out of range.
+        """
+        if method not in self.methods:
             raise HeadError(
-                f"{self.path} has a head of kind {self.head.kind} and no {name}(); it has {', '.join(self.methods)}"
+                f"{self.path} has a head of kind {self.head.kind} and no {method}(); "
+                f"it has {', '.join(self.methods)}"
             )
-        return getattr(self._task, name)
+        call: Call = getattr(self._task, method)(*args, **options)
+        return call
+
+    def run_batch(
+        self, encoded: Sequence[Encoded], session: onnxruntime.InferenceSession | None = None
+    ) -> Batch:
+        """Run the texts of prepared calls as one batch, at most `max_rows` and of equal length unless `fused`.
+
+        The results for a text are those of its method, to the bit, if the model is fused.
+
+        Args:
+            encoded: texts of `Call.encoded`.
+            session: another session of the model's file; None for the model's own.
+
+        Raises:
+            UsageError: the model is closed.
+            ArtifactError: the session fails, or an output has a shape that the head cannot read.
+        """
+        return self._task.check(self._core.run_batch(encoded, self._task.outputs(), session))
+
+    def _run(self, method: str, progress: Progress, *args: Any, **options: Any) -> Any:
+        return self._task.run(self.prepare(method, *args, **options), progress)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from aerogel.errors import ArtifactError
-from aerogel.model.core import Batch, Core
+from aerogel.model.batch import Batch, Call
+from aerogel.model.core import Core
 from aerogel.model.head import Head
 from aerogel.model.progress import Progress
 from aerogel.model.tokenizer import Encoded
@@ -19,7 +20,7 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
 class Task:
-    """The head of a model. Its public methods become methods of the model.
+    """The head of a model. Its public methods return a `Call` and become methods of the model, which runs it.
 
     Args:
         head: description of the head.
@@ -37,7 +38,7 @@ class Task:
 
     def __init__(self, head: Head, core: Core) -> None:
         self._head, self._core = head, core
-        for name in self._outputs():
+        for name in self.outputs():
             port = core.outputs.get(name)
             if port is None:
                 raise ArtifactError(
@@ -59,26 +60,33 @@ class Task:
         own = (name for name in dir(cls) if not name.startswith("_") and not hasattr(Task, name))
         return tuple(name for name in own if callable(getattr(cls, name)))
 
-    def _outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> tuple[str, ...]:
         """Names of the outputs that the head reads."""
         return (self._head.output,)
 
-    def _run(self, encoded: Sequence[Encoded], progress: Progress = False) -> Iterator[Batch]:
-        """Run texts; see `Core.run`.
+    def _call(self, encoded: Sequence[Encoded], finish: Callable[[Iterable[Batch]], Any]) -> Call:
+        """The call that runs texts and turns their outputs into a result."""
+        return Call(encoded, self.outputs(), finish)
+
+    def run(self, call: Call, progress: Progress = False) -> Any:
+        """Run a call of this head and return its result; see `Core.run`."""
+        return call.finish(map(self.check, self._core.run(call.encoded, call.outputs, progress)))
+
+    def check(self, batch: Batch) -> Batch:
+        """Check the outputs of a batch and return it.
 
         Raises:
             ArtifactError: an output has a shape that the head cannot read; shapes may be unknown before the run.
         """
-        names = self._outputs()
-        for batch in self._core.run(encoded, names, progress):
-            for name, array in zip(names, batch.arrays, strict=True):
-                per_token = array.ndim == 3 or self.PER_TOKEN
-                if array.ndim not in self.RANKS or (per_token and array.shape[1] != batch.longest):
-                    raise ArtifactError(
-                        f"{self._core.path}: output {name} has shape {array.shape} for {batch.longest} tokens; "
-                        f"a head of kind {self._head.kind} cannot read that"
-                    )
-            yield batch
+        for name, array in zip(self.outputs(), batch.arrays, strict=True):
+            shape = np.shape(array)
+            per_token = len(shape) == 3 or self.PER_TOKEN
+            if len(shape) not in self.RANKS or (per_token and shape[1] != batch.longest):
+                raise ArtifactError(
+                    f"{self._core.path}: output {name} has shape {shape} for {batch.longest} tokens; "
+                    f"a head of kind {self._head.kind} cannot read that"
+                )
+        return batch
 
 
 def activate(logits: np.ndarray, activation: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from aerogel.system.json_fields import Either, Number, OneOf
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["Encoded", "TextTokenizer"]
+__all__ = ["Encoded", "TextTokenizer", "Token"]
 
 # Texts to tokenize at once; their encodings take several hundred bytes per token until they are reduced to ids.
 _CHUNK = 4096
@@ -43,6 +43,16 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Token(NamedTuple):
+    """A token of a text, with its start and end in characters."""
+
+    id: int
+    text: str
+    special: bool
+    start: int
+    end: int
 
 
 class TextTokenizer:
@@ -85,23 +95,27 @@ class TextTokenizer:
         side = artifact.tokenizer_config.get("truncation_side", OneOf("right", "left")) or "right"
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, direction=side)
+        self._side = side
         self._whole: tokenizers.Tokenizer | None = None
+        self._other: tokenizers.Tokenizer | None = None
         # Skipping offsets saves a tenth of the time; tokenizers before 0.20 always compute them.
         self._fast: Callable[..., list[Any]] = getattr(
             self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch
         )
 
-    def encode(self, texts: Sequence[Any], *, full: bool = False) -> list[Encoded]:
+    def encode(self, texts: Sequence[Any], *, full: bool = False, side: str | None = None) -> list[Encoded]:
         """Tokenize checked texts, truncated to `max_length`.
 
         Args:
             texts: strings and tuples of two strings.
             full: keep tokens and offsets.
+            side: "left" or "right", where texts are truncated; None for the side in the model's files.
 
         Raises:
             ArtifactError: the tokenizer fails.
         """
-        call = self._tokenizer.encode_batch if full else self._fast
+        tokenizer = self._tokenizer if side in (None, self._side) else self._other_side(str(side))
+        call = tokenizer.encode_batch if full or tokenizer is not self._tokenizer else self._fast
         encoded: list[Encoded] = []
         for first in range(0, len(texts), _CHUNK):
             part = texts[first : first + _CHUNK]
@@ -109,18 +123,45 @@ class TextTokenizer:
             encoded += [self._reduce(text, item, full) for text, item in zip(part, encodings, strict=True)]
         return encoded
 
+    def encode_ids(self, ids: Sequence[Sequence[int]]) -> list[Encoded]:
+        """Make texts of token ids, special tokens included; they are truncated to `max_length` on the right.
+
+        Raises:
+            UsageError: an id is not one of the vocabulary; the message names its list.
+        """
+        size = self._artifact.config.get("vocab_size", Number(int, 1)) or self._tokenizer.get_vocab_size()
+        encoded = []
+        for index, item in enumerate(ids):
+            if wrong := next((number for number in item if not 0 <= number < size), None):
+                raise UsageError(
+                    f"inputs[{index}] has the token id {wrong}; the vocabulary has {size} tokens"
+                )
+            numbers = np.array(item[: self.max_length], np.int32)
+            types = np.zeros(len(numbers), np.int32) if self._types else None
+            encoded.append(Encoded("", numbers, types, len(item) > self.max_length))
+        return encoded
+
+    def tokens(self, text: str, *, special: bool = True) -> list[Token]:
+        """All tokens of a text, without truncation; with `special`, those that the model adds too.
+
+        Raises:
+            ArtifactError: the tokenizer fails.
+        """
+        (found,) = self._guarded(self._untruncated().encode_batch, [text], add_special_tokens=special)
+        return [
+            Token(number, token, bool(is_special), start, end)
+            for number, token, is_special, (start, end) in zip(
+                found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True
+            )
+        ]
+
     def encode_whole(self, text: str) -> Any:
         """The ``tokenizers.Encoding`` of a text, without truncation and special tokens.
 
         Raises:
             ArtifactError: the tokenizer fails.
         """
-        if self._whole is None:
-            whole = _open(self.path)
-            whole.no_padding()
-            whole.no_truncation()
-            self._whole = whole
-        return self._guarded(self._whole.encode_batch, [text], add_special_tokens=False)[0]
+        return self._guarded(self._untruncated().encode_batch, [text], add_special_tokens=False)[0]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Decode token ids to text.
@@ -161,6 +202,25 @@ class TextTokenizer:
         usual = {f"[{name.upper()}]", f"<{name}>"}
         added = self._tokenizer.get_added_tokens_decoder()
         return next((number for number, token in added.items() if token.content in usual), None)
+
+    def _untruncated(self) -> tokenizers.Tokenizer:
+        if self._whole is None:
+            whole = self._copy()
+            whole.no_truncation()
+            self._whole = whole
+        return self._whole
+
+    def _other_side(self, side: str) -> tokenizers.Tokenizer:
+        if self._other is None:
+            other = self._copy()
+            other.enable_truncation(self.max_length, direction=side)
+            self._other = other
+        return self._other
+
+    def _copy(self) -> tokenizers.Tokenizer:
+        import tokenizers
+
+        return tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
 
     def _reduce(self, text: Any, encoding: Any, full: bool) -> Encoded:
         ids = np.array(encoding.ids, np.int32)

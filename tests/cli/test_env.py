@@ -50,3 +50,11 @@ def test_values_are_printed_without_markup(
     monkeypatch.setenv("AEROGEL_LIBRARY", path)
     assert main(["env"]) == 0
     assert repr(path) in capsys.readouterr().out
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AEROGEL_API_KEY", "first-secret")
+    assert main(["env", "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "first-secret" not in printed
+    assert json.loads(printed)["variables"]["AEROGEL_API_KEY"]["value"] == "(set, not shown)"

@@ -10,27 +10,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from aerogel.export.config import ExportConfig
-from aerogel.export.run import export
-
-
-@pytest.fixture(scope="session")
-def exported(
-    tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """Factory of exported folders of tiny BERTs with fused encoders: ``exported("SequenceClassification")``."""
-    cache: dict[Any, Path] = {}
-
-    def make(head: str = "", family: str = "bert", **config: Any) -> Path:
-        key = (head, family, tuple(sorted(config.items())))
-        if key not in cache:
-            folder = tmp_path_factory.mktemp(f"{family}-{head}") / "served"
-            export(ExportConfig(tiny_checkpoint(family, head, **config), folder / "model.onnx", format="csr"))
-            cache[key] = folder
-        return cache[key]
-
-    return make
-
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Callable[..., Path]:

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto
 
 import aerogel
-from aerogel.errors import ArtifactError, UsageError
+from aerogel.errors import ArtifactError, HeadError, UsageError
+from aerogel.model.batch import Batch
 
 Make = Callable[..., Path]
 TEXTS = [
@@ -51,6 +52,38 @@ def test_results_do_not_depend_on_the_other_texts(
     for row, text in enumerate(TEXTS):
         for other in (backwards[row], small[row], call([text])[0], whole[row % 5]):
             assert _same(whole[row], other), f"{method}: {text!r} in another batch"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "weighted_mean"])
+def test_vectors_pooled_in_the_graph_do_not_depend_on_the_batch_or_the_threads(
+    exported_embedder: Make, pooling: str
+) -> None:
+    folder = exported_embedder(pooling)
+    texts = [" ".join(["film", "good", "bad"] * 21)[: 5 * length] for length in range(1, 62)]
+    model = aerogel.load(folder, threads=1)
+    assert model.head.kind == "embed"
+    assert model.fused
+    alone = np.concatenate([model.embed([text]) for text in texts])
+    assert len(np.unique(alone, axis=0)) > len(texts) // 2
+    for other in (model, aerogel.load(folder, threads=2)):
+        np.testing.assert_array_equal(other.embed(texts), alone)
+        for size in (2, 3, 5, 8):
+            parts = [other.embed(texts[first : first + size]) for first in range(0, len(texts), size)]
+            np.testing.assert_array_equal(np.concatenate(parts), alone)
+
+
+def test_prepared_calls_of_several_callers_run_in_one_batch(exported: Make) -> None:
+    model = aerogel.load(exported("SequenceClassification", num_labels=3), threads=1)
+    calls = [model.prepare("classify", TEXTS[:2], top_k=1), model.prepare("classify", TEXTS[2:5])]
+    batch = model.run_batch([text for call in calls for text in call.encoded])
+    results = []
+    for call, rows in zip(calls, (slice(0, 2), slice(2, 5)), strict=True):
+        part = list(range(len(call.encoded)))
+        arrays = [array[rows] for array in batch.arrays]
+        results.append(call.finish([Batch(part, batch.lengths[rows], batch.longest, arrays)]))
+    assert results == [model.classify(TEXTS[:2], top_k=1), model.classify(TEXTS[2:5])]
+    with pytest.raises(HeadError, match="no embed"):
+        model.prepare("embed", TEXTS)
 
 
 def test_threads_can_share_a_model(exported: Make) -> None:

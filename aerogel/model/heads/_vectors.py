@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
-from aerogel.model.core import Batch, Core
+from aerogel.model.batch import Batch
+from aerogel.model.core import Core
 from aerogel.model.head import Head
 from aerogel.model.tokenizer import Encoded
 
@@ -42,6 +43,7 @@ def encode_prompted(
     *,
     pairs: bool = False,
     full: bool = False,
+    side: str | None = None,
 ) -> list[Encoded]:
     """Tokenize texts with a prompt before each; see `Core.encode`.
 
@@ -53,7 +55,7 @@ def encode_prompted(
         raise UsageError(
             f"prompt={prompt!r}: these texts are tokenized already; pass the prompt to Model.tokenize"
         )
-    return core.encode(given, pairs=pairs, full=full, prompt=prompt_text(head, prompt))
+    return core.encode(given, pairs=pairs, full=full, prompt=prompt_text(head, prompt), side=side)
 
 
 def gather(

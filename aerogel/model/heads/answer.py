@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from aerogel.errors import UsageError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._windows import Window, make_windows
 from aerogel.model.results import Answer
 from aerogel.model.task import Task
@@ -21,7 +24,8 @@ class AnswerHead(Task):
     RANKS = (2,)
     PER_TOKEN = True
 
-    def _outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> tuple[str, ...]:
+        """See `Task.outputs`."""
         return _OUTPUTS
 
     def answer(
@@ -33,7 +37,7 @@ class AnswerHead(Task):
         max_answer_length: int = 30,
         stride: int = 128,
         null_threshold: float | None = None,
-    ) -> list[Answer]:
+    ) -> Call:
         """See `aerogel.Model.answer`."""
         for name, number in (("top_k", top_k), ("max_answer_length", max_answer_length), ("stride", stride)):
             if type(number) is not int or number < 1:
@@ -44,11 +48,15 @@ class AnswerHead(Task):
         windows = make_windows(
             core.tokenizer, question, context, stride, types="token_type_ids" in core.inputs
         )
-        logits: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(windows)
-        for batch in self._run([window.encoded for window in windows]):
-            for (row, start), (_, end) in zip(batch.each_token(0), batch.each_token(1), strict=True):
-                logits[row] = start.astype(np.float64), end.astype(np.float64)
-        return _choose(windows, logits, context, top_k, max_answer_length, null_threshold)
+
+        def finish(batches: Iterable[Batch]) -> list[Answer]:
+            logits: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(windows)
+            for batch in batches:
+                for (row, start), (_, end) in zip(batch.each_token(0), batch.each_token(1), strict=True):
+                    logits[row] = start.astype(np.float64), end.astype(np.float64)
+            return _choose(windows, logits, context, top_k, max_answer_length, null_threshold)
+
+        return self._call([window.encoded for window in windows], finish)
 
 
 def _choose(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._labels import Labelled, check_count
-from aerogel.model.progress import Progress
 from aerogel.model.results import Label
 
 __all__ = ["HEAD", "Classify"]
@@ -25,19 +25,22 @@ class Classify(Labelled):
         *,
         top_k: int | None = None,
         raw_scores: bool = False,
-        progress: Progress = False,
-    ) -> list[list[Label]]:
+    ) -> Call:
         """See `aerogel.Model.classify`."""
         check_count("top_k", top_k)
         encoded = self._core.encode(texts, pairs=True)
-        found: list[list[Label]] = [[]] * len(encoded)
-        for batch in self._run(encoded, progress):
-            for row, logits in batch.each():
-                scores = self._scores(logits, raw=raw_scores)
-                names = self._names(len(scores))
-                order = np.argsort(-scores, kind="stable")[:top_k]
-                found[row] = [Label(names[number], float(scores[number])) for number in order]
-        return found
+
+        def finish(batches: Iterable[Batch]) -> list[list[Label]]:
+            found: list[list[Label]] = [[]] * len(encoded)
+            for batch in batches:
+                for row, logits in batch.each():
+                    scores = self._scores(logits, raw=raw_scores)
+                    names = self._names(len(scores))
+                    order = np.argsort(-scores, kind="stable")[:top_k]
+                    found[row] = [Label(names[number], float(scores[number])) for number in order]
+            return found
+
+        return self._call(encoded, finish)
 
 
 HEAD = Classify

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._vectors import encode_prompted, gather, shorten, unit
-from aerogel.model.progress import Progress
 from aerogel.model.task import Task
 
 __all__ = ["HEAD", "Embed"]
@@ -28,8 +28,7 @@ class Embed(Task):
         normalize: bool | None = None,
         dimensions: int | None = None,
         pooling: str | None = None,
-        progress: Progress = False,
-    ) -> np.ndarray:
+    ) -> Call:
         """See `aerogel.Model.embed`."""
         head = self._head
         if pooling is not None:
@@ -48,8 +47,10 @@ class Embed(Task):
         def vector(array: np.ndarray) -> np.ndarray:
             return unit(array[:keep]) if scale else array[:keep]
 
-        batches = self._run(encoded, progress)
-        return gather(batches, len(encoded), vector, per_token=False, dimensions=keep or width)
+        def finish(batches: Iterable[Batch]) -> np.ndarray:
+            return gather(batches, len(encoded), vector, per_token=False, dimensions=keep or width)
+
+        return self._call(encoded, finish)
 
 
 HEAD = Embed

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from aerogel.errors import ArtifactError, UsageError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._labels import check_count
 from aerogel.model.results import Filled
 from aerogel.model.task import Task, activate
@@ -18,7 +21,7 @@ class FillMask(Task):
 
     RANKS = (3,)
 
-    def fill_mask(self, text: str, *, top_k: int = 5) -> list[Filled]:
+    def fill_mask(self, text: str, *, top_k: int = 5) -> Call:
         """See `aerogel.Model.fill_mask`."""
         if top_k is None:
             raise UsageError("top_k=None must be an integer from 1")
@@ -39,22 +42,26 @@ class FillMask(Task):
                 f"write {tokenizer.token(mask)} once, in place of the missing word"
             )
         position = int(positions[0])
-        (batch,) = self._run([encoded])
-        ((_, logits),) = batch.each_token()
-        scores = activate(logits[position], "softmax")
-        ids = encoded.ids.copy()
-        found = []
-        for number in np.argsort(-scores, kind="stable")[:top_k].tolist():
-            ids[position] = number
-            found.append(
-                Filled(
-                    tokenizer.decode([number], skip_special=False),
-                    number,
-                    float(scores[number]),
-                    tokenizer.decode(ids),
+
+        def finish(batches: Iterable[Batch]) -> list[Filled]:
+            (batch,) = batches
+            ((_, logits),) = batch.each_token()
+            scores = activate(logits[position], "softmax")
+            ids = encoded.ids.copy()
+            found = []
+            for number in np.argsort(-scores, kind="stable")[:top_k].tolist():
+                ids[position] = number
+                found.append(
+                    Filled(
+                        tokenizer.decode([number], skip_special=False),
+                        number,
+                        float(scores[number]),
+                        tokenizer.decode(ids),
+                    )
                 )
-            )
-        return found
+            return found
+
+        return self._call([encoded], finish)
 
 
 HEAD = FillMask

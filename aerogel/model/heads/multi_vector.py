@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._vectors import encode_prompted
-from aerogel.model.progress import Progress
 from aerogel.model.task import Task
 
 __all__ = ["HEAD", "MultiVector"]
@@ -19,17 +19,19 @@ class MultiVector(Task):
 
     RANKS = (3,)
 
-    def embed_tokens(
-        self, texts: Iterable[Any], *, prompt: str | None = None, progress: Progress = False
-    ) -> list[np.ndarray]:
+    def embed_tokens(self, texts: Iterable[Any], *, prompt: str | None = None) -> Call:
         """See `aerogel.Model.embed_tokens`."""
         encoded = encode_prompted(self._core, self._head, texts, prompt)
-        found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(encoded)
-        for batch in self._run(encoded, progress):
-            for row, array in batch.each_token():
-                # A view would keep the whole padded batch in memory.
-                found[row] = array.copy()
-        return found
+
+        def finish(batches: Iterable[Batch]) -> list[np.ndarray]:
+            found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(encoded)
+            for batch in batches:
+                for row, array in batch.each_token():
+                    # A view would keep the whole padded batch in memory.
+                    found[row] = array.copy()
+            return found
+
+        return self._call(encoded, finish)
 
 
 HEAD = MultiVector

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from aerogel.errors import ArtifactError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._labels import check_count
 from aerogel.model.heads.classify import Classify
-from aerogel.model.progress import Progress
 from aerogel.model.results import Ranked
 from aerogel.model.texts import check_text, check_texts
 
@@ -25,22 +25,25 @@ class Rerank(Classify):
         *,
         top_n: int | None = None,
         raw_scores: bool = False,
-        progress: Progress = False,
-    ) -> list[Ranked]:
+    ) -> Call:
         """See `aerogel.Model.rerank`."""
         check_count("top_n", top_n)
         check_text(query, "query")
         encoded = self._core.encode([(query, text) for text in check_texts(texts)], pairs=True)
-        found: list[Ranked] = []
-        for batch in self._run(encoded, progress):
-            for row, logits in batch.each():
-                if len(logits) != 1:
-                    raise ArtifactError(
-                        f"{self._core.path} returns {len(logits)} logits, but a rerank head needs one; "
-                        "export the model again"
-                    )
-                found.append(Ranked(row, float(self._scores(logits, raw=raw_scores)[0])))
-        return sorted(found, key=lambda item: (-item.score, item.index))[:top_n]
+
+        def finish(batches: Iterable[Batch]) -> list[Ranked]:
+            found: list[Ranked] = []
+            for batch in batches:
+                for row, logits in batch.each():
+                    if len(logits) != 1:
+                        raise ArtifactError(
+                            f"{self._core.path} returns {len(logits)} logits, but a rerank head needs one; "
+                            "export the model again"
+                        )
+                    found.append(Ranked(row, float(self._scores(logits, raw=raw_scores)[0])))
+            return sorted(found, key=lambda item: (-item.score, item.index))[:top_n]
+
+        return self._call(encoded, finish)
 
 
 HEAD = Rerank

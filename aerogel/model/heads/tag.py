@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._labels import Labelled
-from aerogel.model.progress import Progress
 from aerogel.model.results import Span
 from aerogel.model.tokenizer import Encoded
 
@@ -44,9 +44,7 @@ class Tag(Labelled):
 
     RANKS = (3,)
 
-    def tag(
-        self, texts: Iterable[Any], *, aggregate: bool | str = True, progress: Progress = False
-    ) -> list[list[Span]]:
+    def tag(self, texts: Iterable[Any], *, aggregate: bool | str = True) -> Call:
         """See `aerogel.Model.tag`."""
         mode = aggregate if isinstance(aggregate, str) else _FIRST if aggregate else _NONE
         if mode not in (_FIRST, _SIMPLE, _NONE):
@@ -54,11 +52,15 @@ class Tag(Labelled):
                 f"aggregate={aggregate!r} is not known; known: True or 'first', False or 'none', 'simple'"
             )
         encoded = self._core.encode(texts, full=True)
-        found: list[list[Span]] = [[]] * len(encoded)
-        for batch in self._run(encoded, progress):
-            for row, logits in batch.each_token():
-                found[row] = self._spans(encoded[row], logits, mode)
-        return found
+
+        def finish(batches: Iterable[Batch]) -> list[list[Span]]:
+            found: list[list[Span]] = [[]] * len(encoded)
+            for batch in batches:
+                for row, logits in batch.each_token():
+                    found[row] = self._spans(encoded[row], logits, mode)
+            return found
+
+        return self._call(encoded, finish)
 
     def _spans(self, encoded: Encoded, logits: np.ndarray, mode: str) -> list[Span]:
         """The spans of a text with logits ``[tokens, labels]``."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from aerogel.errors import UsageError
+from aerogel.model.batch import Batch, Call
 from aerogel.model.heads._vectors import encode_prompted, gather, shorten, unit
 from aerogel.model.heads.multi_vector import MultiVector
-from aerogel.model.progress import Progress
 from aerogel.model.sentence import POOLINGS
 
 __all__ = ["HEAD", "Tokens"]
@@ -27,8 +27,7 @@ class Tokens(MultiVector):
         normalize: bool | None = None,
         dimensions: int | None = None,
         pooling: str | None = None,
-        progress: Progress = False,
-    ) -> np.ndarray:
+    ) -> Call:
         """See `aerogel.Model.embed`."""
         head, sentence = self._head, self._core.sentence
         pooling = pooling or self._default_pooling()
@@ -43,8 +42,10 @@ class Tokens(MultiVector):
             pooled = _pool(array, pooling)[:keep]
             return unit(pooled) if scale else pooled
 
-        batches = self._run(encoded, progress)
-        return gather(batches, len(encoded), vector, per_token=True, dimensions=keep or width)
+        def finish(batches: Iterable[Batch]) -> np.ndarray:
+            return gather(batches, len(encoded), vector, per_token=True, dimensions=keep or width)
+
+        return self._call(encoded, finish)
 
     def _default_pooling(self) -> str:
         """The pooling in the model's folder; mean without one.
