@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,25 @@ class Core:
         """
         own = self._open_session()
         return self._run(session or own, outputs, list(range(len(encoded))), encoded)
+
+    def run_arrays(
+        self,
+        feed: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        session: onnxruntime.InferenceSession | None = None,
+    ) -> list[np.ndarray]:
+        """Run arrays as they are; see `run_batch` for `session`.
+
+        Raises:
+            UsageError: the model is closed, or cannot run arrays of these shapes.
+        """
+        own = self._open_session()
+        try:
+            found: list[np.ndarray] = (session or own).run(list(outputs), dict(feed))
+        except Exception as error:  # the exception types of onnxruntime are not public
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"the model cannot run these inputs ({reason})") from error
+        return found
 
     def _open_session(self) -> onnxruntime.InferenceSession:
         if self._session is None:

@@ -12,6 +12,7 @@ from aerogel.errors import HeadError
 from aerogel.model.artifact import Artifact
 from aerogel.model.batch import Batch, Call
 from aerogel.model.core import Core
+from aerogel.model.derive import Port
 from aerogel.model.head import HEADS, Head
 from aerogel.model.heads._vectors import encode_prompted, prompt_text
 from aerogel.model.progress import Progress
@@ -377,6 +378,20 @@ class Model:
             ArtifactError: the session fails, or an output has a shape that the head cannot read.
         """
         return self._task.check(self._core.run_batch(encoded, self._task.outputs(), session))
+
+    def run_arrays(
+        self, feed: Mapping[str, np.ndarray], outputs: Sequence[str], session: Any = None
+    ) -> list[np.ndarray]:
+        """Run arrays by input name, without a tokenizer; returns the outputs as the session gives them.
+
+        Raises:
+            UsageError: the model is closed, or cannot run arrays of these shapes.
+        """
+        return self._core.run_arrays(feed, outputs, session)
+
+    def ports(self) -> tuple[list[Port], list[Port]]:
+        """Inputs and outputs of the session: name, ONNX type, and shape with None for sizes that vary."""
+        return list(self._core.inputs.values()), list(self._core.outputs.values())
 
     def _run(self, method: str, progress: Progress, *args: Any, **options: Any) -> Any:
         return self._task.run(self.prepare(method, *args, **options), progress)

@@ -10,6 +10,7 @@ from starlette.routing import Route, Router
 
 from aerogel.serve.endpoint import AREAS, Endpoint, endpoints
 from aerogel.serve.handler import Handler, not_found
+from aerogel.serve.oip.mount import service_routes
 from aerogel.serve.service import Service
 
 __all__ = ["application"]
@@ -33,6 +34,8 @@ def application(service: Service, areas: Collection[str] = AREAS) -> App:
         by_path, key=lambda path: ("{" in path, "POST" not in by_path[path], path not in _FREQUENT)
     )
     routes = [Route(path, Handler(service, by_path[path]), methods=None) for path in order]
+    if "api" in areas:
+        routes += service_routes(service)
     app: App = Router(routes, default=not_found(service), redirect_slashes=False)
     if service.settings.cors:
         app = CORSMiddleware(

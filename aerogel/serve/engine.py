@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
+
+import numpy as np
 
 from aerogel.model import Model
 from aerogel.model.batch import Batch
@@ -76,6 +78,20 @@ class Engine:
         finally:
             self._sessions.put(opened)
         return batch, time.perf_counter() - began
+
+    def submit_arrays(
+        self, feed: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> asyncio.Future[list[np.ndarray]]:
+        """Run arrays as a batch of their own; the result is `Model.run_arrays`."""
+
+        def run() -> list[np.ndarray]:
+            opened = self._sessions.get()
+            try:
+                return self._model.run_arrays(feed, outputs, opened)
+            finally:
+                self._sessions.put(opened)
+
+        return asyncio.get_running_loop().run_in_executor(self._pool, run)
 
     def close(self) -> None:
         """Release threads and sessions; running batches finish."""

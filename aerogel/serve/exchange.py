@@ -181,6 +181,10 @@ class Exchange:
         finally:
             connection.waiting.discard(job.future)
 
+    def age(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self.began
+
     def times(self) -> tuple[float, float]:
         """Seconds that the texts of the request were queued and ran."""
         job = self.job

@@ -16,7 +16,7 @@ from aerogel.serve.reply import Reply, error_reply
 from aerogel.serve.service import Service
 from aerogel.system.printable import escaped, one_line
 
-__all__ = ["Handler", "not_found"]
+__all__ = ["Handler", "not_found", "send_reply"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -41,7 +41,7 @@ class Handler:
         if endpoint is None:
             refusal = Refusal(f"{method} is not possible here", status=405)
             refusal.headers["allow"] = ", ".join(self._by_method)
-            await _send(self._service, exchange, error_reply(refusal, "tei"), send)
+            await send_reply(self._service, exchange, error_reply(refusal, "tei"), send)
             return
         await _answer(self._service, endpoint, exchange, send)
 
@@ -51,7 +51,7 @@ def not_found(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[No
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         refusal = NotFound("there is no such route; /openapi.json lists the routes")
-        await _send(service, Exchange(service, scope, receive), error_reply(refusal, "tei"), send)
+        await send_reply(service, Exchange(service, scope, receive), error_reply(refusal, "tei"), send)
 
     return answer
 
@@ -80,7 +80,7 @@ async def _answer(service: Service, endpoint: Endpoint, exchange: Exchange, send
             reply = reply._replace(headers=(*reply.headers, *_times(exchange)))
         if service.settings.log_requests:
             _log(service, endpoint, exchange, reply.status, None)
-    await _send(service, exchange, reply, send)
+    await send_reply(service, exchange, reply, send)
 
 
 def _refusal(service: Service, exchange: Exchange, error: Exception) -> Refusal:
@@ -160,7 +160,8 @@ def _request_id(service: Service, exchange: Exchange) -> bytes:
     return found
 
 
-async def _send(service: Service, exchange: Exchange, reply: Reply, send: Send) -> None:
+async def send_reply(service: Service, exchange: Exchange, reply: Reply, send: Send) -> None:
+    """Send an answer with the headers that all answers have."""
     headers = [
         (b"content-type", reply.type),
         (b"content-length", b"%d" % len(reply.body)),

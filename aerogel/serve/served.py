@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 import aerogel.model
 from aerogel.kernels.cpu import native
@@ -15,6 +17,7 @@ from aerogel.kernels.cpu.library import find_library
 from aerogel.model import Model
 from aerogel.model.batch import Call
 from aerogel.serve.engine import Engine, Layout
+from aerogel.serve.refusals import Overloaded
 from aerogel.serve.scheduler import Observer, Scheduler
 from aerogel.serve.settings import Settings
 from aerogel.serve.tuning import candidates, choose
@@ -93,6 +96,8 @@ class Served:
             observer=observer,
         )
         self._tokenizing = tokenizing
+        self._queue_tokens = settings.queue_tokens
+        self._array_tokens = 0
 
     async def prepare(self, characters: int, make: Callable[[], Any]) -> Any:
         """Call a function that tokenizes texts of this length in all, on the loop's thread if they are short."""
@@ -104,6 +109,29 @@ class Served:
         """Prepare a call of a method of the model; see `Model.prepare`."""
         call: Call = await self.prepare(characters, lambda: self.model.prepare(method, *args, **options))
         return call
+
+    async def run_arrays(
+        self, feed: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> Mapping[str, np.ndarray]:
+        """Run arrays by input name; returns outputs by name.
+
+        Raises:
+            Overloaded: the queue is full; arrays count as much as the texts that wait.
+            UsageError: the model cannot run arrays of these shapes.
+        """
+        tokens = max((array.size for array in feed.values()), default=0)
+        waiting = self.scheduler.queued + self._array_tokens
+        if waiting >= self._queue_tokens:
+            raise Overloaded(
+                f"the queue is full: {waiting} of {self._queue_tokens} tokens; send the request later",
+                waiting / (self.layout.rate * self.layout.workers),
+            )
+        self._array_tokens += tokens
+        try:
+            found = await self._engine.submit_arrays(feed, outputs)
+        finally:
+            self._array_tokens -= tokens
+        return dict(zip(outputs, found, strict=True))
 
     def labels(self) -> tuple[str, ...]:
         """Values of the labels of the metric ``aerogel_model``."""
