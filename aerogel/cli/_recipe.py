@@ -33,7 +33,7 @@ def config_of(config: type[C], args: argparse.Namespace) -> C:
         UsageError: a setting is missing, unknown or out of range, or the file cannot be read.
     """
     from aerogel.errors import UsageError
-    from aerogel.train.recipe import read_recipe
+    from aerogel.system.toml_config import read_recipe
 
     values = read_recipe(args.config, config) if args.config else {}
     for field in fields(config):  # type: ignore[arg-type]

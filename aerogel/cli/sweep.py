@@ -214,7 +214,7 @@ def _list(kind: Any) -> Callable[[str], list[Any]]:
 
     def parse(text: str) -> list[Any]:
         from aerogel.errors import UsageError
-        from aerogel.train.recipe import typed
+        from aerogel.system.toml_config import typed
 
         values = []
         for word in text.split(","):

@@ -10,7 +10,7 @@ from typing import Any
 
 from aerogel.errors import UsageError
 from aerogel.serve.settings import Settings, about_of
-from aerogel.train.recipe import check_known, field_types, read_toml, typed
+from aerogel.system.toml_config import check_known, field_types, read_toml, typed
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -15,8 +15,8 @@ from typing import Any
 
 from aerogel import __version__
 from aerogel.errors import UsageError
+from aerogel.system.toml_config import check_known, field_types, read_toml, typed
 from aerogel.train.config import TrainConfig
-from aerogel.train.recipe import check_known, field_types, read_toml, typed
 
 __all__ = ["TABLES", "Run", "Sweep", "plan", "read_sweep", "settable"]
 

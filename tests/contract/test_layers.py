@@ -18,13 +18,15 @@ ORDER = (
 )  # fmt: skip
 """The layers, lowest first: the modules and packages directly in `aerogel`."""
 
+_OFFLINE = {"train", "prune", "export", "torch", "inspect", "sweep", "synth"}
 FORBIDDEN = {
     "export": {"train", "prune"},
     "torch": {"train", "prune", "export"},
     "inspect": {"train", "prune"},
     "bench": {"train", "prune", "export"},
+    **dict.fromkeys(("model", "verify", "bulk", "serve", "loadtest"), _OFFLINE),
 }
-"""Earlier layers that a layer must not import, because they exchange data through the checkpoint directory."""
+"""Earlier layers that a layer must not import, because they exchange data through files, or need not be installed."""
 
 
 def imports(source: str, module: str) -> Iterator[str]:

@@ -13,11 +13,11 @@ import pytest
 from aerogel.data.tasks import TASKS
 from aerogel.sweep.plan import plan, read_sweep
 from aerogel.system.options import read_options
+from aerogel.system.toml_config import read_recipe
 from aerogel.train.config import TrainConfig
 from aerogel.train.methods import METHODS
 from aerogel.train.pretraining.config import PretrainConfig
 from aerogel.train.pretraining.run import pretrain
-from aerogel.train.recipe import read_recipe
 from aerogel.train.run import train
 
 FOLDER = Path(__file__).parents[2] / "recipes"

@@ -16,7 +16,7 @@ from aerogel.errors import DataError, UsageError
 from aerogel.export.verification_samples import read_texts
 from aerogel.system import text
 from aerogel.system.text import decode, read_bytes, read_lines
-from aerogel.train.recipe import read_toml
+from aerogel.system.toml_config import read_toml
 
 
 def lines_of(path: Path, content: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""Recipes: TOML files whose keys are fields of a configuration."""
+"""TOML files whose keys are fields of a configuration: recipes of runs, settings of the server."""
 
 from __future__ import annotations
 

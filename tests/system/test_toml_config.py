@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from aerogel.errors import UsageError
+from aerogel.system.toml_config import read_recipe
 from aerogel.train.config import TrainConfig
-from aerogel.train.recipe import read_recipe
 
 
 def written(tmp_path: Path, text: str | bytes) -> Path:
