@@ -28,10 +28,10 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_public_names() -> None:
     functions = {
-        "benchmark", "export_model", "library_path", "load", "load_checkpoint", "pretrain_model", "session",
-        "session_options", "train_model",
+        "benchmark", "export_model", "library_path", "load", "load_checkpoint", "pretrain_model", "prune_model",
+        "session", "session_options", "train_model",
     }  # fmt: skip
-    classes = {"Checkpoint", "ExportConfig", "Model", "PretrainConfig", "TrainConfig"}
+    classes = {"Checkpoint", "ExportConfig", "Model", "PretrainConfig", "PruneConfig", "TrainConfig"}
     assert set(aerogel.__all__) == functions | classes | (set(errors.__all__) - {"require"}) | {"__version__"}
     assert aerogel.__all__ == sorted(aerogel.__all__)
     assert set(aerogel.__all__) <= set(dir(aerogel))

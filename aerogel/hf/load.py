@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerogel.checkpoint import not_finite
-from aerogel.errors import CheckpointError, ExportError
+from aerogel.errors import AerogelError, CheckpointError, ExportError
 from aerogel.hf.pickled import weight_options
 from aerogel.hf.reason import reason
 from aerogel.hf.weights import plain_weights
@@ -48,15 +48,17 @@ def load_model(
     config, kind = model_class(path, head)
     name = kind.__name__
     options = weight_options(path) if weights is None else {"weights_only": True}
-    merged = dict(weights) if weights is not None else plain_weights(path)
-    if merged is not None and hasattr(config, "quantization_config"):
-        # The weights are plain now.
-        del config.quantization_config
     try:
+        merged = dict(weights) if weights is not None else plain_weights(path)
+        if merged is not None and hasattr(config, "quantization_config"):
+            # The weights are plain now.
+            del config.quantization_config
         model, info = kind.from_pretrained(
             None if merged else path, config=config, dtype=torch.float32, attn_implementation=attention,
             output_loading_info=True, state_dict=merged, **({} if merged else options), **OFFLINE,
         )  # fmt: skip
+    except AerogelError:
+        raise
     except Exception as error:
         raise CheckpointError(
             f"{path}: transformers cannot load {name} ({reason(error)}); restore config.json and the weights"

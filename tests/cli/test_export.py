@@ -45,7 +45,7 @@ def test_invalid_input_gives_one_line_and_status_2(
         ([str(tmp_path / "nowhere"), "--out", "m.onnx"], "nowhere does not exist; give a directory"),
         (
             [path, "--out", str(tmp_path / "m.onnx"), "--format", "csc"],
-            "unknown format 'csc'; known: bsr, csr",
+            "unknown format 'csc'; known: bitmask, bsr, csr",
         ),
         ([path, "--out", str(tmp_path / "m.onnx"), "--to", "onxx"], "did you mean onnx?"),
     ]:
@@ -229,6 +229,7 @@ DOCUMENT = {
         "three": {"layers": 4, "found": 4, "reason": ""},
     },
     "prediction": {"reason": "nothing was measured"},
+    "source": {"kind": "checkpoint"},
     "task": None,
     "parity": {
         "tolerance": 1e-4,

@@ -119,7 +119,7 @@ def test_this_file_lists_every_output_flag() -> None:
         ("pretrain", "--log"),
     }
     assert {verb for verb, flag in flags() if flag == "--out"} == {
-        "demo", "export", "pretrain", "run", "sweep", "synth", "train",
+        "demo", "export", "pretrain", "prune", "run", "sweep", "synth", "train",
     }  # fmt: skip
 
 

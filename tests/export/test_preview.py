@@ -89,4 +89,4 @@ def test_preview_refuses_what_the_export_refuses(
         preview(ExportConfig(path, tmp_path / "m.onnx"))
     monkeypatch.setattr("aerogel.export.targets.onnx.MAX_BYTES", 1000)
     with pytest.raises(ExportError, match=r"more than the 1,000 of an \.onnx file"):
-        preview(ExportConfig(path, tmp_path / "other.onnx"))
+        preview(ExportConfig(path, tmp_path / "other.onnx", inline=True))

@@ -259,8 +259,8 @@ def test_one_wrong_value_in_a_packed_matrix_is_caught(
     ("changes", "error", "message"),
     [
         ({"source": Path("/nowhere")}, UsageError, "/nowhere does not exist"),
-        ({"target": "tflite"}, UsageError, "unknown target 'tflite'; known: onnx"),
-        ({"format": "coo"}, UsageError, "unknown format 'coo'; known: bsr, csr"),
+        ({"target": "tflite"}, UsageError, "unknown target 'tflite'; known: bundle, "),
+        ({"format": "coo"}, UsageError, "unknown format 'coo'; known: bitmask, bsr, csr"),
         ({"format": "bsr", "block": (3, 1)}, UsageError, "block 3x1 does not divide"),
         ({"format": "csr", "block": (2, 2)}, UsageError, "--block does not apply"),
         ({"weights": "int4"}, UsageError, "unknown value type 'int4'; known: fp16, fp32, int8"),

@@ -32,7 +32,8 @@ def test_rounded_exports_agree_with_the_rounded_model(
     capture_once: Once, tmp_path: Path, family: str, head: str, block: tuple[int, int], weights: str
 ) -> None:
     config = ExportConfig(
-        capture_once(family, head, density=0.25, block=block), tmp_path / "m.onnx", weights=weights, embeddings=weights
+        capture_once(family, head, density=0.25, block=block), tmp_path / "m.onnx", weights=weights,
+        embeddings=weights, format="csr" if block == (1, 1) else "bsr",
     )  # fmt: skip
     document = export(config)
     form = "csr" if block == (1, 1) else "bsr"

@@ -191,7 +191,7 @@ def test_optional_files_that_are_damaged_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     (tmp_path / "model.manifest.json").write_bytes(content)
-    assert not output_dir._is_export(tmp_path / "model.onnx")
+    assert not output_dir.is_export(tmp_path / "model.onnx")
     assert not _is_log(tmp_path / "model.manifest.json")
     host = Machine("cpu", "avx512", "0" * 64, "1.31.1", 1)
     monkeypatch.setattr(cache, "this_machine", lambda _: host)

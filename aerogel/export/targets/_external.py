@@ -26,9 +26,9 @@ def move_weights(proto: onnx.ModelProto, path: Path) -> Path:
     import onnx
 
     large = [tensor for tensor in proto.graph.initializer if len(tensor.raw_data) >= _LEAST]
-    digest, unnamed = hashlib.sha256(), path.with_name(f"{path.name}.data")
+    digest, unnamed = hashlib.sha256(), f"{path.name}.data"
     places = []
-    with unnamed.open("wb") as stream:
+    with path.with_name(unnamed).open("wb") as stream:
         for tensor in large:
             gap = bytes(-stream.tell() % ALIGNMENT)
             stream.write(gap)
@@ -38,7 +38,7 @@ def move_weights(proto: onnx.ModelProto, path: Path) -> Path:
             digest.update(tensor.raw_data)
             tensor.ClearField("raw_data")
     file = path.with_name(f"{path.name}.{digest.hexdigest()[:12]}.data")
-    unnamed.replace(file)
+    path.with_name(unnamed).replace(file)
     for tensor, (offset, length) in zip(large, places, strict=True):
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", file.name), ("offset", offset), ("length", length)):

@@ -68,7 +68,7 @@ class Onnx(GraphTarget):
 
     def size(self, model: ir.Model, *, inline: bool) -> int:
         """See `Target.size`. Of a model with external weights, those alone: the rest is a hundredth of a percent."""
-        if (weights := _weight_bytes(model)) > MAX_BYTES:
+        if (weights := _weight_bytes(model)) > MAX_BYTES and not inline:
             return weights
         return len(align_initializers(_message(model, inline=inline).SerializeToString()))
 

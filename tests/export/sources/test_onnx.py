@@ -326,7 +326,7 @@ def test_weights_beyond_the_limit_of_one_file_go_in_and_out_with_external_data(
     document = export(ExportConfig(tmp_path / "in.onnx", out))
     data = out.parent / document["external"]["file"]
     assert document["external"]["bytes"] == data.stat().st_size > 10_000 > out.stat().st_size
-    assert document["companions"][data.name] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert document["external"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     for library in (False, True):
         np.testing.assert_allclose(run(out, library=library), meaning(tmp_path / "in.onnx"), atol=1e-5)
     # Another export of that name leaves one file of weights; the same one writes the same bytes.

@@ -29,7 +29,7 @@ def declared() -> tuple[dict[str, int], list[str]]:
     """Slots by official name, and the fields of OrtCustomOp in order."""
     sources = [Path(folder) / "src" / "ort_abi.h" for folder in aerogel.kernels.cpu.__path__]
     text = next(path for path in sources if path.is_file()).read_text(encoding="utf-8")
-    slots = {name: int(number) for name, number in re.findall(r"^  (\w+_?\w*) = (\d+),$", text, re.MULTILINE)}
+    slots = {name: int(number) for name, number in re.findall(r"^  ([A-Z]\w*) = (\d+),$", text, re.MULTILINE)}
     struct = text[text.index("struct OrtCustomOp {") :]
     return slots, ["version", *re.findall(r"\(\*(\w+)\)\(", struct)]
 
