@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,12 @@ def test_rerank_sorts_by_the_single_logit(exported: Make, tiny_checkpoint: Make)
 
 
 @pytest.mark.parametrize("mode", ["simple", "first", "none"])
-def test_tag_matches_the_pipeline(exported: Make, tiny_checkpoint: Make, mode: str) -> None:
-    folder = exported("TokenClassification", num_labels=len(TAGS))
+def test_tag_matches_the_pipeline(
+    exported: Make, tiny_checkpoint: Make, tmp_path: Path, mode: str
+) -> None:
+    # The exported folder is shared with other tests.
+    folder = tmp_path / "tagger"
+    shutil.copytree(exported("TokenClassification", num_labels=len(TAGS)), folder)
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {str(number): tag for number, tag in enumerate(TAGS)}
     (folder / "config.json").write_text(json.dumps(config))

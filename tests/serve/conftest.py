@@ -14,7 +14,7 @@ from aerogel.serve.settings import Settings
 from aerogel.serve.sockets import address, bind, bind_port, release
 
 Make = Callable[..., Path]
-SECONDS = 300
+SECONDS = 120
 """Longest time that a test waits for anything."""
 
 
