@@ -80,7 +80,7 @@ int main() {
   Expect(created == 2 && released == 1, "a hundred registrations");
   Expect(options.domains.size() == 100, "every options object has the domain");
   for (const OrtCustomOpDomain* domain : options.domains) Expect(domain == options.domains[0], "it is the same one");
-  Expect(options.domains[0]->name == "aerogel" && options.domains[0]->operators.size() == 7, "all operators");
+  Expect(options.domains[0]->name == "aerogel" && options.domains[0]->operators.size() == 10, "all operators");
 
   OrtSessionOptions others;
   Expect(!RegisterCustomOps(&others, &second) && others.domains.size() == 1, "another runtime");
