@@ -113,9 +113,7 @@ def test_rerank_sorts_by_the_single_logit(exported: Make, tiny_checkpoint: Make)
 
 
 @pytest.mark.parametrize("mode", ["simple", "first", "none"])
-def test_tag_matches_the_pipeline(
-    exported: Make, tiny_checkpoint: Make, tmp_path: Path, mode: str
-) -> None:
+def test_tag_matches_the_pipeline(exported: Make, tiny_checkpoint: Make, tmp_path: Path, mode: str) -> None:
     # The exported folder is shared with other tests.
     folder = tmp_path / "tagger"
     shutil.copytree(exported("TokenClassification", num_labels=len(TAGS)), folder)
